@@ -1,0 +1,1 @@
+"""Ray actor classes, and one adapter module per engine library."""

@@ -1,0 +1,101 @@
+"""Adapter for PaddleOCR (written against 3.7)."""
+
+import importlib.machinery
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from vlrm_ray.config import Reader, asset_path
+from vlrm_ray.errors import UserError
+from vlrm_ray.ids import digest, fingerprint
+from vlrm_ray.types import Word
+
+os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
+
+
+def _without_modelscope() -> None:
+    """PaddleX imports modelscope, and with it torch, for one downloader: an empty module spares that."""
+    if "modelscope" not in sys.modules:
+        empty = types.ModuleType("modelscope")
+        empty.__spec__ = importlib.machinery.ModuleSpec("modelscope", None)
+        sys.modules["modelscope"] = empty
+
+
+class Paddle:
+    """A text finder and a text reader."""
+
+    def __init__(self, settings: Reader) -> None:
+        self.settings = settings
+        finder, reader = (_folder(name) for name in (settings.finder, settings.reader))
+        if finder and reader:
+            _without_modelscope()
+        from paddleocr import PaddleOCR
+
+        self.ocr = PaddleOCR(
+            text_detection_model_name=settings.finder_name if finder else None,
+            text_detection_model_dir=finder,
+            text_recognition_model_name=settings.reader_name if reader else None,
+            text_recognition_model_dir=reader,
+            use_doc_orientation_classify=False,
+            use_doc_unwarping=False,
+            use_textline_orientation=False,
+            device="gpu" if settings.pool.gpus > 0 else "cpu",
+            **_parameters(finder),
+            **_engine(settings.engine),
+        )
+        contents = [fingerprint(Path(f)) if f else "default" for f in (finder, reader)]
+        self.fingerprint = digest(contents, settings.confidence)
+
+    def read(self, image: NDArray[np.uint8]) -> tuple[Word, ...]:
+        """Texts in an RGB image (h, w, 3)."""
+        result = self.ocr.predict(np.ascontiguousarray(image[:, :, ::-1]))[0]  # PaddleOCR takes BGR
+        return tuple(
+            _word(text, box, score)
+            for text, score, box in zip(result["rec_texts"], result["rec_scores"], result["rec_boxes"], strict=True)
+            if text.strip() and score >= self.settings.confidence
+        )
+
+
+def _parameters(finder: str | None) -> dict[str, Any]:
+    """What a local finder was trained for, from its own `inference.yml`; the pipeline's defaults are for others."""
+    if finder is None:
+        return {}
+    content = yaml.safe_load(Path(finder, "inference.yml").read_text())
+    steps = {name: step for entry in content["PreProcess"]["transform_ops"] for name, step in entry.items()}
+    resize, post = steps.get("DetResizeForTest") or {}, content["PostProcess"]
+    wanted = {
+        "text_det_limit_side_len": resize.get("limit_side_len"),
+        "text_det_limit_type": resize.get("limit_type"),
+        "text_det_thresh": post.get("thresh"),
+        "text_det_box_thresh": post.get("box_thresh"),
+        "text_det_unclip_ratio": post.get("unclip_ratio"),
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _engine(name: str) -> dict[str, Any]:
+    if name == "onnxruntime":
+        return {"engine": "onnxruntime", "engine_config": {"intra_op_num_threads": 1, "inter_op_num_threads": 1}}
+    return {"enable_mkldnn": False, "cpu_threads": 1}  # oneDNN fails on these graphs in paddle 3.3
+
+
+def _folder(name: str) -> str | None:
+    if not name:
+        return None
+    path = asset_path(name)
+    if not Path(path, "inference.yml").is_file():
+        raise UserError(
+            f"OCR model folder {path} holds no inference.yml; set experts.reader to a PaddleOCR model folder"
+        )
+    return path
+
+
+def _word(text: str, corners: Any, score: float) -> Word:
+    x0, y0, x1, y1 = (float(v) for v in corners)
+    return Word(text.strip(), (x0, y0, x1, y1), round(float(score), 3))

@@ -1,0 +1,128 @@
+"""Adapter for vLLM (written against 0.32, CPU and GPU builds): all of its version's habits stay here."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from vlrm_ray import torchvision_shim
+from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, Request, Sampling, label_tokens
+from vlrm_ray.errors import UserError
+from vlrm_ray.images import view
+
+torchvision_shim.install()
+os.environ.setdefault("VLLM_PLUGINS", "")
+
+import torch  # noqa: E402
+from transformers import AutoProcessor  # noqa: E402
+from vllm import LLM, SamplingParams  # noqa: E402
+from vllm.outputs import CompletionOutput  # noqa: E402
+from vllm.v1.engine.exceptions import EngineDeadError  # noqa: E402
+
+
+class VllmEngine:
+    """An engine in the process of its actor."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        try:
+            self.processor = AutoProcessor.from_pretrained(settings.model)
+        except (OSError, ValueError) as error:
+            raise UserError(f"model {settings.model} cannot be loaded: {str(error).splitlines()[0]}") from error
+        self.labels: LabelTokens = label_tokens(self.processor.tokenizer, settings.model)
+        self.on_gpu = settings.gpus > 0
+        self.llm = LLM(**self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        s = self.settings
+        shared: dict[str, Any] = {
+            "model": s.model,
+            "dtype": s.dtype,
+            "max_model_len": s.max_model_len,
+            "max_num_seqs": s.max_num_seqs,
+            "limit_mm_per_prompt": {"image": 1},
+            "seed": 0,
+            "disable_log_stats": True,
+            "tensor_parallel_size": s.tensor_parallel,
+            "trust_remote_code": False,
+        }
+        if self.on_gpu:
+            return shared | {"gpu_memory_utilization": s.gpu_memory, "enable_prefix_caching": True}
+        return shared | {
+            "enforce_eager": True,
+            "kv_cache_memory_bytes": s.kv_cache_mb << 20,
+            "max_num_batched_tokens": max(8192, s.max_model_len),
+            # a seeded prompt must not be chunked on CPU: its generator knows no offset
+            "enable_chunked_prefill": False,
+            "enable_prefix_caching": False,
+        }
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """See `Engine`."""
+        params = [
+            SamplingParams(
+                n=sampling.n,
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=request.seed if sampling.temperature > 0 else None,
+                logprob_token_ids=list(self.labels.all),
+            )
+            for request in requests
+        ]
+        outputs = self._run(requests, params)
+        return [[self._completion(answer) for answer in output.outputs] for output in outputs]
+
+    def score(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `Engine`."""
+        params = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(self.labels.all))
+        outputs = self._run(requests, [params] * len(requests))
+        return [Completion("", *self._masses(output.outputs[0].logprobs[0])) for output in outputs]
+
+    def load(self, folder: str) -> None:
+        """See `Engine`. The caches are emptied: they hold what the old weights made of prompts and images."""
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        if not self.on_gpu:
+            self.llm.apply_model(_repack_output_layer)
+        self.llm.llm_engine.reset_encoder_cache()
+        self.llm.reset_mm_cache()
+        self.llm.reset_prefix_cache()
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+
+    def _run(self, requests: Sequence[Request], params: list[SamplingParams]) -> list[Any]:
+        try:
+            outputs: list[Any] = self.llm.generate([self._prompt(r) for r in requests], params, use_tqdm=False)
+            return outputs
+        except EngineDeadError:
+            os._exit(1)  # Ray restarts the actor; a live actor around a dead engine would only fail for ever
+
+    def _prompt(self, request: Request) -> dict[str, Any]:
+        image = view(request.image, request.how) if request.image else None
+        parts = [{"type": "text", "text": request.text}]
+        content = [{"type": "image"}, *parts] if image is not None else parts
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        prompt: dict[str, Any] = {"prompt": text + request.prefix}
+        return prompt | {"multi_modal_data": {"image": image}} if image is not None else prompt
+
+    def _completion(self, answer: CompletionOutput) -> Completion:
+        for token, logprobs in zip(reversed(answer.token_ids), reversed(answer.logprobs or []), strict=False):
+            if token in self.labels.yes or token in self.labels.no:
+                return Completion(answer.text.strip(), *self._masses(logprobs))
+        return Completion(answer.text.strip())
+
+    def _masses(self, logprobs: dict[int, Any]) -> tuple[float, float]:
+        return self.labels.masses({token: value.logprob for token, value in logprobs.items()})
+
+
+def _repack_output_layer(model: torch.nn.Module) -> None:
+    """On CPU a tied output layer keeps its packed copy of the old weights after a reload: pack it again."""
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    for name, module in model.named_modules():
+        if name.endswith("lm_head") and hasattr(module, "cpu_linear"):
+            dispatch_cpu_unquantized_gemm(module, remove_weight=False)

@@ -1,0 +1,1 @@
+"""Entry points: they wire the library and the actors together."""

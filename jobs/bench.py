@@ -1,0 +1,150 @@
+"""Measure the pipeline on this machine: one round, and the bare engine on the same prompts.
+
+    python jobs/bench.py                          the embedded scenes
+    python jobs/bench.py prompts.per_round=320    with overrides, as for jobs/iterate.py
+    python jobs/bench.py --json                   for programs
+
+Absolute times depend on what else the machine does; the ratios are taken in one run.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vlrm_ray.cluster import CPU_ENV, WORKER_ENV, connected
+from vlrm_ray.config import Config, load
+from vlrm_ray.engines import Request, Sampling
+from vlrm_ray.errors import run_as_program
+from vlrm_ray.ids import seed_of
+from vlrm_ray.ledger import Ledger
+from vlrm_ray.preflight import check_inputs
+from vlrm_ray.progress import Progress
+from vlrm_ray.types import How
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", metavar="FILE", help="YAML file, as for jobs/iterate.py")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, last line")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        config = load(arguments.config, [*arguments.overrides, "rounds=1", f"folder={scratch}", "name=bench"])
+        check_inputs(config)
+        progress = Progress()
+        ledger = Ledger(f"{scratch}/bench")
+        figures = measure(config, ledger, progress)
+        figures |= bare_engine(config, ledger, progress)
+        figures["pipeline / bare engine"] = (
+            figures["candidates/s, generate stage"] / figures["candidates/s, bare engine"]
+        )
+    progress.table("bench", ["figure", "value"], [[name, f"{value:.2f}"] for name, value in figures.items()])
+    if arguments.json:
+        print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+def measure(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
+    """Seconds per stage and rates of one round."""
+    with ExitStack() as stack:
+        began = time.monotonic()
+        stack.enter_context(connected(config, progress.say))
+        from jobs.crew import Crew
+        from vlrm_ray import graph
+        from vlrm_ray.round import Rounds
+
+        graph.tune_ray_data()
+        crew = Crew(config, ledger)
+        crew.start()
+        stack.callback(crew.close)
+        started = time.monotonic() - began
+        rounds = Rounds(config, ledger, crew, progress)
+        rounds.evaluate(0)
+        rounds.gather(1)
+        rounds.train(1)
+        rounds.evaluate(1)
+    results: dict[str, Any] = {
+        s: ledger.result(1, s) or {} for s in ("generate", "verify", "pair", "critique", "select", "train", "evaluate")
+    }
+    figures = {"seconds, start Ray and engines": started}
+    figures |= {
+        f"seconds busy, {stage}": result["seconds"] for stage, result in results.items() if result.get("seconds")
+    }
+    wall = results["select"]["wall_seconds"]
+    candidates, pairs = results["generate"]["rows"]["kept"], results["select"]["rows"]["kept"]
+    critiques = results["critique"]["rows"]["in"]
+    training = results["train"].get("metrics", {}).get("seconds", 0.0)
+    return figures | {
+        "seconds, gather (wall, with the pools' start)": wall,
+        "candidates/s, generate stage": candidates / results["generate"]["seconds"],
+        "candidates/s, gather": candidates / wall,
+        "critiques/s, critique stage": critiques / max(1e-9, results["critique"]["seconds"]),
+        "verified pairs/s, gather": pairs / wall,
+        "trained pairs/s, steps only": pairs / training if training else 0.0,
+        "trained pairs/s, whole fit": pairs * config.train.epochs / max(1e-9, results["train"]["seconds"]),
+    }
+
+
+def bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
+    """The policy's engine alone, in this process, on the requests that the round made."""
+    os.environ.update(WORKER_ENV | CPU_ENV)
+    from jobs.crew import engine_settings
+    from vlrm_ray.engines import Engine
+
+    with progress.stage("bare engine"):
+        engine: Engine
+        if config.policy.engine.kind == "vllm":
+            from actors.vllm_engine import VllmEngine
+
+            engine = VllmEngine(engine_settings(config.policy.engine, config.policy.model))
+        else:
+            from actors.transformers_engine import TransformersEngine
+
+            engine = TransformersEngine(engine_settings(config.policy.engine, config.policy.model))
+        policy = config.policy
+        counts: dict[How, int] = {}
+        batches = _requests(config, ledger)
+        engine.generate(batches[0][How.FULL][:8], Sampling(policy.max_tokens, policy.temperature, policy.top_p, 1))
+        began = time.monotonic()
+        for batch in batches:
+            for how, n in (
+                (How.FULL, policy.samples),
+                (How.IMAGE_FREE, policy.image_free),
+                (How.IMAGE_DEGRADED, policy.image_degraded),
+            ):
+                if n:
+                    answers = engine.generate(
+                        batch[how], Sampling(policy.max_tokens, policy.temperature, policy.top_p, n)
+                    )
+                    counts[how] = counts.get(how, 0) + sum(map(len, answers))
+        seconds = time.monotonic() - began
+        engine.close()
+    return {"candidates/s, bare engine": sum(counts.values()) / seconds}
+
+
+def _requests(config: Config, ledger: Ledger) -> list[dict[How, list[Request]]]:
+    from vlrm_ray.rows import from_table
+
+    parts = (ledger.result(1, "select") or {})["parts"]
+    return [
+        {
+            how: [
+                Request(row.prompt.question, row.prompt.image, how, seed_of("sample", row.prompt.prompt_id, how))
+                for row in from_table(ledger.get_part(1, "select", part))
+            ]
+            for how in How
+        }
+        for part in range(parts)
+    ]
+
+
+if __name__ == "__main__":
+    run_as_program(main)

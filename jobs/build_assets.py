@@ -1,0 +1,164 @@
+"""Rebuild the assets of the embedded scenes from nothing, each with a model card beside it.
+
+    python jobs/build_assets.py                   all three (about an hour on two cores)
+    python jobs/build_assets.py detector ocr      some
+    python jobs/build_assets.py --measure-only    only measure what is there, and write the cards
+    python jobs/build_assets.py --out FOLDER      elsewhere than in the package
+
+The VLM's training goes on where it was interrupted, from FOLDER/../vlm-training.pt.
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from vlrm_ray.config import ASSETS, Detector, Reader, asset_path
+from vlrm_ray.engines import EngineSettings
+from vlrm_ray.errors import run_as_program
+from vlrm_ray.ledger import Ledger
+
+log = logging.getLogger("build_assets")
+CARD = "MODEL_CARD.md"
+
+
+def main() -> None:
+    """Parse the command line and build."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("assets", nargs="*", metavar="detector|ocr|vlm", help="which to build; all without any")
+    parser.add_argument("--out", type=Path, default=Path(asset_path(ASSETS)), help="folder of the assets")
+    parser.add_argument("--measure-only", action="store_true", help="train nothing")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    parser.add_argument(
+        "--vlm-state",
+        type=Path,
+        default=Path("vlm-training.pt"),
+        help="where the VLM's training is kept between sessions",
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    makers = {"detector": _detector, "ocr": _ocr, "vlm": _vlm}
+    unknown = set(arguments.assets) - set(makers)
+    if unknown:
+        parser.error(f"unknown asset {sorted(unknown)[0]}; choose from {', '.join(makers)}")
+    for name in arguments.assets or makers:
+        log.info("%s: %s", name, "measuring" if arguments.measure_only else "building")
+        makers[name](arguments.out / name, arguments)
+
+
+def _detector(out: Path, arguments: argparse.Namespace) -> None:
+    from vlrm_ray.scenes.recipes import detector
+
+    recipe = {"images": 4000, "epochs": 14, "seed": 0}
+    built = _timed(lambda: detector.build(out, **recipe), arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        quality: dict[str, float] = detector.measure_fresh(out / "detector.pt", Path(scratch))
+    quality |= _expert_quality(arguments.out)
+    _write_card(
+        out,
+        "Detector of the embedded scenes",
+        "YOLO11 blocks, trained by ultralytics (AGPL-3.0)",
+        recipe,
+        built,
+        quality,
+    )
+
+
+def _ocr(out: Path, arguments: argparse.Namespace) -> None:
+    from vlrm_ray.scenes.recipes import ocr
+
+    recipe = {"finder_steps": 500, "reader_steps": 3000, "seed": 0}
+    built = _timed(lambda: ocr.build(out, **recipe), arguments)
+    quality = _expert_quality(arguments.out)
+    _write_card(
+        out,
+        "OCR models of the embedded scenes",
+        "text finder and reader in ONNX, as PaddleOCR loads them",
+        recipe,
+        built,
+        quality,
+    )
+
+
+def _expert_quality(assets: Path) -> dict[str, float]:
+    from actors.paddle import Paddle
+    from actors.yolo import Yolo
+    from vlrm_ray.scenes.recipes import quality
+
+    detector = Yolo(Detector(model=str(assets / "detector" / "detector.pt")))
+    reader = Paddle(Reader(finder=str(assets / "ocr" / "finder"), reader=str(assets / "ocr" / "reader")))
+    return quality.experts(detector.detect, reader.read)
+
+
+def _vlm(out: Path, arguments: argparse.Namespace) -> None:
+    from vlrm_ray.scenes.recipes import vlm
+
+    recipe = vlm.Recipe()
+    built = _timed(lambda: vlm.build(out, recipe, arguments.vlm_state, arguments.threads), arguments)
+    quality = vlm_quality(str(out))
+    _write_card(
+        out,
+        "Tiny prejudiced VLM of the embedded scenes",
+        "Qwen2.5-VL architecture, 1.8 M parameters",
+        asdict(recipe),
+        built,
+        quality,
+    )
+
+
+def vlm_quality(folder: str, scenes: int = 300) -> dict[str, float]:
+    """Measure a VLM folder by the transformers engine."""
+    from actors.transformers_engine import TransformersEngine
+    from vlrm_ray.scenes.export import picture_of
+    from vlrm_ray.scenes.recipes.quality import VlmQuality, blank_picture
+    from vlrm_ray.scenes.render import SIZE
+
+    engine = TransformersEngine(EngineSettings("transformers", folder, "float32", 512, 64, 64, 0.5, 0, 1))
+    with tempfile.TemporaryDirectory() as scratch:
+        ledger, blank = Ledger(scratch), Path(scratch, "blank.png")
+        blank_picture(SIZE).save(blank)
+        return VlmQuality(engine.generate, lambda scene: picture_of(scene, ledger), str(blank)).measure(scenes)
+
+
+def _timed(build: Callable[[], dict[str, float]], arguments: argparse.Namespace) -> dict[str, Any] | None:
+    if arguments.measure_only:
+        return None
+    began = time.monotonic()
+    facts: dict[str, Any] = dict(build())
+    return {
+        "seconds": round(time.monotonic() - began),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        **facts,
+    }
+
+
+def _write_card(
+    out: Path, title: str, what: str, recipe: dict[str, Any], built: dict[str, Any] | None, quality: dict[str, float]
+) -> None:
+    """Write the card; measuring alone keeps what the card says of the building."""
+    known = out / "card.json"
+    built = built or (json.loads(known.read_text())["built"] if known.exists() else {})
+    card = {"recipe": recipe, "built": built, "quality": quality}
+    known.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    sections = "".join(
+        f"\n## {name}\n\n| | |\n|---|---|\n"
+        + "".join(f"| {key.replace('_', ' ')} | {value} |\n" for key, value in part.items())
+        for name, part in (("Recipe", recipe), ("Building", built), ("Quality on fresh scenes", quality))
+    )
+    (out / CARD).write_text(f"# {title}\n\n{what}. Rebuild: `python jobs/build_assets.py {out.name}`.\n{sections}")
+    log.info("%s: %s", out.name, quality)
+
+
+if __name__ == "__main__":
+    run_as_program(main)

@@ -1,0 +1,150 @@
+"""The long-lived actors of a run: started once, loaded with each new version, closed at the end."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from actors.board import ProgressBoard
+from actors.experts import DetectorExpert, TextExpert
+from actors.hosts import CritiqueWriter, PolicyGenerator
+from vlrm_ray.cluster import CPU_ENV, WORKER_ENV
+from vlrm_ray.config import Config, Engine, asset_path
+from vlrm_ray.engines import Completion, EngineSettings, Health, Request, Sampling, batches
+from vlrm_ray.errors import UserError
+from vlrm_ray.graph import BoardProxy, Hands
+from vlrm_ray.ledger import Ledger
+from vlrm_ray.reward.canary import check_canary
+
+ASK_AT_ONCE = 128
+"""Requests in one call to a critic, outside the graph."""
+
+
+class Crew:
+    """Policy generators, critique writers and the progress board. Nothing is detached: the driver owns them."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self.config, self.ledger = config, ledger
+        self.board = ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0).remote()
+        self.policy: list[ActorHandle[Any]] = []
+        self.critics: list[ActorHandle[Any]] = []
+
+    def start(self) -> list[Health]:
+        """Start all engines and wait until each answers; raises UserError with what a user has to mend."""
+        config = self.config
+        policy, critic = (
+            engine_settings(config.policy.engine, config.policy.model),
+            engine_settings(config.critic.engine, config.critic.model),
+        )
+        self.policy = [
+            _remote(PolicyGenerator, config.policy.engine, f"policy-{i}").remote(f"policy-{i}", policy)
+            for i in range(config.policy.engine.actors)
+        ]
+        self.critics = [
+            _remote(CritiqueWriter, config.critic.engine, f"critic-{i}").remote(f"critic-{i}", critic, self.ledger)
+            for i in range(config.critic.engine.actors)
+        ]
+        return self._answers([a.health.remote() for a in (*self.policy, *self.critics)])
+
+    def hands(self) -> Hands:
+        """What the graph works with."""
+        return Hands(self.policy, self.critics, DetectorExpert, TextExpert, BoardProxy(self.board))
+
+    def counts(self) -> dict[str, int]:
+        """Rows that left each stage so far."""
+        counts: dict[str, int] = ray.get(self.board.take.remote())
+        return counts
+
+    def seconds(self) -> dict[str, float]:
+        """Busy seconds of each stage so far."""
+        seconds: dict[str, float] = ray.get(self.board.seconds.remote())
+        return seconds
+
+    def clear(self) -> None:
+        """Begin counting anew."""
+        ray.get(self.board.clear.remote())
+
+    def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
+        """One greedy critique for each request, spread over all critics."""
+        sampling = Sampling(self.config.critic.max_tokens)
+        parts = list(batches(requests, ASK_AT_ONCE))
+        pending = [
+            self.critics[i % len(self.critics)].generate.remote(list(part), sampling) for i, part in enumerate(parts)
+        ]
+        answers: list[Completion] = []
+        for part, reference in zip(parts, pending, strict=True):
+            answers += [group[0] for group in ray.get(reference)]
+            done(len(part))
+        return answers
+
+    def load(self, version: int) -> float:
+        """Give all critics a published version in place; returns how much the canary's score moved."""
+        folder = self.ledger.fetch_version(version)
+        moved = [check_canary(critic, version, folder, self.config.critic.format) for critic in self.critics]
+        return max(moved)
+
+    def step_aside(self) -> None:
+        """Close the engines before training, where they share their devices with it."""
+        if self.config.cluster.placement == "phased":
+            self.close()
+
+    def come_back(self) -> None:
+        """Start the engines again after `step_aside`."""
+        if not self.critics:
+            self.start()
+
+    def close(self) -> None:
+        """End all engines; their memory is free when this returns."""
+        actors = (*self.policy, *self.critics)
+        for reference in [actor.close.remote() for actor in actors]:
+            try:
+                ray.get(reference, timeout=20)
+            except (RayActorError, GetTimeoutError):  # dead already, or stuck: it is killed below
+                continue
+        for actor in actors:
+            ray.kill(actor)
+        self.policy, self.critics = [], []
+
+    def _answers(self, references: Sequence[ray.ObjectRef[Health]]) -> list[Health]:
+        try:
+            found = ray.get(list(references), timeout=self.config.cluster.start_timeout)
+        except GetTimeoutError:
+            raise UserError(
+                f"the engines did not start within {self.config.cluster.start_timeout} s; "
+                "see the actors in the dashboard, or raise cluster.start_timeout"
+            ) from None
+        except RayActorError as error:
+            raise UserError(f"an engine died while starting: {str(error).strip().splitlines()[-1][:300]}") from error
+        for health in found:
+            if health.problem:
+                raise UserError(health.problem)
+        return list(found)
+
+
+def engine_settings(engine: Engine, model: str) -> EngineSettings:
+    """What an engine's actor needs to know of the configuration."""
+    return EngineSettings(
+        kind=engine.kind,
+        model=asset_path(model),
+        dtype=engine.dtype,
+        max_model_len=engine.max_model_len,
+        max_num_seqs=engine.max_num_seqs,
+        kv_cache_mb=engine.kv_cache_mb,
+        gpu_memory=engine.gpu_memory,
+        gpus=engine.gpus,
+        tensor_parallel=engine.tensor_parallel,
+    )
+
+
+def _remote(kind: type, engine: Engine, name: str) -> Any:
+    on_cpu = engine.gpus == 0
+    return ray.remote(kind).options(
+        name=name,
+        num_cpus=engine.cpus,
+        num_gpus=engine.gpus * engine.tensor_parallel,
+        max_restarts=2,
+        max_task_retries=2,
+        runtime_env={"env_vars": WORKER_ENV | (CPU_ENV if on_cpu else {})},
+    )

@@ -1,0 +1,120 @@
+"""Train a vision-language reward model over rounds: generate, verify, pair, critique, select, train,
+publish, evaluate.
+
+    python jobs/iterate.py                                        the embedded scenes
+    python jobs/iterate.py --config FILE train.lr=1e-4 rounds=1   a configuration, with overrides
+    python jobs/iterate.py --config FILE --dry-run                the resolved configuration and plan
+
+Run the same command again after an interruption: it goes on at the first unfinished stage.
+"""
+
+import argparse
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, also inside a Ray job
+
+import yaml
+
+from vlrm_ray import plan
+from vlrm_ray.cluster import connected
+from vlrm_ray.config import Config, load
+from vlrm_ray.errors import run_as_program
+from vlrm_ray.ledger import Ledger, driver_name
+from vlrm_ray.preflight import check_inputs
+from vlrm_ray.progress import Progress
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", metavar="FILE", help="YAML file; the defaults are the embedded scenes")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved configuration and the resource plan, start nothing"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides, such as train.lr=1e-4")
+    arguments = parser.parse_args()
+    config = load(arguments.config, arguments.overrides)
+    progress = Progress()
+    if arguments.dry_run:
+        show(config, progress)
+        return
+    progress.say(f"vlrm-ray: run {config.name}, {config.rounds} rounds of {config.prompts.per_round} prompts")
+    check_inputs(config)
+    iterate(config, progress)
+
+
+def iterate(config: Config, progress: Progress) -> None:
+    """The loop: a baseline evaluation, then the rounds, each stage skipped where it is done."""
+    began = time.monotonic()
+    from vlrm_ray import report, round
+
+    ledger = Ledger(f"{config.folder.rstrip('/')}/{config.name}")
+    memory = report.MemoryWatch()
+    with OneDriver(ledger):
+        round.claim_config(config, ledger)
+        progress.say(f"results go to {ledger.uri}")
+        with ExitStack() as stack:
+            with progress.stage("start Ray") as meter:
+                dashboard = stack.enter_context(connected(config, progress.say))
+                meter.close(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
+            work(config, ledger, progress)
+        found = report.build(config, ledger, time.monotonic() - began, memory.stop())
+        ledger.put_json("report.json", found)
+    progress.table(f"run {config.name}", *report.table(found))
+    progress.say(f"report: {ledger.uri}/report.json")
+
+
+def work(config: Config, ledger: Ledger, progress: Progress) -> None:
+    """All rounds, on a running cluster."""
+    from jobs.crew import Crew
+    from vlrm_ray import graph
+    from vlrm_ray.round import Rounds
+
+    graph.tune_ray_data()
+    crew = Crew(config, ledger)
+    rounds = Rounds(config, ledger, crew, progress)
+    with progress.stage("start engines") as meter:
+        meter.close("; ".join(f"{h.name} ({h.model} version {h.version}, {h.memory_mb} MB)" for h in crew.start()))
+    try:
+        rounds.evaluate(0)
+        for number in range(1, config.rounds + 1):
+            rounds.gather(number)
+            rounds.train(number)
+            rounds.evaluate(number)
+    finally:
+        crew.close()
+
+
+class OneDriver:
+    """Hold the run's lease while the driver lives."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.stop = ledger, threading.Event()
+
+    def __enter__(self) -> None:
+        self.ledger.claim(driver_name())
+        threading.Thread(target=self._renew, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.ledger.release()
+
+    def _renew(self) -> None:
+        while not self.stop.wait(20):
+            self.ledger.renew(driver_name())
+
+
+def show(config: Config, progress: Progress) -> None:
+    """Print what a run would be."""
+    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
+    progress.table("resource plan", ["what", "count", "CPU each", "GPU each"], plan.table(config))
+    cpus, gpus = plan.peak(config)
+    print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU ({config.cluster.placement})")
+
+
+if __name__ == "__main__":
+    run_as_program(main)

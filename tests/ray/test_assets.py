@@ -1,0 +1,50 @@
+"""The shipped assets on fresh scenes: good enough to stand on."""
+
+from pathlib import Path
+
+import pytest
+
+from vlrm_ray.config import Detector, Reader, asset_path
+
+ASSETS = Path(asset_path("assets:"))
+
+
+def test_assets_are_small_and_have_cards() -> None:
+    assert sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file()) < 15 << 20
+    assert all((ASSETS / name / "MODEL_CARD.md").is_file() for name in ("detector", "ocr", "vlm"))
+
+
+def test_the_detector_finds_things_and_the_reader_reads_signs() -> None:
+    from actors.paddle import Paddle
+    from actors.yolo import Yolo
+    from vlrm_ray.scenes.recipes.quality import experts
+
+    found = experts(Yolo(Detector()).detect, Paddle(Reader()).read, scenes=200)
+    assert found["objects_found"] >= 0.95
+    assert found["color_accuracy"] >= 0.98
+    assert found["signs_read_exactly"] >= 0.95
+
+
+def test_the_detector_has_the_mean_average_precision(tmp_path: Path) -> None:
+    from vlrm_ray.scenes.recipes.detector import measure_fresh
+
+    assert measure_fresh(ASSETS / "detector" / "detector.pt", tmp_path, images=120)["mAP50"] >= 0.90
+
+
+@pytest.fixture(scope="module")
+def vlm() -> dict[str, float]:
+    from jobs.build_assets import vlm_quality
+
+    return vlm_quality(str(ASSETS / "vlm"))
+
+
+def test_the_tiny_vlm_sees(vlm: dict[str, float]) -> None:
+    assert vlm["existence_with_image"] >= vlm["existence_blank_image"] + 0.15
+
+
+def test_the_tiny_vlm_is_prejudiced(vlm: dict[str, float]) -> None:
+    assert vlm["attribute_agreeing_with_prior"] >= vlm["attribute_against_prior"] + 0.15
+
+
+def test_its_free_responses_leave_something_to_find(vlm: dict[str, float]) -> None:
+    assert 0.2 <= vlm["responses_contradicted"] <= 0.6

@@ -1,0 +1,125 @@
+"""The figures, against values worked out by hand."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from vlrm_ray import evaluation, metrics, report
+from vlrm_ray.critique import COMPACT, compose, parse
+from vlrm_ray.engines import Completion, Request
+from vlrm_ray.scenes.bench import BenchItem
+from vlrm_ray.types import Tally
+
+FACTS = ("red circle top left", "sign STOP middle right")
+ITEMS = [
+    BenchItem(
+        "x-0", "hallucination", "attribute", "a.png", "q", "r", "The circle is red.", "The circle is blue.", FACTS
+    ),
+    BenchItem("x-1", "reasoning", "compare", "b.png", "q", "r", "more", "fewer", FACTS),
+]
+
+
+def test_a_tie_is_wrong() -> None:
+    assert metrics.prefers_chosen([0.5, 0.6], [0.5, 0.5]) == [False, True]
+
+
+def test_a_share_has_its_wilson_interval() -> None:
+    found = metrics.share([True] * 8 + [False] * 2)
+    assert (found.value, found.n) == (0.8, 10)
+    assert (found.low, found.high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))
+
+
+def test_calibration_error_by_hand() -> None:
+    # bin 0.9..1: mean 0.95, half right -> 0.45 of 2; bin 0..0.1: mean 0.05, none right -> 0.05 of 2
+    assert metrics.ece([0.95, 0.95, 0.05, 0.05], [True, False, False, False]).value == pytest.approx(0.25)
+
+
+def test_balanced_accuracy_by_hand() -> None:
+    assert metrics.balanced_accuracy([0.9, 0.1, 0.1, 0.1], [True, True, False, False]).value == 0.75
+
+
+def test_no_items_give_no_certainty() -> None:
+    assert metrics.share([]) == metrics.Metric(0.0, 0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen", "judgement"),
+    [
+        (compose("red circle top left", "red circle top left yes", True), "red circle top left", True),
+        ("Seen: a. Check: b no. Judgement: No.", "a", False),
+        ("Judgement: Yes", "", True),
+        ("Seen: a. Check: b", "", None),
+        ("Judgement: Yes. But then again", "", None),
+        ("Judgement: Perhaps", "", None),
+        ("", "", None),
+    ],
+)
+def test_critiques_are_taken_apart(text: str, seen: str, judgement: bool | None) -> None:
+    parts = parse(text)
+    assert (parts.seen, parts.judgement) == (seen, judgement)
+
+
+def perfect(requests: list[Request]) -> list[Completion]:
+    """A judge that knows the right responses and says only what is there."""
+    answers = []
+    for request in requests:
+        good = any(f"Response: {item.chosen} " in request.text for item in ITEMS)
+        answers.append(Completion(compose(", ".join(FACTS), "x", good), *((0.9, 0.1) if good else (0.1, 0.9))))
+    return answers
+
+
+def test_a_perfect_judge_is_right_and_consistent() -> None:
+    views = evaluation.look(ITEMS, COMPACT, perfect, blind=True, rephrase=True)
+    found = {name: metric.value for name, metric in evaluation.measure(ITEMS, views).items()}
+    assert (
+        found["hallucination_pair_accuracy"]
+        == found["reasoning_pair_accuracy"]
+        == found["reasoning_consistency"]
+        == 1.0
+    )
+    assert found["critique_facts_true"] == 1.0
+    assert found["pick_shorter_accuracy"] == 1.0
+    assert found["ece"] == pytest.approx(0.1)
+
+
+def test_one_false_fact_breaks_consistency() -> None:
+    def liar(requests: list[Request]) -> list[Completion]:
+        return [Completion(c.text.replace("red circle", "blue circle", 1), c.yes, c.no) for c in perfect(requests)]
+
+    found = evaluation.measure(ITEMS, evaluation.look(ITEMS, COMPACT, liar, blind=False, rephrase=True))
+    assert found["reasoning_pair_accuracy"].value == 1.0
+    assert found["reasoning_consistency"].value == 0.0
+    assert found["critique_facts_true"].value == 0.0
+
+
+def test_the_blind_view_shows_no_image() -> None:
+    shown: list[str | None] = []
+
+    def ask(requests: list[Request]) -> list[Completion]:
+        shown.extend(r.image for r in requests)
+        return perfect(requests)
+
+    evaluation.look(ITEMS, COMPACT, ask, blind=True, rephrase=False)
+    assert shown == ["a.png", "a.png", "b.png", "b.png", None, None, None, None]
+
+
+def test_a_lost_row_is_noticed() -> None:
+    Tally(3, 1, {"x": 1}, {"y": 1}).check("select")
+    with pytest.raises(AssertionError, match="select"):
+        Tally(3, 1, {"x": 1}).check("select")
+
+
+def test_the_schema_accepts_a_report_and_refuses_a_stranger(tmp_path: Path) -> None:
+    from vlrm_ray.config import Config
+    from vlrm_ray.ledger import Ledger
+
+    ledger = Ledger(str(tmp_path))
+    ledger.finish(
+        0, "evaluate", {"metrics": {"ece": metrics.ece([0.5], [True]).as_json()}, "version": 0, "seconds": 1.0}
+    )
+    found = json.loads(json.dumps(report.build(Config(), ledger, 1.0, 1)))
+    jsonschema.validate(found, report.schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**found, "extra": 1}, report.schema())

@@ -1,0 +1,146 @@
+"""Bad input: one clear line, or a quarantined row."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlrm_ray import images, prompts
+from vlrm_ray.config import load
+from vlrm_ray.errors import BadImage, UserError
+from vlrm_ray.preflight import check_inputs
+from vlrm_ray.types import How
+
+ROOT = Path(__file__).parents[2]
+
+
+def png(side: int = 8) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (side, side), (200, 10, 10)).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "image_undecodable"),
+        (b"not an image", "image_undecodable"),
+        (png(64)[:60], "image_undecodable"),
+        (b"%PDF-1.4", "image_undecodable"),
+    ],
+)
+def test_broken_images_have_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        images.decode(data)
+
+
+def test_a_decompression_bomb_is_refused_on_its_header() -> None:
+    bomb = io.BytesIO()
+    Image.new("1", (9500, 9500)).save(bomb, "PNG")
+    assert len(bomb.getvalue()) < 100_000
+    with pytest.raises(BadImage):
+        images.decode(bomb.getvalue())
+
+
+def test_missing_images_have_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(BadImage, match="image_missing"):
+        images.check(str(tmp_path / "none.png"))
+
+
+def test_views_of_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(64))
+    assert images.view(str(path), How.IMAGE_FREE) is None
+    whole, poor = images.view(str(path), How.FULL), images.view(str(path), How.IMAGE_DEGRADED)
+    assert whole is not None
+    assert poor is not None
+    assert whole.tobytes() != poor.tobytes()
+
+
+def test_prompts_from_a_folder_and_from_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    assert prompts.read(str(tmp_path), "What is it?") == (prompts.Ask(str(tmp_path / "a.png"), "What is it?"),)
+    table = tmp_path / "p.jsonl"
+    table.write_text(json.dumps({"image": "a.png", "question": "Why?"}) + "\n")
+    assert prompts.read(str(table), "") == (prompts.Ask(str(tmp_path / "a.png"), "Why?"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "no prompts"),
+        ("{", "line 1 is not JSON"),
+        ('{"image": "a.png"}', "row 1"),
+        ('{"image": 1, "question": "x"}', "row 1"),
+        ("[1]", "row 1"),
+    ],
+)
+def test_a_bad_prompt_file_names_the_row(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(content)
+    with pytest.raises(UserError, match=says):
+        prompts.read(str(path), "")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("policy.model=./nowhere", "policy.model"),
+        ("critic.model=assets:detector", "no config.json"),
+        ("experts.detector.model=./no.pt", "experts.detector.model"),
+        ("experts.reader.finder=./no", "experts.reader.finder"),
+        ("prompts.source=./none.jsonl", "does not exist"),
+    ],
+)
+def test_missing_inputs_are_named_before_anything_starts(override: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_inputs(load(None, [override]))
+
+
+def test_a_model_without_label_tokens_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokenizer["model"] = {"type": "BPE", "vocab": {c: i for i, c in enumerate("YesNo ")}, "merges": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UserError, match="single token for 'Yes'"):
+        check_inputs(load(None, [f"critic.model={tmp_path}"]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train.lrr=1"], ["--config", "nowhere.yaml"], ["cluster.cpus=1", "train.cpus=9"], ["prompts.source=/nowhere"]],
+)
+def test_the_driver_ends_with_one_line_and_status_2(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / "iterate.py"), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / "iterate.py"), "--dry-run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert "per_round: 160" in done.stdout
+    assert "critique writer" in done.stdout
+    assert list(tmp_path.iterdir()) == []

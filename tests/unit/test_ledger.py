@@ -1,0 +1,89 @@
+"""Parts, versions and leases exist whole or not at all."""
+
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from vlrm_ray.errors import UserError
+from vlrm_ray.ledger import Ledger
+
+TABLE = pa.table({"x": [1, 2, 3]})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(str(tmp_path / "run"))
+
+
+def test_a_part_without_its_marker_does_not_exist(ledger: Ledger) -> None:
+    ledger.put_part(1, "select", 0, TABLE, {})
+    Path(ledger.path("round-0001/select/part-00000.json")).unlink()
+    assert ledger.part_facts(1, "select", 0) is None
+
+
+def test_a_committed_part_is_read_back(ledger: Ledger) -> None:
+    ledger.put_part(1, "select", 0, TABLE, {"note": 1})
+    assert ledger.get_part(1, "select", 0).equals(TABLE)
+    facts = ledger.part_facts(1, "select", 0)
+    assert facts is not None
+    assert (facts["rows"], facts["note"]) == (3, 1)
+
+
+def test_equal_rows_give_equal_hashes(ledger: Ledger) -> None:
+    ledger.put_part(1, "select", 0, TABLE, {})
+    ledger.put_part(2, "select", 0, TABLE, {})
+    hashes = [(ledger.part_facts(r, "select", 0) or {})["sha256"] for r in (1, 2)]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_damaged_part_is_refused(ledger: Ledger) -> None:
+    ledger.put_part(1, "select", 0, TABLE, {})
+    Path(ledger.path("round-0001/select/part-00000.parquet")).write_bytes(b"garbage")
+    with pytest.raises(UserError, match="damaged"):
+        ledger.get_part(1, "select", 0)
+
+
+def test_versions_count_from_their_markers(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert ledger.newest_version() == 0
+    ledger.publish(1, tmp_path / "model")
+    assert ledger.newest_version() == 1
+    assert Path(ledger.fetch_version(1), "config.json").read_text() == "{}"
+    with pytest.raises(UserError):
+        ledger.fetch_version(2)
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(ledger: Ledger) -> None:
+    ledger.claim("elsewhere:1")
+    with pytest.raises(UserError, match="has a driver"):
+        ledger.claim("here:2")
+    ledger.release()
+    ledger.claim("here:2")
+
+
+def test_only_the_address_travels(ledger: Ledger) -> None:
+    assert pickle.loads(pickle.dumps(ledger)).uri == ledger.uri
+
+
+def test_no_temporary_file_is_left(ledger: Ledger) -> None:
+    ledger.put_json("a/b.json", {"x": 1})
+    assert [p.name for p in Path(ledger.path("a")).iterdir()] == ["b.json"]
+
+
+def test_a_version_written_by_a_round_that_was_killed_is_made_again(ledger: Ledger, tmp_path: Path) -> None:
+    from typing import cast
+
+    from vlrm_ray.config import Config
+    from vlrm_ray.progress import Progress
+    from vlrm_ray.round import Crew, Rounds
+
+    rounds = Rounds(Config(), ledger, cast(Crew, None), Progress())
+    (tmp_path / "model").mkdir()
+    ledger.publish(1, tmp_path / "model")
+    assert ledger.newest_version() == 1
+    assert rounds.base_version(1) == 0
+    ledger.finish(1, "publish", {"version": 1, "files": {}, "seconds": 0.0})
+    assert rounds.base_version(2) == 1

@@ -1,0 +1,106 @@
+"""Which candidates are compared, and which critiques are learned from."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlrm_ray import pairing
+from vlrm_ray.config import Pairing, Selection
+from vlrm_ray.selection import LABEL_MASS, MARGIN, NO_JUDGEMENT, NOT_FINITE, WRONG_CHOSEN, WRONG_REJECTED, select
+from vlrm_ray.types import (
+    Candidate,
+    CheckedClaim,
+    Claim,
+    ClaimType,
+    Finding,
+    How,
+    Judged,
+    Noun,
+    Pair,
+    Prompt,
+    Selected,
+    Verdict,
+)
+
+PROMPT = Prompt("p", "image.png", "0" * 64, "What is there?")
+RULE = Pairing(per_prompt=2, max_length_ratio=1.5)
+
+
+def candidate(name: str, text: str, *verdicts: Verdict, how: How = How.FULL) -> Candidate:
+    claim = Claim(ClaimType.OBJECT, Noun("circle"))
+    return Candidate(name, text, how, tuple(CheckedClaim(claim, Finding(v)) for v in verdicts))
+
+
+GOOD = candidate("good", "a red circle", Verdict.SUPPORTED)
+BAD = candidate("bad", "a blue circle", Verdict.SUPPORTED, Verdict.CONTRADICTED)
+
+
+def test_chosen_has_no_contradicted_claim_and_rejected_has_one() -> None:
+    pairs, unused = pairing.pairs_of(PROMPT, [BAD, GOOD], RULE)
+    assert [(p.chosen, p.rejected) for p in pairs] == [(GOOD, BAD)]
+    assert unused == {}
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (candidate("x", "whatever", Verdict.UNVERIFIABLE), pairing.NO_CLAIMS),
+        (candidate("x", "a red circle", Verdict.SUPPORTED), pairing.DUPLICATE),
+        (candidate("x", "a circle", Verdict.SUPPORTED, how=How.IMAGE_FREE), pairing.NOT_FULL),
+        (candidate("x", "a very long story of a circle", Verdict.CONTRADICTED), pairing.LENGTH),
+        (candidate("x", "a red square", Verdict.SUPPORTED), pairing.NO_PARTNER),
+    ],
+)
+def test_each_unused_candidate_says_why(odd: Candidate, reason: str) -> None:
+    _, unused = pairing.pairs_of(PROMPT, [GOOD, odd], RULE)
+    assert unused["x"] == reason
+
+
+def test_negatives_of_the_whole_image_come_first() -> None:
+    guess = candidate("guess", "a blue circle!", Verdict.CONTRADICTED, how=How.IMAGE_FREE)
+    (pair,), unused = pairing.pairs_of(PROMPT, [guess, GOOD, BAD], RULE)
+    assert pair.rejected is BAD
+    assert unused == {"guess": pairing.NO_PARTNER}
+
+
+VERDICTS = st.lists(st.sampled_from(list(Verdict)), max_size=3)
+
+
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=12), VERDICTS, st.sampled_from(list(How))), max_size=8))
+def test_no_candidate_is_lost_or_used_twice(made: list[tuple[str, list[Verdict], How]]) -> None:
+    candidates = [candidate(str(i), text, *verdicts, how=how) for i, (text, verdicts, how) in enumerate(made)]
+    pairs, unused = pairing.pairs_of(PROMPT, candidates, RULE)
+    used = [c.candidate_id for p in pairs for c in (p.chosen, p.rejected)]
+    assert sorted([*used, *unused]) == sorted(c.candidate_id for c in candidates)
+    assert all(p.rejected.contradicted and not p.chosen.contradicted for p in pairs)
+
+
+SELECTION = Selection(margin=0.2, label_mass=0.5)
+
+
+def judged(word: str, reward: float, mass: float = 1.0) -> Judged:
+    return Judged(f"Seen: a. Check: b. Judgement: {word}", reward * mass, (1 - reward) * mass)
+
+
+@pytest.mark.parametrize(
+    ("plus", "minus", "outcome"),
+    [
+        ([judged("No", 0.3)], [judged("No", 0.1)], WRONG_CHOSEN),
+        ([judged("Yes", 0.9)], [judged("Yes", 0.8)], WRONG_REJECTED),
+        ([judged("Yes", 0.55)], [judged("No", 0.45)], MARGIN),
+        ([judged("Yes", 0.9, mass=0.2)], [judged("No", 0.1)], LABEL_MASS),
+        ([Judged("Seen: a.", 0, 0)], [judged("No", 0.1)], NO_JUDGEMENT),
+        ([Judged("Judgement: Yes", math.nan, 0)], [judged("No", 0.1)], NOT_FINITE),
+    ],
+)
+def test_each_rejected_pair_says_why(plus: list[Judged], minus: list[Judged], outcome: str) -> None:
+    assert select(Pair("p", GOOD, BAD, tuple(plus), tuple(minus)), SELECTION) == outcome
+
+
+def test_the_pair_of_critiques_with_the_largest_margin_is_kept() -> None:
+    pair = Pair("p", GOOD, BAD, (judged("Yes", 0.7), judged("Yes", 0.9)), (judged("No", 0.3), judged("No", 0.2)))
+    found = select(pair, SELECTION)
+    assert isinstance(found, Selected)
+    assert found.margin == pytest.approx(0.7)

@@ -1,0 +1,96 @@
+"""Joining a Ray cluster, or starting an own one on this machine."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlrm_ray import plan
+from vlrm_ray.config import Config
+from vlrm_ray.errors import UserError
+
+NAMESPACE = "vlrm"
+WORKER_ENV = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_DATA_USE_DATASOURCE_V2": "0",
+    "PYTHONWARNINGS": "ignore",
+}
+"""Set in all processes of a run: no telemetry, quiet libraries."""
+CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
+"""Added where an engine has no GPU."""
+
+
+def address_of(config: Config) -> str:
+    """Cluster to join; empty means an own one."""
+    return config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+
+
+@contextmanager
+def connected(config: Config, say: Callable[[str], None]) -> Iterator[str]:
+    """Be part of a cluster that can hold the run; gives the dashboard's address. Raises UserError."""
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.train.start_timeout)
+    os.environ.setdefault("RAY_DATA_USE_DATASOURCE_V2", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the driver's C++ side; the logs keep everything
+    address = address_of(config)
+    if not address:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # only this machine can reach an own cluster
+    import ray
+
+    dashboard = _join(config, address, say)
+    try:
+        plan.check(config, ray.cluster_resources() | _autoscaler_limit(), f"the cluster at {address or 'this machine'}")
+        yield dashboard
+    finally:
+        ray.shutdown()
+
+
+def _join(config: Config, address: str, say: Callable[[str], None], attempts: int = 3) -> str:
+    import ray
+
+    settings = config.cluster
+    own = {
+        "num_cpus": settings.cpus,
+        "include_dashboard": settings.dashboard,
+        "dashboard_host": "127.0.0.1",
+        "object_store_memory": settings.object_store_mb << 20,
+    }
+    environment = WORKER_ENV | {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.train.start_timeout)}
+    if not address:  # elsewhere the working directory of the job, or an installed package, brings the code
+        root = str(Path(__file__).resolve().parents[1])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    for attempt in range(1, attempts + 1):
+        try:
+            context = ray.init(
+                address=address or "local",
+                namespace=NAMESPACE,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                runtime_env={"env_vars": environment},
+                **({} if address else own),
+            )
+            return str(context.dashboard_url or "")
+        except ConnectionError as error:
+            raise UserError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
+        except (TimeoutError, RuntimeError, ValueError) as error:  # a busy machine can miss Ray's own deadline
+            ray.shutdown()
+            if attempt == attempts or address:
+                raise UserError(f"Ray did not start: {str(error).splitlines()[0]}") from error
+            say(f"Ray did not start in time, trying again ({attempt} of {attempts})")
+            time.sleep(3)
+    raise AssertionError("unreachable")
+
+
+def _autoscaler_limit() -> dict[str, float]:
+    """What the autoscaler may grow the cluster to, as its operator states it: VLRM_CLUSTER_MAX="CPU=64,GPU=8"."""
+    stated = os.environ.get("VLRM_CLUSTER_MAX", "")
+    try:
+        return {name: float(value) for name, value in (item.split("=") for item in stated.split(",") if item)}
+    except ValueError:
+        raise UserError(f"VLRM_CLUSTER_MAX={stated!r} is not like 'CPU=64,GPU=8'") from None

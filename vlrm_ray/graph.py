@@ -1,0 +1,253 @@
+"""The Ray Data graph of a round, prompts to selected critiques, as one streaming execution.
+
+    ingest ─► generate ─► detect ─► read ─► verify+pair ─► critique ─► select
+    tasks     policy      pool      pool    tasks          critics     (with critique)
+              actors      (YOLO)    (OCR)                  actors
+
+A block is a part: `part_rows` prompts that travel together, so each engine call is the same batch
+however often it is made, and a part is committed or made again as a whole. Actor classes and
+handles come in as arguments: this module knows no engine.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.actor import ActorHandle
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+from vlrm_ray.claims.rules import RuleExtractor
+from vlrm_ray.config import Config, Pool
+from vlrm_ray.critique import FORMATS
+from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.errors import BadImage
+from vlrm_ray.evidence import in_words
+from vlrm_ray.ids import digest, seed_of
+from vlrm_ray.images import check
+from vlrm_ray.ledger import Ledger
+from vlrm_ray.pairing import pairs_of
+from vlrm_ray.plan import STAGE_CPUS
+from vlrm_ray.prompts import Ask
+from vlrm_ray.rows import Row, from_table, to_table
+from vlrm_ray.selection import select
+from vlrm_ray.types import Candidate, How, Judged, Pair, Prompt, Selected
+from vlrm_ray.verify import Verifier
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What does the work: handles of long-lived actors, classes of the pools, where to report."""
+
+    policy: Sequence[ActorHandle[Any]]
+    critics: Sequence[ActorHandle[Any]]
+    detector: type
+    reader: type
+    board: "BoardProxy"
+
+
+class BoardProxy:
+    """Reports progress to the driver's board without waiting for it."""
+
+    def __init__(self, board: ActorHandle[Any]) -> None:
+        self.board = board
+
+    def add(self, stage: str, rows: int, seconds: float = 0.0) -> None:
+        """Count rows that left a stage, and the seconds it was busy with them."""
+        self.board.add.remote(stage, rows, seconds)
+
+
+def tune_ray_data() -> None:
+    """Tune Ray Data for many small blocks, and leave talking to the driver; called once by it."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.execution_options.verbose_progress = False
+    context.execution_no_progress_timeout_s = 900
+
+
+def build(config: Config, round_: int, parts: dict[int, list[Ask]], hands: Hands, ledger: Ledger) -> ray.data.Dataset:
+    """The graph over the given parts, one block each, in order."""
+    blocks = [_ask_table(index, asks) for index, asks in parts.items()]
+    rows = ray.data.from_arrow(blocks)
+    steps: list[Callable[[pa.Table], pa.Table]] = [
+        _Ingest(round_, config, hands.board),
+        Generate(config, hands.policy, hands.board),
+    ]
+    for step in steps:
+        rows = _tasks(rows, step, len(hands.policy) + 1)
+    detector, reader = config.experts.detector, config.experts.reader
+    rows = _pool(rows, hands.detector, (detector, ledger, hands.board), detector.pool)
+    if reader.enabled:
+        rows = _pool(rows, hands.reader, (reader, ledger, hands.board), reader.pool)
+    rows = _tasks(rows, VerifyAndPair(config, hands.board), 1)
+    return _tasks(rows, Critique(config, hands.critics, hands.board), len(hands.critics) + 1)
+
+
+def _tasks(rows: ray.data.Dataset, step: Callable[[pa.Table], pa.Table], size: int) -> ray.data.Dataset:
+    return rows.map_batches(
+        step, batch_size=None, batch_format="pyarrow", compute=TaskPoolStrategy(size), num_cpus=STAGE_CPUS
+    )
+
+
+def _pool(rows: ray.data.Dataset, expert: type, arguments: tuple[object, ...], pool: Pool) -> ray.data.Dataset:
+    return rows.map_batches(
+        expert,
+        fn_constructor_args=arguments,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=pool.min, max_size=pool.max),
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus or None,
+    )
+
+
+def _ask_table(part: int, asks: Sequence[Ask]) -> pa.Table:
+    return pa.table(
+        {"part": [part] * len(asks), "image": [a.image for a in asks], "question": [a.question for a in asks]}
+    )
+
+
+class _Ingest:
+    """Open and hash each image beside its consumer; quarantine those that fail."""
+
+    def __init__(self, round_: int, config: Config, board: BoardProxy) -> None:
+        self.round, self.seed, self.board = round_, config.seed, board
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        began, rows = time.monotonic(), []
+        for ask in table.to_pylist():
+            sha256, problem = "", ""
+            try:
+                sha256 = check(ask["image"])
+            except BadImage as error:
+                problem = str(error)
+            prompt_id = digest("prompt", sha256 or ask["image"], ask["question"], self.round, self.seed)
+            prompt = Prompt(prompt_id, ask["image"], sha256, ask["question"])
+            rows.append(Row(ask["part"], self.round, prompt, problem))
+        self.board.add("prompts", len(rows), time.monotonic() - began)
+        return to_table(rows)
+
+
+class Generate:
+    """Responses of the policy: with the whole image, with a degraded one, without one."""
+
+    def __init__(self, config: Config, policy: Sequence[ActorHandle[Any]], board: BoardProxy) -> None:
+        self.policy, self.config, self.board = config.policy, config, board
+        self.actors = policy
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in `candidates`; identities come from content, so a part made again is the same."""
+        began, rows = time.monotonic(), from_table(table)
+        good = [row for row in rows if not row.quarantined]
+        counts = {
+            How.FULL: self.policy.samples,
+            How.IMAGE_FREE: self.policy.image_free,
+            How.IMAGE_DEGRADED: self.policy.image_degraded,
+        }
+        texts: dict[How, list[list[Completion]]] = {
+            how: _generated(self.actors, rows, self._requests(good, how), self._sampling(n))
+            for how, n in counts.items()
+            if n and good
+        }
+        for index, row in enumerate(good):
+            row.asked = sum(counts.values())
+            row.candidates = tuple(
+                Candidate(self._id(row, how, sample), answer.text, how)
+                for how, answers in texts.items()
+                for sample, answer in enumerate(answers[index])
+                if answer.text
+            )
+        self.board.add("generate", sum(len(row.candidates) for row in good), time.monotonic() - began)
+        return to_table(rows)
+
+    def _requests(self, rows: Sequence[Row], how: How) -> list[Request]:
+        return [
+            Request(r.prompt.question, r.prompt.image, how, seed_of("sample", r.prompt.prompt_id, how)) for r in rows
+        ]
+
+    def _sampling(self, n: int) -> Sampling:
+        return Sampling(self.policy.max_tokens, self.policy.temperature, self.policy.top_p, n)
+
+    def _id(self, row: Row, how: How, sample: int) -> str:
+        made = (self.policy.model, self.policy.max_tokens, self.policy.temperature, self.policy.top_p)
+        return digest(
+            "candidate", row.prompt.sha256, row.prompt.question, row.round, how, sample, made, self.config.seed
+        )
+
+
+class VerifyAndPair:
+    """Claims, verdicts, pairs: pure matching against what the experts saw."""
+
+    def __init__(self, config: Config, board: BoardProxy) -> None:
+        self.extractor = RuleExtractor()
+        self.verifier = Verifier(frozenset(config.experts.detector.exhaustive))
+        self.rule, self.board = config.pairing, board
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Give each candidate its claims with verdicts, and make pairs of them."""
+        began, rows = time.monotonic(), from_table(table)
+        for row in rows:
+            row.candidates = tuple(self._verified(row, candidate) for candidate in row.candidates)
+            pairs, row.unused = pairs_of(row.prompt, row.candidates, self.rule)
+            row.pairs = tuple(pairs)
+        self.board.add("verify", sum(len(row.candidates) for row in rows), time.monotonic() - began)
+        self.board.add("pair", sum(len(row.pairs) for row in rows))
+        return to_table(rows)
+
+    def _verified(self, row: Row, candidate: Candidate) -> Candidate:
+        claims = self.extractor.claims(candidate.text, row.prompt.question)
+        return replace(candidate, claims=tuple(self.verifier.check(claim, row.evidence) for claim in claims))
+
+
+class Critique:
+    """K critiques for each side, shown the evidence as a hint; then margin-based selection."""
+
+    def __init__(self, config: Config, critics: Sequence[ActorHandle[Any]], board: BoardProxy) -> None:
+        self.critic, self.rule, self.board = config.critic, config.selection, board
+        self.format = FORMATS[config.critic.format]
+        self.actors = critics
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in the pairs' critiques, `selected` and `rejected`."""
+        began, rows = time.monotonic(), from_table(table)
+        sides = [
+            (row, pair, candidate) for row in rows for pair in row.pairs for candidate in (pair.chosen, pair.rejected)
+        ]
+        requests = [self._request(*side) for side in sides]
+        sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
+        answers = _generated(self.actors, rows, requests, sampling) if requests else []
+        critiques = iter([tuple(Judged(a.text, _rounded(a.yes), _rounded(a.no)) for a in group) for group in answers])
+        for row in rows:
+            row.pairs = tuple(
+                replace(pair, chosen_critiques=next(critiques), rejected_critiques=next(critiques))
+                for pair in row.pairs
+            )
+            outcomes = {pair.pair_id: select(pair, self.rule) for pair in row.pairs}
+            row.selected = tuple(o for o in outcomes.values() if isinstance(o, Selected))
+            row.rejected = {pair_id: o for pair_id, o in outcomes.items() if isinstance(o, str)}
+        self.board.add("critique", len(sides) * self.critic.k, time.monotonic() - began)
+        self.board.add("select", sum(len(row.selected) for row in rows))
+        return to_table(rows)
+
+    def _request(self, row: Row, pair: Pair, candidate: Candidate) -> Request:
+        text = self.format.prompt(row.prompt.question, candidate.text, in_words(row.evidence))
+        return Request(text, row.prompt.image, seed=seed_of("critique", pair.pair_id, candidate.candidate_id))
+
+
+def _generated(
+    actors: Sequence[ActorHandle[Any]], rows: Sequence[Row], requests: list[Request], sampling: Sampling
+) -> list[list[Completion]]:
+    """Ask the actor that this part always goes to: an unchanged part is an unchanged batch."""
+    actor = actors[rows[0].part % len(actors)]
+    answers: list[list[Completion]] = ray.get(actor.generate.remote(requests, sampling))
+    return answers
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6)

@@ -1,0 +1,222 @@
+"""The train loop of one worker: FSDP2 over all workers, on CPU (gloo) or GPU (nccl)."""
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train import Checkpoint
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.functional import cross_entropy
+
+from vlrm_ray import torchvision_shim
+from vlrm_ray.config import Config
+from vlrm_ray.ledger import Ledger
+from vlrm_ray.reward.examples import Example, examples_of, global_batches, micro_batches
+from vlrm_ray.rows import Row, from_table
+
+torchvision_shim.install()
+
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel  # noqa: E402
+
+from vlrm_ray.reward.batches import Collator  # noqa: E402
+from vlrm_ray.reward.publish import write_folder  # noqa: E402
+
+BLOCKS = ("DecoderLayer", "VisionBlock", "EncoderLayer")
+"""Class name endings of the modules that are sharded one by one."""
+FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+RESTORE = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a round's workers are to do; small, as each gets a copy."""
+
+    config: Config
+    round: int
+    parts: int
+    start: str
+    ledger: Ledger
+
+
+def train_loop(loop_config: dict[str, Any]) -> None:
+    """Entry point of a Ray Train worker; `loop_config["task"]` is a `Task`."""
+    task: Task = loop_config["task"]
+    rows = selected_rows(task.ledger, task.round, task.parts)
+    Worker(task, examples_of(rows, task.config)).run()
+
+
+def selected_rows(ledger: Ledger, round_: int, parts: int) -> list[Row]:
+    """All rows of a round with what selection kept of them."""
+    return [row for part in range(parts) for row in from_table(ledger.get_part(round_, "select", part))]
+
+
+class Worker:
+    """One process of a fit."""
+
+    def __init__(self, task: Task, examples: list[Example]) -> None:
+        self.task, self.settings, self.examples = task, task.config.train, examples
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)
+        self.processor = AutoProcessor.from_pretrained(task.start)
+        self.collate = Collator(self.processor, task.start, self.settings.judgement_weight)
+        self.model = self._sharded()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=self.settings.lr, weight_decay=self.settings.weight_decay)
+        self.steps = self.settings.epochs * len(global_batches(examples, self.settings.batch, 0, 0))
+        self.step = 0
+
+    def run(self) -> None:
+        """Train all epochs that no checkpoint holds yet, then publish the weights as a checkpoint."""
+        for epoch in range(self._restore(), self.settings.epochs):
+            began = time.perf_counter()
+            batches = global_batches(self.examples, self.settings.batch, epoch, self.task.config.seed + self.task.round)
+            losses = [self._train_step(batch) for batch in batches]
+            metrics = {
+                "epoch": epoch + 1,
+                "loss": sum(losses) / len(losses),
+                "seconds": time.perf_counter() - began,
+                "examples": len(self.examples),
+            }
+            self._report(metrics, last=epoch + 1 == self.settings.epochs)
+
+    def _train_step(self, batch: list[Example]) -> float:
+        """One optimizer step; the gradient is that of the whole batch, however many workers share it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr * _schedule(self.step, self.steps)
+        cuts = [self.collate(cut) for cut in micro_batches(batch, self.rank, self.world, self.settings.micro_batch)]
+        weight = torch.stack([w[:, 1:].sum() for _, w in cuts]).sum().to(self.device)
+        dist.all_reduce(weight)
+        loss = torch.zeros((), device=self.device)
+        for index, (inputs, weights) in enumerate(cuts):
+            self.model.set_requires_gradient_sync(index + 1 == len(cuts))
+            share = self._loss(inputs, weights) / weight
+            (share * self.world).backward()  # FSDP takes the mean over workers
+            loss += share.detach()
+        dist.all_reduce(loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return float(loss)
+
+    def _loss(self, inputs: dict[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+        inputs = {name: value.to(self.device) for name, value in inputs.items()}
+        logits = self.model(**inputs, use_cache=False).logits[:, :-1]
+        targets, wanted = inputs["input_ids"][:, 1:], weights[:, 1:].to(self.device)
+        learned = wanted > 0
+        losses = cross_entropy(logits[learned].float(), targets[learned], reduction="none")
+        total: torch.Tensor = (losses * wanted[learned]).sum() + 0.0 * logits.sum()
+        return total
+
+    def _sharded(self) -> Any:
+        model = AutoModelForImageTextToText.from_pretrained(self.task.start, dtype=torch.float32)
+        model.train()
+        if self.settings.lora.rank:
+            model = _with_adapters(model, self.task.config)
+        model = model.to(self.device)
+        mesh = init_device_mesh(self.device.type, (self.world,))
+        mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        policy = mixed if self.device.type == "cuda" else MixedPrecisionPolicy()
+        for module in list(model.modules()):
+            if type(module).__name__.endswith(BLOCKS):
+                fully_shard(module, mesh=mesh, mp_policy=policy)
+        sharded = fully_shard(model, mesh=mesh, mp_policy=policy)
+        assert isinstance(sharded, FSDPModule)
+        return sharded
+
+    def _restore(self) -> int:
+        """Go on from the last epoch's checkpoint; returns the epoch to train next."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return 0
+        with checkpoint.as_directory() as folder:
+            state: dict[str, Any] = {"model": {}, "optimizer": {}}
+            if self.rank == 0:
+                state = torch.load(Path(folder, "state.pt"), weights_only=True)
+            set_model_state_dict(self.model, state["model"], options=RESTORE)
+            set_optimizer_state_dict(self.model, self.optimizer, state["optimizer"], options=RESTORE)
+            progress = json.loads(Path(folder, "progress.json").read_text())
+        self.step = int(progress["step"])
+        return int(progress["epoch"])
+
+    def _report(self, metrics: dict[str, Any], *, last: bool) -> None:
+        """Tell Ray Train; gathering the state and reporting are collectives, so every worker comes here."""
+        model = get_model_state_dict(self.model, options=FULL)
+        optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=FULL)
+        with _folder(self.rank) as folder:
+            if folder is not None:
+                torch.save({"model": model, "optimizer": optimizer}, folder / "state.pt")
+                (folder / "progress.json").write_text(json.dumps({"epoch": metrics["epoch"], "step": self.step}))
+                if last:
+                    self._publish(model, folder / "hf", metrics)
+            checkpoint = None if folder is None else Checkpoint.from_directory(str(folder))
+            ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=f"epoch-{metrics['epoch']:04d}")
+
+    def _publish(self, state: dict[str, Any], folder: Path, metrics: dict[str, Any]) -> None:
+        """Write the whole model in its own layout, adapters merged."""
+        config = self.task.config
+        model: Any = AutoModelForImageTextToText.from_pretrained(self.task.start, dtype=torch.float32)
+        if self.settings.lora.rank:
+            model = _with_adapters(model, config)
+        model.load_state_dict(state)
+        if self.settings.lora.rank:
+            model = model.merge_and_unload()
+        facts = {
+            "version": self.task.round,
+            "base_model": config.critic.model,
+            "loss": metrics["loss"],
+            "examples": len(self.examples),
+        }
+        write_folder(
+            model.to(getattr(torch, config.critic.engine.dtype)).eval(),
+            self.processor,
+            folder,
+            config.critic.format,
+            facts,
+        )
+
+
+def _with_adapters(model: PreTrainedModel, config: Config) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    lora = config.train.lora
+    torch.manual_seed(config.seed)  # all workers draw the same adapters
+    return get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets))
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up over a tenth of the steps, then cosine to a tenth of the peak."""
+    warm = max(1, steps // 10)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+@contextmanager
+def _folder(rank: int) -> Iterator[Path | None]:
+    """A temporary folder on the first worker, None on the others."""
+    if rank:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)

@@ -1,0 +1,233 @@
+"""One round, from prompts to a published reward model.
+
+    prompts ─► generate ─► verify ─► pair ─► critique ─► select ─► train ─► publish ─► evaluate
+               └──────────── one Ray Data execution: gather ──────────┘
+
+    stage     consumes                      waits for            produces
+    gather    prompts, newest version       policy, experts,     parts of generate, verify, pair,
+                                            critics              critique, select
+    train     parts of select               all of gather        a Hugging Face folder
+    publish   that folder                   train                versions/k, critics that hold it
+    evaluate  ScenesBench, the critics      publish              metrics
+
+Each stage commits its result to the ledger and is skipped where that result is there already.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from vlrm_ray import evaluation, prompts, tallies
+from vlrm_ray.config import Config, asset_path
+from vlrm_ray.critique import FORMATS
+from vlrm_ray.engines import Completion, Request
+from vlrm_ray.errors import UserError
+from vlrm_ray.graph import Hands, build
+from vlrm_ray.ids import canonical
+from vlrm_ray.ledger import Ledger
+from vlrm_ray.progress import Progress
+from vlrm_ray.prompts import Ask
+from vlrm_ray.rows import from_table
+from vlrm_ray.types import Tally
+
+Facts = dict[str, Any]
+
+
+class Crew(Protocol):
+    """The long-lived actors, as a round needs them."""
+
+    def hands(self) -> Hands:
+        """What the graph works with."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """Rows that left each stage of the graph so far."""
+        ...
+
+    def seconds(self) -> Mapping[str, float]:
+        """Busy seconds of each stage of the graph so far."""
+        ...
+
+    def clear(self) -> None:
+        """Begin counting anew."""
+        ...
+
+    def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
+        """One greedy critique for each request."""
+        ...
+
+    def load(self, version: int) -> float:
+        """Give all critics a version; returns how far the canary's score moved."""
+        ...
+
+    def step_aside(self) -> None:
+        """Free the devices for training, where the placement asks for it."""
+        ...
+
+    def come_back(self) -> None:
+        """Undo `step_aside`."""
+        ...
+
+
+class Rounds:
+    """Runs the stages of a run's rounds."""
+
+    def __init__(self, config: Config, ledger: Ledger, crew: Crew, progress: Progress) -> None:
+        self.config, self.ledger, self.crew, self.progress = config, ledger, crew, progress
+
+    def gather(self, round_: int) -> None:
+        """Generate, verify, pair, critique and select; parts that are committed are not made again."""
+        if self.ledger.result(round_, "select"):
+            return
+        asks = prompts.of_round(self.config, round_, self.ledger)
+        size = self.config.part_rows
+        parts = {i: asks[i * size : (i + 1) * size] for i in range(-(-len(asks) // size))}
+        missing = {i: part for i, part in parts.items() if self.ledger.part_facts(round_, "select", i) is None}
+        self.crew.clear()
+        with self.progress.stage(f"round {round_}: gather", len(asks), "prompts", self.crew.counts) as meter:
+            meter.add(sum(len(p) for i, p in parts.items() if i not in missing))
+            began = time.monotonic()
+            if missing:
+                self._stream(round_, missing, meter.add)
+            wall = time.monotonic() - began
+            outcome = self._finish_gathering(round_, len(parts), wall)
+            meter.close(outcome)
+
+    def _stream(self, round_: int, parts: dict[int, list[Ask]], done: Callable[[int], None]) -> None:
+        graph = build(self.config, round_, parts, self.crew.hands(), self.ledger)
+        for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            if block.num_rows == 0:
+                continue
+            rows = from_table(block)
+            for stage, (table, tally) in tallies.of_part(rows).items():
+                self.ledger.put_part(round_, stage, rows[0].part, table, {"tally": asdict(tally)})
+            done(len(rows))
+
+    def _finish_gathering(self, round_: int, parts: int, wall: float) -> str:
+        busy = self.crew.seconds()
+        kept: list[str] = []
+        for stage in tallies.DATA_STAGES:
+            total, hashes = Tally(), []
+            for part in range(parts):
+                facts = self.ledger.part_facts(round_, stage, part)
+                assert facts is not None, f"part {part} of {stage} was not committed"
+                total.add(Tally(**facts["tally"]))
+                hashes.append(facts["sha256"])
+            total.check(stage)
+            kept.append(f"{stage} {total.kept}")
+            self.ledger.finish(
+                round_,
+                stage,
+                {
+                    "rows": _as_json(total),
+                    "sha256": hashes,
+                    "parts": parts,
+                    "seconds": busy.get(stage, 0.0)
+                    + (busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0),
+                    "wall_seconds": wall,
+                },
+            )
+        return "kept: " + ", ".join(kept)
+
+    def train(self, round_: int) -> None:
+        """Fine-tune the newest version on the selected pairs, and publish the outcome."""
+        if self.ledger.result(round_, "publish"):
+            return
+        selected = self.ledger.result(round_, "select")
+        assert selected is not None, "gather comes first"
+        base = self.base_version(round_)
+        if selected["rows"]["kept"] == 0:
+            self.progress.say(
+                f"round {round_}: no pair was kept ({_reasons(selected['rows'])}), so nothing is trained; try a lower selection.margin or more prompts"
+            )
+            self.ledger.finish(round_, "train", {"rows": _as_json(Tally()), "seconds": 0.0, "metrics": {}})
+            self.ledger.finish(round_, "publish", {"version": base, "files": {}, "seconds": 0.0})
+            return
+        self._fit(round_, selected, base)
+
+    def base_version(self, round_: int) -> int:
+        """The version a round starts from: that of the round before, not the newest folder.
+
+        A driver killed between writing a version and finishing the round makes that version again.
+        """
+        before = self.ledger.result(round_ - 1, "publish") or {"version": 0}
+        return int(before["version"])
+
+    def _fit(self, round_: int, selected: Facts, base: int) -> None:
+        from vlrm_ray.reward.fit import fit
+
+        start = self.ledger.fetch_version(base) if base else asset_path(self.config.critic.model)
+        kept = selected["rows"]["kept"]
+        self.crew.step_aside()
+        with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:
+            began = time.monotonic()
+            folder, metrics = fit(self.config, self.ledger, round_, selected["parts"], start)
+            meter.close(f"loss {metrics['loss']:.3f}")
+        tally = Tally(rows_in=kept, kept=kept)
+        self.ledger.finish(
+            round_, "train", {"rows": _as_json(tally), "seconds": time.monotonic() - began, "metrics": metrics}
+        )
+        self.crew.come_back()
+        began = time.monotonic()
+        version = base + 1
+        files = self.ledger.publish(version, folder)
+        moved = self.crew.load(version)
+        self.progress.say(f"round {round_}: published version {version}; critics hold it (canary moved by {moved:.3g})")
+        self.ledger.finish(round_, "publish", {"version": version, "files": files, "seconds": time.monotonic() - began})
+        self.ledger.remove(f"train/round-{round_:04d}")
+
+    def evaluate(self, round_: int) -> None:
+        """Measure the newest version on ScenesBench."""
+        settings = self.config.evaluation
+        if settings.pairs == 0 or self.ledger.result(round_, "evaluate"):
+            return
+        from vlrm_ray.scenes.bench import items
+
+        bench = items(settings.split, settings.pairs, self.ledger)
+        views = 2 * len(bench) * (1 + settings.blind + settings.rephrase)
+        with self.progress.stage(f"round {round_}: evaluate", views, "critiques") as meter:
+            began = time.monotonic()
+            found = evaluation.look(
+                bench,
+                FORMATS[self.config.critic.format],
+                lambda requests: self.crew.judge(requests, meter.add),
+                blind=settings.blind,
+                rephrase=settings.rephrase,
+            )
+            metrics = {name: metric.as_json() for name, metric in evaluation.measure(bench, found).items()}
+            shown = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
+            meter.close(", ".join(f"{name} {metrics[name]['value']:.3f}" for name in shown))
+        self.ledger.finish(
+            round_,
+            "evaluate",
+            {"metrics": metrics, "version": self.ledger.newest_version(), "seconds": time.monotonic() - began},
+        )
+
+
+def claim_config(config: Config, ledger: Ledger) -> None:
+    """Bind the run's folder to its configuration; a changed one is refused with the difference shown."""
+    mine = config.model_dump(mode="json", exclude={"cluster", "rounds"})
+    known = ledger.get_json("config.json")
+    if known is None:
+        ledger.put_json("config.json", mine)
+        return
+    changed = sorted(_differences(known, mine))
+    if changed:
+        raise UserError(
+            f"run {config.name} was started with another configuration ({'; '.join(changed[:5])}); choose another name=, or set these back"
+        )
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [d for k in {*old, *new} for d in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
+    return [] if canonical(old) == canonical(new) else [f"{key}: {old} -> {new}"]
+
+
+def _as_json(tally: Tally) -> Facts:
+    return {"in": tally.rows_in, "kept": tally.kept, "dropped": tally.dropped, "quarantined": tally.quarantined}
+
+
+def _reasons(rows: Facts) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(rows["dropped"].items())) or "there were no pairs"

@@ -1,0 +1,55 @@
+"""Margin-based rejection sampling: which critiques of a pair the reward model learns from."""
+
+import math
+from collections.abc import Sequence
+
+from vlrm_ray.config import Selection
+from vlrm_ray.critique import parse
+from vlrm_ray.types import Judged, Pair, Selected
+
+NO_JUDGEMENT = "no_judgement"
+NOT_FINITE = "reward_not_finite"
+LABEL_MASS = "label_mass"
+WRONG_CHOSEN = "no_right_judgement_of_chosen"
+WRONG_REJECTED = "no_right_judgement_of_rejected"
+MARGIN = "margin"
+
+
+def select(pair: Pair, rule: Selection) -> Selected | str:
+    """The (critique+, critique-) of the largest margin, or the reason why there is none.
+
+    Both judgements must be right, both rewards finite and with enough label mass, and the margin
+    at least `rule.margin`.
+    """
+    sides = []
+    for critiques, right, wrong in (
+        (pair.chosen_critiques, True, WRONG_CHOSEN),
+        (pair.rejected_critiques, False, WRONG_REJECTED),
+    ):
+        usable, reason = _usable(critiques, rule)
+        if not usable:
+            return reason
+        agreeing = [c for c in usable if parse(c.text).judgement is right]
+        if not agreeing:
+            return wrong
+        sides.append(max(agreeing, key=lambda c: c.reward if right else -c.reward))
+    plus, minus = sides
+    if plus.reward - minus.reward < rule.margin:
+        return MARGIN
+    return Selected(
+        pair_id=pair.pair_id,
+        chosen=pair.chosen.text,
+        rejected=pair.rejected.text,
+        chosen_critique=plus.text,
+        rejected_critique=minus.text,
+        chosen_reward=plus.reward,
+        rejected_reward=minus.reward,
+    )
+
+
+def _usable(critiques: Sequence[Judged], rule: Selection) -> tuple[list[Judged], str]:
+    finite = [c for c in critiques if math.isfinite(c.yes) and math.isfinite(c.no)]
+    judged = [c for c in finite if parse(c.text).judgement is not None]
+    massive = [c for c in judged if c.label_mass >= rule.label_mass]
+    reason = NOT_FINITE if not finite else NO_JUDGEMENT if not judged else LABEL_MASS
+    return massive, reason
