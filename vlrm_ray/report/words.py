@@ -14,7 +14,7 @@ _WORST_FIRST = (Verdict.CONTRADICTED, Verdict.UNVERIFIABLE, Verdict.SUPPORTED)
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a response; `claims` are the indices of those whose span holds it, `verdict` the worst of theirs."""
+    """A stretch of a response; `claims` are the indices of those whose span holds it, the worst verdict first."""
 
     text: str
     claims: tuple[int, ...] = ()
@@ -47,10 +47,10 @@ def segments(text: str, claims: Sequence[CheckedClaim]) -> list[Segment]:
     cuts = sorted({0, length, *(end for span in spans for end in span)})
     found = []
     for start, end in pairwise(cuts):
-        inside = tuple(i for i, (a, b) in enumerate(spans) if a <= start and end <= b)
-        verdicts = {claims[i].finding.verdict for i in inside}
-        worst = next((verdict.value for verdict in _WORST_FIRST if verdict in verdicts), "")
-        found.append(Segment(visible(text[start:end]), inside, worst))
+        inside = [i for i, (a, b) in enumerate(spans) if a <= start and end <= b]
+        inside.sort(key=lambda i: _WORST_FIRST.index(claims[i].finding.verdict))
+        worst = claims[inside[0]].finding.verdict.value if inside else ""
+        found.append(Segment(visible(text[start:end]), tuple(inside), worst))
     if len(text) > length:
         found.append(Segment(shown(text)[length:]))
     return found
