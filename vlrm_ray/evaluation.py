@@ -1,7 +1,9 @@
 """How well the reward model judges, on pairs no stage has seen; and how well one does without looking."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from vlrm_ray import metrics
 from vlrm_ray.critique import CritiqueFormat, parse
@@ -13,6 +15,8 @@ from vlrm_ray.types import Judged
 Ask = Callable[[list[Request]], list[Completion]]
 """Writes one greedy critique for each request."""
 GROUPS = (HALLUCINATION_GROUP, REASONING_GROUP)
+SAMPLES_PER_KIND = 6
+"""Items of each kind whose critiques are kept for people to read."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,40 @@ def measure(items: Sequence[BenchItem], views: Views) -> dict[str, Metric]:
     if views.rephrased:
         found["reasoning_consistency"] = _consistency(items, views)
     found |= _baselines(items) | _pointwise(views.shown) | _critiques(items, views.shown)
+    return found
+
+
+def details(items: Sequence[BenchItem], views: Views) -> dict[str, Any]:
+    """What the report shows beside the figures: calibration by bin, outcomes by item, some critiques in full.
+
+    `hits` has a 1 for each pair judged rightly, in the items' order: two rounds can be compared pair by pair.
+    """
+    rewards = [j.reward for view in views.shown for j in view]
+    return {
+        "reliability": metrics.reliability(rewards, [True, False] * len(views.shown)),
+        "hits": {
+            f"{group}_pair_accuracy": "".join(
+                str(int(c.reward > r.reward))
+                for item, (c, r) in zip(items, views.shown, strict=True)
+                if item.group == group
+            )
+            for group in GROUPS
+        },
+        "samples": _samples(items, views),
+    }
+
+
+def _samples(items: Sequence[BenchItem], views: Views) -> list[dict[str, Any]]:
+    """The first items of each kind with their critiques: the same ones after every round."""
+    seen: Counter[str] = Counter()
+    found = []
+    for item, (chosen, rejected) in zip(items, views.shown, strict=True):
+        seen[item.kind] += 1
+        if seen[item.kind] <= SAMPLES_PER_KIND:
+            shown = {
+                name: getattr(item, name) for name in ("item_id", "kind", "image", "question", "chosen", "rejected")
+            }
+            found.append(shown | {"chosen_critique": asdict(chosen), "rejected_critique": asdict(rejected)})
     return found
 
 

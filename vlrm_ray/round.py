@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from vlrm_ray import evaluation, prompts, tallies
+from vlrm_ray import evaluation, figures, prompts, tallies
 from vlrm_ray.config import Config, asset_path
 from vlrm_ray.critique import FORMATS
 from vlrm_ray.engines import Completion, Request
@@ -47,6 +47,10 @@ class Crew(Protocol):
 
     def seconds(self) -> Mapping[str, float]:
         """Busy seconds of each stage of the graph so far."""
+        ...
+
+    def spans(self) -> Mapping[str, list[tuple[float, float]]]:
+        """When each actor of the graph was at work so far, in Unix time."""
         ...
 
     def clear(self) -> None:
@@ -90,8 +94,7 @@ class Rounds:
             began = time.monotonic()
             if missing:
                 self._stream(round_, missing, meter.add)
-            wall = time.monotonic() - began
-            outcome = self._finish_gathering(round_, len(parts), wall)
+            outcome = self._finish_gathering(round_, len(parts), _times(began))
             meter.close(outcome)
 
     def _stream(self, round_: int, parts: dict[int, list[Ask]], done: Callable[[int], None]) -> None:
@@ -101,11 +104,12 @@ class Rounds:
                 continue
             rows = from_table(block)
             for stage, (table, tally) in tallies.of_part(rows).items():
-                self.ledger.put_part(round_, stage, rows[0].part, table, {"tally": asdict(tally)})
+                more = {"figures": figures.of_rows(rows)} if stage == "select" else {}
+                self.ledger.put_part(round_, stage, rows[0].part, table, {"tally": asdict(tally)} | more)
             done(len(rows))
 
-    def _finish_gathering(self, round_: int, parts: int, wall: float) -> str:
-        busy = self.crew.seconds()
+    def _finish_gathering(self, round_: int, parts: int, took: Facts) -> str:
+        busy, spans = self.crew.seconds(), self.crew.spans()
         kept: list[str] = []
         for stage in tallies.DATA_STAGES:
             total, hashes = Tally(), []
@@ -120,13 +124,16 @@ class Rounds:
                 round_,
                 stage,
                 {
-                    "rows": _as_json(total),
+                    "rows": total.as_json(),
                     "sha256": hashes,
                     "parts": parts,
                     "seconds": busy.get(stage, 0.0)
                     + (busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0),
-                    "wall_seconds": wall,
-                },
+                    "wall_seconds": took["seconds"],
+                    "began": took["began"],
+                    "ended": took["ended"],
+                }
+                | ({"spans": spans} if stage == "select" else {}),
             )
         return "kept: " + ", ".join(kept)
 
@@ -141,7 +148,7 @@ class Rounds:
             self.progress.say(
                 f"round {round_}: no pair was kept ({_reasons(selected['rows'])}), so nothing is trained; try a lower selection.margin or more prompts"
             )
-            self.ledger.finish(round_, "train", {"rows": _as_json(Tally()), "seconds": 0.0, "metrics": {}})
+            self.ledger.finish(round_, "train", {"rows": Tally().as_json(), "seconds": 0.0, "metrics": {}})
             self.ledger.finish(round_, "publish", {"version": base, "files": {}, "seconds": 0.0})
             return
         self._fit(round_, selected, base)
@@ -165,16 +172,14 @@ class Rounds:
             folder, metrics = fit(self.config, self.ledger, round_, selected["parts"], start)
             meter.close(f"loss {metrics['loss']:.3f}")
         tally = Tally(rows_in=kept, kept=kept)
-        self.ledger.finish(
-            round_, "train", {"rows": _as_json(tally), "seconds": time.monotonic() - began, "metrics": metrics}
-        )
+        self.ledger.finish(round_, "train", {"rows": tally.as_json(), "metrics": metrics} | _times(began))
         self.crew.come_back()
         began = time.monotonic()
         version = base + 1
         files = self.ledger.publish(version, folder)
         moved = self.crew.load(version)
         self.progress.say(f"round {round_}: published version {version}; critics hold it (canary moved by {moved:.3g})")
-        self.ledger.finish(round_, "publish", {"version": version, "files": files, "seconds": time.monotonic() - began})
+        self.ledger.finish(round_, "publish", {"version": version, "files": files} | _times(began))
         self.ledger.remove(f"train/round-{round_:04d}")
 
     def evaluate(self, round_: int) -> None:
@@ -201,8 +206,16 @@ class Rounds:
         self.ledger.finish(
             round_,
             "evaluate",
-            {"metrics": metrics, "version": self.ledger.newest_version(), "seconds": time.monotonic() - began},
+            {"metrics": metrics, "version": self.ledger.newest_version()}
+            | evaluation.details(bench, found)
+            | _times(began),
         )
+
+
+def _times(began: float) -> Facts:
+    """Seconds since `began` on the monotonic clock, and both ends in Unix time."""
+    seconds, ended = time.monotonic() - began, time.time()
+    return {"seconds": seconds, "began": ended - seconds, "ended": ended}
 
 
 def claim_config(config: Config, ledger: Ledger) -> None:
@@ -223,10 +236,6 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [d for k in {*old, *new} for d in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
     return [] if canonical(old) == canonical(new) else [f"{key}: {old} -> {new}"]
-
-
-def _as_json(tally: Tally) -> Facts:
-    return {"in": tally.rows_in, "kept": tally.kept, "dropped": tally.dropped, "quarantined": tally.quarantined}
 
 
 def _reasons(rows: Facts) -> str:
