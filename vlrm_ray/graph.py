@@ -25,7 +25,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.config import Config, Pool
 from vlrm_ray.critique import FORMATS
-from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.engines import Completion, Request, Sampling, judged
 from vlrm_ray.errors import BadImage
 from vlrm_ray.evidence import in_words
 from vlrm_ray.ids import digest, seed_of
@@ -36,7 +36,7 @@ from vlrm_ray.plan import STAGE_CPUS
 from vlrm_ray.prompts import Ask
 from vlrm_ray.rows import Row, from_table, to_table
 from vlrm_ray.selection import select
-from vlrm_ray.types import Candidate, How, Judged, Pair, Prompt, Selected
+from vlrm_ray.types import Candidate, How, Pair, Prompt, Selected
 from vlrm_ray.verify import Verifier
 
 
@@ -229,7 +229,7 @@ class Critique:
         requests = [self._request(*side) for side in sides]
         sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
         answers = _generated(self.actors, rows, requests, sampling) if requests else []
-        critiques = iter([tuple(Judged(a.text, _rounded(a.yes), _rounded(a.no)) for a in group) for group in answers])
+        critiques = iter([tuple(judged(a) for a in group) for group in answers])
         for row in rows:
             row.pairs = tuple(
                 replace(pair, chosen_critiques=next(critiques), rejected_critiques=next(critiques))
@@ -259,7 +259,3 @@ def _generated(
 
 def _actor_of(rows: Sequence[Row], actors: Sequence[ActorHandle[Any]]) -> int:
     return rows[0].part % len(actors)
-
-
-def _rounded(value: float) -> float:
-    return round(value, 6)

@@ -16,9 +16,10 @@ Each stage commits its result to the ledger and is skipped where that result is 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
-from vlrm_ray import evaluation, figures, prompts, tallies
+from vlrm_ray import calibration, evaluation, figures, prompts, tallies
 from vlrm_ray.config import Config, asset_path
 from vlrm_ray.critique import FORMATS
 from vlrm_ray.engines import Completion, Request
@@ -187,29 +188,25 @@ class Rounds:
         settings = self.config.evaluation
         if settings.pairs == 0 or self.ledger.result(round_, "evaluate"):
             return
-        from vlrm_ray.scenes.bench import items
+        from vlrm_ray.scenes.bench import CALIBRATION, items
 
+        wording, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
         bench = items(settings.split, settings.pairs, self.ledger)
-        views = 2 * len(bench) * (1 + settings.blind + settings.rephrase)
-        with self.progress.stage(f"round {round_}: evaluate", views, "critiques") as meter:
+        held_out = items(CALIBRATION, settings.calibration, self.ledger)
+        asked = evaluation.views_of(bench) + 2 * len(held_out)
+        with self.progress.stage(f"round {round_}: evaluate", asked, "critiques") as meter:
             began = time.monotonic()
-            found = evaluation.look(
-                bench,
-                FORMATS[self.config.critic.format],
-                lambda requests: self.crew.judge(requests, meter.add),
-                blind=settings.blind,
-                rephrase=settings.rephrase,
-            )
-            metrics = {name: metric.as_json() for name, metric in evaluation.measure(bench, found).items()}
+            ask = partial(self.crew.judge, done=meter.add)
+            temperature = evaluation.temperature(held_out, wording, ask)
+            found = evaluation.look(bench, wording, ask)
+            metrics = {name: m.as_json() for name, m in evaluation.measure(bench, found, temperature).items()}
             shown = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
             meter.close(", ".join(f"{name} {metrics[name]['value']:.3f}" for name in shown))
-        self.ledger.finish(
-            round_,
-            "evaluate",
-            {"metrics": metrics, "version": self.ledger.newest_version()}
-            | evaluation.details(bench, found)
-            | _times(began),
-        )
+        if version:
+            facts = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
+            self.ledger.annotate_version(version, calibration.FILE, facts)
+        details = evaluation.details(bench, found, temperature)
+        self.ledger.finish(round_, "evaluate", {"metrics": metrics, "version": version} | details | _times(began))
 
 
 def _times(began: float) -> Facts:

@@ -56,7 +56,9 @@ def _title(name: str, gain: Facts, measured: Sequence[Facts]) -> str:
 def _sentence(name: str, gain: Facts) -> str:
     low, high = (100 * end for end in gain["ci95"])
     since = f"Between {round_name(gain['from_round'])} and {round_name(gain['to_round'])}, over {gain['n']} {'of the same ' if gain['paired'] else ''}{_NAMES[name]},"
-    change = f"{since} the change is {100 * gain['value']:+.1f} points with a 95 % interval from {low:+.1f} to {high:+.1f}."
+    change = (
+        f"{since} the change is {100 * gain['value']:+.1f} points with a 95 % interval from {low:+.1f} to {high:+.1f}."
+    )
     return f"{change} {_meaning(gain)}"
 
 
@@ -89,13 +91,16 @@ def _controls(measured: Sequence[Facts]) -> list[Tile]:
     if name in found and blind in found:
         low, high = found[blind]["ci95"]
         looks = found[name]["ci95"][0] > high
-        detail = f"95 % interval {100 * low:.0f}–{100 * high:.0f} %; with the image {100 * found[name]['value']:.1f} %: " + (
-            "it looks" if looks else "no proof that it looks"
+        detail = (
+            f"95 % interval {100 * low:.0f}–{100 * high:.0f} %; with the image {100 * found[name]['value']:.1f} %: "
+            + ("it looks" if looks else "no proof that it looks")
         )
         tiles.append(Tile("Image removed", f"{100 * found[blind]['value']:.1f} %", detail, "good" if looks else "bad"))
     if "reasoning_consistency" in found:
         low, high = found["reasoning_consistency"]["ci95"]
         value = f"{100 * found['reasoning_consistency']['value']:.1f} %"
-        detail = f"95 % interval {100 * low:.0f}–{100 * high:.0f} %; both judgements right, facts true, same when rephrased"
+        detail = (
+            f"95 % interval {100 * low:.0f}–{100 * high:.0f} %; both judgements right, facts true, same when rephrased"
+        )
         tiles.append(Tile("Reasoning consistency", value, detail, "quiet"))
     return tiles

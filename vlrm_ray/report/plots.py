@@ -46,7 +46,9 @@ def _line(axes: Any, rounds: Sequence[Facts], name: str, colour: str, label: str
     low = [max(0.0, v - 100 * m["ci95"][0]) for v, (_, m) in zip(y, found, strict=True)]
     high = [max(0.0, 100 * m["ci95"][1] - v) for v, (_, m) in zip(y, found, strict=True)]
     style = {"linestyle": "-"} if colour == Colour.ONE else {"linestyle": (0, (4, 2))}
-    axes.errorbar(x, y, (low, high), color=colour, marker="o", markersize=5, linewidth=2, elinewidth=1.3, capsize=3, **style)
+    axes.errorbar(
+        x, y, (low, high), color=colour, marker="o", markersize=5, linewidth=2, elinewidth=1.3, capsize=3, **style
+    )
     return y[-1], label, colour
 
 
@@ -77,7 +79,18 @@ def reliability(rounds: Sequence[Facts]) -> Plot | None:
     drawing = figure(4.2, 3.6)
     axes = drawing.axes[0]
     axes.plot([0, 100], [0, 100], color=Colour.MUTED, linewidth=1, linestyle=(0, (1, 2.5)))
-    axes.text(30, 34, "perfect", color=Colour.MUTED, fontsize=9, rotation=45, ha="center", va="bottom", rotation_mode="anchor", transform_rotates_text=True)
+    axes.text(
+        30,
+        34,
+        "perfect",
+        color=Colour.MUTED,
+        fontsize=9,
+        rotation=45,
+        ha="center",
+        va="bottom",
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+    )
     shown = [(measured[0], Colour.TWO), (measured[-1], Colour.ONE)][-min(2, len(measured)) :]
     for found, colour in shown:
         bins = found["reliability"]
@@ -111,7 +124,14 @@ def margins(round_: Facts, threshold: float) -> Plot | None:
     axes.axvline(threshold, color=Colour.GOOD, linewidth=1.2, linestyle=(0, (3, 2)))
     bar = {"width": width * 0.9, "align": "edge", "linewidth": 0}
     axes.bar(starts, counts["kept"], color=Colour.GOOD, label=f"kept ({sum(counts['kept'])})", **bar)
-    axes.bar(starts, counts["refused"], bottom=counts["kept"], color=Colour.BAD, label=f"refused ({sum(counts['refused'])})", **bar)
+    axes.bar(
+        starts,
+        counts["refused"],
+        bottom=counts["kept"],
+        color=Colour.BAD,
+        label=f"refused ({sum(counts['refused'])})",
+        **bar,
+    )
     most = max(k + r for k, r in zip(counts["kept"], counts["refused"], strict=True))
     axes.set_yscale("symlog", linthresh=1, linscale=0.6)
     axes.set_ylim(0, most * 2.2)
@@ -121,7 +141,15 @@ def margins(round_: Facts, threshold: float) -> Plot | None:
     axes.set_xlim(-1, 1)
     axes.set_xlabel("margin: reward of chosen − reward of rejected")
     axes.set_ylabel("pairs (log scale)")
-    axes.text(threshold + 0.02, 0.98, f"kept from {threshold:g} on", color=Colour.GOOD, transform=axes.get_xaxis_transform(), va="top", fontsize=9.5)
+    axes.text(
+        threshold + 0.02,
+        0.98,
+        f"kept from {threshold:g} on",
+        color=Colour.GOOD,
+        transform=axes.get_xaxis_transform(),
+        va="top",
+        fontsize=9.5,
+    )
     axes.legend(frameon=False, loc="upper left", labelcolor="linecolor", handlelength=0.9)
     text = f"{sum(counts['kept'])} pairs kept and {sum(counts['refused'])} refused in round {round_['round']}; kept from a margin of {threshold:g} on."
     return plot(drawing, "Margins of pairs", text)
@@ -142,7 +170,14 @@ def timeline(spans: Sequence[Facts]) -> Plot | None:
             axes.barh(height, ended - began, left=began, height=0.62, color=colour, linewidth=0)
     for number in sorted({s["round"] for s in spans}):
         first = min(place(s["began"]) for s in spans if s["round"] == number)
-        axes.text(first, -0.75, "start" if number == 0 else f"round {number}", color=(Colour.ONE, Colour.TWO)[number % 2], va="bottom", fontsize=9.5)
+        axes.text(
+            first,
+            -0.75,
+            "start" if number == 0 else f"round {number}",
+            color=(Colour.ONE, Colour.TWO)[number % 2],
+            va="bottom",
+            fontsize=9.5,
+        )
         axes.axvline(first, color=Colour.LINE, linewidth=0.9, zorder=0)
     for at, seconds in pauses:
         axes.axvline(at, color=Colour.MUTED, linewidth=1.2, linestyle=(0, (1, 2)))
@@ -152,7 +187,11 @@ def timeline(spans: Sequence[Facts]) -> Plot | None:
     axes.set_xlim(0, max(place(s["ended"]) for s in spans) * 1.01)
     axes.set_xlabel("seconds of work" if pauses else "seconds")
     axes.grid(False, axis="y")
-    return plot(drawing, "Timeline", f"When each of {len(lanes)} actors and stages was at work, round by round; the table below has the seconds.")
+    return plot(
+        drawing,
+        "Timeline",
+        f"When each of {len(lanes)} actors and stages was at work, round by round; the table below has the seconds.",
+    )
 
 
 def _busiest(spans: Sequence[Facts]) -> list[str]:

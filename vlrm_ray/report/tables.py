@@ -69,7 +69,9 @@ def kinds(rounds: Sequence[Facts]) -> dict[str, str]:
 
 def pope(rounds: Sequence[Facts]) -> dict[str, str]:
     """Metrics of a POPE set, where a run has them."""
-    return {name: plain(name.removeprefix("pope_")) for r in rounds for name in r["metrics"] if name.startswith("pope_")}
+    return {
+        name: plain(name.removeprefix("pope_")) for r in rounds for name in r["metrics"] if name.startswith("pope_")
+    }
 
 
 def _metric(metric: Facts | None) -> Cell:
@@ -121,11 +123,16 @@ def seconds_table(rounds: Sequence[Facts]) -> Table | None:
     stages = dict.fromkeys(stage for r in rounds for stage in r["seconds"])
     order = [s for s in ("gather", *GATHERED, "train", "publish", "evaluate") if s in stages]
     names = {"gather": "gather (wall time of the five below)"}
-    lines = [
-        Line(names.get(s, s), [_seconds(r["seconds"].get(s)) for r in rounds], inner=s in GATHERED) for s in order
-    ]
+    lines = [Line(names.get(s, s), [_seconds(r["seconds"].get(s)) for r in rounds], inner=s in GATHERED) for s in order]
     actors = dict.fromkeys(a for r in rounds for a in r.get("busy", {}) if a not in stages)
-    lines += [Line(f"actor {plain(a)}: at work", [_seconds(r["busy"].get(a) if "busy" in r else None) for r in rounds], inner=True) for a in actors]
+    lines += [
+        Line(
+            f"actor {plain(a)}: at work",
+            [_seconds(r["busy"].get(a) if "busy" in r else None) for r in rounds],
+            inner=True,
+        )
+        for a in actors
+    ]
     return Table("Seconds by stage and actor", [round_name(r["round"]) for r in rounds], lines) if lines else None
 
 
@@ -151,7 +158,9 @@ def verdicts_table(rounds: Sequence[Facts]) -> Table | None:
 
 def _part(counts: Mapping[str, int], verdict: str) -> Cell:
     count, total = counts.get(verdict, 0), sum(counts.values())
-    return Cell(f"{100 * count / total:.1f} %" if total else "–", f"{count:,}", verdict, count / total if total else None)
+    return Cell(
+        f"{100 * count / total:.1f} %" if total else "–", f"{count:,}", verdict, count / total if total else None
+    )
 
 
 def pairs_table(rounds: Sequence[Facts]) -> Table | None:
@@ -159,8 +168,16 @@ def pairs_table(rounds: Sequence[Facts]) -> Table | None:
     gathered = [r for r in rounds if r.get("figures", {}).get("pairs")]
     hows = dict.fromkeys(how for r in gathered for how in r["figures"]["pairs"])
     names = {"full": "whole image", "image_free": "no image", "image_degraded": "degraded image"}
-    lines = [Line(names.get(how, plain(how)), [_made(r["figures"]["pairs"].get(how)) for r in gathered]) for how in hows]
-    return Table("Pairs kept, by what the rejected response's writer saw", [round_name(r["round"]) for r in gathered], lines) if lines else None
+    lines = [
+        Line(names.get(how, plain(how)), [_made(r["figures"]["pairs"].get(how)) for r in gathered]) for how in hows
+    ]
+    return (
+        Table(
+            "Pairs kept, by what the rejected response's writer saw", [round_name(r["round"]) for r in gathered], lines
+        )
+        if lines
+        else None
+    )
 
 
 def _made(counts: Facts | None) -> Cell:

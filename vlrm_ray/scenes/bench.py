@@ -15,7 +15,8 @@ from vlrm_ray.scenes.language import HALLUCINATION, REASONING, Exchange, exchang
 from vlrm_ray.scenes.world import TEST, Scene
 
 HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
-_FIRST_SEED = {"dev": 40_000_000, "test": 50_000_000}
+CALIBRATION = "calibration"
+_FIRST_SEED = {CALIBRATION: 30_000_000, "dev": 40_000_000, "test": 50_000_000}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
     """`per_group` pairs of each group, kinds in equal shares; the same ones at every call."""
     found: list[BenchItem] = []
     for group, kinds in ((HALLUCINATION_GROUP, HALLUCINATION), (REASONING_GROUP, REASONING)):
-        for index, (scene, said) in enumerate(_asked(split, group, kinds, per_group)):
+        for index, (scene, said) in enumerate(asked(split, group, kinds, per_group)):
             found.append(
                 BenchItem(
                     f"{split}-{group}-{index:05d}", group, said.kind, picture_of(scene, ledger), said.question,
@@ -52,7 +53,7 @@ def facts_of(scene: Scene) -> tuple[str, ...]:
     return tuple(f"{label(t)} {place(t.cell)}" for t in scene.things)
 
 
-def _asked(split: str, group: str, kinds: tuple[str, ...], count: int) -> Iterator[tuple[Scene, Exchange]]:
+def asked(split: str, group: str, kinds: tuple[str, ...], count: int) -> Iterator[tuple[Scene, Exchange]]:
     """Scenes with a question of the kind whose turn it is, balanced by kind and slots."""
     seed = _FIRST_SEED[split] + (5_000_000 if group == REASONING_GROUP else 0)
     taken: Counter[tuple[str, str, str]] = Counter()
