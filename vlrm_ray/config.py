@@ -89,8 +89,8 @@ class Critic(Section):
     """Where the reward model starts from."""
     engine: Engine = Engine()
     """How it is hosted."""
-    format: Literal["compact", "detailed"] = "compact"
-    """Wording of critiques: `compact` for the tiny model, `detailed` for large ones."""
+    format: Literal["compact", "detailed", "direct"] = "compact"
+    """Wording: `compact` critiques for the tiny model, `detailed` for large ones, `direct` a bare Yes or No."""
     k: int = Field(3, ge=1)
     """Critiques per side of a pair."""
     max_tokens: int = Field(120, ge=8)
@@ -171,6 +171,9 @@ class Experts(Section):
 
 class Pairing(Section):
     """How candidates become pairs."""
+
+    labels: Literal["experts", "self"] = "experts"
+    """Who decides what is chosen and what rejected; `self`, the reward model's own scores, is there to show the dilemma."""
 
     per_prompt: int = Field(2, ge=1)
     """Most pairs made of one prompt's candidates."""
@@ -276,6 +279,8 @@ class Config(Section):
     """Rounds of generate, verify, pair, critique, select, train, evaluate, publish."""
     seed: int = 0
     """Seed of prompts and sampling."""
+    cache: str = ""
+    """Folder or URI that runs share: candidates, evidence, pictures, by content. Empty keeps them in the run."""
     part_rows: int = Field(40, ge=1)
     """Prompts that travel through the stages together and are committed together."""
     prompts: Prompts = Prompts()

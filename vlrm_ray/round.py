@@ -80,12 +80,13 @@ class Rounds:
 
     def __init__(self, config: Config, ledger: Ledger, crew: Crew, progress: Progress) -> None:
         self.config, self.ledger, self.crew, self.progress = config, ledger, crew, progress
+        self.store = Ledger(config.cache) if config.cache else ledger
 
     def gather(self, round_: int) -> None:
         """Generate, verify, pair, critique and select; parts that are committed are not made again."""
         if self.ledger.result(round_, "select"):
             return
-        asks = prompts.of_round(self.config, round_, self.ledger)
+        asks = prompts.of_round(self.config, round_, self.store)
         size = self.config.part_rows
         parts = {i: asks[i * size : (i + 1) * size] for i in range(-(-len(asks) // size))}
         missing = {i: part for i, part in parts.items() if self.ledger.part_facts(round_, "select", i) is None}
@@ -99,7 +100,7 @@ class Rounds:
             meter.close(outcome)
 
     def _stream(self, round_: int, parts: dict[int, list[Ask]], done: Callable[[int], None]) -> None:
-        graph = build(self.config, round_, parts, self.crew.hands(), self.ledger)
+        graph = build(self.config, round_, parts, self.crew.hands(), self.store)
         for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             if block.num_rows == 0:
                 continue
@@ -191,8 +192,8 @@ class Rounds:
         from vlrm_ray.scenes.bench import CALIBRATION, items
 
         wording, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
-        bench = items(settings.split, settings.pairs, self.ledger)
-        held_out = items(CALIBRATION, settings.calibration, self.ledger)
+        bench = items(settings.split, settings.pairs, self.store)
+        held_out = items(CALIBRATION, settings.calibration, self.store)
         asked = evaluation.views_of(bench) + 2 * len(held_out)
         with self.progress.stage(f"round {round_}: evaluate", asked, "critiques") as meter:
             began = time.monotonic()
