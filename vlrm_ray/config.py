@@ -306,6 +306,15 @@ class Config(Section):
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file (all defaults without one) and apply dotted overrides; raises UserError."""
     base = OmegaConf.create({}) if path is None else _read(Path(path))
+    return _merged(base, overrides, str(path or "command line"))
+
+
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """Another configuration: this one with dotted overrides; raises UserError."""
+    return _merged(OmegaConf.create(config.model_dump(mode="json")), overrides, "overrides")
+
+
+def _merged(base: Any, overrides: Sequence[str], where: str) -> Config:
     for item in overrides:
         if "=" not in item or item.startswith("-"):
             raise UserError(f"'{item}' is not an override; write it as key=value, for example train.lr=1e-4")
@@ -317,7 +326,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, str(path or "command line"))) from None
+        raise UserError(_explain(error, where)) from None
 
 
 def _read(path: Path) -> Any:
