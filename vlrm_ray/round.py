@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from vlrm_ray import calibration, evaluation, figures, prompts, tallies
@@ -25,7 +26,7 @@ from vlrm_ray.critique import FORMATS
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.graph import Hands, build
-from vlrm_ray.ids import canonical
+from vlrm_ray.ids import canonical, digest, fingerprint
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.progress import Progress
 from vlrm_ray.prompts import Ask
@@ -192,6 +193,9 @@ class Rounds:
         from vlrm_ray.scenes.bench import CALIBRATION, items
 
         wording, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
+        if (known := self._known(version)) is not None:
+            self.ledger.finish(round_, "evaluate", known)
+            return
         bench = items(settings.split, settings.pairs, self.store)
         held_out = items(CALIBRATION, settings.calibration, self.store)
         asked = evaluation.views_of(bench) + 2 * len(held_out)
@@ -207,7 +211,21 @@ class Rounds:
             facts = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
             self.ledger.annotate_version(version, calibration.FILE, facts)
         details = evaluation.details(bench, found, temperature)
-        self.ledger.finish(round_, "evaluate", {"metrics": metrics, "version": version} | details | _times(began))
+        result = {"metrics": metrics, "version": version} | details | _times(began)
+        self.ledger.finish(round_, "evaluate", result)
+        if version == 0 and self.config.cache:
+            self.store.put_json(self._start_name(), result)
+
+    def _known(self, version: int) -> Facts | None:
+        """What another run found about the same untrained start."""
+        return self.store.get_json(self._start_name()) if version == 0 and self.config.cache else None
+
+    def _start_name(self) -> str:
+        critic = self.config.critic
+        folder = Path(asset_path(critic.model))
+        model = fingerprint(folder) if folder.is_dir() else critic.model
+        settings = self.config.evaluation.model_dump(mode="json")
+        return f"starts/{digest(model, critic.format, critic.max_tokens, settings)}.json"
 
 
 def _times(began: float) -> Facts:
