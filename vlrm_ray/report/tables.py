@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlrm_ray.report.words import plain
+from vlrm_ray.report.words import percent, plain, signed
 
 Facts = Mapping[str, Any]
 GATHERED = ("generate", "verify", "pair", "critique", "select")
@@ -69,14 +69,16 @@ def kinds(rounds: Sequence[Facts]) -> dict[str, str]:
 
 def pope(rounds: Sequence[Facts]) -> dict[str, str]:
     """Metrics of a POPE set, where a run has them."""
-    return {name: plain(name.removeprefix("pope_")) for r in rounds for name in r["metrics"] if name.startswith("pope_")}
+    return {
+        name: plain(name.removeprefix("pope_")) for r in rounds for name in r["metrics"] if name.startswith("pope_")
+    }
 
 
 def _metric(metric: Facts | None) -> Cell:
     if not metric:
         return Cell("–", tone="quiet")
     low, high = metric["ci95"]
-    return Cell(f"{100 * metric['value']:.1f} %", f"{100 * low:.0f}–{100 * high:.0f}, N {metric['n']}")
+    return Cell(percent(metric["value"]), f"{100 * low:.0f}–{100 * high:.0f}, N {metric['n']}")
 
 
 def _change(found: Sequence[Facts | None]) -> Cell:
@@ -85,7 +87,7 @@ def _change(found: Sequence[Facts | None]) -> Cell:
         return Cell("–", tone="quiet")
     points = 100 * (known[-1]["value"] - known[0]["value"])
     apart = known[-1]["ci95"][0] > known[0]["ci95"][1] or known[-1]["ci95"][1] < known[0]["ci95"][0]
-    return Cell(f"{points:+.1f}", "intervals apart" if apart else "intervals overlap", "" if apart else "quiet")
+    return Cell(signed(points), "intervals apart" if apart else "", "" if apart else "quiet")
 
 
 def rows_table(rounds: Sequence[Facts]) -> Table | None:
@@ -117,16 +119,21 @@ def _lost(tally: Facts | None, fate: str, reason: str) -> Cell:
 
 
 def seconds_table(rounds: Sequence[Facts]) -> Table | None:
-    """Seconds by stage, then those each actor was at work."""
+    """Seconds by stage."""
     stages = dict.fromkeys(stage for r in rounds for stage in r["seconds"])
     order = [s for s in ("gather", *GATHERED, "train", "publish", "evaluate") if s in stages]
     names = {"gather": "gather (wall time of the five below)"}
-    lines = [
-        Line(names.get(s, s), [_seconds(r["seconds"].get(s)) for r in rounds], inner=s in GATHERED) for s in order
-    ]
-    actors = dict.fromkeys(a for r in rounds for a in r.get("busy", {}) if a not in stages)
-    lines += [Line(f"actor {plain(a)}: at work", [_seconds(r["busy"].get(a) if "busy" in r else None) for r in rounds], inner=True) for a in actors]
-    return Table("Seconds by stage and actor", [round_name(r["round"]) for r in rounds], lines) if lines else None
+    lines = [Line(names.get(s, s), [_seconds(r["seconds"].get(s)) for r in rounds], inner=s in GATHERED) for s in order]
+    return Table("Seconds by stage", [round_name(r["round"]) for r in rounds], lines) if lines else None
+
+
+def actors_table(rounds: Sequence[Facts]) -> Table | None:
+    """Seconds that each actor of the streaming stages was at work."""
+    gathered = [r for r in rounds if any(actor not in r["seconds"] for actor in r.get("busy", {}))]
+    actors = dict.fromkeys(a for r in gathered for a in r["busy"] if a not in r["seconds"] or a in GATHERED)
+    lines = [Line(plain(a), [_seconds(r["busy"].get(a)) for r in gathered]) for a in actors]
+    columns = [round_name(r["round"]) for r in gathered]
+    return Table("Seconds each streaming actor or stage was at work", columns, lines) if lines else None
 
 
 def _seconds(seconds: float | None) -> Cell:
@@ -151,7 +158,7 @@ def verdicts_table(rounds: Sequence[Facts]) -> Table | None:
 
 def _part(counts: Mapping[str, int], verdict: str) -> Cell:
     count, total = counts.get(verdict, 0), sum(counts.values())
-    return Cell(f"{100 * count / total:.1f} %" if total else "–", f"{count:,}", verdict, count / total if total else None)
+    return Cell(percent(count / total) if total else "–", f"{count:,}", verdict, count / total if total else None)
 
 
 def pairs_table(rounds: Sequence[Facts]) -> Table | None:
@@ -159,8 +166,16 @@ def pairs_table(rounds: Sequence[Facts]) -> Table | None:
     gathered = [r for r in rounds if r.get("figures", {}).get("pairs")]
     hows = dict.fromkeys(how for r in gathered for how in r["figures"]["pairs"])
     names = {"full": "whole image", "image_free": "no image", "image_degraded": "degraded image"}
-    lines = [Line(names.get(how, plain(how)), [_made(r["figures"]["pairs"].get(how)) for r in gathered]) for how in hows]
-    return Table("Pairs kept, by what the rejected response's writer saw", [round_name(r["round"]) for r in gathered], lines) if lines else None
+    lines = [
+        Line(names.get(how, plain(how)), [_made(r["figures"]["pairs"].get(how)) for r in gathered]) for how in hows
+    ]
+    return (
+        Table(
+            "Pairs kept, by what the rejected response's writer saw", [round_name(r["round"]) for r in gathered], lines
+        )
+        if lines
+        else None
+    )
 
 
 def _made(counts: Facts | None) -> Cell:
