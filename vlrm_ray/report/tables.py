@@ -47,14 +47,16 @@ def round_name(number: int) -> str:
 
 
 def metrics_table(rounds: Sequence[Facts], names: Mapping[str, str], caption: str, change: bool = True) -> Table | None:
-    """Metrics by round, each with N and interval; `names` gives each metric's heading."""
+    """Metrics by round, each with N and interval in percent; `names` gives each metric's heading."""
     measured = [r for r in rounds if any(name in r["metrics"] for name in names)]
     lines = []
-    for name, heading in names.items():
-        found = [r["metrics"].get(name) for r in measured]
+    for metric_name, heading in names.items():
+        found = [r["metrics"].get(metric_name) for r in measured]
         if any(found):
             cells = [_metric(metric) for metric in found]
-            lines.append(Line(heading, [*cells, _change(found)] if change and len(measured) > 1 else cells))
+            sizes = sorted({metric["n"] for metric in found if metric})
+            name = f"{heading}, N {'–'.join(map(str, sizes))}"
+            lines.append(Line(name, [*cells, _change(found)] if change and len(measured) > 1 else cells))
     columns = [round_name(r["round"]) for r in measured]
     return Table(caption, [*columns, "change"] if change and len(measured) > 1 else columns, lines) if lines else None
 
@@ -78,7 +80,7 @@ def _metric(metric: Facts | None) -> Cell:
     if not metric:
         return Cell("–", tone="quiet")
     low, high = metric["ci95"]
-    return Cell(percent(metric["value"]), f"{100 * low:.0f}–{100 * high:.0f}, N {metric['n']}")
+    return Cell(percent(metric["value"]), f"{100 * low:.0f}–{100 * high:.0f}")
 
 
 def _change(found: Sequence[Facts | None]) -> Cell:
