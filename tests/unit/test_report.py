@@ -23,6 +23,12 @@ def test_margins_are_of_the_kept_critiques_or_the_best_that_a_refused_pair_reach
     assert counts["claims"]["attribute"] == {"supported": 2, "contradicted": 2, "unverifiable": 0}
 
 
+def test_a_reward_that_is_no_number_has_no_margin() -> None:
+    broken = pair("a", chosen=(float("nan"), float("inf")), rejected=(0.1,))
+    assert figures.margin_of(broken, None) is None
+    assert sum(figures.of_rows([row([broken], keep=[])])["margins"]["refused"]) == 0
+
+
 def test_counts_of_parts_add_up_to_those_of_all_rows() -> None:
     rows = [row([pair("a")], keep=["a"]), row([pair("b")], keep=[])]
     assert figures.total([figures.of_rows(rows[:1]), figures.of_rows(rows[1:])]) == figures.of_rows(rows)
@@ -92,7 +98,6 @@ def test_a_complete_report_follows_the_schema_and_has_nothing_next(tmp_path: Pat
 def test_of_a_killed_run_committed_parts_count(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path, until="select")
     for name in ("generate", "verify", "pair", "critique", "select", "train", "publish", "evaluate"):
-        ledger.path("round-0001", f"{name}.json")
         Path(ledger.path("round-0001", f"{name}.json")).unlink(missing_ok=True)
     found = json.loads(json.dumps(report.build(config(), ledger, 1.0, 1)))
     jsonschema.validate(found, report.schema())

@@ -1,5 +1,6 @@
 """`report.html`: one safe file, whatever models wrote, and honest about what was measured."""
 
+import argparse
 import base64
 import hashlib
 import json
@@ -9,11 +10,14 @@ import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.evaluations import report as report_command
+from jobs.evaluations import show as show_command
 from tests.unit.made_up import config, ledger_of_one_round, row
 from vlrm_ray import report
 from vlrm_ray.critique import compose
@@ -304,31 +308,61 @@ def test_differences_have_a_sign_and_zero_has_none() -> None:
 # --- commands ---------------------------------------------------------------------------------------
 
 
-def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "jobs" / "evaluate.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def run(command: ModuleType, *arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    command.run(parser.parse_args(arguments))
 
 
-def test_report_writes_both_files_again(tmp_path: Path) -> None:
+def test_report_writes_both_files_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger_of_one_round(tmp_path)
-    done = evaluate("report", "--run", str(tmp_path))
-    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "report.html"))
+    run(report_command, "--run", str(tmp_path))
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
     assert json.loads((tmp_path / "report.json").read_text())["rounds"][1]["rm_version"] == 1
 
 
-def test_show_finds_a_prompt_by_the_beginning_of_its_id(tmp_path: Path) -> None:
+def test_report_can_leave_the_run_as_it_is(tmp_path: Path) -> None:
     ledger_of_one_round(tmp_path / "run")
-    assert evaluate("show", "--run", str(tmp_path / "run")).stdout.startswith("feedbeef01")
-    done = evaluate(
-        "show", "--run", str(tmp_path / "run"), "--prompt", "feed", "--out", str(tmp_path / "x" / "page.html")
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Pairs and critiques" in (tmp_path / "x" / "page.html").read_text()
+    run(report_command, "--run", str(tmp_path / "run"), "--out", str(tmp_path / "page.html"))
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    assert not list((tmp_path / "run").glob("report.*"))
 
 
-@pytest.mark.parametrize("command", [("report",), ("show",), ("show", "--prompt", "feed")])
-def test_a_folder_that_is_no_run_gives_one_line_and_status_2(tmp_path: Path, command: tuple[str, ...]) -> None:
-    done = evaluate(command[0], "--run", str(tmp_path / "none"), *command[1:])
+def test_show_lists_prompts_and_finds_one_by_the_beginning_of_its_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger_of_one_round(tmp_path / "run")
+    run(show_command, "--run", str(tmp_path / "run"))
+    assert capsys.readouterr().out.startswith("feedbeef01")
+    run(show_command, "--run", str(tmp_path / "run"), "--prompt", "feed")
+    assert "Pairs and critiques" in (tmp_path / "run" / "prompts" / "feedbeef01.html").read_text()
+
+
+def test_a_page_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
+    ledger_of_one_round(tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        run(
+            show_command,
+            "--run",
+            str(tmp_path / "run"),
+            "--prompt",
+            "feed",
+            "--out",
+            str(tmp_path / "file" / "page.html"),
+        )
+
+
+@pytest.mark.parametrize("arguments", [("report",), ("show",), ("show", "--prompt", "feed")])
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    command = {"report": report_command, "show": show_command}[arguments[0]]
+    with pytest.raises(UserError, match="holds no run"):
+        run(command, "--run", str(tmp_path / "none"), *arguments[1:])
+
+
+def test_a_user_error_is_one_line_and_status_2(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "jobs" / "evaluate.py"), "show", "--run", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert re.fullmatch(r"error: .* holds no run .*\n", done.stderr)
 
