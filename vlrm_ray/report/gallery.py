@@ -136,7 +136,7 @@ def card_of_prompt(row: Row, album: Album) -> Card:
 
 def _card(row: Row, picture: Picture, responses: Sequence[ShownResponse], pairs: Sequence[ShownPair]) -> Card:
     problem = plain(row.quarantined)
-    return Card(row.prompt.prompt_id, row.round, shown(row.prompt.question), problem, picture, responses, pairs)
+    return Card(row.prompt.prompt_id, row.round, shown(row.prompt.question, 300), problem, picture, responses, pairs)
 
 
 def _response(row: Row, candidate: Candidate, picture: Picture, anchor: str, role: str) -> ShownResponse:

@@ -175,7 +175,7 @@ def _sample(key: str, views: Sequence[tuple[int, Facts]], album: Album) -> Sampl
     ]
     anchor = f"sample-{key}"
     picture = album.of_file(item["image"], f"{anchor}-image")
-    return Sample(anchor, plain(item["kind"]), shown(item["question"]), picture, sides, _changed(views, key))
+    return Sample(anchor, plain(item["kind"]), shown(item["question"], 300), picture, sides, _changed(views, key))
 
 
 def _judged(found: Facts) -> Judged:
