@@ -14,14 +14,25 @@ class ProgressBoard:
         self.counts: dict[str, int] = {}
         self.busy: dict[str, float] = {}
         self.work: dict[str, list[Span]] = {}
+        self.nameless: dict[str, list[str]] = {}
 
     def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
-        """Count rows that left a stage, and the seconds an actor was busy with them until now."""
+        """Count rows that left a stage, and the seconds an actor was busy with them until now.
+
+        An `actor` that begins with "#" is one of a pool and gets its stage's name and a number.
+        """
         self.counts[stage] = self.counts.get(stage, 0) + rows
         self.busy[stage] = self.busy.get(stage, 0.0) + seconds
         if seconds > 0:
             now = time.time()
-            self.work.setdefault(actor or stage, []).append((now - seconds, now))
+            name = self._number(stage, actor) if actor.startswith("#") else actor or stage
+            self.work.setdefault(name, []).append((now - seconds, now))
+
+    def _number(self, stage: str, actor: str) -> str:
+        known = self.nameless.setdefault(stage, [])
+        if actor not in known:
+            known.append(actor)
+        return f"{stage}-{known.index(actor)}"
 
     def take(self) -> dict[str, int]:
         """The rows of each stage so far."""
@@ -40,6 +51,7 @@ class ProgressBoard:
         self.counts.clear()
         self.busy.clear()
         self.work.clear()
+        self.nameless.clear()
 
 
 def _joined(spans: list[Span]) -> list[Span]:

@@ -3,6 +3,7 @@
 Counts are nested dicts and lists of integers, so that those of a part, a round or a run are summed alike.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,8 +39,10 @@ def margin_of(pair: Pair, selected: Selected | None) -> float | None:
     """The margin a pair was kept with; for a refused one the largest its critiques reach, None without any."""
     if selected is not None:
         return selected.margin
-    plus = [c.reward for c in pair.chosen_critiques if c.label_mass > 0]
-    minus = [c.reward for c in pair.rejected_critiques if c.label_mass > 0]
+    plus, minus = (
+        [c.reward for c in critiques if c.label_mass > 0 and math.isfinite(c.reward)]
+        for critiques in (pair.chosen_critiques, pair.rejected_critiques)
+    )
     return max(plus) - min(minus) if plus and minus else None
 
 

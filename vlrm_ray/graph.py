@@ -12,7 +12,6 @@ handles come in as arguments: this module knows no engine.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -67,10 +66,10 @@ class BoardProxy:
     def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
         """Count rows that left a stage, and the seconds an actor was busy with them.
 
-        A pool's actors have no names of their own: the process id finds them in the dashboard.
+        A pool's actors have no names of their own: the board numbers them.
         """
-        if not actor and ray.get_runtime_context().get_actor_id():
-            actor = f"{stage}-{os.getpid()}"
+        if not actor and (identity := ray.get_runtime_context().get_actor_id()):
+            actor = f"#{identity}"
         self.board.add.remote(stage, rows, seconds, actor)
 
 

@@ -79,9 +79,10 @@ def reliability(rewards: Sequence[float], right: Sequence[bool], bins: int = 10)
 
 
 def gain(before: Metric, after: Metric, correlation: float = 0.0) -> tuple[float, float, float]:
-    """Difference of two shares with its 95 % interval (Newcombe 1998, method 10; 0 for independent samples).
+    """Difference of two shares with its 95 % interval: Newcombe's square-and-add of Wilson intervals (1998).
 
-    `correlation` is the phi coefficient of the two outcomes where both are of the same items.
+    `correlation` is the phi coefficient of the two outcomes where both are of the same items, 0 where they
+    are independent.
     """
     value = after.value - before.value
     a, b = after.value - after.low, before.high - before.value

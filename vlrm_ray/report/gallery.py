@@ -31,9 +31,10 @@ class ShownClaim:
 
 @dataclass(frozen=True)
 class ShownResponse:
-    """A response cut at its claims; `role` is chosen, rejected or empty."""
+    """A response cut at its claims; `role` is chosen, rejected or a number, `unused` says why it is in no pair."""
 
     role: str
+    unused: str
     how: str
     segments: Sequence[Segment]
     claims: Sequence[ShownClaim]
@@ -122,27 +123,32 @@ def card_of_pair(row: Row, pair: Pair, album: Album) -> Card:
     anchor = f"pair-{row.round}-{pair.pair_id}"
     picture = album.of_row(row, f"{anchor}-image")
     roles = (("chosen", pair.chosen), ("rejected", pair.rejected))
-    responses = [_response(c, picture, f"{anchor}-{role}", role) for role, c in roles]
+    responses = [_response(row, c, picture, f"{anchor}-{role}", role) for role, c in roles]
     return _card(row, picture, responses, [_pair(row, pair)])
 
 
 def card_of_prompt(row: Row, album: Album) -> Card:
     """All responses and pairs of a prompt."""
     picture = album.of_row(row, f"prompt-{row.prompt.prompt_id}-image")
-    responses = [_response(c, picture, f"response-{i}", "") for i, c in enumerate(row.candidates, 1)]
+    responses = [_response(row, c, picture, f"response-{i}", f"response {i}") for i, c in enumerate(row.candidates, 1)]
     return _card(row, picture, responses, [_pair(row, pair) for pair in row.pairs])
 
 
 def _card(row: Row, picture: Picture, responses: Sequence[ShownResponse], pairs: Sequence[ShownPair]) -> Card:
     problem = plain(row.quarantined)
-    return Card(row.prompt.prompt_id, row.round, shown(row.prompt.question), problem, picture, responses, pairs)
+    return Card(row.prompt.prompt_id, row.round, shown(row.prompt.question, 300), problem, picture, responses, pairs)
 
 
-def _response(candidate: Candidate, picture: Picture, anchor: str, role: str) -> ShownResponse:
+def _response(row: Row, candidate: Candidate, picture: Picture, anchor: str, role: str) -> ShownResponse:
     listed = candidate.claims[:MOST_CLAIMS]
     claims = [_claim(checked, picture, f"{anchor}-claim-{i}") for i, checked in enumerate(listed)]
     return ShownResponse(
-        role, plain(candidate.how.value), segments(candidate.text, listed), claims, len(candidate.claims) - len(listed)
+        role=role,
+        unused=plain(row.unused.get(candidate.candidate_id, "")),
+        how=plain(candidate.how.value),
+        segments=segments(candidate.text, listed),
+        claims=claims,
+        more_claims=len(candidate.claims) - len(listed),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from vlrm_ray.report.build import HEADLINE
 from vlrm_ray.report.tables import round_name
+from vlrm_ray.report.words import percent, signed
 
 Facts = Mapping[str, Any]
 _NAMES = {HEADLINE[0]: "hallucination pairs", HEADLINE[1]: "reasoning pairs"}
@@ -47,18 +48,17 @@ def headline(report: Facts) -> Headline:
 
 
 def _title(name: str, gain: Facts, measured: Sequence[Facts]) -> str:
-    before, after = (100 * r["metrics"][name]["value"] for r in (measured[0], measured[-1]))
-    verb = {"good": "rose", "bad": "fell", "quiet": "did not change measurably"}[_tone(gain)]
-    figures = f"from {before:.1f} % to {after:.1f} %"
-    return f"Accuracy on {_NAMES[name]} {verb}{':' if _tone(gain) == 'quiet' else ''} {figures}"
+    before, after = (percent(r["metrics"][name]["value"]) for r in (measured[0], measured[-1]))
+    if _tone(gain) == "quiet":
+        return f"No measurable gain on {_NAMES[name]}: {before} before, {after} after"
+    verb = "rose" if _tone(gain) == "good" else "fell"
+    return f"Accuracy on {_NAMES[name]} {verb} from {before} to {after}"
 
 
 def _sentence(name: str, gain: Facts) -> str:
     low, high = (100 * end for end in gain["ci95"])
     since = f"Between {round_name(gain['from_round'])} and {round_name(gain['to_round'])}, over {gain['n']} {'of the same ' if gain['paired'] else ''}{_NAMES[name]},"
-    change = (
-        f"{since} the change is {100 * gain['value']:+.1f} points with a 95 % interval from {low:+.1f} to {high:+.1f}."
-    )
+    change = f"{since} the change is {signed(100 * gain['value'])} points with a 95\u00a0% interval from {signed(low)} to {signed(high)}."
     return f"{change} {_meaning(gain)}"
 
 
@@ -78,8 +78,8 @@ def _tone(gain: Facts) -> str:
 def _tile(name: str, gain: Facts) -> Tile:
     low, high = (100 * end for end in gain["ci95"])
     zero = "includes" if _tone(gain) == "quiet" else "excludes"
-    detail = f"95 % interval {low:+.1f} to {high:+.1f}: {zero} zero"
-    return Tile(_NAMES[name].capitalize(), f"{100 * gain['value']:+.1f} points", detail, _tone(gain))
+    detail = f"95\u00a0% interval {signed(low)} to {signed(high)}: {zero} zero"
+    return Tile(_NAMES[name].capitalize(), f"{signed(100 * gain['value'])} points", detail, _tone(gain))
 
 
 def _controls(measured: Sequence[Facts]) -> list[Tile]:
@@ -92,15 +92,13 @@ def _controls(measured: Sequence[Facts]) -> list[Tile]:
         low, high = found[blind]["ci95"]
         looks = found[name]["ci95"][0] > high
         detail = (
-            f"95 % interval {100 * low:.0f}–{100 * high:.0f} %; with the image {100 * found[name]['value']:.1f} %: "
+            f"95\u00a0% interval {100 * low:.0f}–{100 * high:.0f}\u00a0%; with the image {percent(found[name]['value'])}: "
             + ("it looks" if looks else "no proof that it looks")
         )
-        tiles.append(Tile("Image removed", f"{100 * found[blind]['value']:.1f} %", detail, "good" if looks else "bad"))
+        tiles.append(Tile("Image removed", percent(found[blind]["value"]), detail, "good" if looks else "bad"))
     if "reasoning_consistency" in found:
         low, high = found["reasoning_consistency"]["ci95"]
-        value = f"{100 * found['reasoning_consistency']['value']:.1f} %"
-        detail = (
-            f"95 % interval {100 * low:.0f}–{100 * high:.0f} %; both judgements right, facts true, same when rephrased"
-        )
+        value = percent(found["reasoning_consistency"]["value"])
+        detail = f"95\u00a0% interval {100 * low:.0f}–{100 * high:.0f}\u00a0%; both judgements right, facts true, same when rephrased"
         tiles.append(Tile("Reasoning consistency", value, detail, "quiet"))
     return tiles

@@ -21,7 +21,9 @@ from vlrm_ray.report.build import HEADLINE
 from vlrm_ray.report.gallery import Card, ShownCritique, card_of_pair, card_of_prompt, choose, rows_of, shown_critique
 from vlrm_ray.report.headline import headline
 from vlrm_ray.report.pictures import Album, Picture
-from vlrm_ray.report.words import plain, shown
+from vlrm_ray.report.svg import Plot
+from vlrm_ray.report.timeline import timeline
+from vlrm_ray.report.words import plain, shown, signed
 from vlrm_ray.rows import Row
 from vlrm_ray.types import Judged
 
@@ -73,6 +75,7 @@ def render(ledger: Ledger, report: Facts) -> str:
         headline=headline(report),
         gains=[p for name in HEADLINE if (p := plots.over_rounds(rounds, name, tables.HEADINGS[name]))],
         controls=tables.metrics_table(rounds, CONTROLS, "All figures by round"),
+        kinds_plot=plots.by_kind(rounds, tables.kinds(rounds)),
         kinds=tables.metrics_table(rounds, tables.kinds(rounds), "Pairs judged right, by kind of question"),
         pope=tables.metrics_table(rounds, tables.pope(rounds), "POPE, before and after"),
         reliability=plots.reliability(rounds),
@@ -80,8 +83,9 @@ def render(ledger: Ledger, report: Facts) -> str:
         verdicts=tables.verdicts_table(rounds),
         pairs=tables.pairs_table(rounds),
         rows=tables.rows_table(rounds),
-        timeline=plots.timeline(report.get("timeline", [])),
+        timeline=timeline(report.get("timeline", [])),
         seconds=tables.seconds_table(rounds),
+        actors=tables.actors_table(rounds),
         config=yaml.safe_dump(report["config"], sort_keys=False, allow_unicode=True),
         samples=samples,
         kept=kept,
@@ -113,11 +117,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": plain, "shown": shown}
+    environment.filters |= {"plain": plain, "signed": signed}
     return environment
 
 
-def _margins(rounds: Sequence[Facts], threshold: float) -> plots.Plot | None:
+def _margins(rounds: Sequence[Facts], threshold: float) -> Plot | None:
     drawn = [found for r in rounds if (found := plots.margins(r, threshold))]
     return drawn[-1] if drawn else None
 
@@ -171,7 +175,7 @@ def _sample(key: str, views: Sequence[tuple[int, Facts]], album: Album) -> Sampl
     ]
     anchor = f"sample-{key}"
     picture = album.of_file(item["image"], f"{anchor}-image")
-    return Sample(anchor, plain(item["kind"]), shown(item["question"]), picture, sides, _changed(views, key))
+    return Sample(anchor, plain(item["kind"]), shown(item["question"], 300), picture, sides, _changed(views, key))
 
 
 def _judged(found: Facts) -> Judged:

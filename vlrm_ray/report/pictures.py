@@ -3,6 +3,7 @@
 import base64
 import io
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -14,6 +15,9 @@ from vlrm_ray.ledger import Ledger
 from vlrm_ray.report.words import shown
 from vlrm_ray.rows import Row
 
+Box = tuple[float, float, float, float]
+LETTER, LETTER_WIDTH = 0.05, 0.6
+"""Height of a label's letters in parts of the picture's width, and their width in parts of that."""
 LONGEST_SIDE = 448
 """Pixels; larger pictures are made smaller for the page."""
 
@@ -30,6 +34,8 @@ class Mark:
     y: float
     width: float
     height: float
+    label_x: float
+    label_y: float
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class Picture:
     def marks(self) -> tuple[Mark, ...]:
         """All boxes."""
         return self.objects + self.words
+
+    @property
+    def letter(self) -> float:
+        """Size of the labels' letters."""
+        return LETTER * self.width
 
     @property
     def text(self) -> str:
@@ -71,8 +82,9 @@ class Album:
         width, height = row.width or width, row.height or height
         objects = [(f"{o.color} {o.name}".strip(), o.score, o.box) for o in row.objects]
         words = [(f"“{w.text}”", w.score, w.box) for w in row.words]
-        first = len(objects) + 1
-        return Picture(anchor, data, problem, width, height, _marks("object", objects), _marks("word", words, first))
+        seen = [("object", *o) for o in objects] + [("word", *w) for w in words]
+        marks = _marks(seen, width, height)
+        return Picture(anchor, data, problem, width, height, marks[: len(objects)], marks[len(objects) :])
 
     def of_file(self, uri: str, anchor: str) -> Picture:
         """A picture without evidence."""
@@ -107,13 +119,27 @@ class Album:
             return moved
 
 
-def _marks(
-    kind: str, seen: list[tuple[str, float, tuple[float, float, float, float]]], first: int = 1
-) -> tuple[Mark, ...]:
-    return tuple(
-        Mark(number, kind, shown(label, 60), score, x0, y0, max(0.0, x1 - x0), max(0.0, y1 - y0))
-        for number, (label, score, (x0, y0, x1, y1)) in enumerate(seen, first)
-    )
+def _marks(seen: Sequence[tuple[str, str, float, Box]], width: int, height: int) -> tuple[Mark, ...]:
+    """Numbered boxes, each label where it covers no other one: above its box, below it, or inside."""
+    taken: list[Box] = []
+    marks = []
+    for number, (kind, label, score, (x0, y0, x1, y1)) in enumerate(seen, 1):
+        text, letter = shown(label, 60), LETTER * width
+        x = max(0.0, min(x0, width - (len(text) + 2) * letter * LETTER_WIDTH))
+        lines = [y for y in (y0 - 0.3 * letter, y1 + letter, y0 + letter, y1 - 0.3 * letter) if letter <= y <= height]
+        free = [y for y in lines if not any(_overlap(_room(text, x, y, letter), other) for other in taken)]
+        y = (free or lines or [letter])[0]
+        taken.append(_room(text, x, y, letter))
+        marks.append(Mark(number, kind, text, score, x0, y0, max(0.0, x1 - x0), max(0.0, y1 - y0), x, y))
+    return tuple(marks)
+
+
+def _room(text: str, x: float, y: float, letter: float) -> Box:
+    return x, y - letter, x + (len(text) + 2) * letter * LETTER_WIDTH, y
+
+
+def _overlap(one: Box, two: Box) -> bool:
+    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -1,5 +1,6 @@
 """Writes a run's `report.json` and `report.html`, while it runs and again later."""
 
+import posixpath
 import time
 
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.report.build import Facts, build
 from vlrm_ray.report.memory import MemoryWatch
+from vlrm_ray.rows import Row
 
 JSON, PAGE = "report.json", "report.html"
 
@@ -38,6 +40,13 @@ def page_of(ledger: Ledger, report: Facts) -> bytes:
     return render(ledger, report).encode()
 
 
+def page_of_prompt(ledger: Ledger, row: Row) -> bytes:
+    """The page of one prompt."""
+    from vlrm_ray.report.page import render_prompt
+
+    return render_prompt(ledger, posixpath.basename(ledger.root.rstrip("/")), row).encode()
+
+
 def rebuilt(ledger: Ledger) -> Facts:
     """The report of a run that has ended or goes on elsewhere; raises UserError if there is none."""
     earlier = ledger.get_json(JSON) or {}
@@ -51,10 +60,11 @@ def rebuilt(ledger: Ledger) -> Facts:
         key = ".".join(map(str, first["loc"]))
         raise UserError(f"{ledger.uri} is of another version of vlrm-ray: {key}: {first['msg']}") from None
     report = build(config, ledger, earlier.get("wall_seconds", 0.0), earlier.get("peak_memory_bytes", 0))
-    return report | {"wall_seconds": earlier.get("wall_seconds", _at_work(report))}
+    return report if earlier else report | {"wall_seconds": _at_work(report)}
 
 
 def _at_work(report: Facts) -> float:
     """Wall seconds of the finished stages: a run that was killed has told no more."""
     streaming = ("generate", "verify", "pair", "critique", "select")
-    return round(sum(s for r in report["rounds"] for stage, s in r["seconds"].items() if stage not in streaming), 1)
+    spent = [s for r in report["rounds"] for stage, s in r["seconds"].items() if stage not in streaming]
+    return round(float(sum(spent)), 1)

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _SETTINGS = {
     "svg.fonttype": "none",  # text stays text: searchable, read aloud, in the page's font
-    "font.size": 10,
+    "font.size": 10.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,

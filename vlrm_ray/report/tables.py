@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlrm_ray.report.words import plain
+from vlrm_ray.report.words import percent, plain, signed
 
 Facts = Mapping[str, Any]
 GATHERED = ("generate", "verify", "pair", "critique", "select")
@@ -47,14 +47,16 @@ def round_name(number: int) -> str:
 
 
 def metrics_table(rounds: Sequence[Facts], names: Mapping[str, str], caption: str, change: bool = True) -> Table | None:
-    """Metrics by round, each with N and interval; `names` gives each metric's heading."""
+    """Metrics by round, each with N and interval in percent; `names` gives each metric's heading."""
     measured = [r for r in rounds if any(name in r["metrics"] for name in names)]
     lines = []
-    for name, heading in names.items():
-        found = [r["metrics"].get(name) for r in measured]
+    for metric_name, heading in names.items():
+        found = [r["metrics"].get(metric_name) for r in measured]
         if any(found):
             cells = [_metric(metric) for metric in found]
-            lines.append(Line(heading, [*cells, _change(found)] if change and len(measured) > 1 else cells))
+            sizes = sorted({metric["n"] for metric in found if metric})
+            name = f"{heading}, N {'–'.join(map(str, sizes))}"
+            lines.append(Line(name, [*cells, _change(found)] if change and len(measured) > 1 else cells))
     columns = [round_name(r["round"]) for r in measured]
     return Table(caption, [*columns, "change"] if change and len(measured) > 1 else columns, lines) if lines else None
 
@@ -78,7 +80,7 @@ def _metric(metric: Facts | None) -> Cell:
     if not metric:
         return Cell("–", tone="quiet")
     low, high = metric["ci95"]
-    return Cell(f"{100 * metric['value']:.1f} %", f"{100 * low:.0f}–{100 * high:.0f}, N {metric['n']}")
+    return Cell(percent(metric["value"]), f"{100 * low:.0f}–{100 * high:.0f}")
 
 
 def _change(found: Sequence[Facts | None]) -> Cell:
@@ -87,7 +89,7 @@ def _change(found: Sequence[Facts | None]) -> Cell:
         return Cell("–", tone="quiet")
     points = 100 * (known[-1]["value"] - known[0]["value"])
     apart = known[-1]["ci95"][0] > known[0]["ci95"][1] or known[-1]["ci95"][1] < known[0]["ci95"][0]
-    return Cell(f"{points:+.1f}", "intervals apart" if apart else "intervals overlap", "" if apart else "quiet")
+    return Cell(signed(points), "intervals apart" if apart else "", "" if apart else "quiet")
 
 
 def rows_table(rounds: Sequence[Facts]) -> Table | None:
@@ -119,21 +121,21 @@ def _lost(tally: Facts | None, fate: str, reason: str) -> Cell:
 
 
 def seconds_table(rounds: Sequence[Facts]) -> Table | None:
-    """Seconds by stage, then those each actor was at work."""
+    """Seconds by stage."""
     stages = dict.fromkeys(stage for r in rounds for stage in r["seconds"])
     order = [s for s in ("gather", *GATHERED, "train", "publish", "evaluate") if s in stages]
     names = {"gather": "gather (wall time of the five below)"}
     lines = [Line(names.get(s, s), [_seconds(r["seconds"].get(s)) for r in rounds], inner=s in GATHERED) for s in order]
-    actors = dict.fromkeys(a for r in rounds for a in r.get("busy", {}) if a not in stages)
-    lines += [
-        Line(
-            f"actor {plain(a)}: at work",
-            [_seconds(r["busy"].get(a) if "busy" in r else None) for r in rounds],
-            inner=True,
-        )
-        for a in actors
-    ]
-    return Table("Seconds by stage and actor", [round_name(r["round"]) for r in rounds], lines) if lines else None
+    return Table("Seconds by stage", [round_name(r["round"]) for r in rounds], lines) if lines else None
+
+
+def actors_table(rounds: Sequence[Facts]) -> Table | None:
+    """Seconds that each actor of the streaming stages was at work."""
+    gathered = [r for r in rounds if any(actor not in r["seconds"] for actor in r.get("busy", {}))]
+    actors = dict.fromkeys(a for r in gathered for a in r["busy"] if a not in r["seconds"] or a in GATHERED)
+    lines = [Line(plain(a), [_seconds(r["busy"].get(a)) for r in gathered]) for a in actors]
+    columns = [round_name(r["round"]) for r in gathered]
+    return Table("Seconds each streaming actor or stage was at work", columns, lines) if lines else None
 
 
 def _seconds(seconds: float | None) -> Cell:
@@ -158,9 +160,7 @@ def verdicts_table(rounds: Sequence[Facts]) -> Table | None:
 
 def _part(counts: Mapping[str, int], verdict: str) -> Cell:
     count, total = counts.get(verdict, 0), sum(counts.values())
-    return Cell(
-        f"{100 * count / total:.1f} %" if total else "–", f"{count:,}", verdict, count / total if total else None
-    )
+    return Cell(percent(count / total) if total else "–", f"{count:,}", verdict, count / total if total else None)
 
 
 def pairs_table(rounds: Sequence[Facts]) -> Table | None:

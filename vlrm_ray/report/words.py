@@ -60,7 +60,7 @@ def claim_in_words(claim: Claim) -> str:
     """A claim as a short statement: "circle is red", "2 stars", "circle left of square"."""
     subject, other, value = str(claim.subject), str(claim.object or ""), (claim.value or "").replace("_", " ")
     said = {
-        ClaimType.OBJECT: f"there is: {subject}",
+        ClaimType.OBJECT: f"{subject} is there",
         ClaimType.ATTRIBUTE: f"{subject} is {value}",
         ClaimType.COUNT: f"{value} {subject} than {other}" if other else f"{value} × {subject}",
         ClaimType.RELATION: f"{subject} {value} {other}",
@@ -70,6 +70,17 @@ def claim_in_words(claim: Claim) -> str:
         said = f"as many {subject} as {other}"
     denied = f"not: {said}" if claim.negated else said
     return shown(f"{denied} (hedged)" if claim.hedged else denied, 200)
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A difference with its sign, a real minus and no negative zero."""
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in percent, in one piece."""
+    return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def plain(name: str) -> str:

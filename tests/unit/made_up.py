@@ -1,0 +1,134 @@
+"""A made-up run for tests of the report: two pairs of one prompt, one evaluation before and one after."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vlrm_ray import figures, tallies
+from vlrm_ray.config import Config
+from vlrm_ray.critique import compose
+from vlrm_ray.ids import sha256_of
+from vlrm_ray.ledger import Ledger
+from vlrm_ray.metrics import share
+from vlrm_ray.rows import Row
+from vlrm_ray.types import (  # fmt: skip
+    Candidate,
+    CheckedClaim,
+    Claim,
+    ClaimType,
+    Finding,
+    How,
+    Judged,
+    Noun,
+    Pair,
+    Prompt,
+    Seen,
+    Selected,
+    Verdict,
+    Word,
+)
+
+STAGES = ("generate", "verify", "pair", "critique", "select", "train", "publish", "evaluate")
+
+
+def config() -> Config:
+    return Config(name="made-up", rounds=1)
+
+
+def candidate(name: str, text: str, verdict: Verdict) -> Candidate:
+    claim = Claim(ClaimType.ATTRIBUTE, Noun("circle"), "red", span=(0, min(10, len(text))))
+    return Candidate(name, text, How.FULL, (CheckedClaim(claim, Finding(verdict, 0.9, objects=(0,), words=(0,))),))
+
+
+def critiques(rewards: Sequence[float], text: str) -> tuple[Judged, ...]:
+    return tuple(Judged(compose(text, text, reward > 0.5), reward, 1 - reward) for reward in rewards)
+
+
+def pair(
+    name: str, chosen: Sequence[float] = (0.9,), rejected: Sequence[float] = (0.1,), text: str = "The circle is red."
+) -> Pair:
+    """A pair with critiques of these rewards; `text` is every text a model could have written."""
+    return Pair(
+        name,
+        candidate(f"{name}-chosen", text, Verdict.SUPPORTED),
+        candidate(f"{name}-rejected", text + "!", Verdict.CONTRADICTED),
+        critiques(chosen, text),
+        critiques(rejected, text),
+    )
+
+
+def row(pairs: Sequence[Pair], keep: Sequence[str], image: str = "a.png", sha256: str = "", text: str = "What?") -> Row:
+    """A row whose other pairs were refused for their margin."""
+    selected = [
+        Selected(
+            p.pair_id, p.chosen.text, p.rejected.text, p.chosen_critiques[0].text, p.rejected_critiques[0].text,
+            p.chosen_critiques[0].reward, p.rejected_critiques[0].reward,
+        )
+        for p in pairs if p.pair_id in keep
+    ]  # fmt: skip
+    candidates = tuple(c for p in pairs for c in (p.chosen, p.rejected))
+    return Row(
+        part=0, round=1, prompt=Prompt("feedbeef01", image, sha256, text), asked=len(candidates), candidates=candidates,
+        width=64, height=48, objects=(Seen("circle", (4, 4, 20, 20), 0.9, "red"),), words=(Word(text[:40] or "?", (30, 4, 60, 20), 0.8),),
+        pairs=tuple(pairs), selected=tuple(selected), rejected={p.pair_id: "margin" for p in pairs if p.pair_id not in keep},
+    )  # fmt: skip
+
+
+def picture(folder: Path) -> tuple[str, str]:
+    """Path and sha256 of a picture that a row can be about."""
+    sink = io.BytesIO()
+    Image.new("RGB", (64, 48), "white").save(sink, "PNG")
+    path = folder / "images" / "a.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(sink.getvalue())
+    return str(path), sha256_of(sink.getvalue())
+
+
+def evaluation_result(hits: str, began: float, image: str = "a.png", text: str = "Is it red?") -> dict[str, Any]:
+    """An evaluation whose pairs came out as `hits` says, one digit each."""
+    metric = share([hit == "1" for hit in hits]).as_json()
+    judged = asdict(Judged(compose(text, text, True), 0.8, 0.2))
+    sample = {"item_id": "x-0", "kind": "attribute", "image": image, "question": text, "chosen": text, "rejected": text}
+    names = ("hallucination_pair_accuracy", "blind_hallucination_pair_accuracy", "attribute_pair_accuracy")
+    return {
+        "metrics": dict.fromkeys(names, metric),
+        "version": 0,
+        "reliability": [{"low": 0.8, "high": 0.9, "n": 4, "mean_reward": 0.85, "right": 0.5}],
+        "hits": {"hallucination_pair_accuracy": hits},
+        "samples": [sample | {"chosen_critique": judged, "rejected_critique": judged}],
+        **times(began),
+    }
+
+
+def times(began: float) -> dict[str, float]:
+    return {"seconds": 1.0, "began": began, "ended": began + 1}
+
+
+def ledger_of_one_round(
+    folder: Path, before: str = "1100", after: str = "1111", text: str = "The circle is red.", until: str = "evaluate"
+) -> Ledger:
+    """A run with one round, finished up to a stage."""
+    ledger = Ledger(str(folder))
+    image, sha256 = picture(folder)
+    ledger.put_json("config.json", config().model_dump(mode="json", exclude={"cluster", "rounds"}))
+    ledger.finish(0, "evaluate", evaluation_result(before, 1000.0, image, text))
+    rows = [row([pair("a", text=text), pair("b", (0.5,), (0.5,), text)], ["a"], image, sha256, text)]
+    spans = {"policy-0": [(1001.0, 1003.0)], "critic-0": [(1003.0, 1005.0)]}
+    for stage, (table, tally) in tallies.of_part(rows).items():
+        more = {"figures": figures.of_rows(rows)} if stage == "select" else {}
+        ledger.put_part(1, stage, 0, table, {"tally": asdict(tally)} | more)
+        result = {"rows": tally.as_json(), "parts": 1, "wall_seconds": 4.0, **times(1001.0)}
+        ledger.finish(1, stage, result | ({"spans": spans} if stage == "select" else {}))
+    later = {
+        "train": {"rows": tally.as_json(), "metrics": {}, **times(1005.0)},
+        "publish": {"version": 1, "files": {}, **times(1006.0)},
+        "evaluate": evaluation_result(after, 1007.0, image, text),
+    }
+    for stage, result in later.items():
+        if STAGES.index(stage) <= STAGES.index(until):
+            ledger.finish(1, stage, result)
+    return ledger
