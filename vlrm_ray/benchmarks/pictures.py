@@ -45,17 +45,24 @@ class Pictures:
             return self._store(_decoded(image.partition(",")[2]))
         if re.match(r"https?://", image):
             return self._store(self._fetch(image))
-        outside = False
-        for root in self.roots if len(image) < 1024 else ():  # longer ones are no path on any system
-            path = (root / image).resolve()
-            inside = path.is_relative_to(root)
-            outside |= not inside
-            if inside and path.is_file():
-                check(str(path))
-                return str(path)
+        try:
+            path = self._path(image)
+        except (OSError, ValueError):  # too long, or with a null byte: no path on any system
+            path = None
+        if path is not None:
+            check(str(path))
+            return str(path)
         if len(image) >= _SHORTEST_BASE64 and _BASE64.fullmatch(image):
             return self._store(_decoded(image))
-        raise BadImage("image_outside_the_data" if outside else "image_missing")
+        raise BadImage("image_missing")
+
+    def _path(self, image: str) -> Path | None:
+        """The file in the first root that has it; raises BadImage where it is found outside only."""
+        places = [((root / image).resolve(), root) for root in self.roots]
+        inside = [path for path, root in places if path.is_relative_to(root)]
+        if not inside:
+            raise BadImage("image_outside_the_data")
+        return next((path for path in inside if path.is_file()), None)
 
     def _fetch(self, url: str) -> bytes:
         if not self.urls:
