@@ -1,17 +1,27 @@
 """Where stages that run elsewhere say how far they are."""
 
+import time
+
+Span = tuple[float, float]
+BLINK = 0.2
+"""Seconds: a shorter pause of an actor is no pause."""
+
 
 class ProgressBoard:
-    """Counts of rows by stage; the driver reads them."""
+    """Counts of rows by stage, and who was at work when; the driver reads them."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self.busy: dict[str, float] = {}
+        self.work: dict[str, list[Span]] = {}
 
-    def add(self, stage: str, rows: int, seconds: float = 0.0) -> None:
-        """Count rows that left a stage, and the seconds it was busy with them."""
+    def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
+        """Count rows that left a stage, and the seconds an actor was busy with them until now."""
         self.counts[stage] = self.counts.get(stage, 0) + rows
         self.busy[stage] = self.busy.get(stage, 0.0) + seconds
+        if seconds > 0:
+            now = time.time()
+            self.work.setdefault(actor or stage, []).append((now - seconds, now))
 
     def take(self) -> dict[str, int]:
         """The rows of each stage so far."""
@@ -21,7 +31,22 @@ class ProgressBoard:
         """The busy seconds of each stage so far."""
         return dict(self.busy)
 
+    def spans(self) -> dict[str, list[Span]]:
+        """When each actor, or stage without one, was at work: spans in Unix time that do not overlap."""
+        return {actor: _joined(spans) for actor, spans in self.work.items()}
+
     def clear(self) -> None:
         """Begin again, for a new round."""
         self.counts.clear()
         self.busy.clear()
+        self.work.clear()
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    joined: list[Span] = []
+    for began, ended in sorted(spans):
+        if joined and began <= joined[-1][1] + BLINK:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], ended))
+        else:
+            joined.append((began, ended))
+    return joined

@@ -65,6 +65,11 @@ class Crew:
         seconds: dict[str, float] = ray.get(self.board.seconds.remote())
         return seconds
 
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        """When each actor of the graph was at work so far, in Unix time."""
+        spans: dict[str, list[tuple[float, float]]] = ray.get(self.board.spans.remote())
+        return spans
+
     def clear(self) -> None:
         """Begin counting anew."""
         ray.get(self.board.clear.remote())

@@ -11,7 +11,7 @@ Run the same command again after an interruption: it goes on at the first unfini
 import argparse
 import sys
 import threading
-import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -49,11 +49,10 @@ def main() -> None:
 
 def iterate(config: Config, progress: Progress) -> None:
     """The loop: a baseline evaluation, then the rounds, each stage skipped where it is done."""
-    began = time.monotonic()
     from vlrm_ray import report, round
 
     ledger = Ledger(f"{config.folder.rstrip('/')}/{config.name}")
-    memory = report.MemoryWatch()
+    reporter = report.Reporter(config, ledger)
     with OneDriver(ledger):
         round.claim_config(config, ledger)
         progress.say(f"results go to {ledger.uri}")
@@ -61,15 +60,14 @@ def iterate(config: Config, progress: Progress) -> None:
             with progress.stage("start Ray") as meter:
                 dashboard = stack.enter_context(connected(config, progress.say))
                 meter.close(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
-            work(config, ledger, progress)
-        found = report.build(config, ledger, time.monotonic() - began, memory.stop())
-        ledger.put_json("report.json", found)
+            work(config, ledger, progress, reporter.write)
+        found = reporter.write()
     progress.table(f"run {config.name}", *report.table(found))
-    progress.say(f"report: {ledger.uri}/report.json")
+    progress.say(f"report: {ledger.uri}/report.html (a page to look at), {ledger.uri}/report.json (for programs)")
 
 
-def work(config: Config, ledger: Ledger, progress: Progress) -> None:
-    """All rounds, on a running cluster."""
+def work(config: Config, ledger: Ledger, progress: Progress, write_report: Callable[[], object]) -> None:
+    """All rounds, on a running cluster; the report is written after each."""
     from jobs.crew import Crew
     from vlrm_ray import graph
     from vlrm_ray.round import Rounds
@@ -81,10 +79,12 @@ def work(config: Config, ledger: Ledger, progress: Progress) -> None:
         meter.close("; ".join(f"{h.name} ({h.model} version {h.version}, {h.memory_mb} MB)" for h in crew.start()))
     try:
         rounds.evaluate(0)
+        write_report()
         for number in range(1, config.rounds + 1):
             rounds.gather(number)
             rounds.train(number)
             rounds.evaluate(number)
+            write_report()
     finally:
         crew.close()
 

@@ -242,12 +242,10 @@ class Evaluation(Section):
 
     pairs: int = Field(240, ge=0)
     """ScenesBench pairs per group; 0 skips evaluation."""
-    blind: bool = True
-    """Also measure with the images removed."""
-    rephrase: bool = True
-    """Also ask in other words: needed for reasoning consistency."""
-    split: Literal["dev", "test"] = "test"
-    """Part of ScenesBench; choose parameters on `dev`."""
+    calibration: int = Field(40, ge=1)
+    """Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
+    split: Literal["dev", "test"] = "dev"
+    """Part of ScenesBench; `test` is for the study's last word, parameters are chosen on `dev`."""
 
 
 class Cluster(Section):

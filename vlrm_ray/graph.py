@@ -10,6 +10,7 @@ handles come in as arguments: this module knows no engine.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.config import Config, Pool
 from vlrm_ray.critique import FORMATS
-from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.engines import Completion, Request, Sampling, judged
 from vlrm_ray.errors import BadImage
 from vlrm_ray.evidence import in_words
 from vlrm_ray.ids import digest, seed_of
@@ -35,7 +36,7 @@ from vlrm_ray.plan import STAGE_CPUS
 from vlrm_ray.prompts import Ask
 from vlrm_ray.rows import Row, from_table, to_table
 from vlrm_ray.selection import select
-from vlrm_ray.types import Candidate, How, Judged, Pair, Prompt, Selected
+from vlrm_ray.types import Candidate, How, Pair, Prompt, Selected
 from vlrm_ray.verify import Verifier
 
 
@@ -56,9 +57,14 @@ class BoardProxy:
     def __init__(self, board: ActorHandle[Any]) -> None:
         self.board = board
 
-    def add(self, stage: str, rows: int, seconds: float = 0.0) -> None:
-        """Count rows that left a stage, and the seconds it was busy with them."""
-        self.board.add.remote(stage, rows, seconds)
+    def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
+        """Count rows that left a stage, and the seconds an actor was busy with them.
+
+        A pool's actors have no names of their own: the process id finds them in the dashboard.
+        """
+        if not actor and ray.get_runtime_context().get_actor_id():
+            actor = f"{stage}-{os.getpid()}"
+        self.board.add.remote(stage, rows, seconds, actor)
 
 
 def tune_ray_data() -> None:
@@ -163,7 +169,8 @@ class Generate:
                 for sample, answer in enumerate(answers[index])
                 if answer.text
             )
-        self.board.add("generate", sum(len(row.candidates) for row in good), time.monotonic() - began)
+        made = sum(len(row.candidates) for row in good)
+        self.board.add("generate", made, time.monotonic() - began, f"policy-{_actor_of(rows, self.actors)}")
         return to_table(rows)
 
     def _requests(self, rows: Sequence[Row], how: How) -> list[Request]:
@@ -222,7 +229,7 @@ class Critique:
         requests = [self._request(*side) for side in sides]
         sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
         answers = _generated(self.actors, rows, requests, sampling) if requests else []
-        critiques = iter([tuple(Judged(a.text, _rounded(a.yes), _rounded(a.no)) for a in group) for group in answers])
+        critiques = iter([tuple(judged(a) for a in group) for group in answers])
         for row in rows:
             row.pairs = tuple(
                 replace(pair, chosen_critiques=next(critiques), rejected_critiques=next(critiques))
@@ -231,7 +238,8 @@ class Critique:
             outcomes = {pair.pair_id: select(pair, self.rule) for pair in row.pairs}
             row.selected = tuple(o for o in outcomes.values() if isinstance(o, Selected))
             row.rejected = {pair_id: o for pair_id, o in outcomes.items() if isinstance(o, str)}
-        self.board.add("critique", len(sides) * self.critic.k, time.monotonic() - began)
+        asked = len(sides) * self.critic.k
+        self.board.add("critique", asked, time.monotonic() - began, f"critic-{_actor_of(rows, self.actors)}")
         self.board.add("select", sum(len(row.selected) for row in rows))
         return to_table(rows)
 
@@ -244,10 +252,10 @@ def _generated(
     actors: Sequence[ActorHandle[Any]], rows: Sequence[Row], requests: list[Request], sampling: Sampling
 ) -> list[list[Completion]]:
     """Ask the actor that this part always goes to: an unchanged part is an unchanged batch."""
-    actor = actors[rows[0].part % len(actors)]
+    actor = actors[_actor_of(rows, actors)]
     answers: list[list[Completion]] = ray.get(actor.generate.remote(requests, sampling))
     return answers
 
 
-def _rounded(value: float) -> float:
-    return round(value, 6)
+def _actor_of(rows: Sequence[Row], actors: Sequence[ActorHandle[Any]]) -> int:
+    return rows[0].part % len(actors)

@@ -115,6 +115,18 @@ class Ledger:
             raise UserError(f"{self.path(name)}.parquet is damaged; delete it and its .json, then start again")
         return pq.read_table(io.BytesIO(data))
 
+    def parts(self, round_: int, stage: str) -> list[int]:
+        """Indices of a stage's committed parts."""
+        return [int(name[5:-5]) for name in self._names(f"{_round(round_)}/{stage}", "part-", ".json")]
+
+    def rounds(self) -> list[int]:
+        """Numbers of the rounds that have left anything."""
+        return [int(name[6:]) for name in self._names("", "round-", "")]
+
+    def _names(self, folder: str, prefix: str, suffix: str) -> list[str]:
+        found = self.fs.get_file_info(pafs.FileSelector(self.path(folder), allow_not_found=True))
+        return sorted(i.base_name for i in found if i.base_name.startswith(prefix) and i.base_name.endswith(suffix))
+
     def finish(self, round_: int, stage: str, result: dict[str, Any]) -> None:
         """Commit a stage's result."""
         self.put_json(f"{_round(round_)}/{stage}.json", result)
@@ -135,6 +147,10 @@ class Ledger:
             self.put(f"{_version(version)}/{name}", data)
         self.put_json(f"{_version(version)}.json", {"version": version, "files": hashes})
         return hashes
+
+    def annotate_version(self, version: int, name: str, facts: dict[str, Any]) -> None:
+        """Put what was found out about a published version beside its weights."""
+        self.put_json(f"{_version(version)}/{name}", facts)
 
     def newest_version(self) -> int:
         """The highest published version, 0 before the first."""

@@ -61,6 +61,43 @@ def _ece(p: np.ndarray, y: np.ndarray, bins: int) -> float:
     return total / len(p)
 
 
+def reliability(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> list[dict[str, float]]:
+    """The bins behind `ece`: of each that holds any, its bounds, N, mean p(Yes) and share of right responses."""
+    p, y = np.asarray(rewards, float), np.asarray(right, float)
+    index = np.minimum((p * bins).astype(int), bins - 1)
+    return [
+        {
+            "low": b / bins,
+            "high": (b + 1) / bins,
+            "n": int(inside.sum()),
+            "mean_reward": round(float(p[inside].mean()), 6),
+            "right": round(float(y[inside].mean()), 6),
+        }
+        for b in range(bins)
+        if (inside := index == b).any()
+    ]
+
+
+def gain(before: Metric, after: Metric, correlation: float = 0.0) -> tuple[float, float, float]:
+    """Difference of two shares with its 95 % interval (Newcombe 1998, method 10; 0 for independent samples).
+
+    `correlation` is the phi coefficient of the two outcomes where both are of the same items.
+    """
+    value = after.value - before.value
+    a, b = after.value - after.low, before.high - before.value
+    c, d = after.high - after.value, before.value - before.low
+    down = math.sqrt(max(0.0, a * a - 2 * correlation * a * b + b * b))
+    up = math.sqrt(max(0.0, c * c - 2 * correlation * c * d + d * d))
+    return value, max(-1.0, value - down), min(1.0, value + up)
+
+
+def phi(before: Sequence[bool], after: Sequence[bool]) -> float:
+    """Correlation of two outcomes on the same items; 0 where one of them never varies."""
+    x, y = np.asarray(before, float), np.asarray(after, float)
+    spread = float(x.std() * y.std())
+    return float(((x - x.mean()) * (y - y.mean())).mean()) / spread if spread > 0 else 0.0
+
+
 def balanced_accuracy(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
     """Mean of the accuracies on right and on wrong responses, at a threshold of 0.5.
 
@@ -74,3 +111,20 @@ def balanced_accuracy(rewards: Sequence[float], right: Sequence[bool]) -> Metric
     value = sum(means) / 2
     spread = 1.96 * math.sqrt(sum(m * (1 - m) / len(s) for m, s in zip(means, sides, strict=True))) / 2
     return Metric(value, len(rewards), max(0.0, value - spread), min(1.0, value + spread))
+
+
+def f1(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
+    """F1 of finding wrong responses (the positive class) at a threshold of 0.5; bootstrap interval, fixed seed."""
+    flagged, wrong = np.asarray(rewards, float) <= 0.5, ~np.asarray(right, bool)
+    if len(wrong) == 0:
+        return Metric(0.0, 0, 0.0, 1.0)
+    value = _f1(flagged, wrong)
+    rng = np.random.default_rng(0)
+    draws = [_f1(flagged[i], wrong[i]) for i in (rng.integers(0, len(wrong), len(wrong)) for _ in range(200))]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Metric(value, len(wrong), min(value, float(low)), max(value, float(high)))
+
+
+def _f1(flagged: np.ndarray, wrong: np.ndarray) -> float:
+    both = int(flagged.sum() + wrong.sum())
+    return 2 * int((flagged & wrong).sum()) / both if both else 0.0

@@ -16,9 +16,10 @@ Each stage commits its result to the ledger and is skipped where that result is 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
-from vlrm_ray import evaluation, prompts, tallies
+from vlrm_ray import calibration, evaluation, figures, prompts, tallies
 from vlrm_ray.config import Config, asset_path
 from vlrm_ray.critique import FORMATS
 from vlrm_ray.engines import Completion, Request
@@ -47,6 +48,10 @@ class Crew(Protocol):
 
     def seconds(self) -> Mapping[str, float]:
         """Busy seconds of each stage of the graph so far."""
+        ...
+
+    def spans(self) -> Mapping[str, list[tuple[float, float]]]:
+        """When each actor of the graph was at work so far, in Unix time."""
         ...
 
     def clear(self) -> None:
@@ -90,8 +95,7 @@ class Rounds:
             began = time.monotonic()
             if missing:
                 self._stream(round_, missing, meter.add)
-            wall = time.monotonic() - began
-            outcome = self._finish_gathering(round_, len(parts), wall)
+            outcome = self._finish_gathering(round_, len(parts), _times(began))
             meter.close(outcome)
 
     def _stream(self, round_: int, parts: dict[int, list[Ask]], done: Callable[[int], None]) -> None:
@@ -101,11 +105,12 @@ class Rounds:
                 continue
             rows = from_table(block)
             for stage, (table, tally) in tallies.of_part(rows).items():
-                self.ledger.put_part(round_, stage, rows[0].part, table, {"tally": asdict(tally)})
+                more = {"figures": figures.of_rows(rows)} if stage == "select" else {}
+                self.ledger.put_part(round_, stage, rows[0].part, table, {"tally": asdict(tally)} | more)
             done(len(rows))
 
-    def _finish_gathering(self, round_: int, parts: int, wall: float) -> str:
-        busy = self.crew.seconds()
+    def _finish_gathering(self, round_: int, parts: int, took: Facts) -> str:
+        busy, spans = self.crew.seconds(), self.crew.spans()
         kept: list[str] = []
         for stage in tallies.DATA_STAGES:
             total, hashes = Tally(), []
@@ -120,13 +125,16 @@ class Rounds:
                 round_,
                 stage,
                 {
-                    "rows": _as_json(total),
+                    "rows": total.as_json(),
                     "sha256": hashes,
                     "parts": parts,
                     "seconds": busy.get(stage, 0.0)
                     + (busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0),
-                    "wall_seconds": wall,
-                },
+                    "wall_seconds": took["seconds"],
+                    "began": took["began"],
+                    "ended": took["ended"],
+                }
+                | ({"spans": spans} if stage == "select" else {}),
             )
         return "kept: " + ", ".join(kept)
 
@@ -141,7 +149,7 @@ class Rounds:
             self.progress.say(
                 f"round {round_}: no pair was kept ({_reasons(selected['rows'])}), so nothing is trained; try a lower selection.margin or more prompts"
             )
-            self.ledger.finish(round_, "train", {"rows": _as_json(Tally()), "seconds": 0.0, "metrics": {}})
+            self.ledger.finish(round_, "train", {"rows": Tally().as_json(), "seconds": 0.0, "metrics": {}})
             self.ledger.finish(round_, "publish", {"version": base, "files": {}, "seconds": 0.0})
             return
         self._fit(round_, selected, base)
@@ -165,16 +173,14 @@ class Rounds:
             folder, metrics = fit(self.config, self.ledger, round_, selected["parts"], start)
             meter.close(f"loss {metrics['loss']:.3f}")
         tally = Tally(rows_in=kept, kept=kept)
-        self.ledger.finish(
-            round_, "train", {"rows": _as_json(tally), "seconds": time.monotonic() - began, "metrics": metrics}
-        )
+        self.ledger.finish(round_, "train", {"rows": tally.as_json(), "metrics": metrics} | _times(began))
         self.crew.come_back()
         began = time.monotonic()
         version = base + 1
         files = self.ledger.publish(version, folder)
         moved = self.crew.load(version)
         self.progress.say(f"round {round_}: published version {version}; critics hold it (canary moved by {moved:.3g})")
-        self.ledger.finish(round_, "publish", {"version": version, "files": files, "seconds": time.monotonic() - began})
+        self.ledger.finish(round_, "publish", {"version": version, "files": files} | _times(began))
         self.ledger.remove(f"train/round-{round_:04d}")
 
     def evaluate(self, round_: int) -> None:
@@ -182,27 +188,31 @@ class Rounds:
         settings = self.config.evaluation
         if settings.pairs == 0 or self.ledger.result(round_, "evaluate"):
             return
-        from vlrm_ray.scenes.bench import items
+        from vlrm_ray.scenes.bench import CALIBRATION, items
 
+        wording, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
         bench = items(settings.split, settings.pairs, self.ledger)
-        views = 2 * len(bench) * (1 + settings.blind + settings.rephrase)
-        with self.progress.stage(f"round {round_}: evaluate", views, "critiques") as meter:
+        held_out = items(CALIBRATION, settings.calibration, self.ledger)
+        asked = evaluation.views_of(bench) + 2 * len(held_out)
+        with self.progress.stage(f"round {round_}: evaluate", asked, "critiques") as meter:
             began = time.monotonic()
-            found = evaluation.look(
-                bench,
-                FORMATS[self.config.critic.format],
-                lambda requests: self.crew.judge(requests, meter.add),
-                blind=settings.blind,
-                rephrase=settings.rephrase,
-            )
-            metrics = {name: metric.as_json() for name, metric in evaluation.measure(bench, found).items()}
+            ask = partial(self.crew.judge, done=meter.add)
+            temperature = evaluation.temperature(held_out, wording, ask)
+            found = evaluation.look(bench, wording, ask)
+            metrics = {name: m.as_json() for name, m in evaluation.measure(bench, found, temperature).items()}
             shown = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
             meter.close(", ".join(f"{name} {metrics[name]['value']:.3f}" for name in shown))
-        self.ledger.finish(
-            round_,
-            "evaluate",
-            {"metrics": metrics, "version": self.ledger.newest_version(), "seconds": time.monotonic() - began},
-        )
+        if version:
+            facts = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
+            self.ledger.annotate_version(version, calibration.FILE, facts)
+        details = evaluation.details(bench, found, temperature)
+        self.ledger.finish(round_, "evaluate", {"metrics": metrics, "version": version} | details | _times(began))
+
+
+def _times(began: float) -> Facts:
+    """Seconds since `began` on the monotonic clock, and both ends in Unix time."""
+    seconds, ended = time.monotonic() - began, time.time()
+    return {"seconds": seconds, "began": ended - seconds, "ended": ended}
 
 
 def claim_config(config: Config, ledger: Ledger) -> None:
@@ -223,10 +233,6 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [d for k in {*old, *new} for d in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
     return [] if canonical(old) == canonical(new) else [f"{key}: {old} -> {new}"]
-
-
-def _as_json(tally: Tally) -> Facts:
-    return {"in": tally.rows_in, "kept": tally.kept, "dropped": tally.dropped, "quarantined": tally.quarantined}
 
 
 def _reasons(rows: Facts) -> str:

@@ -215,3 +215,7 @@ class Tally:
         for mine, theirs in ((self.dropped, other.dropped), (self.quarantined, other.quarantined)):
             for reason, count in theirs.items():
                 mine[reason] = mine.get(reason, 0) + count
+
+    def as_json(self) -> dict[str, object]:
+        """As a stage's result and `report.json` hold it."""
+        return {"in": self.rows_in, "kept": self.kept, "dropped": self.dropped, "quarantined": self.quarantined}

@@ -1,0 +1,60 @@
+"""Writes a run's `report.json` and `report.html`, while it runs and again later."""
+
+import time
+
+from pydantic import ValidationError
+
+from vlrm_ray.config import Config
+from vlrm_ray.errors import UserError
+from vlrm_ray.ledger import Ledger
+from vlrm_ray.report.build import Facts, build
+from vlrm_ray.report.memory import MemoryWatch
+
+JSON, PAGE = "report.json", "report.html"
+
+
+class Reporter:
+    """Reports on one session of a run; what earlier sessions took is added to it."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self.config, self.ledger = config, ledger
+        self.earlier: Facts = ledger.get_json(JSON) or {}
+        self.began, self.memory = time.monotonic(), MemoryWatch()
+
+    def write(self) -> Facts:
+        """Write both files of what the ledger holds now; returns the report."""
+        seconds = time.monotonic() - self.began + self.earlier.get("wall_seconds", 0.0)
+        memory = max(self.memory.peak, self.earlier.get("peak_memory_bytes", 0))
+        report = build(self.config, self.ledger, seconds, memory)
+        self.ledger.put_json(JSON, report)
+        self.ledger.put(PAGE, page_of(self.ledger, report))
+        return report
+
+
+def page_of(ledger: Ledger, report: Facts) -> bytes:
+    """The page of a report."""
+    from vlrm_ray.report.page import render  # imports matplotlib
+
+    return render(ledger, report).encode()
+
+
+def rebuilt(ledger: Ledger) -> Facts:
+    """The report of a run that has ended or goes on elsewhere; raises UserError if there is none."""
+    earlier = ledger.get_json(JSON) or {}
+    settings = earlier.get("config") or ledger.get_json("config.json")
+    if settings is None:
+        raise UserError(f"{ledger.uri} holds no run (no config.json); give --run runs/<name>")
+    try:
+        config = Config.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{ledger.uri} is of another version of vlrm-ray: {key}: {first['msg']}") from None
+    report = build(config, ledger, earlier.get("wall_seconds", 0.0), earlier.get("peak_memory_bytes", 0))
+    return report | {"wall_seconds": earlier.get("wall_seconds", _at_work(report))}
+
+
+def _at_work(report: Facts) -> float:
+    """Wall seconds of the finished stages: a run that was killed has told no more."""
+    streaming = ("generate", "verify", "pair", "critique", "select")
+    return round(sum(s for r in report["rounds"] for stage, s in r["seconds"].items() if stage not in streaming), 1)

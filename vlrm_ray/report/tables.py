@@ -1,0 +1,186 @@
+"""The page's tables, from `report.json` alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlrm_ray.report.words import plain
+
+Facts = Mapping[str, Any]
+GATHERED = ("generate", "verify", "pair", "critique", "select")
+_UNITS = {"generate": "responses", "verify": "responses", "pair": "responses in pairs", "critique": "critiques", "select": "pairs", "train": "pairs"}  # fmt: skip
+HEADINGS = {"hallucination_pair_accuracy": "Hallucination pairs", "reasoning_pair_accuracy": "Reasoning pairs"}
+_GROUPS = ("hallucination", "reasoning")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: text, a smaller note, a tone (good, bad, quiet or none), and a share that a bar shows."""
+
+    text: str
+    note: str = ""
+    tone: str = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table with its heading; `inner` rows detail the one above."""
+
+    name: str
+    cells: Sequence[Cell]
+    inner: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption for everybody."""
+
+    caption: str
+    columns: Sequence[str]
+    lines: Sequence[Line]
+
+
+def round_name(number: int) -> str:
+    """What a round is called on the page."""
+    return "start" if number == 0 else f"round {number}"
+
+
+def metrics_table(rounds: Sequence[Facts], names: Mapping[str, str], caption: str, change: bool = True) -> Table | None:
+    """Metrics by round, each with N and interval; `names` gives each metric's heading."""
+    measured = [r for r in rounds if any(name in r["metrics"] for name in names)]
+    lines = []
+    for name, heading in names.items():
+        found = [r["metrics"].get(name) for r in measured]
+        if any(found):
+            cells = [_metric(metric) for metric in found]
+            lines.append(Line(heading, [*cells, _change(found)] if change and len(measured) > 1 else cells))
+    columns = [round_name(r["round"]) for r in measured]
+    return Table(caption, [*columns, "change"] if change and len(measured) > 1 else columns, lines) if lines else None
+
+
+def kinds(rounds: Sequence[Facts]) -> dict[str, str]:
+    """Pair accuracies by kind of question, under their headings."""
+    names = [name for r in rounds for name in r["metrics"] if name.endswith("_pair_accuracy")]
+    outside = {f"{blind}{group}_pair_accuracy" for blind in ("", "blind_") for group in _GROUPS}
+    found = {name: plain(name.removesuffix("_pair_accuracy")) for name in dict.fromkeys(names) if name not in outside}
+    return {name: heading for name, heading in found.items() if not name.startswith("pope_")}
+
+
+def pope(rounds: Sequence[Facts]) -> dict[str, str]:
+    """Metrics of a POPE set, where a run has them."""
+    return {
+        name: plain(name.removeprefix("pope_")) for r in rounds for name in r["metrics"] if name.startswith("pope_")
+    }
+
+
+def _metric(metric: Facts | None) -> Cell:
+    if not metric:
+        return Cell("–", tone="quiet")
+    low, high = metric["ci95"]
+    return Cell(f"{100 * metric['value']:.1f} %", f"{100 * low:.0f}–{100 * high:.0f}, N {metric['n']}")
+
+
+def _change(found: Sequence[Facts | None]) -> Cell:
+    known = [metric for metric in found if metric]
+    if len(known) < 2:
+        return Cell("–", tone="quiet")
+    points = 100 * (known[-1]["value"] - known[0]["value"])
+    apart = known[-1]["ci95"][0] > known[0]["ci95"][1] or known[-1]["ci95"][1] < known[0]["ci95"][0]
+    return Cell(f"{points:+.1f}", "intervals apart" if apart else "intervals overlap", "" if apart else "quiet")
+
+
+def rows_table(rounds: Sequence[Facts]) -> Table | None:
+    """Where the rows of each stage went: kept of how many, and every reason for a drop or quarantine."""
+    gathered = [r for r in rounds if r["rows"]]
+    lines: list[Line] = []
+    for stage in (*GATHERED, "train"):
+        tallies = [r["rows"].get(stage) for r in gathered]
+        if not any(tallies):
+            continue
+        lines.append(Line(f"{stage}: {_UNITS[stage]} kept", [_kept(tally) for tally in tallies]))
+        for fate in ("dropped", "quarantined"):
+            for reason in sorted({reason for tally in tallies if tally for reason in tally[fate]}):
+                cells = [_lost(tally, fate, reason) for tally in tallies]
+                lines.append(Line(f"{fate}: {plain(reason)}", cells, inner=True))
+    columns = [round_name(r["round"]) for r in gathered]
+    return Table("Rows kept, dropped and quarantined by stage", columns, lines) if lines else None
+
+
+def _kept(tally: Facts | None) -> Cell:
+    if not tally:
+        return Cell("–", tone="quiet")
+    return Cell(f"{tally['kept']:,}", f"of {tally['in']:,}", share=tally["kept"] / tally["in"] if tally["in"] else 0.0)
+
+
+def _lost(tally: Facts | None, fate: str, reason: str) -> Cell:
+    count = tally[fate].get(reason, 0) if tally else 0
+    return Cell(f"{count:,}", tone="quiet" if not count else "")
+
+
+def seconds_table(rounds: Sequence[Facts]) -> Table | None:
+    """Seconds by stage, then those each actor was at work."""
+    stages = dict.fromkeys(stage for r in rounds for stage in r["seconds"])
+    order = [s for s in ("gather", *GATHERED, "train", "publish", "evaluate") if s in stages]
+    names = {"gather": "gather (wall time of the five below)"}
+    lines = [Line(names.get(s, s), [_seconds(r["seconds"].get(s)) for r in rounds], inner=s in GATHERED) for s in order]
+    actors = dict.fromkeys(a for r in rounds for a in r.get("busy", {}) if a not in stages)
+    lines += [
+        Line(
+            f"actor {plain(a)}: at work",
+            [_seconds(r["busy"].get(a) if "busy" in r else None) for r in rounds],
+            inner=True,
+        )
+        for a in actors
+    ]
+    return Table("Seconds by stage and actor", [round_name(r["round"]) for r in rounds], lines) if lines else None
+
+
+def _seconds(seconds: float | None) -> Cell:
+    return Cell("–", tone="quiet") if seconds is None else Cell(f"{seconds:,.1f}")
+
+
+def verdicts_table(rounds: Sequence[Facts]) -> Table | None:
+    """What the experts said of the claims of all rounds, by claim type."""
+    counts: dict[str, dict[str, int]] = {}
+    for found in rounds:
+        for kind, verdicts in found.get("figures", {}).get("claims", {}).items():
+            for verdict, count in verdicts.items():
+                counts.setdefault(kind, {}).setdefault(verdict, 0)
+                counts[kind][verdict] += count
+    columns = ("supported", "contradicted", "unverifiable")
+    lines = [
+        Line(plain(kind), [Cell(f"{sum(found.values()):,}"), *(_part(found, verdict) for verdict in columns)])
+        for kind, found in counts.items()
+    ]
+    return Table("Claims of all rounds by type and verdict", ["claims", *columns], lines) if lines else None
+
+
+def _part(counts: Mapping[str, int], verdict: str) -> Cell:
+    count, total = counts.get(verdict, 0), sum(counts.values())
+    return Cell(
+        f"{100 * count / total:.1f} %" if total else "–", f"{count:,}", verdict, count / total if total else None
+    )
+
+
+def pairs_table(rounds: Sequence[Facts]) -> Table | None:
+    """Pairs made and kept by how their rejected response was made."""
+    gathered = [r for r in rounds if r.get("figures", {}).get("pairs")]
+    hows = dict.fromkeys(how for r in gathered for how in r["figures"]["pairs"])
+    names = {"full": "whole image", "image_free": "no image", "image_degraded": "degraded image"}
+    lines = [
+        Line(names.get(how, plain(how)), [_made(r["figures"]["pairs"].get(how)) for r in gathered]) for how in hows
+    ]
+    return (
+        Table(
+            "Pairs kept, by what the rejected response's writer saw", [round_name(r["round"]) for r in gathered], lines
+        )
+        if lines
+        else None
+    )
+
+
+def _made(counts: Facts | None) -> Cell:
+    if not counts:
+        return Cell("–", tone="quiet")
+    return Cell(f"{counts['kept']:,}", f"of {counts['made']:,}", share=counts["kept"] / counts["made"])
