@@ -17,19 +17,18 @@ and summary.json. Run the same command again after an interruption: it goes on.
 """
 
 import argparse
-import json
 import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from vlrm_ray.benchmarks import BENCHMARKS, compare, summary
+from vlrm_ray.benchmarks import BENCHMARKS, results, summary
 from vlrm_ray.benchmarks.items import Benchmark, Item
 from vlrm_ray.benchmarks.judging import PAIRWISE, POINTWISE, Manner
 from vlrm_ray.benchmarks.length import Room
 from vlrm_ray.benchmarks.pictures import Pictures
-from vlrm_ray.benchmarks.scoring import TOO_LONG, Log, Scorer
+from vlrm_ray.benchmarks.scoring import Log, Scorer
 from vlrm_ray.benchmarks.setup import Judge, bind, judge_of
 from vlrm_ray.cluster import CPU_ENV, WORKER_ENV, connected
 from vlrm_ray.config import Config
@@ -67,12 +66,14 @@ def run(arguments: argparse.Namespace) -> None:
     benchmark = BENCHMARKS.get(arguments.benchmark)
     if benchmark is None:
         raise UserError(f"unknown benchmark '{arguments.benchmark}'; choose one of {', '.join(BENCHMARKS)}")
-    if arguments.make_scenes:
+    if arguments.make_scenes is not None:
         _make_scenes(benchmark, arguments, progress)
         if arguments.rm is None:
             return
     if arguments.rm is None or arguments.out is None:
         raise UserError("give the reward model with --rm FOLDER and a place for the results with --out FOLDER")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UserError(f"--out {arguments.out} is a file; give a folder")
     judge = judge_of(arguments.rm, arguments.judge, arguments.k, arguments.config, arguments.overrides)
     items = _items(benchmark, arguments, progress)
     bind(arguments.out, benchmark.name, judge)
@@ -87,7 +88,9 @@ def _make_scenes(benchmark: Benchmark, arguments: argparse.Namespace, progress: 
     from vlrm_ray.scenes import pope
 
     if benchmark.name != "pope":
-        raise UserError(f"--make-scenes writes a pope, not a {benchmark.name}")
+        raise UserError(f"--make-scenes writes a pope, not {benchmark.name}")
+    if arguments.make_scenes < 1:
+        raise UserError(f"--make-scenes {arguments.make_scenes}: expected at least 1")
     with progress.stage(f"draw {arguments.make_scenes} scenes") as meter:
         meter.close(f"{pope.write(arguments.data, arguments.make_scenes)} questions in {arguments.data}")
 
@@ -176,19 +179,8 @@ def _details(arguments: argparse.Namespace, judge: Judge) -> dict[str, Any]:
 def _finish(
     benchmark: Benchmark, items: list[Item], log: Log, details: dict[str, Any], out: Path, progress: Progress
 ) -> None:
-    folder = Ledger(str(out))
-    for name, text in benchmark.files(summary.predictions(benchmark, items, log.judged)).items():
-        folder.put(name, text.encode("ascii"))
-    outcomes = summary.outcomes(items, log.judged)
-    folder.put(compare.OUTCOMES, "".join(json.dumps(row) + "\n" for row in outcomes).encode())
-    found = summary.summarise(benchmark, items, log.judged, details)
-    folder.put_json(compare.SUMMARY, found)
+    found = results.write(benchmark, items, log.judged, details, out)
     progress.table(f"{benchmark.name}: {details['rm']}", *summary.table(found))
-    quarantined = found["details"]["quarantined"]
-    if quarantined:
-        where = next(i.where for i, row in zip(items, outcomes, strict=True) if row["status"] == "quarantined")
-        reasons = ", ".join(f"{reason} {count}" for reason, count in quarantined.items())
-        hint = "; raise critic.engine.max_model_len for the long ones" if TOO_LONG in quarantined else ""
-        progress.say(f"quarantined and counted as wrong: {reasons} (the first: {where}){hint}")
-    progress.say(f"unparsed {found['unparsed']}, ties {found['ties']}: counted as wrong above")
-    progress.say(f"results: {out}/summary.json, {', '.join(sorted(benchmark.files([])))}")
+    for line in results.in_words(found, items, log.judged):
+        progress.say(line)
+    progress.say(f"results: {out}/summary.json and, for the official scorer, {', '.join(sorted(benchmark.files([])))}")

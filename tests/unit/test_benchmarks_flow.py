@@ -353,7 +353,7 @@ def test_a_bad_row_is_named_with_what_was_expected(bench: str, rows: list[Any], 
 def test_a_wrong_folder_says_what_was_expected(bench: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected"):
         BENCHMARKS[bench].read(tmp_path, files.silent)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="is no folder"):
         BENCHMARKS[bench].read(tmp_path / "nowhere", files.silent)
 
 

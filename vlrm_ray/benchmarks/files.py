@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Record)
 def find(folder: Path, patterns: Sequence[str], what: str) -> list[Path]:
     """Files of the first pattern that has any, sorted; raises UserError naming what was expected."""
     if not folder.is_dir():
-        raise UserError(f"data folder {folder} does not exist; give the folder that holds {what}")
+        raise UserError(f"--data {folder} is no folder; give the folder that holds {what}")
     for pattern in patterns:
         found = sorted(p for p in folder.glob(pattern) if p.is_file())
         if found:

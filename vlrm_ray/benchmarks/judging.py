@@ -17,6 +17,8 @@ from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.ids import seed_of
 from vlrm_ray.types import Judged
 
+DIGITS = 12
+"""Of a reward: finer than two sure answers differ, coarser than what an engine's batching changes."""
 POINTWISE, PAIRWISE = "pointwise", "pairwise"
 COMPARISON = (
     "Two answers were given to a question about the image. Decide which of them is better: true to "
@@ -104,7 +106,7 @@ def _means(groups: Sequence[Sequence[Completion]], label_mass: float) -> tuple[f
         rewards = [j.reward for j in judged if parse(j.text).judgement is not None and j.label_mass >= label_mass]
         if not rewards:
             return None
-        means.append(round(sum(rewards) / len(rewards), 6))
+        means.append(round(sum(rewards) / len(rewards), DIGITS))
     return means[0], means[1]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vlrm_ray import metrics
 from vlrm_ray.benchmarks import yes_no
+from vlrm_ray.benchmarks.judging import DIGITS
 from vlrm_ray.benchmarks.pope import STRATEGIES
 from vlrm_ray.critique import CritiqueFormat
 from vlrm_ray.engines import Completion, Request
@@ -24,6 +25,7 @@ from vlrm_ray.metrics import Metric
 from vlrm_ray.scenes.export import picture_of
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import COLORS, HELD_OUT, SHAPES, Scene, World
+from vlrm_ray.types import Judged
 
 WORLD = World(bias=0.5, shape_counts=(0, 0, 0.5, 0.5))
 PER_PICTURE = 3
@@ -128,6 +130,11 @@ def _write_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def statements(asked: Sequence[Question]) -> int:
+    """How many statements are to be judged: two for each question, those that strategies share once."""
+    return 2 * len({(question.scene.seed, question.text) for question in asked})
+
+
 def look(
     asked: Sequence[Question],
     wording: CritiqueFormat,
@@ -138,19 +145,15 @@ def look(
 
     Questions that several strategies share are judged once.
     """
-    statements = [
+    pairs = [
         [Request(wording.prompt(q.text, said), picture_of(q.scene, ledger)) for said in yes_no.answers(q.text)]
         for q in asked
     ]
-    unique = list(dict.fromkeys(request for pair in statements for request in pair))
-    rewards = dict(zip(unique, map(_reward, judge(unique)), strict=True))
-    sides = [(rewards[yes], rewards[no]) for yes, no in statements]
+    unique = list(dict.fromkeys(request for pair in pairs for request in pair))
+    judged = [Judged(c.text, c.yes, c.no) for c in judge(unique)]
+    rewards = {request: round(j.reward, DIGITS) for request, j in zip(unique, judged, strict=True)}
+    sides = [(rewards[yes], rewards[no]) for yes, no in pairs]
     return [None if yes == no else yes > no for yes, no in sides]
-
-
-def _reward(completion: Completion) -> float:
-    mass = completion.yes + completion.no
-    return round(completion.yes / mass, 6) if mass > 0 else 0.5
 
 
 def measure(asked: Sequence[Question], answers: Sequence[bool | None]) -> dict[str, Metric]:
