@@ -5,7 +5,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from vlrm_ray.benchmarks.judging import Answer, Refused
 from vlrm_ray.benchmarks.scoring import Batch
@@ -54,6 +54,10 @@ class Judges:
         """A batch's answers; one that fails is asked again in halves until the bad requests are alone."""
         try:
             answers: list[Answer] = ray.get(reference)
+        except RayActorError as error:
+            raise UserError(
+                f"a judge died ({str(error).strip().splitlines()[-1][:200]}); run the same command again to go on"
+            ) from error
         except RayTaskError as error:
             if len(batch) == 1:
                 return [Refused(f"refused by the engine: {_reason(error)}")]

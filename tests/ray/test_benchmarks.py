@@ -15,7 +15,7 @@ from vlrm_ray.config import asset_path
 from vlrm_ray.scenes import pope
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 12
+ITEMS = 12
 
 
 def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
 def bench(data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return evaluate(
         "bench", "--benchmark", "pope", "--rm", asset_path("assets:vlm"), "--judge", "pointwise", "--data", str(data),
-        "--out", str(out), "--limit", str(LIMIT), *more, "critic.format=compact", "critic.engine.kind=transformers",
+        "--out", str(out), *more, "critic.format=compact", "critic.engine.kind=transformers",
         "critic.max_tokens=80",
     )  # fmt: skip
 
@@ -38,10 +38,15 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A POPE of four scenes of which one picture is broken."""
+    """Four questions of each strategy: one picture is broken, one question breaks the engine's image placeholders."""
     folder = tmp_path_factory.mktemp("pope")
-    pope.write(folder, 4)
-    next(folder.glob("*.png")).write_bytes(b"broken")
+    pope.write(folder, 2)
+    for path in folder.glob("scenes_pope_*.json"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()[:4]]
+        if "random" in path.name:
+            rows[1]["image"], rows[2]["text"] = "broken.png", "Is there a <|image_pad|>?"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "broken.png").write_bytes(b"broken")
     return folder
 
 
@@ -56,9 +61,12 @@ def out(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_item_is_in_the_summary(out: Path) -> None:
     found = json.loads((out / "summary.json").read_text())
-    assert (found["benchmark"], found["n"]) == ("pope", LIMIT)
-    assert sum(found["groups"][g]["n"] for g in ("random", "popular", "adversarial") if g in found["groups"]) == LIMIT
-    assert found["details"]["quarantined"]["image_undecodable"] > 0
+    assert (found["benchmark"], found["n"]) == ("pope", ITEMS)
+    assert {group["n"] for group in found["groups"].values()} == {4}
+    reasons = found["details"]["quarantined"]
+    assert reasons.pop("image_undecodable") == 1
+    assert [reason.partition(":")[0] for reason in reasons] == ["refused by the engine"]
+    assert found["groups"]["random"]["accuracy"] <= 0.5
     assert found["details"]["items_per_second"] > 0
 
 
@@ -66,15 +74,16 @@ def test_the_other_order_changes_nothing_for_a_pointwise_judge(out: Path) -> Non
     found = json.loads((out / "summary.json").read_text())
     assert found["position_disagreement"] == 0
     assert found["details"]["overall_other_order"] == found["overall"]
-    assert len(lines(out / "judged.jsonl")) == 2 * LIMIT
+    assert len(lines(out / "judged.jsonl")) == 2 * ITEMS
 
 
 def test_predictions_answer_the_questions(out: Path) -> None:
     answers = lines(out / "predictions.jsonl")
-    assert len(answers) == LIMIT
+    assert len(answers) == ITEMS
     assert {answer["answer"] for answer in answers} == {"Yes", "No", "undecided"}
+    assert [answer["question_id"] for answer in answers] == [1, 2, 3, 4] * 3
     right = [a["answer"].lower() == a["label"] for a in answers]
-    assert sum(right) / LIMIT == pytest.approx(json.loads((out / "summary.json").read_text())["overall"], abs=1e-6)
+    assert sum(right) / ITEMS == pytest.approx(json.loads((out / "summary.json").read_text())["overall"], abs=1e-6)
 
 
 def test_a_killed_run_ends_the_same(data: Path, out: Path, tmp_path: Path) -> None:
