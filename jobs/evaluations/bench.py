@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     scorer = _scorer(judge, arguments)
     todo = scorer.missing(items, arguments.order == "both")
     progress.say(f"{benchmark.name}: {len(items)} items, {len(todo)} to judge; {judge.described}")
-    rates = _judge(judge.config, scorer, todo, arguments, progress) if todo else {}
+    rates = _judge(judge.config, scorer, todo, arguments, progress) if todo else results.rates(arguments.out)
     _finish(benchmark, items, scorer.log, _details(arguments, judge) | rates, arguments.out, progress)
 
 

@@ -96,6 +96,7 @@ def test_a_killed_run_ends_the_same(data: Path, out: Path, tmp_path: Path) -> No
     done = bench(data, again)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "results: " in done.stdout
+    assert json.loads((again / "summary.json").read_text())["details"]["items_per_second"] > 0
     assert (again / "predictions.jsonl").read_text() == (out / "predictions.jsonl").read_text()
     compared = evaluate("compare", str(out), str(again))
     assert compared.returncode == 0

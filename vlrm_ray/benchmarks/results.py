@@ -26,6 +26,12 @@ def write(
     return found
 
 
+def rates(out: Path) -> dict[str, float]:
+    """What an earlier session measured: one that judges nothing measures nothing."""
+    before = Ledger(str(out)).get_json(compare.SUMMARY) or {"details": {}}
+    return {name: value for name, value in before["details"].items() if name.endswith("items_per_second")}
+
+
 def in_words(found: Summary, items: Sequence[Item], judged: Judged) -> list[str]:
     """Lines on what counted as wrong without being an answer."""
     said = []
