@@ -41,6 +41,10 @@ from vlrm_ray.progress import Progress
 PICTURE_FOLDERS = ("", "images", "image", "data", "data/images", "hallusion_bench")
 """Where a path to a picture may begin, inside the data folder."""
 
+WAVES = 2
+"""Requests in a batch, in terms of what the engine decodes at a time: more waste less at a batch's end, and a killed
+run loses more."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -118,7 +122,7 @@ def _scorer(judge: Judge, arguments: argparse.Namespace) -> Scorer:
     )
     pictures = Pictures(roots, Ledger(str(arguments.out)), arguments.allow_urls)
     room = Room(Path(critic.model), critic.engine.max_model_len - critic.max_tokens)
-    return Scorer(manner, pictures, room, Log(arguments.out / "judged.jsonl"), size=critic.engine.max_num_seqs)
+    return Scorer(manner, pictures, room, Log(arguments.out / "judged.jsonl"), size=WAVES * critic.engine.max_num_seqs)
 
 
 def _judge(

@@ -1,11 +1,13 @@
 """What a benchmark's files and pictures may look like, and the one line that says what is wrong with them."""
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.unit import benchmark_files as files
 from vlrm_ray.benchmarks import BENCHMARKS
@@ -20,6 +22,19 @@ def pictures(folder: Path, **options: bool) -> Pictures:
 
 
 # --- pictures ---------------------------------------------------------------------------------------
+
+
+def jpeg(size: int) -> bytes:
+    data = io.BytesIO()
+    Image.effect_noise((size, size), 60).save(data, "JPEG")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("size", [8, 200])
+def test_base64_that_looks_like_an_absolute_path_is_a_picture(size: int, tmp_path: Path) -> None:
+    text = base64.b64encode(jpeg(size)).decode()
+    assert text.startswith("/9j/")
+    assert load(pictures(tmp_path).uri(text)).size == (size, size)
 
 
 @pytest.mark.parametrize("form", ["path", "bytes", "base64", "data URL"])
@@ -47,6 +62,7 @@ def test_a_picture_comes_in_many_forms(form: str, tmp_path: Path) -> None:
         ("x" * 300 + ".png", "image_missing"),
         ("x" * 5000 + ".png", "image_missing"),
         ("a\0b.png", "image_missing"),
+        ("\ud800.png", "image_missing"),
     ],
 )
 def test_a_picture_that_cannot_be_had_says_why(image: str | bytes, reason: str, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ class Manner:
 
     Attributes:
         pairwise: both answers at once.
-        k: critiques or comparisons; one is greedy, more are sampled.
+        wording: of critiques; a pairwise judge has its own.
+        sampling: how critiques or comparisons are drawn, and how many.
         label_mass: smallest p(Yes) + p(No) at a judgement that counts.
     """
 

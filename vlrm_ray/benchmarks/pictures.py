@@ -45,24 +45,22 @@ class Pictures:
             return self._store(_decoded(image.partition(",")[2]))
         if re.match(r"https?://", image):
             return self._store(self._fetch(image))
-        try:
-            path = self._path(image)
-        except (OSError, ValueError):  # too long, or with a null byte: no path on any system
-            path = None
-        if path is not None:
-            check(str(path))
-            return str(path)
-        if len(image) >= _SHORTEST_BASE64 and _BASE64.fullmatch(image):
+        found, inside = self._find(image)
+        if found is not None:
+            check(str(found))
+            return str(found)
+        if len(image) >= _SHORTEST_BASE64 and _BASE64.fullmatch(image):  # that of a JPEG begins like a path: /9j/
             return self._store(_decoded(image))
-        raise BadImage("image_missing")
+        raise BadImage("image_missing" if inside else "image_outside_the_data")
 
-    def _path(self, image: str) -> Path | None:
-        """The file in the first root that has it; raises BadImage where it is found outside only."""
-        places = [((root / image).resolve(), root) for root in self.roots]
-        inside = [path for path, root in places if path.is_relative_to(root)]
-        if not inside:
-            raise BadImage("image_outside_the_data")
-        return next((path for path in inside if path.is_file()), None)
+    def _find(self, image: str) -> tuple[Path | None, bool]:
+        """The file in the first root that has it, and whether the path stays inside any."""
+        try:
+            resolved = [((root / image).resolve(), root) for root in self.roots]
+            places = [path for path, root in resolved if path.is_relative_to(root)]
+            return next((path for path in places if path.is_file()), None), bool(places)
+        except (OSError, ValueError):  # too long, or with a null byte: no path on any system
+            return None, True
 
     def _fetch(self, url: str) -> bytes:
         if not self.urls:
