@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit import benchmark_files as files
-from vlrm_ray.benchmarks import BENCHMARKS, amber, pope, vl_rewardbench
+from vlrm_ray.benchmarks import BENCHMARKS, amber, pope, summary, vl_rewardbench
 from vlrm_ray.benchmarks.items import Item, Row
 from vlrm_ray.benchmarks.vl_rewardbench import VERDICT
 
@@ -307,3 +309,37 @@ def test_hallusionbench_files_need_no_judge_from_outside(tmp_path: Path) -> None
     assert [row["gpt4v_output_gpt_check"] for row in vs] == ["2", "0", "1", "0", "1", "2"]
     assert [row["same"] for row in vs] == ["1", "1", "0", "1", "0", "0"]
     assert len(json.loads(written["HallusionBench_result.json"])) == 10
+
+
+# --- what holds for any outcome -----------------------------------------------------------------
+
+OUTCOMES = st.sampled_from(("right", "wrong", "tie", "unparsed", "quarantined"))
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Item]]:
+    """All made-up benchmarks."""
+    writers: dict[str, Callable[[Path], object]] = {
+        "vl_rewardbench": files.vl_parquet, "multimodal_rewardbench": files.mm_json, "pope": files.pope_files,
+        "mm_rlhf_rewardbench": files.rlhf_jsonl, "amber": files.amber_files, "hallusionbench": files.hallusion_json,
+    }  # fmt: skip
+    return {name: read(name, write, tmp_path_factory.mktemp(name)) for name, write in writers.items()}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+@given(data=st.data())
+def test_undecided_items_never_help_the_strict_figure_and_every_file_is_json(
+    everything: dict[str, list[Item]], name: str, data: st.DataObject
+) -> None:
+    items, bench = everything[name], BENCHMARKS[name]
+    outcomes = data.draw(st.lists(OUTCOMES, min_size=len(items), max_size=len(items)))
+    judged = {(i.key, i.first): files.judged(i, o) for i, o in zip(items, outcomes, strict=True)}
+    found = summary.summarise(bench, items, judged, {})
+    assert found["overall"] == pytest.approx(outcomes.count("right") / len(items), abs=1e-6)
+    lenient = {"vl_rewardbench": "overall", "multimodal_rewardbench": "all", "hallusionbench": "aAcc"}
+    official = found["official"].get(lenient.get(name, ""))
+    assert official is None or official >= found["overall"] - 1e-6
+    json.loads(json.dumps(found, allow_nan=False))
+    for file, text in bench.files(summary.predictions(bench, items, judged)).items():
+        for part in text.splitlines() if file.endswith("l") else [text]:
+            json.loads(part)
