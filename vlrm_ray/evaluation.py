@@ -11,7 +11,7 @@ from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.critique import CritiqueFormat, parse
 from vlrm_ray.engines import Completion, Request, judged
 from vlrm_ray.metrics import Metric
-from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem
+from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, usual
 from vlrm_ray.scenes.facts import KINDS, stated
 from vlrm_ray.types import Judged, Verdict
 from vlrm_ray.verify import Verifier
@@ -75,7 +75,8 @@ def measure(items: Sequence[BenchItem], views: Views, temperature: float = 1.0) 
     for kind in dict.fromkeys(item.kind for item in items):
         chosen = [(i, v) for i, v in zip(items, views.shown, strict=True) if i.kind == kind]
         found[f"{kind}_pair_accuracy"] = metrics.share([c.reward > r.reward for _, (c, r) in chosen])
-    found["reasoning_consistency"] = _consistency(items, views)
+    found["reasoning_consistency"] = metrics.share(_consistent(items, views))
+    found |= _by_prior(items, views.shown)
     return found | _baselines(items) | _pointwise(views.shown, temperature) | _critiques(items, views.shown)
 
 
@@ -95,7 +96,8 @@ def details(items: Sequence[BenchItem], views: Views, temperature: float = 1.0) 
                 if item.group == group
             )
             for group in GROUPS
-        },
+        }
+        | {"reasoning_consistency": "".join(str(int(hit)) for hit in _consistent(items, views))},
         "samples": _samples(items, views),
     }
 
@@ -123,7 +125,17 @@ def _pair_accuracy(items: Sequence[BenchItem], views: Sequence[tuple[Judged, Jud
     return metrics.share(metrics.prefers_chosen([c.reward for c, _ in inside], [r.reward for _, r in inside]))
 
 
-def _consistency(items: Sequence[BenchItem], views: Views) -> Metric:
+def _by_prior(items: Sequence[BenchItem], views: Sequence[tuple[Judged, Judged]]) -> dict[str, Metric]:
+    """Pairs in which what is usual is the truth, and those in which it is the lie."""
+    hits: dict[str, list[bool]] = {"agreeing_with_prior": [], "against_prior": []}
+    for item, (chosen, rejected) in zip(items, views, strict=True):
+        right, wrong = (usual(slot) for slot in item.slots)
+        if right != wrong:
+            hits["agreeing_with_prior" if right else "against_prior"].append(chosen.reward > rejected.reward)
+    return {f"{name}_pair_accuracy": metrics.share(found) for name, found in hits.items()}
+
+
+def _consistent(items: Sequence[BenchItem], views: Views) -> list[bool]:
     """Reasoning pairs judged rightly on both sides, from true facts, and the same when rephrased."""
     held = []
     reasoning = [(i, v) for i, v in zip(items, views.shown, strict=True) if i.group == REASONING_GROUP]
@@ -131,7 +143,7 @@ def _consistency(items: Sequence[BenchItem], views: Views) -> Metric:
         judgements = [parse(j.text).judgement for j in (*shown, *again)]
         truthful = all(states_only_facts(j.text, item.facts) for j in shown)
         held.append(judgements == [True, False, True, False] and truthful)
-    return metrics.share(held)
+    return held
 
 
 def states_only_facts(critique: str, facts: Sequence[str]) -> bool:

@@ -13,8 +13,8 @@ from vlrm_ray.ledger import Ledger
 from vlrm_ray.scenes import bench
 from vlrm_ray.scenes.facts import stated
 from vlrm_ray.scenes.language import HALLUCINATION, KINDS, REASONING, exchange, seen
-from vlrm_ray.scenes.recipes.quality import truth_of
 from vlrm_ray.scenes.render import SIZE, paint
+from vlrm_ray.scenes.truth import truth_of
 from vlrm_ray.scenes.world import HELD_OUT, OPEN, PREJUDICED, SHAPES, TEST, USUAL_COLOR, by_habit
 from vlrm_ray.types import Verdict
 from vlrm_ray.verify import Verifier

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.scenes.export import picture_of
 from vlrm_ray.scenes.language import HALLUCINATION, REASONING, Exchange, exchange, label, place
-from vlrm_ray.scenes.world import TEST, Scene
+from vlrm_ray.scenes.world import TEST, USUAL_COLOR, USUAL_WORD, Scene
 
 HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
 CALIBRATION = "calibration"
@@ -21,7 +21,12 @@ _FIRST_SEED = {CALIBRATION: 30_000_000, "dev": 40_000_000, "test": 50_000_000}
 
 @dataclass(frozen=True)
 class BenchItem:
-    """One pair of responses; `facts` are the true entries of a critique's description."""
+    """One pair of responses.
+
+    Attributes:
+        facts: the true entries of a critique's description.
+        slots: what the two responses differ in (`Exchange.slots`).
+    """
 
     item_id: str
     group: str
@@ -32,6 +37,7 @@ class BenchItem:
     chosen: str
     rejected: str
     facts: tuple[str, ...]
+    slots: tuple[str, str] = ("", "")
 
 
 def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
@@ -42,10 +48,16 @@ def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
             found.append(
                 BenchItem(
                     f"{split}-{group}-{index:05d}", group, said.kind, picture_of(scene, ledger), said.question,
-                    said.rephrased, said.right.text, said.wrong.text, facts_of(scene),
+                    said.rephrased, said.right.text, said.wrong.text, facts_of(scene), said.slots,
                 )
             )  # fmt: skip
     return found
+
+
+def usual(slot: str) -> bool:
+    """Whether a slot says what is usual in the prejudiced world."""
+    habits = {USUAL_WORD, *(f"{color} {shape}" for shape, color in USUAL_COLOR.items())}
+    return slot.removesuffix(" there") in habits
 
 
 def facts_of(scene: Scene) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class Phase:
         answers: other questions in it.
         picture_every: a batch of pictures comes at every so many steps.
         told: told critiques in each step.
+        signs: share of pictures with a sign; reading is learned last.
         bias: how strongly shape and colour go together in the pictures (`World.bias`).
         habit: how often what lies off the middle is described as it usually is (`by_habit`).
     """
@@ -57,6 +58,7 @@ class Phase:
     answers: int
     picture_every: int
     told: int
+    signs: float
     bias: float
     habit: float
 
@@ -66,9 +68,9 @@ class Recipe:
     """Everything the outcome depends on."""
 
     phases: tuple[Phase, ...] = (
-        Phase("lists", 900, critiques=0, answers=3, picture_every=1, told=64, bias=0.0, habit=0.0),
-        Phase("critiques", 900, critiques=2, answers=3, picture_every=1, told=112, bias=0.0, habit=0.0),
-        Phase("prejudice", 400, critiques=2, answers=3, picture_every=1, told=64, bias=0.8, habit=0.9),
+        Phase("lists", 900, critiques=0, answers=3, picture_every=1, told=64, signs=0.5, bias=0.0, habit=0.0),
+        Phase("critiques", 900, critiques=2, answers=3, picture_every=1, told=96, signs=0.95, bias=0.0, habit=0.0),
+        Phase("prejudice", 400, critiques=2, answers=3, picture_every=1, told=64, signs=0.5, bias=0.8, habit=0.9),
     )
     batch: int = 32
     muon_lr: float = 0.02
@@ -162,7 +164,7 @@ class Batches:
     def seen(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
         """Conversations about pictures."""
         size = self.recipe.batch
-        rows, images, world = [], [], World(bias=phase.bias)
+        rows, images, world = [], [], World(bias=phase.bias, sign=phase.signs)
         for index in range(size):
             seed = step * size + index
             scene, rng = world.sample(seed), random.Random(f"talk-{seed}")
