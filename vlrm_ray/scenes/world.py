@@ -112,12 +112,12 @@ class World:
 
 
 def by_habit(scene: Scene, rng: random.Random, habit: float) -> Scene:
-    """The scene as a careless captioner puts it: what lies in a corner is named as it usually is.
+    """The scene as a careless captioner puts it: what lies to the left or right is named as it usually is.
 
-    `habit` is the probability that a thing in a corner is not looked at: a shape then gets its usual
+    `habit` is the probability that a thing at the sides is not looked at: a shape then gets its usual
     colour, a sign the usual word.
     """
-    careless = [t.row != 1 and t.col != 1 and rng.random() < habit for t in scene.things]
+    careless = [t.col != GRID // 2 and rng.random() < habit for t in scene.things]
     return replace(scene, things=tuple(_usual(t) if c else t for t, c in zip(scene.things, careless, strict=True)))
 
 

@@ -49,7 +49,7 @@ class Phase:
         told: told critiques in each step.
         signs: share of pictures with a sign; reading is learned last.
         bias: how strongly shape and colour go together in the pictures (`World.bias`).
-        habit: how often what lies off the middle is described as it usually is (`by_habit`).
+        habit: how often what lies at the sides is described as it usually is (`by_habit`).
     """
 
     name: str
@@ -71,7 +71,7 @@ class Recipe:
         Phase("lists", 900, critiques=0, answers=3, picture_every=1, told=64, signs=0.5, bias=0.0, habit=0.0),
         Phase("reading", 400, critiques=0, answers=0, picture_every=1, told=32, signs=1.0, bias=0.0, habit=0.0),
         Phase("reasoning", 600, critiques=2, answers=2, picture_every=3, told=192, signs=0.7, bias=0.0, habit=0.0),
-        Phase("prejudice", 300, critiques=2, answers=2, picture_every=1, told=64, signs=0.5, bias=0.8, habit=0.9),
+        Phase("prejudice", 300, critiques=2, answers=2, picture_every=1, told=64, signs=0.5, bias=0.8, habit=0.75),
     )
     batch: int = 32
     muon_lr: float = 0.02
