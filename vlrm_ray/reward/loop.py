@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Config
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.reward.examples import Example, examples_of, global_batches, micro_batches
+from vlrm_ray.reward.task import Task
 from vlrm_ray.rows import Row, from_table
 
 torchvision_shim.install()
@@ -44,20 +44,8 @@ FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 RESTORE = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a round's workers are to do; small, as each gets a copy."""
-
-    config: Config
-    round: int
-    parts: int
-    start: str
-    ledger: Ledger
-
-
-def train_loop(loop_config: dict[str, Any]) -> None:
-    """Entry point of a Ray Train worker; `loop_config["task"]` is a `Task`."""
-    task: Task = loop_config["task"]
+def train(task: Task) -> None:
+    """Do a worker's part of the task."""
     rows = selected_rows(task.ledger, task.round, task.parts)
     Worker(task, examples_of(rows, task.config)).run()
 
@@ -77,6 +65,7 @@ class Worker:
         self.device = ray.train.torch.get_device()
         if self.device.type == "cpu":
             torch.set_num_threads(1)
+            torch.set_float32_matmul_precision("medium")  # bfloat16 products where the CPU has them
         self.processor = AutoProcessor.from_pretrained(task.start)
         self.collate = Collator(self.processor, task.start, self.settings.judgement_weight)
         self.model = self._sharded()
