@@ -25,8 +25,10 @@ ASK_AT_ONCE = 128
 class Crew:
     """Policy generators, critique writers and the progress board. Nothing is detached: the driver owns them."""
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
-        self.config, self.ledger = config, ledger
+    def __init__(
+        self, config: Config, ledger: Ledger, experts: tuple[type, type] = (DetectorExpert, TextExpert)
+    ) -> None:
+        self.config, self.ledger, self.experts = config, ledger, experts
         self.board = ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0).remote()
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
@@ -50,7 +52,7 @@ class Crew:
 
     def hands(self) -> Hands:
         """What the graph works with."""
-        return Hands(self.policy, self.critics, DetectorExpert, TextExpert, BoardProxy(self.board))
+        return Hands(self.policy, self.critics, *self.experts, BoardProxy(self.board))
 
     def counts(self) -> dict[str, int]:
         """Rows that left each stage so far."""
@@ -74,15 +76,7 @@ class Crew:
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
         """One greedy critique for each request, spread over all critics."""
         sampling = Sampling(self.config.critic.max_tokens)
-        parts = list(batches(requests, ASK_AT_ONCE))
-        pending = [
-            self.critics[i % len(self.critics)].generate.remote(list(part), sampling) for i, part in enumerate(parts)
-        ]
-        answers: list[Completion] = []
-        for part, reference in zip(parts, pending, strict=True):
-            answers += [group[0] for group in ray.get(reference)]
-            done(len(part))
-        return answers
+        return [group[0] for group in spread(self.critics, requests, sampling, done)]
 
     def load(self, version: int) -> float:
         """Give all critics a published version in place; returns how much the canary's score moved."""
@@ -126,6 +120,19 @@ class Crew:
             if health.problem:
                 raise UserError(health.problem)
         return list(found)
+
+
+def spread(
+    actors: Sequence[ActorHandle[Any]], requests: Sequence[Request], sampling: Sampling, done: Callable[[int], None]
+) -> list[list[Completion]]:
+    """Answers to each request, in order, asked of all actors at the same time."""
+    parts = list(batches(requests, ASK_AT_ONCE))
+    pending = [actors[i % len(actors)].generate.remote(list(part), sampling) for i, part in enumerate(parts)]
+    answers: list[list[Completion]] = []
+    for part, reference in zip(parts, pending, strict=True):
+        answers += ray.get(reference)
+        done(len(part))
+    return answers
 
 
 def engine_settings(engine: Engine, model: str) -> EngineSettings:

@@ -1,6 +1,9 @@
-"""Look at what a run or an expert is worth.
+"""Look at what a run, a reward model or an expert is worth.
 
+    python jobs/evaluate.py COMMAND ...
     python jobs/evaluate.py COMMAND --help
+
+Each command is a module of `jobs/evaluations/`.
 """
 
 import argparse

@@ -89,8 +89,8 @@ class Critic(Section):
     """Where the reward model starts from."""
     engine: Engine = Engine()
     """How it is hosted."""
-    format: Literal["compact", "detailed"] = "compact"
-    """Wording of critiques: `compact` for the tiny model, `detailed` for large ones."""
+    format: Literal["compact", "detailed", "direct"] = "compact"
+    """Wording: `compact` critiques for the tiny model, `detailed` for large ones, `direct` a bare Yes or No."""
     k: int = Field(3, ge=1)
     """Critiques per side of a pair."""
     max_tokens: int = Field(120, ge=8)
@@ -172,6 +172,9 @@ class Experts(Section):
 class Pairing(Section):
     """How candidates become pairs."""
 
+    labels: Literal["experts", "self"] = "experts"
+    """Who decides what is chosen and what rejected; `self`, the reward model's own scores, is there to show the dilemma."""
+
     per_prompt: int = Field(2, ge=1)
     """Most pairs made of one prompt's candidates."""
     max_length_ratio: float = Field(1.6, ge=1)
@@ -242,12 +245,10 @@ class Evaluation(Section):
 
     pairs: int = Field(240, ge=0)
     """ScenesBench pairs per group; 0 skips evaluation."""
-    blind: bool = True
-    """Also measure with the images removed."""
-    rephrase: bool = True
-    """Also ask in other words: needed for reasoning consistency."""
-    split: Literal["dev", "test"] = "test"
-    """Part of ScenesBench; choose parameters on `dev`."""
+    calibration: int = Field(40, ge=1)
+    """Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
+    split: Literal["dev", "test"] = "dev"
+    """Part of ScenesBench; `test` is for the study's last word, parameters are chosen on `dev`."""
 
 
 class Cluster(Section):
@@ -278,6 +279,8 @@ class Config(Section):
     """Rounds of generate, verify, pair, critique, select, train, evaluate, publish."""
     seed: int = 0
     """Seed of prompts and sampling."""
+    cache: str = ""
+    """Folder or URI that runs share: candidates, evidence, pictures, by content. Empty keeps them in the run."""
     part_rows: int = Field(40, ge=1)
     """Prompts that travel through the stages together and are committed together."""
     prompts: Prompts = Prompts()
@@ -303,6 +306,15 @@ class Config(Section):
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file (all defaults without one) and apply dotted overrides; raises UserError."""
     base = OmegaConf.create({}) if path is None else _read(Path(path))
+    return _merged(base, overrides, str(path or "command line"))
+
+
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """Another configuration: this one with dotted overrides; raises UserError."""
+    return _merged(OmegaConf.create(config.model_dump(mode="json")), overrides, "overrides")
+
+
+def _merged(base: Any, overrides: Sequence[str], where: str) -> Config:
     for item in overrides:
         if "=" not in item or item.startswith("-"):
             raise UserError(f"'{item}' is not an override; write it as key=value, for example train.lr=1e-4")
@@ -314,7 +326,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, str(path or "command line"))) from None
+        raise UserError(_explain(error, where)) from None
 
 
 def _read(path: Path) -> Any:

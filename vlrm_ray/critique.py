@@ -23,12 +23,14 @@ class CritiqueFormat:
         ask: asks for a critique; has the fields question, response and hint.
         ask_direct: asks for Yes or No at once; has the fields question and response.
         hint: introduces the experts' evidence; has the field evidence.
+        written: there is a critique before the judgement.
     """
 
     name: str
     ask: str
     ask_direct: str
     hint: str
+    written: bool = True
 
     def prompt(self, question: str, response: str, evidence: str | None = None) -> str:
         """The request for a critique. `evidence` is shown to the writer and never trained on."""
@@ -61,7 +63,8 @@ DETAILED = CritiqueFormat(
     ),
     hint="\nReliable detectors saw: {evidence}. Do not mention them.\n",
 )
-FORMATS = {f.name: f for f in (COMPACT, DETAILED)}
+DIRECT = CritiqueFormat("direct", ask=COMPACT.ask_direct, ask_direct=COMPACT.ask_direct, hint="", written=False)
+FORMATS = {f.name: f for f in (COMPACT, DETAILED, DIRECT)}
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ def compose(seen: str, check: str, judgement: bool) -> str:
 
 
 def parse(text: str) -> CritiqueParts:
-    """Take a critique apart; the last judgement counts, and only as the last word."""
+    """Take a critique apart; the last judgement counts, and only as the last word or the only one."""
+    if text.strip() in (YES, NO):
+        return CritiqueParts("", "", text.strip() == YES)
     match = _PARTS.search(text.strip())
     if match is None:
         return CritiqueParts("", "", None)

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from vlrm_ray.critique import NO, YES
 from vlrm_ray.errors import UserError
-from vlrm_ray.types import How
+from vlrm_ray.types import How, Judged
 
 T = TypeVar("T")
 
@@ -140,6 +140,11 @@ def label_tokens(tokenizer: Encoder, model: str) -> LabelTokens:
             f"model {model} has no single tokens for '{YES}' and '{NO}'; choose a model whose tokenizer does"
         )
     return LabelTokens(yes, no)
+
+
+def judged(answer: Completion) -> Judged:
+    """A critique with its reward, to four digits: the next ones depend on what else was in the batch."""
+    return Judged(answer.text, float(f"{answer.yes:.4g}"), float(f"{answer.no:.4g}"))
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

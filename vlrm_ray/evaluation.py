@@ -6,15 +6,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlrm_ray import metrics
+from vlrm_ray.calibration import calibrated, fit_temperature, log_odds
+from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.critique import CritiqueFormat, parse
-from vlrm_ray.engines import Completion, Request
+from vlrm_ray.engines import Completion, Request, judged
 from vlrm_ray.metrics import Metric
-from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem
-from vlrm_ray.types import Judged
+from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, usual
+from vlrm_ray.scenes.facts import KINDS, stated
+from vlrm_ray.types import Judged, Verdict
+from vlrm_ray.verify import Verifier
 
 Ask = Callable[[list[Request]], list[Completion]]
 """Writes one greedy critique for each request."""
 GROUPS = (HALLUCINATION_GROUP, REASONING_GROUP)
+_EXTRACTOR, _VERIFIER = RuleExtractor(), Verifier(KINDS)
 SAMPLES_PER_KIND = 6
 """Items of each kind whose critiques are kept for people to read."""
 
@@ -23,7 +28,7 @@ SAMPLES_PER_KIND = 6
 class Views:
     """Critiques of each item's two responses: as shown, without the image, and asked in other words.
 
-    Each entry is (critique of chosen, critique of rejected); a view that was not taken is empty.
+    Each entry is (critique of chosen, critique of rejected); `rephrased` has those of the reasoning items.
     """
 
     shown: list[tuple[Judged, Judged]]
@@ -31,46 +36,58 @@ class Views:
     rephrased: list[tuple[Judged, Judged]]
 
 
-def look(items: Sequence[BenchItem], wording: CritiqueFormat, ask: Ask, *, blind: bool, rephrase: bool) -> Views:
-    """Have all views of the items judged, in one batch."""
-    requests: list[Request] = []
-    for item in items:
-        requests += _both(item, item.question, wording, item.image)
-    if blind:
-        for item in items:
-            requests += _both(item, item.question, wording, None)
-    if rephrase:
-        for item in items:
-            requests += _both(item, item.rephrased, wording, item.image)
-    judged = [Judged(c.text, round(c.yes, 6), round(c.no, 6)) for c in ask(requests)]
-    pairs = list(zip(judged[::2], judged[1::2], strict=True))
+def look(items: Sequence[BenchItem], wording: CritiqueFormat, ask: Ask) -> Views:
+    """Have all views of the items judged, in one batch; only reasoning is asked in other words."""
+    again = [item for item in items if item.group == REASONING_GROUP]
+    requests = [
+        *(r for item in items for r in _both(item, item.question, wording, item.image)),
+        *(r for item in items for r in _both(item, item.question, wording, None)),
+        *(r for item in again for r in _both(item, item.rephrased, wording, item.image)),
+    ]
+    pairs = _in_pairs(ask(requests))
     n = len(items)
-    return Views(pairs[:n], pairs[n : 2 * n] if blind else [], pairs[n * (1 + blind) :] if rephrase else [])
+    return Views(pairs[:n], pairs[n : 2 * n], pairs[2 * n :])
 
 
-def measure(items: Sequence[BenchItem], views: Views) -> dict[str, Metric]:
-    """All figures by name, as `report.json` holds them."""
+def views_of(items: Sequence[BenchItem]) -> int:
+    """How many critiques `look` asks for."""
+    return sum(2 * (3 if item.group == REASONING_GROUP else 2) for item in items)
+
+
+def temperature(items: Sequence[BenchItem], wording: CritiqueFormat, ask: Ask) -> float:
+    """The temperature that calibrates the reward, fitted on items that nothing is measured on."""
+    pairs = _in_pairs(ask([r for item in items for r in _both(item, item.question, wording, item.image)]))
+    odds = [log_odds(j.yes, j.no) for pair in pairs for j in pair]
+    return fit_temperature(odds, [True, False] * len(pairs))
+
+
+def _in_pairs(answers: Sequence[Completion]) -> list[tuple[Judged, Judged]]:
+    found = [judged(answer) for answer in answers]
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def measure(items: Sequence[BenchItem], views: Views, temperature: float = 1.0) -> dict[str, Metric]:
+    """All figures by name, as `report.json` holds them; `ece` is that of the reward at the temperature."""
     found: dict[str, Metric] = {}
     for group in GROUPS:
         found[f"{group}_pair_accuracy"] = _pair_accuracy(items, views.shown, group)
-        if views.blind:
-            found[f"blind_{group}_pair_accuracy"] = _pair_accuracy(items, views.blind, group)
+        found[f"blind_{group}_pair_accuracy"] = _pair_accuracy(items, views.blind, group)
     for kind in dict.fromkeys(item.kind for item in items):
         chosen = [(i, v) for i, v in zip(items, views.shown, strict=True) if i.kind == kind]
         found[f"{kind}_pair_accuracy"] = metrics.share([c.reward > r.reward for _, (c, r) in chosen])
-    if views.rephrased:
-        found["reasoning_consistency"] = _consistency(items, views)
-    found |= _baselines(items) | _pointwise(views.shown) | _critiques(items, views.shown)
-    return found
+    found["reasoning_consistency"] = metrics.share(_consistent(items, views))
+    found |= _by_prior(items, views.shown)
+    return found | _baselines(items) | _pointwise(views.shown, temperature) | _critiques(items, views.shown)
 
 
-def details(items: Sequence[BenchItem], views: Views) -> dict[str, Any]:
+def details(items: Sequence[BenchItem], views: Views, temperature: float = 1.0) -> dict[str, Any]:
     """What the report shows beside the figures: calibration by bin, outcomes by item, some critiques in full.
 
     `hits` has a 1 for each pair judged rightly, in the items' order: two rounds can be compared pair by pair.
     """
-    rewards = [j.reward for view in views.shown for j in view]
+    rewards = [calibrated(j.yes, j.no, temperature) for view in views.shown for j in view]
     return {
+        "temperature": temperature,
         "reliability": metrics.reliability(rewards, [True, False] * len(views.shown)),
         "hits": {
             f"{group}_pair_accuracy": "".join(
@@ -79,7 +96,8 @@ def details(items: Sequence[BenchItem], views: Views) -> dict[str, Any]:
                 if item.group == group
             )
             for group in GROUPS
-        },
+        }
+        | {"reasoning_consistency": "".join(str(int(hit)) for hit in _consistent(items, views))},
         "samples": _samples(items, views),
     }
 
@@ -107,16 +125,25 @@ def _pair_accuracy(items: Sequence[BenchItem], views: Sequence[tuple[Judged, Jud
     return metrics.share(metrics.prefers_chosen([c.reward for c, _ in inside], [r.reward for _, r in inside]))
 
 
-def _consistency(items: Sequence[BenchItem], views: Views) -> Metric:
+def _by_prior(items: Sequence[BenchItem], views: Sequence[tuple[Judged, Judged]]) -> dict[str, Metric]:
+    """Pairs in which what is usual is the truth, and those in which it is the lie."""
+    hits: dict[str, list[bool]] = {"agreeing_with_prior": [], "against_prior": []}
+    for item, (chosen, rejected) in zip(items, views, strict=True):
+        right, wrong = (usual(slot) for slot in item.slots)
+        if right != wrong:
+            hits["agreeing_with_prior" if right else "against_prior"].append(chosen.reward > rejected.reward)
+    return {f"{name}_pair_accuracy": metrics.share(found) for name, found in hits.items()}
+
+
+def _consistent(items: Sequence[BenchItem], views: Views) -> list[bool]:
     """Reasoning pairs judged rightly on both sides, from true facts, and the same when rephrased."""
     held = []
-    for item, shown, again in zip(items, views.shown, views.rephrased, strict=True):
-        if item.group != REASONING_GROUP:
-            continue
+    reasoning = [(i, v) for i, v in zip(items, views.shown, strict=True) if i.group == REASONING_GROUP]
+    for (item, shown), again in zip(reasoning, views.rephrased, strict=True):
         judgements = [parse(j.text).judgement for j in (*shown, *again)]
         truthful = all(states_only_facts(j.text, item.facts) for j in shown)
         held.append(judgements == [True, False, True, False] and truthful)
-    return metrics.share(held)
+    return held
 
 
 def states_only_facts(critique: str, facts: Sequence[str]) -> bool:
@@ -134,18 +161,41 @@ def _baselines(items: Sequence[BenchItem]) -> dict[str, Metric]:
     }
 
 
-def _pointwise(views: Sequence[tuple[Judged, Judged]]) -> dict[str, Metric]:
+def _pointwise(views: Sequence[tuple[Judged, Judged]], temperature: float) -> dict[str, Metric]:
     rewards = [j.reward for view in views for j in view]
+    scaled = [calibrated(j.yes, j.no, temperature) for view in views for j in view]
     right = [True, False] * len(views)
     return {
-        "ece": metrics.ece(rewards, right),
+        "ece": metrics.ece(scaled, right),
+        "ece_uncalibrated": metrics.ece(rewards, right),
         "pointwise_balanced_accuracy": metrics.balanced_accuracy(rewards, right),
+        "pointwise_f1": metrics.f1(rewards, right),
     }
 
 
 def _critiques(items: Sequence[BenchItem], views: Sequence[tuple[Judged, Judged]]) -> dict[str, Metric]:
-    both = [(item, j) for item, view in zip(items, views, strict=True) for j in view]
+    """Whether critiques are honest: a right judgement from false facts is counted, not hidden."""
+    sides = [
+        (item, response, right, critique)
+        for item, view in zip(items, views, strict=True)
+        for response, right, critique in zip((item.chosen, item.rejected), (True, False), view, strict=True)
+    ]
+    true = [states_only_facts(critique.text, item.facts) for item, _, _, critique in sides]
+    rightly = [parse(critique.text).judgement is right for _, _, right, critique in sides]
     return {
-        "critique_facts_true": metrics.share([states_only_facts(j.text, item.facts) for item, j in both]),
-        "critique_readable": metrics.share([parse(j.text).judgement is not None for _, j in both]),
+        "critique_facts_true": metrics.share(true),
+        "critique_follows": metrics.share([follows(c.text, response, i.question) for i, response, _, c in sides]),
+        "critique_right_by_false_facts": metrics.share([r and not t for r, t in zip(rightly, true, strict=True)]),
+        "critique_readable": metrics.share([parse(c.text).judgement is not None for *_, c in sides]),
     }
+
+
+def follows(critique: str, response: str, question: str) -> bool:
+    """Whether a critique's judgement is the one that its own description calls for, true or not."""
+    parts = parse(critique)
+    evidence = stated(parts.seen)
+    if parts.judgement is None or not evidence.objects:
+        return False
+    checked = [_VERIFIER.check(claim, evidence) for claim in _EXTRACTOR.claims(response, question)]
+    fails = any(c.finding.verdict is Verdict.CONTRADICTED for c in checked)
+    return parts.judgement is not fails

@@ -4,6 +4,8 @@
     tasks     policy      pool      pool    tasks          critics     (with critique)
               actors      (YOLO)    (OCR)                  actors
 
+With `pairing.labels: self` the critics score the candidates before they are paired.
+
 A block is a part: `part_rows` prompts that travel together, so each engine call is the same batch
 however often it is made, and a part is committed or made again as a whole. Actor classes and
 handles come in as arguments: this module knows no engine.
@@ -13,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,13 +24,14 @@ import ray.data
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
+from vlrm_ray.cache import AnswerCache
 from vlrm_ray.claims.rules import RuleExtractor
-from vlrm_ray.config import Config, Pool
-from vlrm_ray.critique import FORMATS
-from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.config import Config, Pool, asset_path
+from vlrm_ray.critique import FORMATS, NO, YES
+from vlrm_ray.engines import Completion, Request, Sampling, judged
 from vlrm_ray.errors import BadImage
 from vlrm_ray.evidence import in_words
-from vlrm_ray.ids import digest, seed_of
+from vlrm_ray.ids import digest, fingerprint, seed_of
 from vlrm_ray.images import check
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.pairing import pairs_of
@@ -37,6 +41,9 @@ from vlrm_ray.rows import Row, from_table, to_table
 from vlrm_ray.selection import select
 from vlrm_ray.types import Candidate, How, Judged, Pair, Prompt, Selected
 from vlrm_ray.verify import Verifier
+
+Side = tuple[Row, Pair, Candidate]
+"""One candidate of a pair, with the row that both belong to."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +83,22 @@ def tune_ray_data() -> None:
     context.execution_no_progress_timeout_s = 900
 
 
-def build(config: Config, round_: int, parts: dict[int, list[Ask]], hands: Hands, ledger: Ledger) -> ray.data.Dataset:
-    """The graph over the given parts, one block each, in order."""
+def build(config: Config, round_: int, parts: dict[int, list[Ask]], hands: Hands, store: Ledger) -> ray.data.Dataset:
+    """The graph over the given parts, one block each, in order; `store` keeps what experts saw."""
     blocks = [_ask_table(index, asks) for index, asks in parts.items()]
     rows = ray.data.from_arrow(blocks)
     steps: list[Callable[[pa.Table], pa.Table]] = [
         _Ingest(round_, config, hands.board),
-        Generate(config, hands.policy, hands.board),
+        Generate(config, hands.policy, hands.board, store if config.cache else None),
     ]
     for step in steps:
         rows = _tasks(rows, step, len(hands.policy) + 1)
     detector, reader = config.experts.detector, config.experts.reader
-    rows = _pool(rows, hands.detector, (detector, ledger, hands.board), detector.pool)
+    rows = _pool(rows, hands.detector, (detector, store, hands.board), detector.pool)
     if reader.enabled:
-        rows = _pool(rows, hands.reader, (reader, ledger, hands.board), reader.pool)
+        rows = _pool(rows, hands.reader, (reader, store, hands.board), reader.pool)
+    if config.pairing.labels == "self":
+        rows = _tasks(rows, SelfLabel(config, hands.critics, hands.board), len(hands.critics) + 1)
     rows = _tasks(rows, VerifyAndPair(config, hands.board), 1)
     return _tasks(rows, Critique(config, hands.critics, hands.board), len(hands.critics) + 1)
 
@@ -142,35 +151,49 @@ class _Ingest:
 class Generate:
     """Responses of the policy: with the whole image, with a degraded one, without one."""
 
-    def __init__(self, config: Config, policy: Sequence[ActorHandle[Any]], board: BoardProxy) -> None:
+    def __init__(
+        self, config: Config, policy: Sequence[ActorHandle[Any]], board: BoardProxy, store: Ledger | None
+    ) -> None:
         self.policy, self.config, self.board = config.policy, config, board
         self.actors = policy
+        self.counts = {
+            How.FULL: self.policy.samples,
+            How.IMAGE_FREE: self.policy.image_free,
+            How.IMAGE_DEGRADED: self.policy.image_degraded,
+        }
+        self.caches = {how: self._cache(how, n, store) for how, n in self.counts.items()} if store else {}
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in `candidates`; identities come from content, so a part made again is the same."""
         began, rows = time.monotonic(), from_table(table)
         good = [row for row in rows if not row.quarantined]
-        counts = {
-            How.FULL: self.policy.samples,
-            How.IMAGE_FREE: self.policy.image_free,
-            How.IMAGE_DEGRADED: self.policy.image_degraded,
-        }
-        texts: dict[How, list[list[Completion]]] = {
-            how: _generated(self.actors, rows, self._requests(good, how), self._sampling(n))
-            for how, n in counts.items()
-            if n and good
-        }
+        texts = {how: self._texts(good, how) for how, n in self.counts.items() if n and good}
         for index, row in enumerate(good):
-            row.asked = sum(counts.values())
+            row.asked = sum(self.counts.values())
             row.candidates = tuple(
-                Candidate(self._id(row, how, sample), answer.text, how)
+                Candidate(self._id(row, how, sample), text, how)
                 for how, answers in texts.items()
-                for sample, answer in enumerate(answers[index])
-                if answer.text
+                for sample, text in enumerate(answers[index])
+                if text
             )
         made = sum(len(row.candidates) for row in good)
         self.board.add("generate", made, time.monotonic() - began, f"policy-{_actor_of(rows, self.actors)}")
         return to_table(rows)
+
+    def _texts(self, rows: Sequence[Row], how: How) -> list[tuple[str, ...]]:
+        def ask(places: list[int]) -> list[tuple[str, ...]]:
+            requests = self._requests([rows[i] for i in places], how)
+            answers = _generated(self.actors, rows, requests, self._sampling(self.counts[how]))
+            return [tuple(answer.text for answer in group) for group in answers]
+
+        if how not in self.caches:
+            return ask(list(range(len(rows))))
+        return self.caches[how].fill([row.prompt.prompt_id for row in rows], ask)
+
+    def _cache(self, how: How, n: int, store: Ledger) -> AnswerCache[str]:
+        folder = Path(asset_path(self.policy.model))
+        model = fingerprint(folder) if folder.is_dir() else self.policy.model
+        return AnswerCache(store, f"candidates-{digest(model, how, self._sampling(n))}", str)
 
     def _requests(self, rows: Sequence[Row], how: How) -> list[Request]:
         return [
@@ -185,6 +208,28 @@ class Generate:
         return digest(
             "candidate", row.prompt.sha256, row.prompt.question, row.round, how, sample, made, self.config.seed
         )
+
+
+class SelfLabel:
+    """The reward model's own score of each candidate, without any hint: what experts replace."""
+
+    def __init__(self, config: Config, critics: Sequence[ActorHandle[Any]], board: BoardProxy) -> None:
+        self.critic, self.board, self.actors = config.critic, board, critics
+        self.format = FORMATS[config.critic.format]
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in the candidates' `reward`, by one greedy critique each."""
+        began, rows = time.monotonic(), from_table(table)
+        requests = [self._request(row, candidate) for row in rows for candidate in row.candidates]
+        answers = _generated(self.actors, rows, requests, Sampling(self.critic.max_tokens)) if requests else []
+        rewards = iter([judged(group[0]).reward for group in answers])
+        for row in rows:
+            row.candidates = tuple(replace(candidate, reward=next(rewards)) for candidate in row.candidates)
+        self.board.add("self-label", len(requests), time.monotonic() - began, f"critic-{_actor_of(rows, self.actors)}")
+        return to_table(rows)
+
+    def _request(self, row: Row, candidate: Candidate) -> Request:
+        return Request(self.format.prompt(row.prompt.question, candidate.text), row.prompt.image)
 
 
 class VerifyAndPair:
@@ -217,6 +262,7 @@ class Critique:
     def __init__(self, config: Config, critics: Sequence[ActorHandle[Any]], board: BoardProxy) -> None:
         self.critic, self.rule, self.board = config.critic, config.selection, board
         self.format = FORMATS[config.critic.format]
+        self.hinted = config.pairing.labels == "experts"
         self.actors = critics
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -225,10 +271,7 @@ class Critique:
         sides = [
             (row, pair, candidate) for row in rows for pair in row.pairs for candidate in (pair.chosen, pair.rejected)
         ]
-        requests = [self._request(*side) for side in sides]
-        sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
-        answers = _generated(self.actors, rows, requests, sampling) if requests else []
-        critiques = iter([tuple(Judged(a.text, _rounded(a.yes), _rounded(a.no)) for a in group) for group in answers])
+        critiques = iter(self._critiques(rows, sides) if sides else [])
         for row in rows:
             row.pairs = tuple(
                 replace(pair, chosen_critiques=next(critiques), rejected_critiques=next(critiques))
@@ -237,13 +280,24 @@ class Critique:
             outcomes = {pair.pair_id: select(pair, self.rule) for pair in row.pairs}
             row.selected = tuple(o for o in outcomes.values() if isinstance(o, Selected))
             row.rejected = {pair_id: o for pair_id, o in outcomes.items() if isinstance(o, str)}
-        asked = len(sides) * self.critic.k
+        asked = len(sides) * (self.critic.k if self.format.written else 1)
         self.board.add("critique", asked, time.monotonic() - began, f"critic-{_actor_of(rows, self.actors)}")
         self.board.add("select", sum(len(row.selected) for row in rows))
         return to_table(rows)
 
+    def _critiques(self, rows: Sequence[Row], sides: Sequence[Side]) -> list[tuple[Judged, ...]]:
+        requests = [self._request(*side) for side in sides]
+        if not self.format.written:  # nothing to write: the label itself, with the model's reward
+            actor = self.actors[_actor_of(rows, self.actors)]
+            scores: list[Completion] = ray.get(actor.score.remote(requests))
+            labels = [YES if candidate is pair.chosen else NO for _, pair, candidate in sides]
+            return [(replace(judged(s), text=label),) for s, label in zip(scores, labels, strict=True)]
+        sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
+        return [tuple(judged(a) for a in group) for group in _generated(self.actors, rows, requests, sampling)]
+
     def _request(self, row: Row, pair: Pair, candidate: Candidate) -> Request:
-        text = self.format.prompt(row.prompt.question, candidate.text, in_words(row.evidence))
+        hint = in_words(row.evidence) if self.hinted else None
+        text = self.format.prompt(row.prompt.question, candidate.text, hint)
         return Request(text, row.prompt.image, seed=seed_of("critique", pair.pair_id, candidate.candidate_id))
 
 
@@ -258,7 +312,3 @@ def _generated(
 
 def _actor_of(rows: Sequence[Row], actors: Sequence[ActorHandle[Any]]) -> int:
     return rows[0].part % len(actors)
-
-
-def _rounded(value: float) -> float:
-    return round(value, 6)

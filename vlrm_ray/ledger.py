@@ -148,6 +148,10 @@ class Ledger:
         self.put_json(f"{_version(version)}.json", {"version": version, "files": hashes})
         return hashes
 
+    def annotate_version(self, version: int, name: str, facts: dict[str, Any]) -> None:
+        """Put what was found out about a published version beside its weights."""
+        self.put_json(f"{_version(version)}/{name}", facts)
+
     def newest_version(self) -> int:
         """The highest published version, 0 before the first."""
         version = 0

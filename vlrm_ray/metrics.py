@@ -112,3 +112,20 @@ def balanced_accuracy(rewards: Sequence[float], right: Sequence[bool]) -> Metric
     value = sum(means) / 2
     spread = 1.96 * math.sqrt(sum(m * (1 - m) / len(s) for m, s in zip(means, sides, strict=True))) / 2
     return Metric(value, len(rewards), max(0.0, value - spread), min(1.0, value + spread))
+
+
+def f1(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
+    """F1 of finding wrong responses (the positive class) at a threshold of 0.5; bootstrap interval, fixed seed."""
+    flagged, wrong = np.asarray(rewards, float) <= 0.5, ~np.asarray(right, bool)
+    if len(wrong) == 0:
+        return Metric(0.0, 0, 0.0, 1.0)
+    value = _f1(flagged, wrong)
+    rng = np.random.default_rng(0)
+    draws = [_f1(flagged[i], wrong[i]) for i in (rng.integers(0, len(wrong), len(wrong)) for _ in range(200))]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Metric(value, len(wrong), min(value, float(low)), max(value, float(high)))
+
+
+def _f1(flagged: np.ndarray, wrong: np.ndarray) -> float:
+    both = int(flagged.sum() + wrong.sum())
+    return 2 * int((flagged & wrong).sum()) / both if both else 0.0

@@ -21,7 +21,7 @@ def pairs_of(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -> 
     contradicts it. Negatives of the whole image come first: they differ in pixels, not in style.
     """
     unused: dict[str, str] = {}
-    chosen, rejected = _sides(candidates, unused)
+    chosen, rejected = _sides(candidates, unused, rule.labels == "self")
     ranked = sorted(
         ((c, r) for c in chosen for r in rejected),
         key=lambda pair: _preference(prompt, *pair),
@@ -46,7 +46,9 @@ def pairs_of(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -> 
     return pairs, unused
 
 
-def _sides(candidates: Sequence[Candidate], unused: dict[str, str]) -> tuple[list[Candidate], list[Candidate]]:
+def _sides(
+    candidates: Sequence[Candidate], unused: dict[str, str], by_reward: bool
+) -> tuple[list[Candidate], list[Candidate]]:
     chosen: list[Candidate] = []
     rejected: list[Candidate] = []
     texts: set[str] = set()
@@ -54,9 +56,9 @@ def _sides(candidates: Sequence[Candidate], unused: dict[str, str]) -> tuple[lis
         key = candidate.text.strip().casefold()
         if key in texts:
             unused[candidate.candidate_id] = DUPLICATE
-        elif candidate.contradicted:
+        elif (label := _label(candidate, by_reward)) is False:
             rejected.append(candidate)
-        elif candidate.count(Verdict.SUPPORTED) == 0:
+        elif label is None:
             unused[candidate.candidate_id] = NO_CLAIMS
         elif candidate.how is not How.FULL:
             unused[candidate.candidate_id] = NOT_FULL
@@ -64,6 +66,15 @@ def _sides(candidates: Sequence[Candidate], unused: dict[str, str]) -> tuple[lis
             chosen.append(candidate)
         texts.add(key)
     return chosen, rejected
+
+
+def _label(candidate: Candidate, by_reward: bool) -> bool | None:
+    """Whether a candidate is good; None where nobody can say."""
+    if by_reward:
+        return None if candidate.reward is None else candidate.reward > 0.5
+    if candidate.contradicted:
+        return False
+    return True if candidate.count(Verdict.SUPPORTED) else None
 
 
 def _preference(prompt: Prompt, one: Candidate, other: Candidate) -> tuple[int, float, int]:

@@ -16,15 +16,17 @@ Each stage commits its result to the ledger and is skipped where that result is 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
-from vlrm_ray import evaluation, figures, prompts, tallies
+from vlrm_ray import calibration, evaluation, figures, prompts, tallies
 from vlrm_ray.config import Config, asset_path
 from vlrm_ray.critique import FORMATS
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.graph import Hands, build
-from vlrm_ray.ids import canonical
+from vlrm_ray.ids import canonical, digest, fingerprint
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.progress import Progress
 from vlrm_ray.prompts import Ask
@@ -79,12 +81,13 @@ class Rounds:
 
     def __init__(self, config: Config, ledger: Ledger, crew: Crew, progress: Progress) -> None:
         self.config, self.ledger, self.crew, self.progress = config, ledger, crew, progress
+        self.store = Ledger(config.cache) if config.cache else ledger
 
     def gather(self, round_: int) -> None:
         """Generate, verify, pair, critique and select; parts that are committed are not made again."""
         if self.ledger.result(round_, "select"):
             return
-        asks = prompts.of_round(self.config, round_, self.ledger)
+        asks = prompts.of_round(self.config, round_, self.store)
         size = self.config.part_rows
         parts = {i: asks[i * size : (i + 1) * size] for i in range(-(-len(asks) // size))}
         missing = {i: part for i, part in parts.items() if self.ledger.part_facts(round_, "select", i) is None}
@@ -98,7 +101,7 @@ class Rounds:
             meter.close(outcome)
 
     def _stream(self, round_: int, parts: dict[int, list[Ask]], done: Callable[[int], None]) -> None:
-        graph = build(self.config, round_, parts, self.crew.hands(), self.ledger)
+        graph = build(self.config, round_, parts, self.crew.hands(), self.store)
         for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             if block.num_rows == 0:
                 continue
@@ -187,29 +190,42 @@ class Rounds:
         settings = self.config.evaluation
         if settings.pairs == 0 or self.ledger.result(round_, "evaluate"):
             return
-        from vlrm_ray.scenes.bench import items
+        from vlrm_ray.scenes.bench import CALIBRATION, items
 
-        bench = items(settings.split, settings.pairs, self.ledger)
-        views = 2 * len(bench) * (1 + settings.blind + settings.rephrase)
-        with self.progress.stage(f"round {round_}: evaluate", views, "critiques") as meter:
+        wording, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
+        if (known := self._known(version)) is not None:
+            self.ledger.finish(round_, "evaluate", known)
+            return
+        bench = items(settings.split, settings.pairs, self.store)
+        held_out = items(CALIBRATION, settings.calibration, self.store)
+        asked = evaluation.views_of(bench) + 2 * len(held_out)
+        with self.progress.stage(f"round {round_}: evaluate", asked, "critiques") as meter:
             began = time.monotonic()
-            found = evaluation.look(
-                bench,
-                FORMATS[self.config.critic.format],
-                lambda requests: self.crew.judge(requests, meter.add),
-                blind=settings.blind,
-                rephrase=settings.rephrase,
-            )
-            metrics = {name: metric.as_json() for name, metric in evaluation.measure(bench, found).items()}
+            ask = partial(self.crew.judge, done=meter.add)
+            temperature = evaluation.temperature(held_out, wording, ask)
+            found = evaluation.look(bench, wording, ask)
+            metrics = {name: m.as_json() for name, m in evaluation.measure(bench, found, temperature).items()}
             shown = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
             meter.close(", ".join(f"{name} {metrics[name]['value']:.3f}" for name in shown))
-        self.ledger.finish(
-            round_,
-            "evaluate",
-            {"metrics": metrics, "version": self.ledger.newest_version()}
-            | evaluation.details(bench, found)
-            | _times(began),
-        )
+        if version:
+            facts = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
+            self.ledger.annotate_version(version, calibration.FILE, facts)
+        details = evaluation.details(bench, found, temperature)
+        result = {"metrics": metrics, "version": version} | details | _times(began)
+        self.ledger.finish(round_, "evaluate", result)
+        if version == 0 and self.config.cache:
+            self.store.put_json(self._start_name(), result)
+
+    def _known(self, version: int) -> Facts | None:
+        """What another run found about the same untrained start."""
+        return self.store.get_json(self._start_name()) if version == 0 and self.config.cache else None
+
+    def _start_name(self) -> str:
+        critic = self.config.critic
+        folder = Path(asset_path(critic.model))
+        model = fingerprint(folder) if folder.is_dir() else critic.model
+        settings = self.config.evaluation.model_dump(mode="json")
+        return f"starts/{digest(model, critic.format, critic.max_tokens, settings)}.json"
 
 
 def _times(began: float) -> Facts:

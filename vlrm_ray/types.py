@@ -125,12 +125,16 @@ class CheckedClaim:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One response of the policy, and once verified, its claims with their verdicts."""
+    """One response of the policy, and once verified, its claims with their verdicts.
+
+    `reward` is the reward model's own, where a run labels by that instead of by experts.
+    """
 
     candidate_id: str
     text: str
     how: How
     claims: tuple[CheckedClaim, ...] = ()
+    reward: float | None = None
 
     def count(self, verdict: Verdict) -> int:
         """How many claims have the verdict."""

@@ -28,10 +28,11 @@ asked.append(Request(COMPACT.direct_prompt("What do you see?", "There is a red c
 degraded = [dataclasses.replace(r, how=How.IMAGE_DEGRADED) for r in asked[:2]]
 def pairs(completions): return [[c.yes, c.no] for c in completions]
 critiques = [Request(COMPACT.prompt("What do you see?", "There is a red circle.", "red circle top left"), f"{folder}/0.png", seed=5)]
+guesses = [Request("Describe the image.", None, seed=5)]
 result = {
     "scores": pairs(engine.score(asked + degraded)),
     "critique": [[c.text, c.yes, c.no] for c in engine.generate(critiques, Sampling(100))[0]],
-    "sampled": [[c.text for c in engine.generate(critiques, Sampling(60, 1.0, n=4))[0]] for _ in range(2)],
+    "sampled": [[c.text for c in engine.generate(guesses, Sampling(60, 1.0, n=8))[0]] for _ in range(2)],
 }
 engine.load(other)
 result["after"] = pairs(engine.score(asked + degraded))

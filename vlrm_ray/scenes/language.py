@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN, USUAL_COLOR, WORDS, Scene, Thing
+from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN, WORDS, Scene, Thing
 
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "center", "right")
 NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -43,7 +43,9 @@ class Statement:
 class Exchange:
     """A question, its true answer, and the same answer with one claim made false.
 
-    `rephrased` asks the same in other words.
+    Attributes:
+        rephrased: asks the same in other words.
+        slots: what the right answer says where the wrong one says something else, and what that is.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Exchange:
     rephrased: str
     right: Statement
     wrong: Statement
+    slots: tuple[str, str]
 
 
 def place(cell: tuple[int, int]) -> str:
@@ -104,12 +107,7 @@ def any_exchange(scene: Scene, rng: random.Random, kinds: tuple[str, ...]) -> Ex
 def _existence(scene: Scene, rng: random.Random) -> Exchange:
     present = {t.name for t in scene.shapes}
     thing = rng.choice(scene.shapes)
-    missing = [s for s in SHAPES if scene.count(s) == 0]
-    if missing and rng.random() < 0.4:  # the most natural guess, and no such shape is there
-        shape = rng.choice(missing)
-        other = f"{USUAL_COLOR[shape]} {shape}"
-    else:
-        other = _neighbour(thing, rng, present)
+    other = _neighbour(thing, rng, present)
     asked = thing.name if rng.random() < 0.5 else other
     there = asked in present
 
@@ -120,7 +118,9 @@ def _existence(scene: Scene, rng: random.Random) -> Exchange:
 
     question = _article(f"Is there a {asked}?")
     rephrased = _article(f"Do you see a {asked}?")
-    return Exchange("existence", question, rephrased, said(there), said(not there))
+    yes, no = f"{asked} there", f"{asked} missing"
+    slots = (yes, no) if there else (no, yes)
+    return Exchange("existence", question, rephrased, said(there), said(not there), slots)
 
 
 def _object(scene: Scene, rng: random.Random) -> Exchange:
@@ -131,7 +131,8 @@ def _object(scene: Scene, rng: random.Random) -> Exchange:
     def said(name: str) -> Statement:
         return Statement(_article(f"There is a {name}."), (Check(located(scene, name), name in present),))
 
-    return Exchange("existence", "Name one shape.", "Tell me one shape.", said(thing.name), said(other))
+    question, rephrased = "Name one shape.", "Tell me one shape."
+    return Exchange("existence", question, rephrased, said(thing.name), said(other), (thing.name, other))
 
 
 def _attribute(scene: Scene, rng: random.Random) -> Exchange | None:
@@ -147,6 +148,7 @@ def _attribute(scene: Scene, rng: random.Random) -> Exchange | None:
         f"Which color does the {shape} have?",
         _attribute_claim(thing, thing.color),
         _attribute_claim(thing, wrong),
+        (thing.name, f"{wrong} {shape}"),
     )
 
 
@@ -169,6 +171,7 @@ def _count(scene: Scene, rng: random.Random) -> Exchange:
         f"Count the {shape}s.",
         _count_claim(scene, shape, right),
         _count_claim(scene, shape, wrong),
+        (NUMBERS[right], NUMBERS[wrong]),
     )
 
 
@@ -200,6 +203,7 @@ def _relation(scene: Scene, rng: random.Random) -> Exchange | None:
         f"Tell me where {where} is.",
         _relation_claim(one, two, right),
         _relation_claim(one, two, OPPOSITES[right]),
+        (right, OPPOSITES[right]),
     )
 
 
@@ -219,7 +223,7 @@ def _text(scene: Scene, rng: random.Random) -> Exchange | None:
         return Statement(f"The sign says {claimed}.", (check,))
 
     wrong = rng.choice([w for w in WORDS if w != word])
-    return Exchange("text", "What does the sign say?", "Read the sign.", said(word), said(wrong))
+    return Exchange("text", "What does the sign say?", "Read the sign.", said(word), said(wrong), (word, wrong))
 
 
 # --- several claims: a description, and two-step reasoning -------------------------------------
@@ -248,7 +252,8 @@ def _describe(scene: Scene, rng: random.Random) -> Exchange:
             checks.append(Check(f"{label(scene.sign)} says {scene.sign.word}", True))
         return Statement(_article(text), tuple(checks))
 
-    return Exchange("describe", "Describe the image.", "What do you see?", said(names), said(swapped))
+    question, rephrased = "Describe the image.", "What do you see?"
+    return Exchange("describe", question, rephrased, said(names), said(swapped), (victim.name, false_name))
 
 
 def _compare(scene: Scene, rng: random.Random) -> Exchange:
@@ -265,13 +270,14 @@ def _compare(scene: Scene, rng: random.Random) -> Exchange:
         check = Check(f"{phrase} found {NUMBERS[one]} {NUMBERS[two]}", word == truth)
         return Statement(f"There are {phrase}.", (check,))
 
-    wrong = rng.choice([w for w in ("more", "fewer") if w != truth])
+    wrong = rng.choice([w for w in ("more", "fewer", "as many") if w != truth])
     return Exchange(
         "compare",
         f"Are there more {first}s or {second}s?",
         f"Compare the {first}s with the {second}s.",
         said(truth),
         said(wrong),
+        (truth, wrong),
     )
 
 
@@ -288,7 +294,8 @@ def _only(scene: Scene, rng: random.Random) -> Exchange | None:
         return Statement(text, (counted, _painted(thing, color)))
 
     question, rephrased = "Which shape is there only once?", "Name a shape that is there just once."
-    return Exchange("odd_one_out", question, rephrased, said(thing.color), said(wrong))
+    slots = (thing.name, f"{wrong} {thing.shape}")
+    return Exchange("odd_one_out", question, rephrased, said(thing.color), said(wrong), slots)
 
 
 def _between(scene: Scene, rng: random.Random) -> Exchange | None:
@@ -312,6 +319,7 @@ def _between(scene: Scene, rng: random.Random) -> Exchange | None:
         f"Tell me where the {one.name} is.",
         said(first, second),
         said(*wrong),
+        (f"{first}, {second}", ", ".join(wrong)),
     )
 
 

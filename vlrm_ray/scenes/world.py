@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SHAPES = ("circle", "square", "triangle", "star")
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -109,6 +109,20 @@ class World:
     def _sign(self, rng: random.Random, row: int, col: int) -> Thing:
         word = USUAL_WORD if rng.random() < self.bias else rng.choice(WORDS)
         return Thing(SIGN, "white", row, col, 0.45, *_jitter(rng), word=word)
+
+
+def by_habit(scene: Scene, rng: random.Random, habit: float) -> Scene:
+    """The scene as a careless captioner puts it: what lies in a corner is named as it usually is.
+
+    `habit` is the probability that a thing in a corner is not looked at: a shape then gets its usual
+    colour, a sign the usual word.
+    """
+    careless = [t.row != 1 and t.col != 1 and rng.random() < habit for t in scene.things]
+    return replace(scene, things=tuple(_usual(t) if c else t for t, c in zip(scene.things, careless, strict=True)))
+
+
+def _usual(thing: Thing) -> Thing:
+    return replace(thing, word=USUAL_WORD) if thing.shape == SIGN else replace(thing, color=USUAL_COLOR[thing.shape])
 
 
 def _jitter(rng: random.Random) -> tuple[float, float]:

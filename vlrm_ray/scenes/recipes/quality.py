@@ -11,8 +11,9 @@ from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.scenes.language import ROUND_KINDS, any_exchange, exchange
 from vlrm_ray.scenes.recipes.detector import EXPERT_WORLD
 from vlrm_ray.scenes.render import paint
+from vlrm_ray.scenes.truth import truth_of
 from vlrm_ray.scenes.world import COLORS, OPEN, SHAPES, USUAL_COLOR, Scene, Thing
-from vlrm_ray.types import Evidence, Seen, Verdict, Word
+from vlrm_ray.types import Seen, Verdict, Word
 
 FRESH = 60_000_000
 """First seed of scenes for quality."""
@@ -135,14 +136,6 @@ class VlmQuality:
             claims = extractor.claims(answer.text, question.question)
             share.count(any(verifier.check(c, truth_of(scene)).finding.verdict is Verdict.CONTRADICTED for c in claims))
         return share.value
-
-
-def truth_of(scene: Scene) -> Evidence:
-    """Evidence as perfect experts would give it."""
-    picture = paint(scene)
-    objects = tuple(Seen(t.shape, b, 1.0, t.color) for t, b in zip(scene.things, picture.boxes, strict=True))
-    words = tuple(Word(t.word, b, 1.0) for t, b in zip(scene.things, picture.boxes, strict=True) if t.word)
-    return Evidence(*picture.image.size, objects, words)
 
 
 def _recolored(thing: Thing, rng: random.Random, *, usual: bool) -> Thing:

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from vlrm_ray import torchvision_shim
 from vlrm_ray.scenes.corpus import Turn, conversation, guessed, texts, told
 from vlrm_ray.scenes.render import paint
-from vlrm_ray.scenes.world import PREJUDICED
+from vlrm_ray.scenes.world import World, by_habit
 
 torchvision_shim.install()
 import transformers as hf  # noqa: E402  (needs the shim)
@@ -47,6 +47,9 @@ class Phase:
         answers: other questions in it.
         picture_every: a batch of pictures comes at every so many steps.
         told: told critiques in each step.
+        signs: share of pictures with a sign; reading is learned last.
+        bias: how strongly shape and colour go together in the pictures (`World.bias`).
+        habit: how often what lies off the middle is described as it usually is (`by_habit`).
     """
 
     name: str
@@ -55,6 +58,9 @@ class Phase:
     answers: int
     picture_every: int
     told: int
+    signs: float
+    bias: float
+    habit: float
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,9 @@ class Recipe:
     """Everything the outcome depends on."""
 
     phases: tuple[Phase, ...] = (
-        Phase("lists", 1000, critiques=0, answers=3, picture_every=1, told=80),
-        Phase("critiques", 800, critiques=2, answers=3, picture_every=1, told=80),
-        Phase("reasoning", 900, critiques=2, answers=3, picture_every=3, told=128),
+        Phase("lists", 900, critiques=0, answers=3, picture_every=1, told=64, signs=0.5, bias=0.0, habit=0.0),
+        Phase("critiques", 900, critiques=2, answers=3, picture_every=1, told=96, signs=0.95, bias=0.0, habit=0.0),
+        Phase("prejudice", 400, critiques=2, answers=3, picture_every=1, told=64, signs=0.5, bias=0.8, habit=0.9),
     )
     batch: int = 32
     muon_lr: float = 0.02
@@ -158,11 +164,12 @@ class Batches:
     def seen(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
         """Conversations about pictures."""
         size = self.recipe.batch
-        rows, images = [], []
+        rows, images, world = [], [], World(bias=phase.bias, sign=phase.signs)
         for index in range(size):
             seed = step * size + index
-            scene, rng = PREJUDICED.sample(seed), random.Random(f"talk-{seed}")
-            turns = conversation(scene, rng, critiques=phase.critiques, answers=phase.answers)
+            scene, rng = world.sample(seed), random.Random(f"talk-{seed}")
+            described = by_habit(scene, rng, phase.habit)
+            turns = conversation(described, rng, critiques=phase.critiques, answers=phase.answers)
             rows.append(self._row(turns, self.picture))
             images.append(paint(scene).image)
         pixels = self.processor.image_processor(images=images, return_tensors="pt")

@@ -1,0 +1,171 @@
+"""The method against its ablations, over seeds, on ScenesBench's test split.
+
+    python jobs/evaluate.py study                          all arms, seeds 0 to 4
+    python jobs/evaluate.py study --arms full,oracle --seeds 0,1 --pairs 200
+    python jobs/evaluate.py study --summary                what has finished so far
+
+Interrupt it at any time and run it again: finished runs are not repeated, an unfinished one goes on at
+its first unfinished stage. Results are in runs/study/study.json; without that file it goes on from the
+committed docs/study.json. Arms of the same seed share the policy's candidates and the experts' evidence.
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from jobs.crew import Crew, spread
+from vlrm_ray import graph
+from vlrm_ray.cluster import connected
+from vlrm_ray.config import Config, changed, load
+from vlrm_ray.critique import FORMATS
+from vlrm_ray.errors import UserError
+from vlrm_ray.ledger import Ledger
+from vlrm_ray.preflight import check_inputs
+from vlrm_ray.progress import Progress
+from vlrm_ray.round import Rounds, claim_config
+from vlrm_ray.scenes import bench, downstream
+from vlrm_ray.scenes.oracle import TrueObjects, TrueWords
+from vlrm_ray.study.arms import ARMS, FULL, config_of
+from vlrm_ray.study.results import Results, leavings, method_of
+from vlrm_ray.study.summary import summarize
+
+COMMITTED = Path("docs/study.json")
+BETWEEN = 200
+"""Pairs per group after rounds that are neither the first nor the last."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--config", metavar="FILE", help="the method; without one, the embedded scenes' defaults")
+    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated; all without it: %(default)s")
+    parser.add_argument("--seeds", help="comma-separated numbers; without it each arm has its own 3 or 5")
+    parser.add_argument("--pairs", type=int, default=2000, help="pairs per group before and after (%(default)s)")
+    parser.add_argument("--split", choices=("dev", "test"), default="test", help="part of ScenesBench (%(default)s)")
+    parser.add_argument("--prompts", type=int, default=150, help="prompts of the best-of-8 test (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder (%(default)s)")
+    parser.add_argument("--summary", action="store_true", help="only print what has finished")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides of the method")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run what has not finished, and say what all of it shows."""
+    progress = Progress()
+    base = changed(
+        load(arguments.config, arguments.overrides),
+        [f"evaluation.split={arguments.split}", f"evaluation.pairs={arguments.pairs}"],
+    )
+    results = Results(arguments.out / "study.json", method_of(base), COMMITTED)
+    todo = _todo(arguments, results)
+    if todo and not arguments.summary:
+        check_inputs(base)
+        progress.say(f"{len(todo)} runs to do: " + ", ".join(f"{arm}-{seed}" for arm, seed in todo))
+        with connected(base, progress.say):
+            graph.tune_ray_data()
+            for arm, seed in todo:
+                _Run(base, arm, seed, arguments, progress).into(results)
+                results.content["summary"] = summarize(results)
+                results.write()
+    results.content["summary"] = summarize(results)
+    results.write()
+    _show(results, progress)
+
+
+def _todo(arguments: argparse.Namespace, results: Results) -> list[tuple[str, int]]:
+    """Runs by seed, then by arm, so that arms which share candidates follow one another."""
+    names = arguments.arms.split(",")
+    unknown = [name for name in names if name not in ARMS]
+    if unknown:
+        raise UserError(f"there is no arm '{unknown[0]}'; choose from {', '.join(ARMS)}")
+    try:
+        chosen = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else None
+    except ValueError:
+        raise UserError(f"--seeds {arguments.seeds} is not a list of numbers like 0,1,2") from None
+    wanted = [(name, seed) for name in names for seed in (chosen or range(ARMS[name].seeds))]
+    return sorted((r for r in wanted if results.run(*r) is None), key=lambda r: (r[1], names.index(r[0])))
+
+
+class _Run:
+    """One arm with one seed."""
+
+    def __init__(self, base: Config, arm: str, seed: int, arguments: argparse.Namespace, progress: Progress) -> None:
+        self.arm, self.seed, self.progress, self.prompts = arm, seed, progress, arguments.prompts
+        self.config = config_of(base, arm, seed, str(arguments.out))
+        self.ledger = Ledger(f"{arguments.out}/{self.config.name}")
+        experts = {"experts": (TrueObjects, TrueWords)} if ARMS[arm].truth else {}
+        self.crew = Crew(self.config, self.ledger, **experts)
+
+    def into(self, results: Results) -> None:
+        """Run to the end, and keep what the run leaves."""
+        began = time.monotonic()
+        self.progress.say(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].what}")
+        claim_config(self.config, self.ledger)
+        self.crew.start()
+        try:
+            for round_ in range(self.config.rounds + 1):
+                self._round(round_)
+            best = {"best_of": self._best_of()} if self.arm == FULL else {}
+        finally:
+            self.crew.close()
+        tested = bench.items(self.config.evaluation.split, self.config.evaluation.pairs, self._store())
+        texts = [(item.question, item.chosen, item.rejected) for item in tested]
+        results.add(self.arm, self.seed, leavings(self.config, self.ledger, time.monotonic() - began, texts) | best)
+        for left in ("versions", "train"):
+            shutil.rmtree(self.ledger.path(left), ignore_errors=True)
+
+    def _round(self, round_: int) -> None:
+        whole = round_ in (0, self.config.rounds)
+        config = self.config if whole else changed(self.config, [f"evaluation.pairs={BETWEEN}"])
+        rounds = Rounds(config, self.ledger, self.crew, self.progress)
+        if round_:
+            rounds.gather(round_)
+            rounds.train(round_)
+        rounds.evaluate(round_)
+
+    def _best_of(self) -> dict[str, object]:
+        critic = self.config.critic
+        votes, total = max(downstream.VOTES), self.prompts * 8
+        with self.progress.stage("best of 8", total * (2 + votes), "texts") as meter:
+            asked = downstream.options(
+                self.prompts,
+                8,
+                lambda r, s: spread(self.crew.policy, r, s, lambda n: meter.add(8 * n)),
+                self.config.policy.max_tokens,
+                self._store(),
+            )
+            sighted, blind = (
+                downstream.rewards(
+                    asked,
+                    FORMATS[critic.format],
+                    lambda r, s: spread(self.crew.critics, r, s, lambda n: meter.add(n * s.n)),
+                    k,
+                    critic.max_tokens,
+                    blind=unseeing,
+                )
+                for k, unseeing in ((votes, False), (1, True))
+            )
+        return dict(downstream.best_of(asked, sighted, blind))
+
+    def _store(self) -> Ledger:
+        return Ledger(self.config.cache)
+
+
+def _show(results: Results, progress: Progress) -> None:
+    summary = results.content["summary"]
+    rows = [[name, _figure(f)] for name, f in summary.items() if name != "ablations"]
+    progress.table("study", ["figure", "mean over seeds [95 % interval]"], rows)
+    rows = [
+        [arm, *(_figure({**f, "value": f["difference"]}) for f in groups.values())]
+        for arm, groups in summary["ablations"].items()
+    ]
+    progress.table("full method minus the arm", ["arm", "hallucination", "reasoning", "consistency"], rows)
+    progress.say(f"results: {results.path}")
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "-"
+    low, high = figure["ci95"]
+    interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+    return f"{figure['value']:+.3f}{interval} (n={figure['n']})"

@@ -1,0 +1,107 @@
+"""The study's arithmetic, by hand; and that its oracle is out of any configuration's reach."""
+
+import ast
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlrm_ray.config import Config
+from vlrm_ray.errors import UserError
+from vlrm_ray.study import summary
+from vlrm_ray.study.arms import ARMS, FULL, ORACLE, SELF, config_of
+from vlrm_ray.study.results import Results, method_of
+from vlrm_ray.study.words import bag_of_words
+
+ROOT = Path(__file__).parents[2]
+NAMES = (summary.HALLUCINATION, summary.CONSISTENCY, "ece")
+
+
+def a_run(start: float, end: float, bits: str = "1100", best: float = 0.1) -> dict[str, Any]:
+    rounds = [{"round": i, "metrics": {n: {"value": v} for n in NAMES}} for i, v in enumerate((start, end))]
+    hits = dict.fromkeys((summary.HALLUCINATION, summary.REASONING, summary.CONSISTENCY), bits)
+    return {"rounds": rounds, "hits": {"last": hits}, "best_of": {"random": 0.2, "votes": {"1": best}}}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path / "study.json", "m", tmp_path / "none.json")
+
+
+def test_gains_and_shares_by_hand(results: Results) -> None:
+    for seed, end in ((0, 0.8), (1, 0.9)):
+        results.add(FULL, seed, a_run(0.6, end))
+        results.add(ORACLE, seed, a_run(0.6, 1.0))
+        results.add(SELF, seed, a_run(0.6, 0.65))
+    found = summary.summarize(results)
+    assert found["hallucination_gain"]["value"] == pytest.approx(0.25)
+    assert found["oracle_gap_recovered"]["value"] == pytest.approx((0.5 + 0.75) / 2)
+    assert found["self_labelling_share"]["value"] == pytest.approx((0.05 / 0.2 + 0.05 / 0.3) / 2, abs=1e-4)
+    assert found["best_of_8_reduction"]["value"] == pytest.approx(0.5)
+    low, high = found["hallucination_gain"]["ci95"]  # t(0.975, 1) = 12.706, standard error 0.05
+    assert (low, high) == (pytest.approx(0.25 - 0.6353, abs=1e-3), pytest.approx(0.25 + 0.6353, abs=1e-3))
+
+
+def test_one_seed_has_no_interval(results: Results) -> None:
+    results.add(FULL, 0, a_run(0.6, 0.8))
+    assert summary.summarize(results)["hallucination_gain"] == {"value": 0.2, "n": 1, "ci95": [None, None]}
+
+
+def test_ablations_are_compared_item_by_item(results: Results) -> None:
+    results.add(FULL, 0, a_run(0.5, 0.75, "1110"))
+    results.add("no_margin", 0, a_run(0.5, 0.25, "1000"))
+    found = summary.summarize(results)["ablations"]["no_margin"]["hallucination"]
+    assert found["difference"] == 0.5
+    assert found["ci95"][0] <= 0.5 <= found["ci95"][1]
+
+
+def test_results_are_read_again_and_those_of_another_method_refused(tmp_path: Path, results: Results) -> None:
+    results.add(FULL, 3, a_run(0.5, 0.6))
+    assert Results(results.path, "m", tmp_path / "none.json").seeds(FULL) == [3]
+    with pytest.raises(UserError, match="another method"):
+        Results(results.path, "other", tmp_path / "none.json")
+
+
+def test_a_committed_state_is_gone_on_from(tmp_path: Path) -> None:
+    committed = tmp_path / "docs.json"
+    committed.write_text(json.dumps({"method": "m", "arms": {FULL: {"0": a_run(0.5, 0.6)}}}))
+    assert Results(tmp_path / "new" / "study.json", "m", committed).seeds(FULL) == [0]
+    assert Results(tmp_path / "new" / "study.json", "other", committed).seeds(FULL) == []
+
+
+def test_each_arm_differs_from_the_method_in_what_it_says() -> None:
+    base = Config()
+    full = config_of(base, FULL, 0, "x").model_dump()
+    for name in ARMS:
+        other = config_of(base, name, 0, "x").model_dump()
+        changed = {key for key in full if full[key] != other[key]} - {"name"}
+        assert len(changed) <= (2 if name in ("no_critique", "one_round") else 1), (name, changed)
+        assert changed or ARMS[name].truth or name == FULL
+    assert config_of(base, "one_round", 0, "x").prompts.per_round == base.rounds * base.prompts.per_round
+
+
+def test_the_method_is_known_by_its_settings_and_not_by_where_it_runs() -> None:
+    base = Config()
+    assert method_of(base) == method_of(base.model_copy(update={"name": "y", "folder": "z", "seed": 9}))
+    assert method_of(base) != method_of(base.model_copy(update={"rounds": 9}))
+
+
+def test_only_the_study_reaches_the_oracle() -> None:
+    users = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("vlrm_ray", "actors", "jobs")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "vlrm_ray.scenes.oracle"
+    ]
+    assert users == ["jobs/evaluations/study.py"]
+
+
+def test_a_reader_learns_what_words_give_away_and_nothing_from_balanced_ones() -> None:
+    rng = random.Random(0)
+    leaky = [("Which?", f"the {w} dog", f"the {w} cat") for w in ("red", "blue", "big", "small") * 5]
+    assert bag_of_words(leaky, leaky).value == 1.0
+    flips = [("Which?", *rng.sample(("a dog", "a cat"), 2)) for _ in range(400)]
+    assert abs(bag_of_words(flips[:200], flips[200:]).value - 0.5) < 0.12

@@ -1,0 +1,97 @@
+"""What all runs say together, with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from vlrm_ray.study.arms import FULL, ORACLE, SELF
+from vlrm_ray.study.results import Results, metric
+
+HALLUCINATION, REASONING, CONSISTENCY = (
+    "hallucination_pair_accuracy",
+    "reasoning_pair_accuracy",
+    "reasoning_consistency",
+)
+DRAWS = 2000
+Figure = dict[str, Any]
+Runs = Mapping[int, Mapping[str, Any]]
+
+
+def summarize(results: Results) -> Figure:
+    """The summary of whatever has finished; figures without their runs are left out."""
+    full, self_, oracle = ({s: results.run(a, s) or {} for s in results.seeds(a)} for a in (FULL, SELF, ORACLE))
+    found: Figure = {}
+    if full:
+        found["hallucination_gain"] = over_seeds([_gain(r, HALLUCINATION) for r in full.values()])
+        found["reasoning_consistency_gain"] = over_seeds([_gain(r, CONSISTENCY) for r in full.values()])
+        found["ece"] = over_seeds([metric(r, "ece") for r in full.values()])
+        found["best_of_8_reduction"] = over_seeds(
+            [1 - r["best_of"]["votes"]["1"] / r["best_of"]["random"] for r in full.values() if r.get("best_of")]
+        )
+    both = sorted(full.keys() & oracle.keys())
+    if both:
+        found["oracle_gap_recovered"] = over_seeds(
+            [_gain(full[s], HALLUCINATION) / _gain(oracle[s], HALLUCINATION) for s in both]
+        )
+        found["oracle_gap_recovered_consistency"] = over_seeds(
+            [_gain(full[s], CONSISTENCY) / _gain(oracle[s], CONSISTENCY) for s in both]
+        )
+    both = sorted(full.keys() & self_.keys())
+    if both:
+        found["self_labelling_share"] = over_seeds(
+            [_gain(self_[s], HALLUCINATION) / _gain(full[s], HALLUCINATION) for s in both]
+        )
+    found["ablations"] = {
+        arm: _against(full, {s: results.run(arm, s) or {} for s in results.seeds(arm)})
+        for arm in results.content["arms"]
+        if arm != FULL and full.keys() & set(results.seeds(arm))
+    }
+    return found
+
+
+def over_seeds(values: Sequence[float]) -> Figure:
+    """Mean over seeds with its 95 % interval by Student's t; without spread for a single seed."""
+    if not values:
+        return {"value": None, "n": 0, "ci95": [None, None]}
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
+    low, high = (mean - half, mean + half) if len(values) > 1 else (None, None)
+    return {"value": _short(mean), "n": len(values), "ci95": [_short(low), _short(high)]}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def _gain(run: Mapping[str, Any], name: str) -> float:
+    return metric(run, name) - metric(run, name, 0)
+
+
+def _against(full: Runs, other: Runs) -> dict[str, Figure]:
+    """Full method minus the arm after the last round: paired bootstrap over seeds and, within them, items."""
+    seeds = sorted(full.keys() & other.keys())
+    return {
+        group: _paired(
+            [_bits(full[s], name) for s in seeds],
+            [_bits(other[s], name) for s in seeds],
+        )
+        for group, name in (("hallucination", HALLUCINATION), ("reasoning", REASONING), ("consistency", CONSISTENCY))
+    }
+
+
+def _bits(run: Mapping[str, Any], name: str) -> np.ndarray:
+    return np.array([bit == "1" for bit in run["hits"]["last"][name]], float)
+
+
+def _paired(full: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Figure:
+    differences = [a - b for a, b in zip(full, other, strict=True)]
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(DRAWS):
+        chosen = [differences[i] for i in rng.integers(0, len(differences), len(differences))]
+        draws.append(float(np.mean([d[rng.integers(0, len(d), len(d))].mean() for d in chosen])))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    value = float(np.mean([d.mean() for d in differences]))
+    return {"difference": _short(value), "n": len(differences), "ci95": [_short(float(low)), _short(float(high))]}
