@@ -33,16 +33,19 @@ class Crew:
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
 
-    def start(self) -> list[Health]:
-        """Start all engines and wait until each answers; raises UserError with what a user has to mend."""
+    def start(self, *, policy: bool = True) -> list[Health]:
+        """Start all engines, or the critics alone, and wait until each answers.
+
+        Raises UserError with what a user has to mend.
+        """
         config = self.config
-        policy, critic = (
+        writer, critic = (
             engine_settings(config.policy.engine, config.policy.model),
             engine_settings(config.critic.engine, config.critic.model),
         )
         self.policy = [
-            _remote(PolicyGenerator, config.policy.engine, f"policy-{i}").remote(f"policy-{i}", policy)
-            for i in range(config.policy.engine.actors)
+            _remote(PolicyGenerator, config.policy.engine, f"policy-{i}").remote(f"policy-{i}", writer)
+            for i in range(config.policy.engine.actors if policy else 0)
         ]
         self.critics = [
             _remote(CritiqueWriter, config.critic.engine, f"critic-{i}").remote(f"critic-{i}", critic, self.ledger)

@@ -249,6 +249,8 @@ class Evaluation(Section):
     """Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
     split: Literal["dev", "test"] = "dev"
     """Part of ScenesBench; `test` is for the study's last word, parameters are chosen on `dev`."""
+    pope: int = Field(60, ge=0)
+    """Scenes of a POPE that is asked before the first round and after the last; 0 asks none."""
 
 
 class Cluster(Section):

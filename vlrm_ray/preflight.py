@@ -15,7 +15,7 @@ def check_inputs(config: Config) -> None:
     if not address_of(config):
         plan.check(config, {"CPU": config.cluster.cpus}, f"cluster.cpus={config.cluster.cpus} on this machine")
     for key, model in (("policy.model", config.policy.model), ("critic.model", config.critic.model)):
-        _check_model(key, model)
+        check_model(key, model)
     detector = asset_path(config.experts.detector.model)
     if not Path(detector).is_file():
         raise UserError(f"experts.detector.model: there is no file {detector}; give a local YOLO checkpoint")
@@ -29,8 +29,8 @@ def check_inputs(config: Config) -> None:
         prompts.read(config.prompts.source, config.prompts.question)
 
 
-def _check_model(key: str, name: str) -> None:
-    """A local folder must hold a model with labels; a hub name is left to the engine."""
+def check_model(key: str, name: str) -> None:
+    """A local folder must hold a model with labels; a hub name is left to the engine. Raises UserError."""
     folder = Path(asset_path(name))
     local = name.startswith((ASSETS, ".", "/", "~")) or folder.exists()
     if not local:

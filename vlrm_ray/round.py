@@ -207,6 +207,8 @@ class Rounds:
             metrics = {name: m.as_json() for name, m in evaluation.measure(bench, found, temperature).items()}
             shown = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
             meter.close(", ".join(f"{name} {metrics[name]['value']:.3f}" for name in shown))
+        if settings.pope and round_ in (0, self.config.rounds):
+            metrics |= self._pope(round_, settings.pope)
         if version:
             facts = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
             self.ledger.annotate_version(version, calibration.FILE, facts)
@@ -226,6 +228,18 @@ class Rounds:
         model = fingerprint(folder) if folder.is_dir() else critic.model
         settings = self.config.evaluation.model_dump(mode="json")
         return f"starts/{digest(model, critic.format, critic.max_tokens, settings)}.json"
+
+    def _pope(self, round_: int, pictures: int) -> Facts:
+        """The figures of a POPE of rendered scenes."""
+        from vlrm_ray.scenes.pope import look, measure, questions, scenes, statements
+
+        asked = questions(scenes(pictures))
+        with self.progress.stage(f"round {round_}: pope", statements(asked), "critiques") as meter:
+            ask = partial(self.crew.judge, done=meter.add)
+            answers = look(asked, FORMATS[self.config.critic.format], ask, self.ledger)
+            metrics = {name: metric.as_json() for name, metric in measure(asked, answers).items()}
+            meter.close(", ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items()))
+        return metrics
 
 
 def _times(began: float) -> Facts:

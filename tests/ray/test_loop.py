@@ -27,6 +27,7 @@ SETTINGS = [
     "prompts.per_round=48",
     "part_rows=24",
     "evaluation.pairs=10",
+    "evaluation.pope=4",
     "train.epochs=1",
     "selection.margin=0",
     "cluster.dashboard=false",

@@ -1,0 +1,161 @@
+"""What a benchmark's files and pictures may look like, and the one line that says what is wrong with them."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.unit import benchmark_files as files
+from vlrm_ray.benchmarks import BENCHMARKS
+from vlrm_ray.benchmarks.pictures import Pictures
+from vlrm_ray.errors import BadImage, UserError
+from vlrm_ray.images import load
+from vlrm_ray.ledger import Ledger
+
+
+def pictures(folder: Path, **options: bool) -> Pictures:
+    return Pictures([folder / "data"], Ledger(str(folder / "out")), **options)
+
+
+# --- pictures ---------------------------------------------------------------------------------------
+
+
+def jpeg(size: int) -> bytes:
+    data = io.BytesIO()
+    Image.effect_noise((size, size), 60).save(data, "JPEG")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("size", [8, 200])
+def test_base64_that_looks_like_an_absolute_path_is_a_picture(size: int, tmp_path: Path) -> None:
+    text = base64.b64encode(jpeg(size)).decode()
+    assert text.startswith("/9j/")
+    assert load(pictures(tmp_path).uri(text)).size == (size, size)
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "base64", "data URL"])
+def test_a_picture_comes_in_many_forms(form: str, tmp_path: Path) -> None:
+    data = files.png()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").write_bytes(data)
+    text = base64.b64encode(data).decode()
+    image = {"path": "./a.png", "bytes": data, "base64": text, "data URL": f"data:image/png;base64,{text}"}[form]
+    assert load(pictures(tmp_path).uri(image)).size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("b.png", "image_missing"),
+        ("", "image_missing"),
+        ("../secret.png", "image_outside_the_data"),
+        ("link/secret.png", "image_outside_the_data"),
+        ("broken.png", "image_undecodable"),
+        ("https://example.org/a.png", "image_url_not_allowed"),
+        ("file:///etc/passwd", "image_missing"),
+        (b"no picture", "image_undecodable"),
+        ("QUJD" * 50, "image_undecodable"),
+        ("x" * 300 + ".png", "image_missing"),
+        ("x" * 5000 + ".png", "image_missing"),
+        ("a\0b.png", "image_missing"),
+        ("\ud800.png", "image_missing"),
+    ],
+)
+def test_a_picture_that_cannot_be_had_says_why(image: str | bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "broken.png").write_bytes(b"broken")
+    (tmp_path / "secret.png").write_bytes(files.png())
+    (tmp_path / "data" / "link").symlink_to(tmp_path)
+    with pytest.raises(BadImage, match=reason):
+        pictures(tmp_path).uri(image)
+
+
+def test_an_absolute_path_stays_inside_too(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for place in ("data/in.png", "out.png"):
+        (tmp_path / place).write_bytes(files.png())
+    assert pictures(tmp_path).uri(str(tmp_path / "data" / "in.png"))
+    with pytest.raises(BadImage, match="image_outside_the_data"):
+        pictures(tmp_path).uri(str(tmp_path / "out.png"))
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def broken(rows: list[dict[str, Any]], row: int, **change: Any) -> list[dict[str, Any]]:
+    """The rows with columns of one changed, or dropped where the value is None."""
+    rows[row] = {k: v for k, v in {**rows[row], **change}.items() if v is not None}
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("bench", "rows", "expected"),
+    [
+        ("vl_rewardbench", broken(files.vl_rows("a.png"), 2, query=None), r"data.jsonl row 3: expected a column 'query'"),
+        ("vl_rewardbench", broken(files.vl_rows("a.png"), 0, response=["one"]), r"row 1: column 'response'"),
+        ("vl_rewardbench", broken(files.vl_rows("a.png"), 0, human_ranking=[0, 0]), r"ranks 0 \(better\) and 1"),
+        ("vl_rewardbench", broken(files.vl_rows("a.png"), 1, id=7), r"row 2: column 'id'.* valid string, got '7'"),
+        ("mm_rlhf_rewardbench", broken(files.rlhf_rows(), 3, image=None), r"row 4: .*'image' or 'video'"),
+        ("vl_rewardbench", ["no object"], r"row 1: expected an object"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_named_with_what_was_expected(bench: str, rows: list[Any], expected: str, tmp_path: Path) -> None:
+    files.lines(tmp_path / "data.jsonl", rows)
+    with pytest.raises(UserError, match=expected) as caught:
+        BENCHMARKS[bench].read(tmp_path, files.silent)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bench", BENCHMARKS)
+def test_a_wrong_folder_says_what_was_expected(bench: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected"):
+        BENCHMARKS[bench].read(tmp_path, files.silent)
+    with pytest.raises(UserError, match="is no folder"):
+        BENCHMARKS[bench].read(tmp_path / "nowhere", files.silent)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("data.jsonl", b'{"id": \n', "row 1: expected one JSON object per line"),
+        ("data.json", b"[1, 2", "expected a JSON list of rows"),
+        ("data/test.parquet", b"PAR1 but not really", "not a readable Parquet file"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=expected):
+        BENCHMARKS["vl_rewardbench"].read(tmp_path, files.silent)
+
+
+def test_bytes_that_are_no_utf8_survive(tmp_path: Path) -> None:
+    row = json.dumps(files.vl_rows("a.png")[0]).encode()
+    (tmp_path / "data.jsonl").write_bytes(b"\xef\xbb\xbf" + row.replace(b"What is it", b"What \xff is\xe2\x80\xa8 it"))
+    (item,) = BENCHMARKS["vl_rewardbench"].read(tmp_path, files.silent)
+    assert item.question == "What \ufffd is\u2028 it? 0"
+    assert BENCHMARKS["vl_rewardbench"].files(files.predicted(BENCHMARKS["vl_rewardbench"], [item], ["right"]))
+
+
+def test_amber_needs_its_annotations(tmp_path: Path) -> None:
+    files.amber_files(tmp_path)
+    path = tmp_path / "data" / "annotations.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps(rows[:-1]))
+    with pytest.raises(UserError, match=r"query_all.json row 8: expected an id that .*annotations.json has, got 8"):
+        BENCHMARKS["amber"].read(tmp_path, files.silent)
+    path.write_text(json.dumps([*rows[:-1], {**rows[-1], "truth": "perhaps"}]))
+    with pytest.raises(UserError, match="expected yes or no, got 'perhaps'"):
+        BENCHMARKS["amber"].read(tmp_path, files.silent)
+
+
+@pytest.mark.parametrize("label", ["Yes", "NO", "no"])
+def test_labels_of_any_case_are_read(label: str, tmp_path: Path) -> None:
+    row = {"question_id": 1, "image": "a.png", "text": "Is there a cup?", "label": label}
+    files.lines(tmp_path / "coco_pope_random.json", [row])
+    (item,) = BENCHMARKS["pope"].read(tmp_path, files.silent)
+    assert item.better == (label.lower() == "no")
