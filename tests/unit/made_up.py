@@ -28,6 +28,7 @@ from vlrm_ray.types import (  # fmt: skip
     Prompt,
     Seen,
     Selected,
+    Tally,
     Verdict,
     Word,
 )
@@ -124,7 +125,7 @@ def ledger_of_one_round(
         result = {"rows": tally.as_json(), "parts": 1, "wall_seconds": 4.0, **times(1001.0)}
         ledger.finish(1, stage, result | ({"spans": spans} if stage == "select" else {}))
     later = {
-        "train": {"rows": tally.as_json(), "metrics": {}, **times(1005.0)},
+        "train": {"rows": Tally(1, 1).as_json(), "metrics": {}, **times(1005.0)},
         "publish": {"version": 1, "files": {}, **times(1006.0)},
         "evaluate": evaluation_result(after, 1007.0, image, text),
     }

@@ -164,7 +164,7 @@ def test_the_schema_accepts_a_report_and_refuses_a_stranger(tmp_path: Path) -> N
     ledger.finish(
         0, "evaluate", {"metrics": {"ece": metrics.ece([0.5], [True]).as_json()}, "version": 0, "seconds": 1.0}
     )
-    found = json.loads(json.dumps(report.build(Config(), ledger, 1.0, 1)))
+    found = json.loads(json.dumps(report.build(Config().model_dump(mode="json"), ledger, 1.0, 1)))
     jsonschema.validate(found, report.schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**found, "extra": 1}, report.schema())

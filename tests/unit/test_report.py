@@ -72,7 +72,7 @@ def test_the_board_joins_spans_and_numbers_the_actors_of_a_pool() -> None:
 
 def test_a_gain_is_between_the_first_and_the_last_evaluation_pair_by_pair(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path, before="1100", after="1111")
-    gain = report.build(config(), ledger, 1.0, 1)["gains"]["hallucination_pair_accuracy"]
+    gain = report.build(config().model_dump(mode="json"), ledger, 1.0, 1)["gains"]["hallucination_pair_accuracy"]
     assert (gain["from_round"], gain["to_round"], gain["value"], gain["n"], gain["paired"]) == (0, 1, 0.5, 4, True)
     assert gain["ci95"][0] < 0.5 < gain["ci95"][1]
 
@@ -80,17 +80,22 @@ def test_a_gain_is_between_the_first_and_the_last_evaluation_pair_by_pair(tmp_pa
 def test_without_outcomes_by_item_the_gain_is_that_of_independent_samples(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
     ledger.finish(0, "evaluate", evaluation_result("1100", began=0.0) | {"hits": {}})
-    assert report.build(config(), ledger, 1.0, 1)["gains"]["hallucination_pair_accuracy"]["paired"] is False
+    assert (
+        report.build(config().model_dump(mode="json"), ledger, 1.0, 1)["gains"]["hallucination_pair_accuracy"]["paired"]
+        is False
+    )
 
 
 def test_the_timeline_begins_with_the_first_work(tmp_path: Path) -> None:
-    timeline = report.build(config(), ledger_of_one_round(tmp_path), 1.0, 1)["timeline"]
+    timeline = report.build(config().model_dump(mode="json"), ledger_of_one_round(tmp_path), 1.0, 1)["timeline"]
     assert min(span["began"] for span in timeline) == 0.0
     assert {span["lane"] for span in timeline} == {"policy-0", "critic-0", "train", "publish", "evaluate"}
 
 
 def test_a_complete_report_follows_the_schema_and_has_nothing_next(tmp_path: Path) -> None:
-    found = json.loads(json.dumps(report.build(config(), ledger_of_one_round(tmp_path), 1.0, 1)))
+    found = json.loads(
+        json.dumps(report.build(config().model_dump(mode="json"), ledger_of_one_round(tmp_path), 1.0, 1))
+    )
     jsonschema.validate(found, report.schema())
     assert found["next"] == ""
 
@@ -99,7 +104,7 @@ def test_of_a_killed_run_committed_parts_count(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path, until="select")
     for name in ("generate", "verify", "pair", "critique", "select", "train", "publish", "evaluate"):
         Path(ledger.path("round-0001", f"{name}.json")).unlink(missing_ok=True)
-    found = json.loads(json.dumps(report.build(config(), ledger, 1.0, 1)))
+    found = json.loads(json.dumps(report.build(config().model_dump(mode="json"), ledger, 1.0, 1)))
     jsonschema.validate(found, report.schema())
     assert found["next"] == "round 1: gather"
     assert found["rounds"][1]["rows"]["select"] == {"in": 2, "kept": 1, "dropped": {"margin": 1}, "quarantined": {}}
@@ -107,7 +112,7 @@ def test_of_a_killed_run_committed_parts_count(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_left_nothing_has_no_rounds(tmp_path: Path) -> None:
-    found = report.build(config(), Ledger(str(tmp_path)), 1.0, 1)
+    found = report.build(config().model_dump(mode="json"), Ledger(str(tmp_path)), 1.0, 1)
     assert (found["rounds"], found["gains"], found["next"]) == ([], {}, "round 0: evaluate")
 
 

@@ -62,7 +62,7 @@ class Reader(HTMLParser):
 
 
 def page_of(ledger: Ledger) -> str:
-    return report.page_of(ledger, report.build(config(), ledger, 60.0, 1 << 30)).decode()
+    return report.page_of(ledger, report.build(config().model_dump(mode="json"), ledger, 60.0, 1 << 30)).decode()
 
 
 def prompt_page(ledger: Ledger) -> str:
@@ -319,6 +319,13 @@ def test_report_writes_both_files_again(tmp_path: Path, capsys: pytest.CaptureFi
     run(report_command, "--run", str(tmp_path))
     assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
     assert json.loads((tmp_path / "report.json").read_text())["rounds"][1]["rm_version"] == 1
+
+
+def test_a_run_of_another_version_can_be_reported_on(tmp_path: Path) -> None:
+    ledger = ledger_of_one_round(tmp_path)
+    ledger.put_json("config.json", ledger.get_json("config.json") | {"key_of_long_ago": 1})
+    run(report_command, "--run", str(tmp_path))
+    assert "key_of_long_ago" in Reader((tmp_path / "report.html").read_text()).text
 
 
 def test_report_can_leave_the_run_as_it_is(tmp_path: Path) -> None:

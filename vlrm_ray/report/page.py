@@ -34,20 +34,6 @@ CARDS, SAMPLES = 8, 12
 """Most pairs of each sort, and most ScenesBench items, that the gallery shows."""
 READ_AT_MOST = 400
 """Rows of a round that the gallery chooses from."""
-CONTROLS = {
-    "hallucination_pair_accuracy": "hallucination pairs",
-    "blind_hallucination_pair_accuracy": "hallucination pairs, image removed",
-    "reasoning_pair_accuracy": "reasoning pairs",
-    "blind_reasoning_pair_accuracy": "reasoning pairs, image removed",
-    "reasoning_consistency": "reasoning consistency",
-    "critique_facts_true": "critiques that state only facts",
-    "critique_readable": "critiques with a judgement",
-    "pointwise_balanced_accuracy": "single responses, balanced accuracy",
-    "ece": "calibration error (lower is better)",
-    "pick_shorter_accuracy": "baseline: pick the shorter",
-    "pick_longer_accuracy": "baseline: pick the longer",
-    "always_first_accuracy": "baseline: pick the first",
-}
 
 
 @dataclass(frozen=True)
@@ -74,7 +60,7 @@ def render(ledger: Ledger, report: Facts) -> str:
         report=report,
         headline=headline(report),
         gains=[p for name in HEADLINE if (p := plots.over_rounds(rounds, name, tables.HEADINGS[name]))],
-        controls=tables.metrics_table(rounds, CONTROLS, "All figures by round"),
+        controls=tables.metrics_table(rounds, tables.figures(rounds), "All figures by round"),
         kinds_plot=plots.by_kind(rounds, tables.kinds(rounds)),
         kinds=tables.metrics_table(rounds, tables.kinds(rounds), "Pairs judged right, by kind of question"),
         pope=tables.metrics_table(rounds, tables.pope(rounds), "POPE, before and after"),

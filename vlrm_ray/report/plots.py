@@ -144,7 +144,8 @@ def reliability(rounds: Sequence[Facts]) -> Plot | None:
         f"reward {b['mean_reward']:.2f}: {percent(b['right'], 0)} right of {b['n']}"
         for b in measured[-1]["reliability"]
     )
-    return plot(drawing, "Calibration of rewards", f"Last evaluated round: {said}.")
+    scaled = f" Rewards at temperature {heat:.2f}." if (heat := measured[-1].get("temperature")) else ""
+    return plot(drawing, "Calibration of rewards", f"Last evaluated round: {said}.{scaled}")
 
 
 def margins(round_: Facts, threshold: float) -> Plot | None:

@@ -3,8 +3,6 @@
 import posixpath
 import time
 
-from pydantic import ValidationError
-
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.ledger import Ledger
@@ -19,7 +17,7 @@ class Reporter:
     """Reports on one session of a run; what earlier sessions took is added to it."""
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
-        self.config, self.ledger = config, ledger
+        self.settings, self.ledger = config.model_dump(mode="json"), ledger
         self.earlier: Facts = ledger.get_json(JSON) or {}
         self.began, self.memory = time.monotonic(), MemoryWatch()
 
@@ -27,7 +25,7 @@ class Reporter:
         """Write both files of what the ledger holds now; returns the report."""
         seconds = time.monotonic() - self.began + self.earlier.get("wall_seconds", 0.0)
         memory = max(self.memory.peak, self.earlier.get("peak_memory_bytes", 0))
-        report = build(self.config, self.ledger, seconds, memory)
+        report = build(self.settings, self.ledger, seconds, memory)
         self.ledger.put_json(JSON, report)
         self.ledger.put(PAGE, page_of(self.ledger, report))
         return report
@@ -53,13 +51,8 @@ def rebuilt(ledger: Ledger) -> Facts:
     settings = earlier.get("config") or ledger.get_json("config.json")
     if settings is None:
         raise UserError(f"{ledger.uri} holds no run (no config.json); give --run runs/<name>")
-    try:
-        config = Config.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{ledger.uri} is of another version of vlrm-ray: {key}: {first['msg']}") from None
-    report = build(config, ledger, earlier.get("wall_seconds", 0.0), earlier.get("peak_memory_bytes", 0))
+    settings = Config().model_dump(mode="json") | settings  # config.json has no rounds and no cluster
+    report = build(settings, ledger, earlier.get("wall_seconds", 0.0), earlier.get("peak_memory_bytes", 0))
     return report if earlier else report | {"wall_seconds": _at_work(report)}
 
 

@@ -10,7 +10,27 @@ Facts = Mapping[str, Any]
 GATHERED = ("generate", "verify", "pair", "critique", "select")
 _UNITS = {"generate": "responses", "verify": "responses", "pair": "responses in pairs", "critique": "critiques", "select": "pairs", "train": "pairs"}  # fmt: skip
 HEADINGS = {"hallucination_pair_accuracy": "Hallucination pairs", "reasoning_pair_accuracy": "Reasoning pairs"}
-_GROUPS = ("hallucination", "reasoning")
+FIGURES = {
+    "hallucination_pair_accuracy": "hallucination pairs",
+    "blind_hallucination_pair_accuracy": "hallucination pairs, image removed",
+    "reasoning_pair_accuracy": "reasoning pairs",
+    "blind_reasoning_pair_accuracy": "reasoning pairs, image removed",
+    "agreeing_with_prior_pair_accuracy": "pairs whose truth is what is usual",
+    "against_prior_pair_accuracy": "pairs whose lie is what is usual",
+    "reasoning_consistency": "reasoning consistency",
+    "critique_facts_true": "critiques that state only facts",
+    "critique_follows": "critiques whose judgement follows from what they state",
+    "critique_right_by_false_facts": "right judgements from false facts (lower is better)",
+    "critique_readable": "critiques with a judgement",
+    "pointwise_balanced_accuracy": "single responses, balanced accuracy",
+    "pointwise_f1": "single responses, F1",
+    "ece": "calibration error (lower is better)",
+    "ece_uncalibrated": "calibration error before calibration",
+    "pick_shorter_accuracy": "baseline: pick the shorter",
+    "pick_longer_accuracy": "baseline: pick the longer",
+    "always_first_accuracy": "baseline: pick the first",
+}
+"""Headings of figures over the whole bench; one that is not listed here is shown under its own name."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +83,25 @@ def metrics_table(rounds: Sequence[Facts], names: Mapping[str, str], caption: st
 
 def kinds(rounds: Sequence[Facts]) -> dict[str, str]:
     """Pair accuracies by kind of question, under their headings."""
-    names = [name for r in rounds for name in r["metrics"] if name.endswith("_pair_accuracy")]
-    outside = {f"{blind}{group}_pair_accuracy" for blind in ("", "blind_") for group in _GROUPS}
-    found = {name: plain(name.removesuffix("_pair_accuracy")) for name in dict.fromkeys(names) if name not in outside}
-    return {name: heading for name, heading in found.items() if not name.startswith("pope_")}
+    found = [
+        n for n in _names(rounds) if n.endswith("_pair_accuracy") and n not in FIGURES and not n.startswith("pope_")
+    ]
+    return {name: plain(name.removesuffix("_pair_accuracy")) for name in found}
+
+
+def figures(rounds: Sequence[Facts]) -> dict[str, str]:
+    """All other metrics, under their headings."""
+    apart = kinds(rounds) | pope(rounds)
+    return FIGURES | {name: plain(name) for name in _names(rounds) if name not in FIGURES and name not in apart}
 
 
 def pope(rounds: Sequence[Facts]) -> dict[str, str]:
     """Metrics of a POPE set, where a run has them."""
-    return {
-        name: plain(name.removeprefix("pope_")) for r in rounds for name in r["metrics"] if name.startswith("pope_")
-    }
+    return {name: plain(name.removeprefix("pope_")) for name in _names(rounds) if name.startswith("pope_")}
+
+
+def _names(rounds: Sequence[Facts]) -> list[str]:
+    return list(dict.fromkeys(name for r in rounds for name in r["metrics"]))
 
 
 def _metric(metric: Facts | None) -> Cell:
