@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlrm_ray import metrics
-from vlrm_ray.calibration import calibrated, fit_temperature, log_odds
 from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.critique import CritiqueFormat, parse
 from vlrm_ray.engines import Completion, Request, judged
 from vlrm_ray.metrics import Metric
+from vlrm_ray.scaling import calibrated, fit_temperature, log_odds
 from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, usual
 from vlrm_ray.scenes.facts import KINDS, stated
 from vlrm_ray.types import Judged, Verdict

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from vlrm_ray import calibration, evaluation, figures, prompts, tallies
+from vlrm_ray import evaluation, figures, prompts, scaling, tallies
 from vlrm_ray.config import Config, asset_path
 from vlrm_ray.critique import FORMATS
 from vlrm_ray.engines import Completion, Request
@@ -211,7 +211,7 @@ class Rounds:
             metrics |= self._pope(round_, settings.pope)
         if version:
             facts = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
-            self.ledger.annotate_version(version, calibration.FILE, facts)
+            self.ledger.annotate_version(version, scaling.FILE, facts)
         details = evaluation.details(bench, found, temperature)
         result = {"metrics": metrics, "version": version} | details | _times(began)
         self.ledger.finish(round_, "evaluate", result)

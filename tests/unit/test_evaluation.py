@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from vlrm_ray import calibration, evaluation, metrics, report
+from vlrm_ray import evaluation, metrics, report, scaling
 from vlrm_ray.critique import COMPACT, compose, parse
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.scenes.bench import BenchItem
@@ -133,16 +133,16 @@ def test_a_right_judgement_from_false_facts_is_counted() -> None:
 def test_the_fitted_temperature_makes_confidence_what_it_is_worth() -> None:
     """Log-odds of 4 that are right in 3 of 4 cases: log(3) is what they should have been."""
     odds, right = [4.0, 4.0, 4.0, 4.0], [True, True, True, False]
-    assert calibration.fit_temperature(odds, right) == pytest.approx(4 / math.log(3), rel=1e-3)
-    assert calibration.fit_temperature([], []) == 1.0
-    assert calibration.fit_temperature([1.0], [True]) == 1.0
+    assert scaling.fit_temperature(odds, right) == pytest.approx(4 / math.log(3), rel=1e-3)
+    assert scaling.fit_temperature([], []) == 1.0
+    assert scaling.fit_temperature([1.0], [True]) == 1.0
 
 
 def test_a_temperature_changes_no_order_and_keeps_one_half() -> None:
-    rewards = [calibration.calibrated(yes, 1 - yes, 7.0) for yes in (0.0, 1e-9, 0.3, 0.5, 0.9, 1.0)]
+    rewards = [scaling.calibrated(yes, 1 - yes, 7.0) for yes in (0.0, 1e-9, 0.3, 0.5, 0.9, 1.0)]
     assert rewards == sorted(rewards)
     assert rewards[3] == 0.5
-    assert calibration.calibrated(0.0, 0.0, 3.0) == 0.5
+    assert scaling.calibrated(0.0, 0.0, 3.0) == 0.5
 
 
 def test_f1_of_finding_wrong_responses_by_hand() -> None:
