@@ -66,7 +66,7 @@ class Trust:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Something that may be there: of one of some classes, or of any (None)."""
+    """A box that may be an object of one of some classes; of any class, and even several objects, if None."""
 
     names: frozenset[str] | None
     seen: Seen
@@ -149,6 +149,8 @@ class Sight:
             return "image_unlike_calibration"
         if name in TEXT_CARRIERS and any(not self._carried(word) for word in self.evidence.words):
             return "experts_disagree"
+        if any(doubt.names is None for doubt in self.doubts):
+            return "something_is_doubtful"
         limit = self.trust.objects.crowd if self.trust.objects else math.inf
         return "crowd" if len(self.evidence.objects) > limit else ""
 
