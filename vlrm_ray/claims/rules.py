@@ -5,7 +5,7 @@ first; what noun phrases are left then say that something is there, how many, an
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from vlrm_ray.claims import lexicon
@@ -99,6 +99,10 @@ class RuleExtractor:
             last = self._read(sentence, last)
             found += sentence.claims
         return tuple(sorted(found, key=lambda c: c.span))
+
+    def many(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
+        """See `Extractor`."""
+        return [self.claims(*pair) for pair in responses]
 
     def _answered(self, question: str, denied: bool, length: int) -> tuple[Claim, ...]:
         """A bare yes or no asserts or denies what the question asks."""
