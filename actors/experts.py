@@ -66,8 +66,8 @@ class DetectorExpert:
         self.board.add("detect", len(rows), time.monotonic() - began)
         return to_table(rows)
 
-    def _look(self, rows: list[Row]) -> list[tuple[Look]]:
-        found: list[tuple[Look]] = []
+    def _look(self, rows: list[Row]) -> list[tuple[Look, ...]]:
+        found: list[tuple[Look, ...]] = []
         for start in range(0, len(rows), self.settings.batch):
             pixels = [_pixels(row) for row in rows[start : start + self.settings.batch]]
             found += [(seen,) for seen in look(pixels, self.finder.find, self.settings.confidence)]

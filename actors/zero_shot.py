@@ -87,6 +87,6 @@ def _loaded(source: str) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"detector {source} cannot be loaded: {reason}; give a folder or name of OWLv2 or GroundingDINO"
-        )
+            f"detector {source} cannot be loaded: {reason}; give a folder or hub name of OWLv2 or GroundingDINO"
+        ) from error
     return processor, model

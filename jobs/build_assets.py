@@ -24,7 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from vlrm_ray.config import ASSETS, Detector, Reader, asset_path
+from jobs.looking import open_eyes
+from vlrm_ray.config import ASSETS, Config, Detector, Experts, Reader, asset_path
 from vlrm_ray.engines import EngineSettings
 from vlrm_ray.errors import run_as_program
 from vlrm_ray.ledger import Ledger
@@ -65,6 +66,7 @@ def _detector(out: Path, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         quality: dict[str, float] = detector.measure_fresh(out / "detector.pt", Path(scratch))
     quality |= _expert_quality(arguments.out)
+    _calibrate(arguments.out)
     _write_card(
         out,
         "Detector of the embedded scenes",
@@ -81,6 +83,7 @@ def _ocr(out: Path, arguments: argparse.Namespace) -> None:
     recipe = {"finder_steps": 500, "reader_steps": 3000, "seed": 0}
     built = _timed(lambda: ocr.build(out, **recipe), arguments)
     quality = _expert_quality(arguments.out)
+    _calibrate(arguments.out)
     _write_card(
         out,
         "OCR models of the embedded scenes",
@@ -92,13 +95,23 @@ def _ocr(out: Path, arguments: argparse.Namespace) -> None:
 
 
 def _expert_quality(assets: Path) -> dict[str, float]:
-    from actors.paddle import Paddle
-    from actors.yolo import Yolo
     from vlrm_ray.scenes.recipes import quality
 
-    detector = Yolo(Detector(model=str(assets / "detector" / "detector.pt")))
-    reader = Paddle(Reader(finder=str(assets / "ocr" / "finder"), reader=str(assets / "ocr" / "reader")))
-    return quality.experts(detector.detect, reader.read)
+    return quality.experts(open_eyes(_experts_in(assets)))
+
+
+def _calibrate(assets: Path) -> None:
+    """Measure both experts' trustworthiness, and store it beside them."""
+    from vlrm_ray.scenes.recipes.calibrate import calibrate
+
+    experts = _experts_in(assets)
+    calibrate(experts.experts, open_eyes(experts))
+
+
+def _experts_in(assets: Path) -> Config:
+    detector = Detector(model=str(assets / "detector" / "detector.pt"))
+    reader = Reader(finder=str(assets / "ocr" / "finder"), reader=str(assets / "ocr" / "reader"))
+    return Config(experts=Experts(detector=detector, reader=reader))
 
 
 def _vlm(out: Path, arguments: argparse.Namespace) -> None:

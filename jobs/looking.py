@@ -1,30 +1,13 @@
-"""The configured experts in this process, for commands that need no Ray."""
+"""The configured experts and claim extractor in this process, for commands that need no Ray."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import numpy as np
-
+from vlrm_ray.claims import Extractor, Kind, extractor
 from vlrm_ray.cluster import CPU_ENV, WORKER_ENV
 from vlrm_ray.config import Config
-from vlrm_ray.evidence import evidence_of
-from vlrm_ray.look import Find, Pixels, look
-from vlrm_ray.types import Evidence, Word
-
-
-@dataclass(frozen=True)
-class Eyes:
-    """Both experts' verbs and fingerprints."""
-
-    find: Find
-    read: Callable[[Pixels], tuple[Word, ...]]
-    confidence: float
-    fingerprints: tuple[str, str]
-
-    def see(self, image: Pixels) -> Evidence:
-        """What the experts see in an RGB image (h, w, 3)."""
-        return evidence_of(look([np.ascontiguousarray(image)], self.find, self.confidence)[0], self.read(image))
+from vlrm_ray.eyes import Eyes
 
 
 def open_eyes(config: Config) -> Eyes:
@@ -33,10 +16,27 @@ def open_eyes(config: Config) -> Eyes:
     from actors.experts import open_detector
 
     detector, reader = open_detector(config.experts.detector), config.experts.reader
+    confidence = config.experts.detector.confidence
     if not reader.enabled:
-        return Eyes(detector.find, lambda image: (), config.experts.detector.confidence, (detector.fingerprint, ""))
+        return Eyes(detector.find, lambda image: (), confidence, (detector.fingerprint, ""))
     from actors.paddle import Paddle
 
     paddle = Paddle(reader)
-    prints = (detector.fingerprint, paddle.fingerprint)
-    return Eyes(detector.find, paddle.read, config.experts.detector.confidence, prints)
+    return Eyes(detector.find, paddle.read, confidence, (detector.fingerprint, paddle.fingerprint))
+
+
+@contextmanager
+def open_extractor(kind: Kind, config: Config) -> Iterator[Extractor]:
+    """The extractor of a kind; `llm` asks the policy's model in a vLLM engine of this process."""
+    if kind == "rule":
+        yield extractor(kind)
+        return
+    os.environ.update(WORKER_ENV | (CPU_ENV if config.policy.engine.gpus == 0 else {}))
+    from actors.vllm_engine import VllmEngine
+    from jobs.crew import engine_settings
+
+    engine = VllmEngine(engine_settings(config.policy.engine, config.policy.model))
+    try:
+        yield extractor(kind, engine.generate)
+    finally:
+        engine.close()

@@ -2,7 +2,7 @@
 
 `detector.pt` has `detector.calibration.json`, the folder `reader/` has `reader.calibration.json`.
 What a calibration has not seen, it does not vouch for: a score that it never met is worth a coin
-toss, and sizes, overlaps and image qualities outside its ranges are told from those within.
+toss, and sizes, forms and blurs outside its ranges are told from those within.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 from vlrm_ray.config import asset_path
 from vlrm_ray.errors import UserError
 from vlrm_ray.evidence import holds
-from vlrm_ray.geometry import covered, iou
+from vlrm_ray.geometry import iou
 from vlrm_ray.types import Evidence, Seen
 
 BINS = 20
@@ -73,11 +73,17 @@ class ScoreTrust:
 
 @dataclass(frozen=True)
 class ClassTrust:
-    """One class: its objects found, its boxes right, and the boxes' sides as a share of the image's longer side."""
+    """One class: its objects found, its boxes right, and the range of its boxes' sizes and forms.
+
+    Attributes:
+        sides: height and width as shares of the image's longer side.
+        aspect: width over height.
+    """
 
     recall: Share
     precision: Share
     sides: Range
+    aspect: Range
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,7 @@ class DetectorTrust:
     Attributes:
         expert: fingerprint of the detector.
         colors: colours named rightly, of those named.
-        noise, blur, unexplained: ranges of the measures of `Quality`.
-        overlap: largest overlap of a box with another, as a share of the smaller.
+        blur, unexplained: ranges of the measures of `Quality`.
         crowd: most objects in one image.
     """
 
@@ -97,10 +102,8 @@ class DetectorTrust:
     classes: dict[str, ClassTrust]
     scores: ScoreTrust
     colors: Share
-    noise: Range
     blur: Range
     unexplained: Range
-    overlap: float
     crowd: int
 
 
@@ -123,8 +126,7 @@ def measure_detector(
     things = [(thing, s.objects) for s, t in zip(seen, true, strict=True) for thing in t.objects]
     written = {thing for t in true for thing in t.objects if any(holds(thing, word) for word in t.words)}
     named = [(box, match) for box, match in firm if match and box.color and match.color and match not in written]
-    overlaps = [max((covered(a.box, b.box) for b in s.objects if a is not b), default=0.0) for s in seen for a in s.objects]
-    sizes = {name: _sides(name, seen) for name in sorted({thing.name for thing, _ in things})}
+    sizes = {name: _sizes(name, seen) for name in sorted({thing.name for thing, _ in things})}
     return DetectorTrust(
         expert=expert,
         images=len(seen),
@@ -132,16 +134,15 @@ def measure_detector(
             name: ClassTrust(
                 recall=_share(_found(thing, objects) for thing, objects in things if thing.name == name),
                 precision=_share(_right(box, match) for box, match in firm if box.name == name),
-                sides=_range(sides),
+                sides=_range([side for size in sides for side in size]),
+                aspect=_range([width / height for width, height in sides]),
             )
             for name, sides in sizes.items()
         },
         scores=_by_score([(b.score, _right(b, m), m is not None and m.name != b.name) for b, m in answers]),
         colors=_share(box.color == match.color for box, match in named if match),
-        noise=_range([s.quality.noise for s in seen]),
         blur=_range([s.quality.blur for s in seen]),
         unexplained=_range([s.quality.unexplained for s in seen]),
-        overlap=_range(overlaps)[1],
         crowd=max((len(s.objects) for s in seen), default=0),
     )
 
@@ -203,9 +204,9 @@ def _found(thing: Seen, objects: Sequence[Seen]) -> bool:
     return any(o.name == thing.name and iou(o.box, thing.box) >= MATCH for o in objects)
 
 
-def _sides(name: str, seen: Sequence[Evidence]) -> list[float]:
+def _sizes(name: str, seen: Sequence[Evidence]) -> list[tuple[float, float]]:
     boxes = [(o.box, max(s.width, s.height)) for s in seen for o in s.objects if o.name == name]
-    return [side / longer for box, longer in boxes for side in (box[2] - box[0], box[3] - box[1])]
+    return [((box[2] - box[0]) / longer, (box[3] - box[1]) / longer) for box, longer in boxes]
 
 
 def _by_score(answers: Sequence[tuple[float, bool, bool]]) -> ScoreTrust:

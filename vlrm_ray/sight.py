@@ -25,8 +25,6 @@ CROWD = 8
 """From this many objects of a kind on, counting is left open."""
 NEAR_DUPLICATE = 0.7
 """Two boxes of a class of which the smaller is covered by this share may be one object."""
-OVERLAP_SLACK = 0.02
-"""Overlap beyond the calibration's largest that is still taken as known."""
 TEXT_CARRIERS = frozenset({"sign", "stop sign", "street sign", "billboard", "poster", "banner", "label"})
 """What a read word speaks for: such a thing is not absent while a word lies outside all objects."""
 
@@ -119,10 +117,6 @@ class Sight:
             self._counts[noun] = self._count(noun)
         return self._counts[noun]
 
-    def sure_words(self) -> list[int]:
-        """Words that are relied on."""
-        return [i for i, word in enumerate(self.evidence.words) if self.trust.is_word(word) >= CERTAIN]
-
     def _count(self, noun: Noun) -> Count:
         colors = tuple(a for a in noun.attributes if a in PALETTE)
         checkable = len(colors) == len(noun.attributes) <= 1
@@ -159,16 +153,12 @@ class Sight:
 
     def _is_familiar(self) -> bool:
         known, quality = self.trust.objects, self.evidence.quality
-        return known is None or (
-            _within(quality.noise, known.noise)
-            and _within(quality.blur, known.blur)
-            and quality.unexplained <= known.unexplained[1]
-        )
+        return known is None or (_within(quality.blur, known.blur) and quality.unexplained <= known.unexplained[1])
 
     def _doubt(self, seen: Seen, others: Sequence[Seen]) -> Doubt | None:
         if self.trust.objects and self.trust.is_object(seen) < CERTAIN:
             return self._faint(seen)
-        if self._odd(seen, others):
+        if self._odd(seen):
             return Doubt(None, seen)
         rivals = {o.name for o in others if iou(o.box, seen.box) >= SAME_PLACE} | {seen.rival} - {""}
         if rivals:
@@ -178,16 +168,15 @@ class Sight:
             return Doubt(frozenset({seen.name}), seen)
         return None
 
-    def _odd(self, seen: Seen, others: Sequence[Seen]) -> bool:
-        """Whether a box's size or overlap is none that the calibration has met."""
+    def _odd(self, seen: Seen) -> bool:
+        """Whether a box's size or form is none that the calibration has met: two objects in one box, half an object."""
         known = self.trust.objects
         if known is None or seen.name not in known.classes:
             return False
         longer, (x0, y0, x1, y1) = max(self.evidence.width, self.evidence.height), seen.box
-        sides = known.classes[seen.name].sides
-        sized = all(_within(side / longer, sides) for side in (x1 - x0, y1 - y0))
-        touched = max((covered(o.box, seen.box) for o in others), default=0.0)
-        return not sized or touched > known.overlap + OVERLAP_SLACK
+        usual, (width, height) = known.classes[seen.name], (x1 - x0, y1 - y0)
+        known_sides = all(_within(side / longer, usual.sides) for side in (width, height))
+        return not known_sides or not _within(width / max(height, 1e-6), usual.aspect)
 
     def _faint(self, seen: Seen) -> Doubt:
         scores = self.trust.objects.scores if self.trust.objects else None

@@ -79,9 +79,7 @@ class Claim:
 class Seen:
     """One detected object: box in pixels (x0, y0, x1, y1), its colour ("" if none is certain).
 
-    Attributes:
-        score: the detector's score, the mean over its looks at the image.
-        rival: another class that the detector sees in the same place ("" if none).
+    `rival` is another class that the detector sees in the same place ("" if none).
     """
 
     name: str
@@ -105,12 +103,10 @@ class Quality:
     """What an image is like, to be compared with the images that experts were calibrated on.
 
     Attributes:
-        noise: standard deviation of the noise, in grey levels.
         blur: 0 (sharp) to 1 (blurred).
         unexplained: share of the image that stands out from its surroundings and is in no box.
     """
 
-    noise: float = 0.0
     blur: float = 0.0
     unexplained: float = 0.0
 

@@ -139,26 +139,26 @@ def _relation(claim: Claim, sight: Sight) -> Finding:
 
 
 def _text(claim: Claim, sight: Sight) -> Finding:
-    wanted, evidence = _tokens(claim.value or ""), sight.evidence
-    carriers = [evidence.objects[i] for i in sight.count(Noun(claim.subject.name)).sure]
-    spoken = [
-        i for i, word in enumerate(evidence.words) if not carriers or any(holds(thing, word) for thing in carriers)
-    ]
-    if not wanted or not spoken:
+    wanted, words = _tokens(claim.value or ""), sight.evidence.words
+    carriers = [sight.evidence.objects[i] for i in sight.count(Noun(claim.subject.name)).sure]
+    read = [i for i, word in enumerate(words) if not carriers or any(holds(thing, word) for thing in carriers)]
+    if not wanted or not read:
         return _open("nothing_read")
-    read = {i: _tokens(evidence.words[i].text) for i in spoken}
-    likeness = [_likeness(token, [t for tokens in read.values() for t in tokens]) for token in wanted]
-    confidence = _rounded(min(sight.trust.is_word(evidence.words[i]) for i in spoken))
-    if (confidence < CERTAIN and sight.trust.words) or confidence < 0.9:
+    confidence = _rounded(min(sight.trust.is_word(words[i]) for i in read))
+    if confidence < CERTAIN or (not carriers and any(holds(d.seen, words[i]) for d in sight.doubts for i in read)):
         return _open("read_uncertainly")
-    if all(like == "same" for like in likeness):
-        words = tuple(i for i, tokens in read.items() if any(_likeness(t, wanted) == "same" for t in tokens))
-        return Finding(Verdict.SUPPORTED, confidence, words=words or tuple(spoken))
-    if all(like == "other" for like in likeness):
-        silent = any(not any(holds(thing, evidence.words[i]) for i in spoken) for thing in carriers)
-        why = "not_all_read" if silent else "" if sight.familiar and not sight.doubts else "something_is_doubtful"
-        return _open(why) if why else Finding(Verdict.CONTRADICTED, confidence, words=tuple(spoken))
-    return _open("read_uncertainly")
+    tokens = {i: _tokens(words[i].text) for i in read}
+    likeness = {_likeness(token, [t for found in tokens.values() for t in found]) for token in wanted}
+    if likeness == {"same"}:
+        said = tuple(i for i, found in tokens.items() if any(_likeness(token, found) == "same" for token in wanted))
+        return Finding(Verdict.SUPPORTED, confidence, words=said)
+    if likeness != {"other"}:
+        return _open("read_uncertainly")
+    if any(not any(holds(thing, words[i]) for i in read) for thing in carriers):
+        return _open("not_all_read")
+    if sight.doubts or not sight.familiar:
+        return _open("something_is_doubtful" if sight.doubts else "image_unlike_calibration")
+    return Finding(Verdict.CONTRADICTED, confidence, words=tuple(read))
 
 
 def _likeness(token: str, others: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.looking import open_extractor, open_eyes
 from vlrm_ray.claims import KINDS
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
@@ -41,14 +42,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     if arguments.scenes < 1:
         raise UserError(f"--scenes must be at least 1, got {arguments.scenes}")
-    from jobs.evaluations.claims import open_extractor
-    from jobs.looking import open_eyes
     from vlrm_ray.scenes.claims_truth import extractor_f1
 
     progress, config = Progress(), load(arguments.config)
     eyes, verifier = open_eyes(config), Verifier.of(config.experts)
     with open_extractor(arguments.extractor, config) as extractor:
-        experts = Experts(eyes.find, eyes.read, eyes.confidence, extractor, verifier)
+        experts = Experts(eyes, extractor, verifier)
         first = FIRST_SEED[arguments.split] + arguments.seed * PER_SEED
         found = {IN_DISTRIBUTION: _tried(experts, IN_DISTRIBUTION, first, arguments.scenes, progress)}
         for kind in SHIFTS:
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     report = report_of(found, f1)
     _print(report, progress)
     if arguments.svg:
-        from vlrm_ray.scenes.trial import draw
+        from vlrm_ray.scenes.diagram import draw
 
         draw(report["reliability"], arguments.svg)
     if arguments.json:
@@ -100,7 +99,13 @@ def _print(report: dict[str, Any], progress: Progress) -> None:
     progress.table("by shift, all claim types", columns, rows)
     for name, bins in report["reliability"].items():
         rows = [
-            [f"{b['from']:.2f} to {b['to']:.2f}", f"{b['confidence']:.3f}", f"{b['accuracy']:.3f}", _bar(b["accuracy"]), str(b["n"])]
+            [
+                f"{b['from']:.2f} to {b['to']:.2f}",
+                f"{b['confidence']:.3f}",
+                f"{b['accuracy']:.3f}",
+                _bar(b["accuracy"]),
+                str(b["n"]),
+            ]
             for b in bins
         ]
         progress.table(f"reliability, {name.replace('_', ' ')}", ["confidence", "mean", "right", "", "n"], rows)

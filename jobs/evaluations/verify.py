@@ -1,7 +1,7 @@
 """Try the verifier: the claims of one response, their verdicts, and the evidence, on one picture.
 
-    python jobs/evaluate.py verify --image photo.png --text "There is a red circle left of the sign."
-    python jobs/evaluate.py verify --image photo.png --question "Is there a star?" --text "No." --json
+python jobs/evaluate.py verify --image photo.png --text "There is a red circle left of the sign."
+python jobs/evaluate.py verify --image photo.png --question "Is there a star?" --text "No." --json
 """
 
 import argparse
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.looking import open_extractor, open_eyes
 from vlrm_ray.claims import KINDS
 from vlrm_ray.config import load
 from vlrm_ray.errors import BadImage, UserError
@@ -35,13 +36,12 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         image = decode(read_bytes(arguments.image))
     except BadImage as error:
-        raise UserError(f"{arguments.image}: {str(error).replace('_', ' ')}; give a PNG, JPEG, WebP, BMP or GIF") from None
+        raise UserError(
+            f"{arguments.image}: {str(error).replace('_', ' ')}; give a PNG, JPEG, WebP, BMP or GIF"
+        ) from None
     config = load(arguments.config)
     verifier = Verifier.of(config.experts)
-    from jobs.evaluations.claims import open_extractor
-    from jobs.looking import open_eyes
-
-    evidence = open_eyes(config).see(np.asarray(image))
+    (evidence,) = open_eyes(config).see([np.asarray(image)])
     with open_extractor(arguments.extractor, config) as extractor:
         claims = extractor.claims(arguments.text, arguments.question)
     checked = verifier.check_all(claims, evidence)

@@ -142,7 +142,9 @@ def _text(view: View, rng: random.Random, true: bool) -> Said:
     if rng.random() < 0.2:
         return f'The sign does not say "{other if true else word}".', ""
     said = word if true else other
-    return rng.choice(((f"The sign says {said}.", "What does the sign say?"), (f'There is a sign that reads "{said}".', "")))
+    return rng.choice(
+        ((f"The sign says {said}.", "What does the sign say?"), (f'There is a sign that reads "{said}".', ""))
+    )
 
 
 _MAKERS: dict[ClaimType, Callable[[View, random.Random, bool], Said]] = {

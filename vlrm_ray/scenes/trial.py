@@ -3,13 +3,13 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from vlrm_ray.claims import Extractor
-from vlrm_ray.look import Find
+from vlrm_ray.eyes import BATCH, Eyes
 from vlrm_ray.metrics import share
-from vlrm_ray.scenes.recipes.calibrate import BATCH, Read, observe
 from vlrm_ray.scenes.shifts import View, view
 from vlrm_ray.scenes.statements import Statement, statements
 from vlrm_ray.types import CheckedClaim, ClaimType, Evidence, Verdict
@@ -42,9 +42,7 @@ class Outcome:
 class Experts:
     """Everything that looks, reads and judges."""
 
-    find: Find
-    read: Read
-    confidence: float
+    eyes: Eyes
     extractor: Extractor
     verifier: Verifier
 
@@ -53,7 +51,7 @@ class Experts:
         for start in range(0, len(seeds), BATCH):
             views = [view(kind, seed) for seed in seeds[start : start + BATCH]]
             pictures = [np.asarray(v.picture.image) for v in views]
-            seen = observe(pictures, self.find, self.read, self.confidence)
+            seen = self.eyes.see(pictures)
             yield [o for v, evidence in zip(views, seen, strict=True) for o in self.outcomes(v, evidence)]
 
     def outcomes(self, picture: View, evidence: Evidence) -> Iterator[Outcome]:
@@ -102,7 +100,7 @@ def reliability(outcomes: Sequence[Outcome]) -> list[dict[str, float | int]]:
     """Mean confidence beside accuracy of decided verdicts, by bins of confidence."""
     decided_ones = [o for o in outcomes if o.verdict is not Verdict.UNVERIFIABLE]
     bins = []
-    for low, high in zip(EDGES, EDGES[1:], strict=False):
+    for low, high in pairwise(EDGES):
         inside = [o for o in decided_ones if low <= o.confidence < high or o.confidence == high == 1.0]
         if inside:
             bins.append(
