@@ -59,7 +59,7 @@ class Reader:
 
     def _noun(self, at: int) -> int:
         clause = self.clause
-        loose = bool(clause.link or clause.via in ("of", "with") or self._stands_alone(at))
+        loose = clause.link is not None or clause.via in ("of", "with") or self._stands_alone(at)
         phrase = self.phrases.read(self.tokens, at, loose=loose)
         if phrase is None:
             return self._attribute(at)
@@ -75,8 +75,10 @@ class Reader:
 
     def _stands_alone(self, at: int) -> bool:
         """Whether a word is an item of a list: nothing but commas and line ends around it."""
+        if self.tokens[at].entry.kind != "word":
+            return False
         before = self.tokens[at - 1].entry.kind if at else "end"
-        after = next((t.entry.kind for t in self.tokens[at:] if t.entry.kind not in ("word", "content")), "end")
+        after = next((t.entry.kind for t in self.tokens[at : at + 8] if t.entry.kind not in ("word", "content")), "end")
         return self.clause.via != "be" and before in ("end", "comma", "and", "colon") and after in ("end", "comma", "and", "open", "colon")
 
     def _unseen(self, phrase: Phrase) -> int:
