@@ -109,17 +109,21 @@ class PhraseReader:
                 at += tokens[at + 1].entry.kind == "number"
             at += 1
 
-    def _modifiers(
-        self, tokens: Sequence[Token], at: int, phrase: Phrase, announced: bool
-    ) -> tuple[list[str], int]:
+    def _modifiers(self, tokens: Sequence[Token], at: int, phrase: Phrase, announced: bool) -> tuple[list[str], int]:
         """Step over what stands before the noun; gives the attributes among it."""
         found: list[str] = []
         last = at + _LONGEST
         while True:
             token, entry = tokens[at], tokens[at].entry
             following = tokens[at + 1].entry if at + 1 < len(tokens) else entry
-            continues = following.kind in _INSIDE or bool(following.noun) or (following.kind == "state" and not entry.noun)
-            if entry.attribute and entry.kind in ("content", "state", "unseen") and (continues or self._listed(tokens, at)):
+            continues = (
+                following.kind in _INSIDE or bool(following.noun) or (following.kind == "state" and not entry.noun)
+            )
+            if (
+                entry.attribute
+                and entry.kind in ("content", "state", "unseen")
+                and (continues or self._listed(tokens, at))
+            ):
                 found.append(entry.attribute)
             elif entry.kind in ("vague", "adverb") and continues:
                 pass

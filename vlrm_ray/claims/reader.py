@@ -30,6 +30,7 @@ class Reader:
         self.clause = Clause()
         self.turn_to(about)
         self.tokens: Sequence[Token] = ()
+        self.contrasts = False
         self.steps: dict[Kind, Callable[[int], int]] = {
             "be": self._be, "not": self._not, "hedge": self._hedge, "state": self._state, "link": self._link,
             "verb": self._verb, "says": self._says, "written": self._written, "there": self._there,
@@ -49,6 +50,7 @@ class Reader:
     def sentence(self, tokens: Sequence[Token]) -> None:
         """Read a sentence; the first one may go on from the question."""
         self.tokens = tokens
+        self.contrasts = any(t.text.lower() in ("other", "others", "the other", "another") for t in tokens)
         at, last = 0, len(tokens) - 1
         while at < last:
             at = self._place(at) or self.steps.get(tokens[at].entry.kind, self._noun)(at)
@@ -67,7 +69,14 @@ class Reader:
             return self._attribute(at)  # "is orange", "made of glass"
         if not phrase.name:
             return self._unseen(phrase)
-        if clause.via == "of" and phrase.bare and self.tokens[at].entry.kind == "word" and self.tokens[at].text[0].isupper():
+        if self.contrasts and phrase.number == 1:  # "one dog is brown and the other is white"
+            phrase.number = None
+        if (
+            clause.via == "of"
+            and phrase.bare
+            and self.tokens[at].entry.kind == "word"
+            and self.tokens[at].text[0].isupper()
+        ):
             self._say_attribute(clause.near[-1:], self.tokens[at].text, self.tokens[at].start, self.tokens[at].end)
             return phrase.after  # "a can of Coca-Cola"
         self._take(phrase)
@@ -79,7 +88,11 @@ class Reader:
             return False
         before = self.tokens[at - 1].entry.kind if at else "end"
         after = next((t.entry.kind for t in self.tokens[at : at + 8] if t.entry.kind not in ("word", "content")), "end")
-        return self.clause.via != "be" and before in ("end", "comma", "and", "colon") and after in ("end", "comma", "and", "open", "colon")
+        return (
+            self.clause.via != "be"
+            and before in ("end", "comma", "and", "colon")
+            and after in ("end", "comma", "and", "open", "colon")
+        )
 
     def _unseen(self, phrase: Phrase) -> int:
         """A phrase about nothing that can be looked for may still say a colour: "is a light blue color"."""
@@ -350,7 +363,7 @@ class Reader:
         return self._pass_manner(after)
 
     def _written(self, at: int) -> int:
-        """"the word OPEN": on what was named before, or on what is named next."""
+        """ "the word OPEN": on what was named before, or on what is named next."""
         text, after = self._words_at(at + 1)
         clause, token = self.clause, self.tokens[at]
         if not text:
@@ -364,7 +377,7 @@ class Reader:
         return self._pass_manner(after)
 
     def _written_thing(self, at: int) -> int:
-        """"a number", "the text": a thing like others where no words follow."""
+        """ "a number", "the text": a thing like others where no words follow."""
         token = self.tokens[at]
         name = token.text.lower().split()[-1]
         if name in ("text", "number", "letter", "letters", "words"):
@@ -395,8 +408,9 @@ class Reader:
 
     def _quote(self, at: int) -> int:
         token, clause = self.tokens[at], self.clause
-        if clause.via == "be" and clause.near and not clause.root:
+        if (clause.via == "with" or (clause.via == "be" and not clause.root)) and clause.near:
             self._say_words(clause.near, token.text, token.start, token.end)
+            return self._pass_manner(at + 1)
         elif not clause.root and self.tokens[at + 1].entry.kind in ("be", "verb"):
             clause.words = Words(token.text, token.start, token.end)
         return at + 1
@@ -419,7 +433,7 @@ class Reader:
         return at + 1
 
     def _carrier(self, at: int) -> int:
-        """"The word OPEN is written on the door": the door carries the words."""
+        """ "The word OPEN is written on the door": the door carries the words."""
         clause = self.clause
         words, clause.words = clause.words, None
         assert words is not None
@@ -500,14 +514,19 @@ class Reader:
 
     def _pronoun(self, at: int) -> int:
         clause = self.clause
-        meant = self._meant(self.tokens[at].entry.value, clause.link.holders if clause.link else [])
+        pronoun = self.tokens[at].entry.value
+        meant = self._meant(pronoun, clause.link.holders if clause.link else [])
         if clause.link is not None and meant:
             link, clause.link = clause.link, None
             for phrase in meant:
+                if pronoun == "each other":
+                    link.holders = link.holders[:1]
                 self._relate(replace(link), replace(phrase, start=self.tokens[at].start, end=self.tokens[at].end))
             clause.last = link
         elif not clause.root or clause.joint or self.tokens[at + 1].entry.kind in _SPOKEN:
             self._renew()
+            if not meant:  # someone who was not named: nothing can be said of them
+                meant = [Phrase("", self.tokens[at].start, self.tokens[at].end, negated=True)]
             self.clause.root = self.clause.near = meant
             self.clause.fronts, self.clause.hedge = clause.fronts, clause.hedge if not clause.root else ""
         return at + 1
@@ -517,6 +536,8 @@ class Reader:
 
         `others` are spoken of in the same breath and not meant.
         """
+        if pronoun == "each other":
+            return list(others[1:2])
         told = [p for p in reversed(self.mentions) if not any(p is o for o in others)]
         for phrase in told:
             alive = phrase.name in self.words.animate
@@ -559,7 +580,10 @@ class Reader:
         return at + 1
 
     def _break(self, at: int) -> int:
-        self._renew()
+        if self.tokens[at + 1].entry.kind in ("state", "link"):  # "while sitting": the same subject
+            self.clause.joint = "and"
+        else:
+            self._renew()
         return at + 1
 
     def _colon(self, at: int) -> int:
@@ -596,7 +620,7 @@ class Reader:
         return at + 1
 
     def _more(self, at: int) -> int:
-        """"More circles than squares"."""
+        """ "More circles than squares"."""
         tokens, token = self.tokens, self.tokens[at]
         one = self.phrases.read(tokens, at + 1)
         if one is None or not one.name:

@@ -6,7 +6,7 @@ Claims = tuple[Claim, ...]
 
 
 def noun(name: str) -> Noun:
-    """"red circle" or "sign" as claims name it."""
+    """ "red circle" or "sign" as claims name it."""
     *colors, shape = name.split()
     return Noun(shape, tuple(colors))
 
