@@ -114,7 +114,8 @@ def _sentence(entry: dict[str, object], path: str | Path) -> Sentence:
 def parse(notation: str) -> Key:
     """One claim in the notation above; raises ValueError."""
     words = notation.split()
-    negated, hedged = (m in words[:2] and not words.remove(m) for m in ("not", "maybe"))
+    negated, hedged = "not" in words[:1], "maybe" in words[:2]
+    words = words[negated + hedged :]
     if not words or words[0] not in set(ClaimType) or len(words) < 2:
         raise ValueError(f"'{notation.strip()}' is no claim; begin with {', '.join(ClaimType)}")
     kind, rest = ClaimType(words[0]), words[1:]

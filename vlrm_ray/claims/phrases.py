@@ -129,17 +129,20 @@ class PhraseReader:
                 pass
             elif entry.kind == "quote" and announced and continues:
                 phrase.words = token.text
-            elif entry.kind == "unseen" and token.text.lower() in PLACES and following.kind == "content":
-                pass
-            elif entry.kind == "word" and announced and continues and self._is_adjective(tokens, at, found):
-                pass
-            elif entry.kind in ("and", "comma") and found and self._listed(tokens, at - 1):
-                pass
-            else:
+            elif not self._is_filler(tokens, at, found, inside=announced and continues):
                 return found, at
             at += 1
             if at >= last:
                 return found, at
+
+    def _is_filler(self, tokens: Sequence[Token], at: int, found: list[str], *, inside: bool) -> bool:
+        """Whether a token inside a phrase adds nothing to it: "the left dog", "a barking dog", the "and" of two colours."""
+        kind = tokens[at].entry.kind
+        if kind in ("and", "comma"):
+            return bool(found) and self._listed(tokens, at - 1)
+        if kind == "unseen":
+            return tokens[at].text.lower() in PLACES and tokens[at + 1].entry.kind == "content"
+        return kind == "word" and inside and self._is_adjective(tokens, at, found)
 
     def _listed(self, tokens: Sequence[Token], at: int) -> bool:
         """Whether an attribute is followed by another one before the noun: "red and white umbrella"."""
