@@ -1,6 +1,6 @@
 """Look at what a run or an expert is worth.
 
-    python jobs/evaluate.py COMMAND --help
+python jobs/evaluate.py COMMAND --help
 """
 
 import argparse

@@ -120,7 +120,7 @@ class Found:
             self.say(ClaimType.TEXT, thing, span, phrase.words, hedged=hedged)
 
     def _absence(self, phrase: Phrase) -> None:
-        """"No red circle" denies that a circle is red, "not two circles" the number, "no circle" all."""
+        """ "No red circle" denies that a circle is red, "not two circles" the number, "no circle" all."""
         span, hedged = (phrase.start, phrase.end), phrase.hedged
         if phrase.number is not None and phrase.number > 1:
             self.say(ClaimType.COUNT, phrase.noun, span, str(phrase.number), negated=True, hedged=hedged)

@@ -1,10 +1,10 @@
 """Sentences with their claims in a notation that people write, and extractors measured against them.
 
-    [not] [maybe] object NOUN
-    [not] [maybe] attribute NOUN VALUE
-    [not] [maybe] count NOUN NUMBER                 or: count NOUN more|fewer|as_many NOUN
-    [not] [maybe] relation NOUN NAME [NOUN]
-    [not] [maybe] text NOUN "WORDS"
+[not] [maybe] object NOUN
+[not] [maybe] attribute NOUN VALUE
+[not] [maybe] count NOUN NUMBER                 or: count NOUN more|fewer|as_many NOUN
+[not] [maybe] relation NOUN NAME [NOUN]
+[not] [maybe] text NOUN "WORDS"
 """
 
 from collections import Counter
@@ -64,7 +64,9 @@ class Score:
         self.false.update(k.type for k in found - expected)
         self.missed.update(k.type for k in expected - found)
         if expected != found:
-            self.failures.append((text, tuple(sorted(map(str, expected - found))), tuple(sorted(map(str, found - expected)))))
+            self.failures.append(
+                (text, tuple(sorted(map(str, expected - found))), tuple(sorted(map(str, found - expected))))
+            )
 
     def f1(self, types: Iterable[str] = tuple(ClaimType)) -> float:
         """Micro F1 over the types; 1 where there was nothing to find and nothing was found."""
@@ -112,7 +114,8 @@ def _sentence(entry: dict[str, object], path: str | Path) -> Sentence:
 def parse(notation: str) -> Key:
     """One claim in the notation above; raises ValueError."""
     words = notation.split()
-    negated, hedged = (m in words[:2] and not words.remove(m) for m in ("not", "maybe"))
+    negated, hedged = "not" in words[:1], "maybe" in words[:2]
+    words = words[negated + hedged :]
     if not words or words[0] not in set(ClaimType) or len(words) < 2:
         raise ValueError(f"'{notation.strip()}' is no claim; begin with {', '.join(ClaimType)}")
     kind, rest = ClaimType(words[0]), words[1:]
@@ -139,7 +142,11 @@ def _parts(kind: ClaimType, words: list[str]) -> tuple[str, str | None, str | No
         raise ValueError(f"'{kind} {line}' has no value")
     last_two = " ".join(words[-2:])
     size = 2 if len(words) > 2 and lexicon.load().attribute(last_two) != last_two else 1
-    size = 2 if len(words) > 2 and last_two in lexicon.load().entries and lexicon.load().entries[last_two].attribute else size
+    size = (
+        2
+        if len(words) > 2 and last_two in lexicon.load().entries and lexicon.load().entries[last_two].attribute
+        else size
+    )
     return " ".join(words[:-size]), " ".join(words[-size:]), None
 
 

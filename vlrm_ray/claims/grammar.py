@@ -40,6 +40,7 @@ _WORDS: dict[tuple[Kind, str], str] = {
     ("there", ""): "there",
     ("pronoun", "it"): "it|itself",
     ("pronoun", "they"): "they|them|themselves|of them|of which|of whom|both of them",
+    ("pronoun", "each other"): "each other|one another",
     ("pronoun", "person"): "he|she|him|himself|herself",
     ("skip", ""): "i|you|we|one can|i can|you can|can be|can see|appears to be of|looking at|at the camera|toward the camera|towards the camera|in front of the camera|for the camera|as well|for example|such as|in addition|additionally|also|too|however|here|please|yes|as|to be|what|in color|in colour|at night|of course|to|whether|if|in total|total|in detail|in mid-air|to the camera|on display|in use|of them all",
     ("relative", ""): "which|who",
@@ -66,8 +67,10 @@ PLACES = {
     "left": "left_of", "right": "right_of", "left-hand": "left_of", "right-hand": "right_of", "leftmost": "left_of",
     "rightmost": "right_of", "top": "above", "upper": "above", "bottom": "below", "lower": "below", "center": "in_middle",
     "centre": "in_middle", "middle": "in_middle", "background": "in_background", "distance": "in_background",
-    "foreground": "in_foreground", "far": "", "front": "in_foreground", "back": "in_background",
+    "foreground": "in_foreground", "far": "", "front": "", "back": "",
 }  # fmt: skip
 """Parts of the picture to the relation with it, as the viewer sees it."""
 SIDES = frozenset({"side", "half", "part", "portion", "corner", "edge", "hand", "end", "area", "section"})
-PICTURE = frozenset({"image", "picture", "photo", "photograph", "scene", "frame", "shot", "view", "composition", "viewer"})
+PICTURE = frozenset(
+    {"image", "picture", "photo", "photograph", "scene", "frame", "shot", "view", "composition", "viewer"}
+)

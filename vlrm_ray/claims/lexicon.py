@@ -150,4 +150,3 @@ def singular_of(word: str) -> tuple[str, bool]:
         return word, False
     one = _INFLECT.singular_noun(word)
     return (str(one), True) if one else (word, False)
-

@@ -48,6 +48,8 @@ class Phrase:
 
 
 _INSIDE = frozenset({"content", "unseen", "vague", "word", "adverb"})
+_LONGEST = 8
+"""Determiners, adjectives or nouns in one phrase; a longer chain is no English, and must not cost time."""
 _ADJECTIVE = (
     "ful", "ous", "ive", "able", "ible", "less", "ish", "ic", "ical", "ary", "ant", "ent", "ed", "ing", "est", "ly", "ese", "ern",
 )  # fmt: skip
@@ -81,7 +83,7 @@ class PhraseReader:
 
     def _determiners(self, tokens: Sequence[Token], at: int, phrase: Phrase) -> tuple[int, bool]:
         """Step over articles, numbers and amounts; whether they announce one thing only."""
-        single = False
+        single, last = False, at + _LONGEST
         while True:
             token = tokens[at]
             kind, value = token.entry.kind, token.entry.value
@@ -101,34 +103,46 @@ class PhraseReader:
                     phrase.number = 1
             elif kind not in ("amount", "adverb") or (kind == "adverb" and tokens[at + 1].entry.kind == "end"):
                 return at, single
+            if at >= last:
+                return at, single
             if token.text.lower() in ("at least", "more than", "less than", "fewer than", "up to"):
                 at += tokens[at + 1].entry.kind == "number"
             at += 1
 
-    def _modifiers(
-        self, tokens: Sequence[Token], at: int, phrase: Phrase, announced: bool
-    ) -> tuple[list[str], int]:
+    def _modifiers(self, tokens: Sequence[Token], at: int, phrase: Phrase, announced: bool) -> tuple[list[str], int]:
         """Step over what stands before the noun; gives the attributes among it."""
         found: list[str] = []
+        last = at + _LONGEST
         while True:
             token, entry = tokens[at], tokens[at].entry
             following = tokens[at + 1].entry if at + 1 < len(tokens) else entry
-            continues = following.kind in _INSIDE or bool(following.noun) or (following.kind == "state" and not entry.noun)
-            if entry.attribute and entry.kind in ("content", "state", "unseen") and (continues or self._listed(tokens, at)):
+            continues = (
+                following.kind in _INSIDE or bool(following.noun) or (following.kind == "state" and not entry.noun)
+            )
+            if (
+                entry.attribute
+                and entry.kind in ("content", "state", "unseen")
+                and (continues or self._listed(tokens, at))
+            ):
                 found.append(entry.attribute)
             elif entry.kind in ("vague", "adverb") and continues:
                 pass
             elif entry.kind == "quote" and announced and continues:
                 phrase.words = token.text
-            elif entry.kind == "unseen" and token.text.lower() in PLACES and following.kind == "content":
-                pass
-            elif entry.kind == "word" and announced and continues and self._is_adjective(tokens, at, found):
-                pass
-            elif entry.kind in ("and", "comma") and found and self._listed(tokens, at - 1):
-                pass
-            else:
+            elif not self._is_filler(tokens, at, found, inside=announced and continues):
                 return found, at
             at += 1
+            if at >= last:
+                return found, at
+
+    def _is_filler(self, tokens: Sequence[Token], at: int, found: list[str], *, inside: bool) -> bool:
+        """Whether a token inside a phrase adds nothing to it: "the left dog", "a barking dog", the "and" of two colours."""
+        kind = tokens[at].entry.kind
+        if kind in ("and", "comma"):
+            return bool(found) and self._listed(tokens, at - 1)
+        if kind == "unseen":
+            return tokens[at].text.lower() in PLACES and tokens[at + 1].entry.kind == "content"
+        return kind == "word" and inside and self._is_adjective(tokens, at, found)
 
     def _listed(self, tokens: Sequence[Token], at: int) -> bool:
         """Whether an attribute is followed by another one before the noun: "red and white umbrella"."""
@@ -150,7 +164,7 @@ class PhraseReader:
 
     def _nouns(self, tokens: Sequence[Token], at: int, single: bool, announced: bool) -> tuple[list[Token], int]:
         run: list[Token] = []
-        while True:
+        while len(run) < _LONGEST:
             token, entry = tokens[at], tokens[at].entry
             if entry.noun or entry.kind == "unseen":
                 if run and (run[-1].entry.plural or entry.kind in ("state", "link")):

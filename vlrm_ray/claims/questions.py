@@ -45,7 +45,15 @@ def of_sentence(tokens: Sequence[Token], words: Lexicon, phrases: PhraseReader) 
     tokens = tokens[label:]
     if not tokens:
         return Asked()
-    decides = tokens[0].entry.kind == "be" or tokens[0].text.lower() in ("does", "do", "did", "can", "could", "has", "have")
+    decides = tokens[0].entry.kind == "be" or tokens[0].text.lower() in (
+        "does",
+        "do",
+        "did",
+        "can",
+        "could",
+        "has",
+        "have",
+    )
     reader = Reader(words, phrases)
     reader.sentence(_as_statement(tokens, phrases) if tokens[0].entry.kind == "be" else tokens)
     claims = reader.found.listed()
@@ -58,7 +66,7 @@ def of_sentence(tokens: Sequence[Token], words: Lexicon, phrases: PhraseReader) 
 
 
 def _as_statement(tokens: Sequence[Token], phrases: PhraseReader) -> list[Token]:
-    """"Is the cat black?" as "the cat is black"."""
+    """ "Is the cat black?" as "the cat is black"."""
     if tokens[1].entry.kind in ("there", "pronoun"):
         subject = 2
     else:

@@ -28,7 +28,7 @@ class Token(NamedTuple):
 
 _PIECE = re.compile(
     r"""
-    (?P<skip><\|[^|<>\n]{0,40}\|>|</?[A-Za-z!][^<>\n]{0,200}>|&\#?\w{1,8};|https?://\S{1,200})
+    (?P<skip><script\b[^<]{0,2000}</script>|<style\b[^<]{0,2000}</style>|<\|[^|<>\n]{0,40}\|>|</?[A-Za-z!][^<>\n]{0,200}>|&\#?\w{1,8};|https?://\S{1,200})
   | (?P<quote>"[^"\n]{1,200}"|“[^”\n]{1,200}”|«[^»\n]{1,200}»|‘[^’\n]{1,200}’(?!\w)|(?<!\w)'[^'\n]{1,100}(?:'\w[^'\n]{0,100}){0,3}'(?!\w)|`[^`\n]{1,200}`)
   | (?P<number>\d{1,9}(?:[.,:/]\d{1,9})*(?![^\W_]))
   | (?P<word>[^\W_]+(?:['’-][^\W_]+)*)
@@ -64,10 +64,15 @@ def _pieces(text: str) -> list[Token]:
     start = _LIST_START.match(text)
     pieces: list[Token] = []
     for match in _PIECE.finditer(text, start.end() if start else 0):
-        group, found = match.lastgroup, match.group()
-        begin, end = match.span()
+        group = match.lastgroup
+        if group == "skip":
+            continue
+        found, (begin, end) = match.group(), match.span()
         if group == "word":
-            pieces += _split(found, begin, end)
+            if "'" in found or "’" in found:
+                pieces += _split(found, begin, end)
+            else:
+                pieces.append(Token(found, UNKNOWN, begin, end))
         elif group == "mark":
             pieces.append(Token(found, _MARKS[found], begin, end))
         elif group == "number":
@@ -99,22 +104,16 @@ def _phrases(pieces: list[Token], words: Lexicon) -> Iterator[Token]:
     at, count = 0, len(pieces)
     lower = [p.text.lower() for p in pieces]
     while at < count:
-        piece = pieces[at]
-        if piece.entry is not UNKNOWN:
-            yield piece
-            at += 1
-            continue
-        for size in range(min(longest.get(lower[at], 1), count - at), 0, -1):
-            entry = entries.get(lower[at] if size == 1 else " ".join(lower[at : at + size]))
-            if entry is not None:
-                break
-        if entry is None:
-            yield piece
-            at += 1
-        elif size == 1:
-            yield Token(piece.text, entry, piece.start, piece.end)
-            at += 1
-        else:
-            last = pieces[at + size - 1]
-            yield Token(" ".join(p.text for p in pieces[at : at + size]), entry, piece.start, last.end)
-            at += size
+        text, entry, start, end = pieces[at]
+        word, size = lower[at], 1
+        if entry is UNKNOWN and word in longest:
+            for size in range(min(longest[word], count - at), 1, -1):
+                found = entries.get(" ".join(lower[at : at + size]))
+                if found is not None:
+                    entry, end = found, pieces[at + size - 1].end
+                    text = " ".join(p.text for p in pieces[at : at + size])
+                    break
+            else:
+                entry, size = entries.get(word, UNKNOWN), 1
+        yield Token(text, entry, start, end)
+        at += size
