@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.looking import open_extractor, open_eyes
-from vlrm_ray.claims import KINDS
+from jobs.extractors import add_options, chosen
+from jobs.looking import open_eyes
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.progress import Progress
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=int, default=2000, metavar="N", help="scenes in distribution (2000)")
     parser.add_argument("--seed", type=int, default=0, help="which fresh scenes (0)")
     parser.add_argument("--split", choices=FIRST_SEED, default="test", help="choose parameters on dev, report on test")
-    parser.add_argument("--extractor", choices=KINDS, default="rule", help="who finds the claims")
+    add_options(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON, last line")
     parser.add_argument("--svg", metavar="FILE", type=Path, help="draw the reliability diagram")
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     progress, config = Progress(), load(arguments.config)
     eyes, verifier = open_eyes(config), Verifier.of(config.experts)
-    with open_extractor(arguments.extractor, config) as extractor:
+    with chosen(arguments) as extractor:
         experts = Experts(eyes, extractor, verifier)
         first = FIRST_SEED[arguments.split] + arguments.seed * PER_SEED
         found = {IN_DISTRIBUTION: _tried(experts, IN_DISTRIBUTION, first, arguments.scenes, progress)}

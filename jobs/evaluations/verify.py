@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.looking import open_extractor, open_eyes
-from vlrm_ray.claims import KINDS
+from jobs.extractors import add_options, chosen
+from jobs.looking import open_eyes
 from vlrm_ray.config import load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.evidence import in_words
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", required=True, help="the response to check")
     parser.add_argument("--question", default="", help="what it answers")
     parser.add_argument("--config", metavar="FILE", help="YAML file, as for jobs/iterate.py")
-    parser.add_argument("--extractor", choices=KINDS, default="rule", help="who finds the claims")
+    add_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = load(arguments.config)
     verifier = Verifier.of(config.experts)
     (evidence,) = open_eyes(config).see([np.asarray(image)])
-    with open_extractor(arguments.extractor, config) as extractor:
+    with chosen(arguments) as extractor:
         claims = extractor.claims(arguments.text, arguments.question)
     checked = verifier.check_all(claims, evidence)
     if arguments.json:

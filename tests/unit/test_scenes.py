@@ -13,10 +13,11 @@ from vlrm_ray.scenes.language import KINDS, REASONING, exchange, seen
 from vlrm_ray.scenes.recipes.quality import truth_of
 from vlrm_ray.scenes.render import SIZE, paint
 from vlrm_ray.scenes.world import HELD_OUT, OPEN, PREJUDICED, SHAPES, TEST, USUAL_COLOR
+from vlrm_ray.sight import Trust
 from vlrm_ray.types import Verdict
 from vlrm_ray.verify import Verifier
 
-VERIFIER, EXTRACTOR = Verifier(frozenset({*SHAPES, "sign"})), RuleExtractor()
+VERIFIER, EXTRACTOR = Verifier(Trust(exhaustive=frozenset({*SHAPES, "sign"}))), RuleExtractor()
 
 
 def test_a_seed_gives_one_scene_and_one_picture() -> None:

@@ -51,15 +51,20 @@ class Experts:
         for start in range(0, len(seeds), BATCH):
             views = [view(kind, seed) for seed in seeds[start : start + BATCH]]
             pictures = [np.asarray(v.picture.image) for v in views]
-            seen = self.eyes.see(pictures)
-            yield [o for v, evidence in zip(views, seen, strict=True) for o in self.outcomes(v, evidence)]
+            yield self.outcomes(views, self.eyes.see(pictures))
 
-    def outcomes(self, picture: View, evidence: Evidence) -> Iterator[Outcome]:
-        """Verdicts on the statements about one picture."""
-        for statement in statements(picture, random.Random(f"statements-{picture.scene.seed}")):
-            claims = self.extractor.claims(statement.text, statement.question)
-            checked = self.verifier.check_all([c for c in claims if c.type is statement.type], evidence)
-            yield decided(statement, checked)
+    def outcomes(self, views: Sequence[View], seen: Sequence[Evidence]) -> list[Outcome]:
+        """Verdicts on the statements about some pictures."""
+        said = [
+            (statement, evidence)
+            for shown, evidence in zip(views, seen, strict=True)
+            for statement in statements(shown, random.Random(f"statements-{shown.scene.seed}"))
+        ]
+        found = self.extractor.many([(statement.text, statement.question) for statement, _ in said])
+        return [
+            decided(statement, self.verifier.check_all([c for c in claims if c.type is statement.type], evidence))
+            for (statement, evidence), claims in zip(said, found, strict=True)
+        ]
 
 
 def decided(statement: Statement, checked: Sequence[CheckedClaim]) -> Outcome:
