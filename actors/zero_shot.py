@@ -62,7 +62,7 @@ class ZeroShot:
         height, width = image.shape[:2]
         x0, x1 = (min(max(v, 0.0), width) for v in corners[::2])
         y0, y1 = (min(max(v, 0.0), height) for v in corners[1::2])
-        name = _class_of(phrase, self.classes)
+        name = class_of(phrase, self.classes)
         return Seen(name, (x0, y0, x1, y1), float(score)) if name and x1 > x0 and y1 > y0 else None
 
 
@@ -70,7 +70,7 @@ def _columns(result: dict[str, Any]) -> tuple[list[str], list[float], list[list[
     return result["text_labels"], result["scores"].tolist(), result["boxes"].tolist()
 
 
-def _class_of(phrase: str, classes: tuple[str, ...]) -> str:
+def class_of(phrase: str, classes: tuple[str, ...]) -> str:
     """The longest class whose words the phrase holds, "" if there is none or it names two."""
     words = set(phrase.lower().split())
     held = [name for name in classes if set(name.split()) <= words]

@@ -66,9 +66,16 @@ class ScoreTrust:
 
     @cached_property
     def _rising(self) -> list[float]:
-        weights = [share.n + 2 for share in self.right]
-        fitted = isotonic_regression([share.smoothed for share in self.right], weights=weights)
-        return [float(p) for p in fitted.x]
+        """Isotonic fit over the bins with data; a bin without takes the next lower one's value, the first a half."""
+        met = [share for share in self.right if share.n]
+        fitted = (
+            iter(isotonic_regression([s.smoothed for s in met], weights=[s.n + 2 for s in met]).x) if met else iter(())
+        )
+        curve, last = [], 0.5
+        for share in self.right:
+            last = float(next(fitted)) if share.n else last
+            curve.append(last)
+        return curve
 
 
 @dataclass(frozen=True)

@@ -90,18 +90,26 @@ class Count:
 
 @dataclass
 class Sight:
-    """One image's evidence with what of it is sure and what is doubtful."""
+    """One image's evidence with what of it is sure and what is doubtful.
+
+    Attributes:
+        sure: the objects that count, by index, each with its probability.
+        familiar: whether the image is like those of the calibration.
+        distinct: objects, those reported twice counted once.
+    """
 
     evidence: Evidence
     trust: Trust
     sure: dict[int, float] = field(default_factory=dict)
     doubts: list[Doubt] = field(default_factory=list)
     familiar: bool = True
+    distinct: int = 0
     _counts: dict[Noun, Count] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.familiar = self._is_familiar()
         distinct = _distinct(self.evidence.objects)
+        self.distinct = len(distinct)
         for index in distinct:
             others = [self.evidence.objects[i] for i in distinct if i != index]
             doubt = self._doubt(self.evidence.objects[index], others)
@@ -146,7 +154,7 @@ class Sight:
         if any(doubt.names is None for doubt in self.doubts):
             return "something_is_doubtful"
         limit = self.trust.objects.crowd if self.trust.objects else math.inf
-        return "crowd" if len(self.evidence.objects) > limit else ""
+        return "crowd" if self.distinct > limit else ""
 
     def _carried(self, word: Word) -> bool:
         return any(holds(o, word) for o in self.evidence.objects)

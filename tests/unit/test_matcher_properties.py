@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,7 +106,7 @@ def test_without_evidence_and_without_anyone_to_vouch_nothing_is_decided(claim: 
 
 @given(verifiers, claims, evidences, st.randoms())
 def test_the_order_of_the_evidence_does_not_matter(
-    judge: Verifier, claim: Claim, evidence: Evidence, random: "st.random.Random"
+    judge: Verifier, claim: Claim, evidence: Evidence, random: Random
 ) -> None:
     objects, read = list(evidence.objects), list(evidence.words)
     random.shuffle(objects)
