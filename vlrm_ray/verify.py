@@ -7,7 +7,7 @@ neither can; a claim that nobody can check stays `unverifiable` and never decide
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from rapidfuzz.distance import Levenshtein
@@ -27,6 +27,7 @@ class Verifier:
     """Gives verdicts, trusting the experts as far as their calibration goes."""
 
     trust: Trust
+    _latest: list[Sight] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def of(cls, experts: Experts) -> "Verifier":
@@ -41,13 +42,19 @@ class Verifier:
         )
 
     def check(self, claim: Claim, evidence: Evidence) -> CheckedClaim:
-        """One claim with its verdict."""
-        return self.check_all((claim,), evidence)[0]
+        """One claim with its verdict; a denied claim gets the opposite one."""
+        return CheckedClaim(claim, judge(claim, self._sight(evidence)))
 
     def check_all(self, claims: Sequence[Claim], evidence: Evidence) -> tuple[CheckedClaim, ...]:
-        """Claims with their verdicts; denied claims get the opposite one."""
-        sight = Sight(evidence, self.trust)
+        """Claims with their verdicts."""
+        sight = self._sight(evidence)
         return tuple(CheckedClaim(claim, judge(claim, sight)) for claim in claims)
+
+    def _sight(self, evidence: Evidence) -> Sight:
+        """Candidates come image by image: what is sure of the latest one is known already."""
+        if not self._latest or self._latest[0].evidence != evidence:
+            self._latest[:] = [Sight(evidence, self.trust)]
+        return self._latest[0]
 
 
 def judge(claim: Claim, sight: Sight) -> Finding:
