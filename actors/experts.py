@@ -1,6 +1,7 @@
 """Vision experts, owned and scaled by Ray Data: a block of rows in, the same with their answers out."""
 
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,13 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vlrm_ray.cache import AnswerCache
-from vlrm_ray.config import Detector, Reader
+from vlrm_ray.config import Detector, Reader, is_checkpoint
+from vlrm_ray.ids import digest
 from vlrm_ray.images import load
 from vlrm_ray.ledger import Ledger
+from vlrm_ray.look import Pixels, look
 from vlrm_ray.rows import Row, from_table, to_table
-from vlrm_ray.types import Seen, Word
-
-Pixels = NDArray[np.uint8]
+from vlrm_ray.types import Look, Seen, Word
 
 
 class Board(Protocol):
@@ -25,30 +26,51 @@ class Board(Protocol):
         ...
 
 
-class DetectorExpert:
-    """Objects with boxes, scores and colours, by ultralytics."""
+class Finder(Protocol):
+    """An adapter of a detector library; `fingerprint` changes with whatever changes its answers."""
 
-    def __init__(self, settings: Detector, ledger: Ledger, board: Board) -> None:
+    fingerprint: str
+
+    def find(self, images: Sequence[Pixels]) -> list[list[Seen]]:
+        """See `vlrm_ray.look.Find`."""
+        ...
+
+
+def open_detector(settings: Detector) -> Finder:
+    """A checkpoint file is opened by ultralytics, a folder or hub name by transformers."""
+    if is_checkpoint(settings.model):
         from actors.yolo import Yolo
 
-        self.yolo, self.board, self.batch = Yolo(settings), board, settings.batch
-        self.cache = AnswerCache(ledger, f"objects-{self.yolo.fingerprint}", Seen)
+        return Yolo(settings)
+    from actors.zero_shot import ZeroShot
+
+    return ZeroShot(settings)
+
+
+class DetectorExpert:
+    """Objects with boxes, scores and colours, and what the image is like."""
+
+    def __init__(self, settings: Detector, ledger: Ledger, board: Board) -> None:
+        self.settings, self.board = settings, board
+        self.finder = open_detector(settings)
+        self.cache = AnswerCache(ledger, f"looks-{digest(self.finder.fingerprint, settings.confidence)}", Look)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Fill in `objects`, `width` and `height`."""
+        """Fill in what the detector saw."""
         began, rows = time.monotonic(), from_table(table)
         good = [row for row in rows if not row.quarantined]
         answers = self.cache.fill([r.prompt.sha256 for r in good], lambda asked: self._look([good[i] for i in asked]))
-        for row, objects in zip(good, answers, strict=True):
-            row.objects = objects
-            row.width, row.height = load(row.prompt.image).size
+        for row, (seen,) in zip(good, answers, strict=True):
+            row.width, row.height = seen.width, seen.height
+            row.objects, row.faint, row.quality = seen.objects, seen.faint, seen.quality
         self.board.add("detect", len(rows), time.monotonic() - began)
         return to_table(rows)
 
-    def _look(self, rows: list[Row]) -> list[tuple[Seen, ...]]:
-        found: list[tuple[Seen, ...]] = []
-        for start in range(0, len(rows), self.batch):
-            found += self.yolo.detect([_pixels(row) for row in rows[start : start + self.batch]])
+    def _look(self, rows: list[Row]) -> list[tuple[Look, ...]]:
+        found: list[tuple[Look, ...]] = []
+        for start in range(0, len(rows), self.settings.batch):
+            pixels = [_pixels(row) for row in rows[start : start + self.settings.batch]]
+            found += [(seen,) for seen in look(pixels, self.finder.find, self.settings.confidence)]
         return found
 
 
@@ -75,5 +97,5 @@ class TextExpert:
         return to_table(rows)
 
 
-def _pixels(row: Row) -> Pixels:
+def _pixels(row: Row) -> NDArray[np.uint8]:
     return np.asarray(load(row.prompt.image))

@@ -1,6 +1,7 @@
 """Adapter for PaddleOCR (written against 3.7)."""
 
 import importlib.machinery
+import logging
 import os
 import sys
 import types
@@ -33,10 +34,13 @@ class Paddle:
     def __init__(self, settings: Reader) -> None:
         self.settings = settings
         finder, reader = (_folder(name) for name in (settings.finder, settings.reader))
+        for folder in filter(None, (finder, reader)):
+            _description(folder)
         if finder and reader:
             _without_modelscope()
         from paddleocr import PaddleOCR
 
+        logging.getLogger("paddlex").setLevel(logging.ERROR)
         self.ocr = PaddleOCR(
             text_detection_model_name=settings.finder_name if finder else None,
             text_detection_model_dir=finder,
@@ -66,7 +70,7 @@ def _parameters(finder: str | None) -> dict[str, Any]:
     """What a local finder was trained for, from its own `inference.yml`; the pipeline's defaults are for others."""
     if finder is None:
         return {}
-    content = yaml.safe_load(Path(finder, "inference.yml").read_text())
+    content = _description(finder)
     steps = {name: step for entry in content["PreProcess"]["transform_ops"] for name, step in entry.items()}
     resize, post = steps.get("DetResizeForTest") or {}, content["PostProcess"]
     wanted = {
@@ -77,6 +81,17 @@ def _parameters(finder: str | None) -> dict[str, Any]:
         "text_det_unclip_ratio": post.get("unclip_ratio"),
     }
     return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _description(folder: str) -> dict[str, Any]:
+    """What `inference.yml` says, plain values only; raises UserError."""
+    try:
+        content: dict[str, Any] = yaml.safe_load(Path(folder, "inference.yml").read_text())
+        content["PreProcess"]["transform_ops"], content["PostProcess"]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder}/inference.yml does not describe a PaddleOCR model: {reason}") from error
+    return content
 
 
 def _engine(name: str) -> dict[str, Any]:

@@ -39,6 +39,10 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine`. Judgements are scored in a second pass over the finished text."""
+        if sampling.json_schema:
+            raise UserError(
+                "the transformers engine does not hold answers to a JSON schema; set the engine's kind to vllm"
+            )
         answers: dict[int, list[str]] = {}
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs // sampling.n or 1):
             torch.manual_seed(seed_of(*(requests[i].seed for i in indices)))

@@ -16,6 +16,7 @@ import torch  # noqa: E402
 from transformers import AutoProcessor  # noqa: E402
 from vllm import LLM, SamplingParams  # noqa: E402
 from vllm.outputs import CompletionOutput  # noqa: E402
+from vllm.sampling_params import StructuredOutputsParams  # noqa: E402
 from vllm.v1.engine.exceptions import EngineDeadError  # noqa: E402
 
 
@@ -28,7 +29,11 @@ class VllmEngine:
             self.processor = AutoProcessor.from_pretrained(settings.model)
         except (OSError, ValueError) as error:
             raise UserError(f"model {settings.model} cannot be loaded: {str(error).splitlines()[0]}") from error
-        self.labels: LabelTokens = label_tokens(self.processor.tokenizer, settings.model)
+        # a model without pictures has a tokenizer for its processor
+        self.sees = hasattr(self.processor, "tokenizer")
+        self.labels: LabelTokens = label_tokens(
+            self.processor.tokenizer if self.sees else self.processor, settings.model
+        )
         self.on_gpu = settings.gpus > 0
         self.llm = LLM(**self._arguments())
 
@@ -39,7 +44,7 @@ class VllmEngine:
             "dtype": s.dtype,
             "max_model_len": s.max_model_len,
             "max_num_seqs": s.max_num_seqs,
-            "limit_mm_per_prompt": {"image": 1},
+            "limit_mm_per_prompt": {"image": 1} if self.sees else {},
             "seed": 0,
             "disable_log_stats": True,
             "tensor_parallel_size": s.tensor_parallel,
@@ -58,6 +63,7 @@ class VllmEngine:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine`."""
+        schema = sampling.json_schema
         params = [
             SamplingParams(
                 n=sampling.n,
@@ -66,6 +72,7 @@ class VllmEngine:
                 top_p=sampling.top_p,
                 seed=request.seed if sampling.temperature > 0 else None,
                 logprob_token_ids=list(self.labels.all),
+                structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             )
             for request in requests
         ]
@@ -102,7 +109,7 @@ class VllmEngine:
     def _prompt(self, request: Request) -> dict[str, Any]:
         image = view(request.image, request.how) if request.image else None
         parts = [{"type": "text", "text": request.text}]
-        content = [{"type": "image"}, *parts] if image is not None else parts
+        content: Any = [{"type": "image"}, *parts] if image is not None else parts if self.sees else request.text
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )

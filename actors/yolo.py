@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,19 @@ from numpy.typing import NDArray
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.evidence import color_of
 from vlrm_ray.ids import digest, sha256_of
+from vlrm_ray.look import FAINTEST
 from vlrm_ray.types import Seen
 
-# set before the import: no network, no telemetry, no installing at run time, settings nobody shares
-os.environ.update(YOLO_OFFLINE="1", YOLO_AUTOINSTALL="0", ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS="1", YOLO_VERBOSE="0")
+# set before the import: no network, no telemetry, no installing at run time, no code out of
+# checkpoints (only known classes are unpickled), settings nobody shares
+os.environ.update(
+    YOLO_OFFLINE="1",
+    YOLO_AUTOINSTALL="0",
+    ULTRALYTICS_SAFE_LOAD="1",
+    ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS="1",
+    YOLO_VERBOSE="0",
+)
 os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="vlrm-yolo-"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torchvision_shim.install()
@@ -25,47 +33,57 @@ from ultralytics import settings as ultralytics_settings  # noqa: E402
 
 ultralytics_settings.update({"sync": False})
 
+SUFFIXES = (".pt", ".onnx")
+"""Kinds of checkpoint: pickles read with an allow-list of classes, and graphs that hold no code."""
+
 
 class Yolo:
-    """A detector. The checkpoint is a pickle: set `sha256` for one you did not make yourself."""
+    """A detector out of a checkpoint file."""
 
     def __init__(self, settings: Detector) -> None:
         self.settings = settings
         path = Path(asset_path(settings.model))
         if not path.is_file():
             raise UserError(f"detector checkpoint {path} does not exist; set experts.detector.model to a local file")
+        if path.suffix not in SUFFIXES:
+            raise UserError(f"detector checkpoint {path} is not one of {', '.join(SUFFIXES)}")
         content = sha256_of(path.read_bytes())
         if settings.sha256 and settings.sha256 != content:
             raise UserError(f"detector checkpoint {path} has sha256 {content}, not the one in experts.detector.sha256")
-        self.model = YOLO(str(path))
-        if settings.classes:
-            self.model.set_classes(list(settings.classes))
+        self.model = _loaded(path, settings.classes)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
-        self.fingerprint = digest(content, settings.classes, settings.image_size, settings.confidence)
+        self.fingerprint = digest(content, settings.classes, settings.image_size)
 
-    def detect(self, images: list[NDArray[np.uint8]]) -> list[tuple[Seen, ...]]:
-        """Objects in each RGB image (h, w, 3), with the colour of their middle."""
+    def find(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Seen]]:
+        """See `vlrm_ray.look.Find`."""
         results = self.model.predict(
             [np.ascontiguousarray(image[:, :, ::-1]) for image in images],  # ultralytics takes BGR
             imgsz=self.settings.image_size,
-            conf=self.settings.confidence,
+            conf=FAINTEST,
             iou=0.5,
-            agnostic_nms=True,
             device=self.device,
             verbose=False,
         )
         return [
-            tuple(
-                _seen(result.names[int(kind)], box, score, image)
-                for kind, score, box in zip(
+            [
+                Seen(result.names[int(kind)], (x0, y0, x1, y1), float(score))
+                for kind, score, (x0, y0, x1, y1) in zip(
                     result.boxes.cls, result.boxes.conf, result.boxes.xyxy.tolist(), strict=True
                 )
-            )
-            for image, result in zip(images, results, strict=True)
+            ]
+            for result in results
         ]
 
 
-def _seen(name: str, corners: list[float], score: float, image: NDArray[np.uint8]) -> Seen:
-    x0, y0, x1, y1 = (round(v, 1) for v in corners)
-    box = (x0, y0, x1, y1)
-    return Seen(name, box, round(float(score), 3), color_of(image, box))
+def _loaded(path: Path, classes: tuple[str, ...]) -> YOLO:
+    """The model, looking for `classes` where given; raises UserError for a file that is no plain checkpoint."""
+    try:
+        model = YOLO(str(path), task="detect")
+        if classes:
+            model.set_classes(list(classes))
+    except (TypeError, ModuleNotFoundError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"detector checkpoint {path} is refused: {reason}; use weights as ultralytics saves them"
+        ) from error
+    return model

@@ -3,6 +3,7 @@
     python jobs/bench.py                          the embedded scenes
     python jobs/bench.py prompts.per_round=320    with overrides, as for jobs/iterate.py
     python jobs/bench.py --json                   for programs
+    python jobs/bench.py experts                  the experts and the matcher alone, without Ray
 
 Absolute times depend on what else the machine does; the ratios are taken in one run.
 """
@@ -35,8 +36,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE", help="YAML file, as for jobs/iterate.py")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, last line")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides; `experts` before them measures the experts alone"
+    )
     arguments = parser.parse_args()
+    if arguments.overrides[:1] == ["experts"]:
+        from jobs.bench_experts import measure_experts
+
+        figures = measure_experts(load(arguments.config, arguments.overrides[1:]), Progress())
+        _show(figures, Progress(), as_json=arguments.json)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         config = load(arguments.config, [*arguments.overrides, "rounds=1", f"folder={scratch}", "name=bench"])
         check_inputs(config)
@@ -47,8 +56,12 @@ def main() -> None:
         figures["pipeline / bare engine"] = (
             figures["candidates/s, generate stage"] / figures["candidates/s, bare engine"]
         )
+    _show(figures, progress, as_json=arguments.json)
+
+
+def _show(figures: dict[str, float], progress: Progress, *, as_json: bool) -> None:
     progress.table("bench", ["figure", "value"], [[name, f"{value:.2f}"] for name, value in figures.items()])
-    if arguments.json:
+    if as_json:
         print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 

@@ -1,11 +1,11 @@
 """Rebuild the assets of the embedded scenes from nothing, each with a model card beside it.
 
-    python jobs/build_assets.py                   all three (about an hour on two cores)
+    python jobs/build_assets.py                   all four (about an hour on two cores)
     python jobs/build_assets.py detector ocr      some
     python jobs/build_assets.py --measure-only    only measure what is there, and write the cards
     python jobs/build_assets.py --out FOLDER      elsewhere than in the package
 
-The VLM's training goes on where it was interrupted, from FOLDER/../vlm-training.pt.
+The trainings of the VLM and of the extractor go on where they were interrupted.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from vlrm_ray.config import ASSETS, Detector, Reader, asset_path
+from jobs.looking import open_eyes
+from vlrm_ray.config import ASSETS, Config, Detector, Experts, Reader, asset_path
 from vlrm_ray.engines import EngineSettings
 from vlrm_ray.errors import run_as_program
 from vlrm_ray.ledger import Ledger
@@ -36,7 +37,9 @@ CARD = "MODEL_CARD.md"
 def main() -> None:
     """Parse the command line and build."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("assets", nargs="*", metavar="detector|ocr|vlm", help="which to build; all without any")
+    parser.add_argument(
+        "assets", nargs="*", metavar="detector|ocr|vlm|extractor", help="which to build; all without any"
+    )
     parser.add_argument("--out", type=Path, default=Path(asset_path(ASSETS)), help="folder of the assets")
     parser.add_argument("--measure-only", action="store_true", help="train nothing")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
@@ -46,9 +49,15 @@ def main() -> None:
         default=Path("vlm-training.pt"),
         help="where the VLM's training is kept between sessions",
     )
+    parser.add_argument(
+        "--extractor-state",
+        type=Path,
+        default=Path("extractor-training.pt"),
+        help="where the extractor's training is kept between sessions",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    makers = {"detector": _detector, "ocr": _ocr, "vlm": _vlm}
+    makers = {"detector": _detector, "ocr": _ocr, "vlm": _vlm, "extractor": _extractor}
     unknown = set(arguments.assets) - set(makers)
     if unknown:
         parser.error(f"unknown asset {sorted(unknown)[0]}; choose from {', '.join(makers)}")
@@ -65,6 +74,7 @@ def _detector(out: Path, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         quality: dict[str, float] = detector.measure_fresh(out / "detector.pt", Path(scratch))
     quality |= _expert_quality(arguments.out)
+    _calibrate(arguments.out)
     _write_card(
         out,
         "Detector of the embedded scenes",
@@ -81,6 +91,7 @@ def _ocr(out: Path, arguments: argparse.Namespace) -> None:
     recipe = {"finder_steps": 500, "reader_steps": 3000, "seed": 0}
     built = _timed(lambda: ocr.build(out, **recipe), arguments)
     quality = _expert_quality(arguments.out)
+    _calibrate(arguments.out)
     _write_card(
         out,
         "OCR models of the embedded scenes",
@@ -92,13 +103,23 @@ def _ocr(out: Path, arguments: argparse.Namespace) -> None:
 
 
 def _expert_quality(assets: Path) -> dict[str, float]:
-    from actors.paddle import Paddle
-    from actors.yolo import Yolo
     from vlrm_ray.scenes.recipes import quality
 
-    detector = Yolo(Detector(model=str(assets / "detector" / "detector.pt")))
-    reader = Paddle(Reader(finder=str(assets / "ocr" / "finder"), reader=str(assets / "ocr" / "reader")))
-    return quality.experts(detector.detect, reader.read)
+    return quality.experts(open_eyes(_experts_in(assets)))
+
+
+def _calibrate(assets: Path) -> None:
+    """Measure both experts' trustworthiness, and store it beside them."""
+    from vlrm_ray.scenes.recipes.calibrate import calibrate
+
+    experts = _experts_in(assets)
+    calibrate(experts.experts, open_eyes(experts))
+
+
+def _experts_in(assets: Path) -> Config:
+    detector = Detector(model=str(assets / "detector" / "detector.pt"))
+    reader = Reader(finder=str(assets / "ocr" / "finder"), reader=str(assets / "ocr" / "reader"))
+    return Config(experts=Experts(detector=detector, reader=reader))
 
 
 def _vlm(out: Path, arguments: argparse.Namespace) -> None:
@@ -115,6 +136,34 @@ def _vlm(out: Path, arguments: argparse.Namespace) -> None:
         built,
         quality,
     )
+
+
+def _extractor(out: Path, arguments: argparse.Namespace) -> None:
+    from vlrm_ray.scenes.recipes import extractor
+
+    recipe = extractor.Recipe()
+    built = _timed(lambda: extractor.build(out, recipe, arguments.extractor_state, arguments.threads), arguments)
+    _write_card(
+        out,
+        "Tiny claim extractor of the embedded scenes",
+        "Qwen3 architecture, 0.7 M parameters; taught by the rule-based extractor",
+        asdict(recipe),
+        built,
+        extractor_quality(str(out)),
+    )
+
+
+def extractor_quality(folder: str, scenes: int = 1000) -> dict[str, float]:
+    """Measure an extractor folder by vLLM, on statements that its training has not seen."""
+    from jobs.extractors import served
+    from vlrm_ray.scenes.claims_truth import extractor_score
+    from vlrm_ray.types import ClaimType
+
+    with served(folder) as extractor:
+        score = extractor_score(extractor, scenes, seed=1)
+        losses = asdict(extractor.losses)
+    by_type = {f"f1_{kind}": round(score.f1([kind]), 4) for kind in ClaimType}
+    return {"f1": round(score.f1(), 4), **by_type, **losses}
 
 
 def vlm_quality(folder: str, scenes: int = 300) -> dict[str, float]:

@@ -12,12 +12,17 @@ T = TypeVar("T")
 
 
 class AnswerCache(Generic[T]):
-    """Answers of one expert, in the run's folder, under the expert's fingerprint."""
+    """Answers of one expert, in the run's folder, under the expert's fingerprint.
+
+    Attributes:
+        asked, hits: images asked for so far, and those of them answered without the expert.
+    """
 
     def __init__(self, ledger: Ledger, expert: str, kind: type[T]) -> None:
         self.ledger, self.expert = ledger, expert
         self.adapter: TypeAdapter[tuple[T, ...]] = TypeAdapter(tuple[kind, ...])  # type: ignore[valid-type]
         self.memory: dict[str, tuple[T, ...]] = {}
+        self.asked = self.hits = 0
 
     def fill(self, hashes: Sequence[str], ask: Callable[[list[int]], list[tuple[T, ...]]]) -> list[tuple[T, ...]]:
         """The answer for each hash; `ask` is given the positions of those nobody has answered yet."""
@@ -25,6 +30,8 @@ class AnswerCache(Generic[T]):
         for position, sha256 in enumerate(hashes):
             if sha256 not in missing and self._known(sha256) is None:
                 missing[sha256] = position
+        self.asked += len(hashes)
+        self.hits += len(hashes) - len(missing)
         if missing:
             for sha256, answer in zip(missing, ask(list(missing.values())), strict=True):
                 self.memory[sha256] = answer

@@ -119,22 +119,22 @@ class Pool(Section):
 
 
 class Detector(Section):
-    """The object detector (ultralytics)."""
+    """The object detector."""
 
     model: str = "assets:detector/detector.pt"
-    """YOLO checkpoint: closed vocabulary, or a YOLO-World/YOLOE one together with `classes`."""
+    """YOLO checkpoint file (.pt, .onnx) for ultralytics, or folder or hub name of an OWLv2 or GroundingDINO for transformers."""
     sha256: str = ""
     """Refuse the checkpoint unless its file has this hash; empty accepts any."""
     classes: tuple[str, ...] = ()
-    """Words to look for with an open-vocabulary checkpoint; empty takes the checkpoint's own."""
+    """Words that an open-vocabulary detector looks for; empty takes a closed checkpoint's own."""
     image_size: int = Field(128, ge=32)
     """Side that images are resized to."""
     confidence: float = Field(0.35, ge=0, le=1)
-    """Boxes below this score are ignored."""
+    """Boxes below this score support nothing; absence is not claimed in spite of them."""
     batch: int = Field(32, ge=1)
     """Images per forward pass."""
-    exhaustive: tuple[str, ...] = ("circle", "square", "triangle", "star", "sign")
-    """Classes of which the detector misses so few that absence may be claimed."""
+    exhaustive: tuple[str, ...] = ()
+    """Classes of which absence may be claimed though no calibration beside the model says so."""
     pool: Pool = Pool()
     """How many run."""
 
@@ -372,6 +372,11 @@ def asset_path(name: str) -> str:
     if not name.startswith(ASSETS):
         return name
     return str(Path(__file__).parent / "scenes" / "assets" / name.removeprefix(ASSETS))
+
+
+def is_checkpoint(model: str) -> bool:
+    """Whether a detector is a checkpoint file of ultralytics, not a model folder or hub name."""
+    return Path(model).suffix in (".pt", ".onnx")
 
 
 def _first_line(error: Exception) -> str:

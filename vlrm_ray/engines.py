@@ -32,12 +32,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn; temperature 0 takes the likeliest token."""
+    """How answers are drawn; temperature 0 takes the likeliest token.
+
+    `json_schema`, as JSON text, holds the answers to it; vLLM alone serves that.
+    """
 
     max_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     n: int = 1
+    json_schema: str = ""
 
 
 @dataclass(frozen=True)

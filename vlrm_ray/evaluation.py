@@ -13,13 +13,14 @@ from vlrm_ray.metrics import Metric
 from vlrm_ray.scaling import calibrated, fit_temperature, log_odds
 from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, usual
 from vlrm_ray.scenes.facts import KINDS, stated
+from vlrm_ray.sight import Trust
 from vlrm_ray.types import Judged, Verdict
 from vlrm_ray.verify import Verifier
 
 Ask = Callable[[list[Request]], list[Completion]]
 """Writes one greedy critique for each request."""
 GROUPS = (HALLUCINATION_GROUP, REASONING_GROUP)
-_EXTRACTOR, _VERIFIER = RuleExtractor(), Verifier(KINDS)
+_EXTRACTOR, _VERIFIER = RuleExtractor(), Verifier(Trust(exhaustive=KINDS))
 SAMPLES_PER_KIND = 6
 """Items of each kind whose critiques are kept for people to read."""
 

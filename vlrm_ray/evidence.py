@@ -1,15 +1,11 @@
-"""From boxes and pixels to what can be said: colours, places, relations, and evidence in words."""
-
-from typing import Literal
+"""From boxes and pixels to what can be said: colours, places, and evidence in words."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vlrm_ray.types import Evidence, Seen, Word
-
-Box = tuple[float, float, float, float]
-Relation = Literal["holds", "fails", "unclear"]
+from vlrm_ray.geometry import Box, centre
+from vlrm_ray.types import Evidence, Look, Seen, Word
 
 PALETTE: dict[str, tuple[tuple[int, int, int], ...]] = {
     "red": ((214, 39, 40), (180, 20, 30)),
@@ -28,8 +24,6 @@ PALETTE: dict[str, tuple[tuple[int, int, int], ...]] = {
 """Typical RGB values of the basic colour terms."""
 COLOR_MARGIN = 6.0
 """Smallest lead of the nearest colour over the second, in CIELAB distance, for a colour to be named."""
-TOLERANCE = 0.08
-"""Relations within this share of the image's side of a tie are left open."""
 
 
 def _lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -42,9 +36,11 @@ _VALUES = _lab(np.array([v for values in PALETTE.values() for v in values], np.u
 
 
 def color_of(pixels: NDArray[np.uint8], box: Box) -> str:
-    """Colour term of the middle of a box in an RGB image (h, w, 3); "" when two are too close.
+    """Colour term of the middle of a box in an RGB image (h, w, 3); "" when it is not certain.
 
     Median CIELAB value over the central ellipse, which a convex object fills, against `PALETTE`.
+    Two colours about equally near leave it uncertain, and so do halves of the ellipse that differ:
+    something covers the object, or it has more than one colour.
     """
     height, width = pixels.shape[:2]
     x0, y0 = max(0, int(box[0])), max(0, int(box[1]))
@@ -54,46 +50,29 @@ def color_of(pixels: NDArray[np.uint8], box: Box) -> str:
         return ""
     h, w = crop.shape[:2]
     rows, columns = np.mgrid[0:h, 0:w]
-    inside = ((rows - h * 0.55) / (h * 0.22 + 0.5)) ** 2 + ((columns - w / 2) / (w * 0.22 + 0.5)) ** 2 <= 1
-    middle = crop[inside] if inside.any() else crop.reshape(-1, 3)
-    distance = np.linalg.norm(_VALUES - np.median(_lab(middle), axis=0), axis=1)
+    down, across = rows - h * 0.55, columns - w / 2
+    inside = (down / (h * 0.22 + 0.5)) ** 2 + (across / (w * 0.22 + 0.5)) ** 2 <= 1
+    lab = _lab(crop).reshape(h, w, 3)
+    first, lead = _nearest(lab[inside] if inside.any() else lab.reshape(-1, 3))
+    if lead < COLOR_MARGIN:
+        return ""
+    halves = (inside & (down < 0), inside & (down > 0), inside & (across < 0), inside & (across > 0))
+    return first if all(_nearest(lab[half])[0] == first for half in halves if half.any()) else ""
+
+
+def _nearest(lab: NDArray[np.float32]) -> tuple[str, float]:
+    """Nearest colour term of the median of CIELAB values (n, 3), and its lead over the second."""
+    distance = np.linalg.norm(_VALUES - np.median(lab, axis=0), axis=1)
     nearest: dict[str, float] = {}
     for name, value in zip(_NAMES, distance.tolist(), strict=True):
         nearest[name] = min(value, nearest.get(name, value))
     first, second = sorted(nearest, key=lambda name: nearest[name])[:2]
-    return first if nearest[second] - nearest[first] >= COLOR_MARGIN else ""
-
-
-def relation(name: str, one: Box, two: Box, width: int, height: int) -> Relation:
-    """Whether `one` stands in a relation to `two`, from the viewer's point of view.
-
-    left_of, right_of, above, below compare centres; next_to asks for a gap smaller than the larger
-    box; on and in ask for overlap. Within `TOLERANCE` of a tie the answer is "unclear".
-    """
-    (ax, ay), (bx, by) = _centre(one), _centre(two)
-    lead = {
-        "left_of": (bx - ax) / width,
-        "right_of": (ax - bx) / width,
-        "above": (by - ay) / height,
-        "below": (ay - by) / height,
-    }.get(name)
-    if lead is not None:
-        return "holds" if lead > TOLERANCE else "fails" if lead < -TOLERANCE else "unclear"
-    overlap = _intersection(one, two) / max(1e-6, _area(one))
-    if name == "in":
-        return "holds" if overlap > 0.8 else "fails" if overlap < 0.2 else "unclear"
-    gap = max(max(one[0], two[0]) - min(one[2], two[2]), max(one[1], two[1]) - min(one[3], two[3]))
-    reach = max(_area(one), _area(two)) ** 0.5
-    if name == "next_to":
-        return "holds" if gap < 0.5 * reach else "fails" if gap > 1.5 * reach else "unclear"
-    if name == "on":
-        return "fails" if gap > 0.5 * reach else "unclear"
-    return "unclear"
+    return first, nearest[second] - nearest[first]
 
 
 def place_of(box: Box, width: int, height: int) -> str:
     """Which of nine fields of the image a box's centre lies in: "top left" to "bottom right"."""
-    x, y = _centre(box)
+    x, y = centre(box)
     row = ("top", "middle", "bottom")[min(2, max(0, int(3 * y / height)))]
     return f"{row} {('left', 'center', 'right')[min(2, max(0, int(3 * x / width)))]}"
 
@@ -104,7 +83,7 @@ def in_words(evidence: Evidence) -> str:
     A read text is named with the object whose box holds it ("sign STOP middle left").
     """
     parts = [(_reading_order(o.box, evidence), _thing(o, evidence.words, evidence)) for o in evidence.objects]
-    loose = [w for w in evidence.words if not any(_holds(o, w) for o in evidence.objects)]
+    loose = [w for w in evidence.words if not any(holds(o, w) for o in evidence.objects)]
     parts += [
         (_reading_order(w.box, evidence), f"text {w.text} {place_of(w.box, evidence.width, evidence.height)}")
         for w in loose
@@ -112,30 +91,24 @@ def in_words(evidence: Evidence) -> str:
     return ", ".join(text for _, text in sorted(parts)) or "nothing"
 
 
+def evidence_of(look: Look, words: tuple[Word, ...] = ()) -> Evidence:
+    """The evidence of one image, from what its two experts saw."""
+    return Evidence(look.width, look.height, look.objects, words, look.faint, look.quality)
+
+
 def _thing(thing: Seen, words: tuple[Word, ...], evidence: Evidence) -> str:
-    held = [w.text for w in words if _holds(thing, w)]
+    held = [w.text for w in words if holds(thing, w)]
     color = "" if held else thing.color
     named = [color, thing.name, *held, place_of(thing.box, evidence.width, evidence.height)]
     return " ".join(part for part in named if part)
 
 
-def _holds(thing: Seen, word: Word) -> bool:
-    x, y = _centre(word.box)
+def holds(thing: Seen, word: Word) -> bool:
+    """Whether an object carries a word: the word's centre lies in its box."""
+    x, y = centre(word.box)
     return thing.box[0] <= x <= thing.box[2] and thing.box[1] <= y <= thing.box[3]
 
 
 def _reading_order(box: Box, evidence: Evidence) -> tuple[int, int, float, float]:
-    x, y = _centre(box)
+    x, y = centre(box)
     return int(3 * y / evidence.height), int(3 * x / evidence.width), y, x
-
-
-def _centre(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-
-
-def _area(box: Box) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-
-
-def _intersection(one: Box, two: Box) -> float:
-    return _area((max(one[0], two[0]), max(one[1], two[1]), min(one[2], two[2]), min(one[3], two[3])))

@@ -237,7 +237,7 @@ class VerifyAndPair:
 
     def __init__(self, config: Config, board: BoardProxy) -> None:
         self.extractor = RuleExtractor()
-        self.verifier = Verifier(frozenset(config.experts.detector.exhaustive))
+        self.verifier = Verifier.of(config.experts)
         self.rule, self.board = config.pairing, board
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -253,7 +253,7 @@ class VerifyAndPair:
 
     def _verified(self, row: Row, candidate: Candidate) -> Candidate:
         claims = self.extractor.claims(candidate.text, row.prompt.question)
-        return replace(candidate, claims=tuple(self.verifier.check(claim, row.evidence) for claim in claims))
+        return replace(candidate, claims=self.verifier.check_all(claims, row.evidence))
 
 
 class Critique:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from vlrm_ray import plan, prompts
 from vlrm_ray.cluster import address_of
-from vlrm_ray.config import ASSETS, Config, asset_path
+from vlrm_ray.config import ASSETS, Config, asset_path, is_checkpoint
 from vlrm_ray.critique import NO, YES
 from vlrm_ray.errors import UserError
+from vlrm_ray.verify import Verifier
 
 
 def check_inputs(config: Config) -> None:
@@ -17,8 +18,9 @@ def check_inputs(config: Config) -> None:
     for key, model in (("policy.model", config.policy.model), ("critic.model", config.critic.model)):
         check_model(key, model)
     detector = asset_path(config.experts.detector.model)
-    if not Path(detector).is_file():
+    if is_checkpoint(detector) and not Path(detector).is_file():
         raise UserError(f"experts.detector.model: there is no file {detector}; give a local YOLO checkpoint")
+    Verifier.of(config.experts)
     reader = config.experts.reader
     for key, folder in (("finder", reader.finder), ("reader", reader.reader)):
         if reader.enabled and folder and not Path(asset_path(folder), "inference.yml").is_file():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from vlrm_ray.types import Candidate, Evidence, Pair, Prompt, Seen, Selected, Word
+from vlrm_ray.types import Candidate, Evidence, Pair, Prompt, Quality, Seen, Selected, Word
 
 
 @dataclass
@@ -30,6 +30,8 @@ class Row:
     height: int = 0
     objects: tuple[Seen, ...] = ()
     words: tuple[Word, ...] = ()
+    faint: tuple[Seen, ...] = ()
+    quality: Quality = field(default_factory=Quality)
     pairs: tuple[Pair, ...] = ()
     selected: tuple[Selected, ...] = ()
     unused: dict[str, str] = field(default_factory=dict)
@@ -38,7 +40,7 @@ class Row:
     @property
     def evidence(self) -> Evidence:
         """What the experts saw, together."""
-        return Evidence(self.width, self.height, self.objects, self.words)
+        return Evidence(self.width, self.height, self.objects, self.words, self.faint, self.quality)
 
 
 _ROWS = TypeAdapter(list[Row])

@@ -77,12 +77,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Seen:
-    """One detected object: box in pixels (x0, y0, x1, y1), its colour ("" if none is certain)."""
+    """One detected object: box in pixels (x0, y0, x1, y1), its colour ("" if none is certain).
+
+    `rival` is another class that the detector sees in the same place ("" if none).
+    """
 
     name: str
     box: tuple[float, float, float, float]
     score: float
     color: str = ""
+    rival: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,43 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """What an image is like, to be compared with the images that experts were calibrated on.
+
+    Attributes:
+        blur: 0 (sharp) to 1 (blurred).
+        unexplained: share of the image that stands out from its surroundings and is in no box.
+    """
+
+    blur: float = 0.0
+    unexplained: float = 0.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the detector saw in one image of `width` x `height` pixels.
+
+    `faint` are the boxes below the configured confidence: they support nothing, and absence is not
+    claimed in spite of them.
+    """
+
+    width: int
+    height: int
+    objects: tuple[Seen, ...] = ()
+    faint: tuple[Seen, ...] = ()
+    quality: Quality = Quality()
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What the experts saw in one image of `width` x `height` pixels."""
+    """What the experts saw in one image of `width` x `height` pixels; see `Look`."""
 
     width: int
     height: int
     objects: tuple[Seen, ...] = ()
     words: tuple[Word, ...] = ()
+    faint: tuple[Seen, ...] = ()
+    quality: Quality = Quality()
 
 
 @dataclass(frozen=True)

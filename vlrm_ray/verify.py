@@ -1,146 +1,211 @@
 """Claims against evidence: supported, contradicted or unverifiable. Pure matching, no model.
 
-Absence is claimed only for classes of which the detector misses few (closed-world guard), and a
-claim that nobody can check stays `unverifiable` and never decides a pair.
+What may be relied on, and how many of a kind there are at least and at most, `sight.py` says from
+the experts' calibration. A claim is supported where both bounds agree with it, contradicted where
+neither can; a claim that nobody can check stays `unverifiable` and never decides a pair.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from rapidfuzz.distance import Levenshtein
 
-from vlrm_ray.evidence import relation
+from vlrm_ray.calibration import DetectorTrust, ReaderTrust, load
+from vlrm_ray.config import Experts
+from vlrm_ray.evidence import PALETTE, holds
+from vlrm_ray.geometry import relation
+from vlrm_ray.sight import CERTAIN, CROWD, Count, Sight, Trust
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
-CROWD = 8
-"""From this many detected objects of a kind on, counting is left open."""
+_OPPOSITE = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verdict.SUPPORTED}
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """Gives verdicts.
+    """Gives verdicts, trusting the experts as far as their calibration goes."""
 
-    Attributes:
-        exhaustive: classes whose absence from the evidence means absence from the image.
-    """
+    trust: Trust
+    _latest: list[Sight] = field(default_factory=list, compare=False, repr=False)
 
-    exhaustive: frozenset[str]
+    @classmethod
+    def of(cls, experts: Experts) -> "Verifier":
+        """A verifier with the calibrations stored beside the configured experts."""
+        detector, reader = experts.detector, experts.reader
+        return cls(
+            Trust(
+                load(detector.model, DetectorTrust),
+                load(reader.reader, ReaderTrust) if reader.reader else None,
+                frozenset(detector.exhaustive),
+            )
+        )
 
     def check(self, claim: Claim, evidence: Evidence) -> CheckedClaim:
-        """The claim with its verdict; denied claims get the opposite one."""
-        if claim.hedged:
-            return CheckedClaim(claim, _open("hedged"))
-        rules: dict[ClaimType, Callable[[Claim, Evidence], Finding]] = {
-            ClaimType.OBJECT: self._object,
-            ClaimType.ATTRIBUTE: self._attribute,
-            ClaimType.COUNT: self._count,
-            ClaimType.RELATION: self._relation,
-            ClaimType.TEXT: self._text,
-        }
-        finding = rules[claim.type](claim, evidence)
-        return CheckedClaim(claim, _opposite(finding) if claim.negated else finding)
+        """One claim with its verdict; a denied claim gets the opposite one."""
+        return CheckedClaim(claim, judge(claim, self._sight(evidence)))
 
-    def _object(self, claim: Claim, evidence: Evidence) -> Finding:
-        found = _matching(claim.subject, evidence)
-        if found:
-            return Finding(Verdict.SUPPORTED, _best(found, evidence), found)
-        return self._absent(claim.subject)
+    def check_all(self, claims: Sequence[Claim], evidence: Evidence) -> tuple[CheckedClaim, ...]:
+        """Claims with their verdicts."""
+        sight = self._sight(evidence)
+        return tuple(CheckedClaim(claim, judge(claim, sight)) for claim in claims)
 
-    def _absent(self, noun: Noun) -> Finding:
-        if noun.name in self.exhaustive:
-            return Finding(Verdict.CONTRADICTED, 0.9, reason="not_detected")
-        return _open("detector_may_miss_it")
+    def _sight(self, evidence: Evidence) -> Sight:
+        """Candidates come image by image: what is sure of the latest one is known already."""
+        if not self._latest or self._latest[0].evidence != evidence:
+            self._latest[:] = [Sight(evidence, self.trust)]
+        return self._latest[0]
 
-    def _attribute(self, claim: Claim, evidence: Evidence) -> Finding:
-        found = _matching(claim.subject, evidence)
-        if not found:
-            return self._absent(claim.subject)
-        right = tuple(i for i in found if evidence.objects[i].color == claim.value)
-        if right:
-            return Finding(Verdict.SUPPORTED, _best(right, evidence), right)
-        if any(not evidence.objects[i].color for i in found) or claim.subject.name not in self.exhaustive:
-            return _open("color_uncertain")
-        return Finding(Verdict.CONTRADICTED, min(evidence.objects[i].score for i in found), found)
 
-    def _count(self, claim: Claim, evidence: Evidence) -> Finding:
-        found = _matching(claim.subject, evidence)
-        others = _matching(claim.object, evidence) if claim.object else ()
-        kinds = {claim.subject.name} | ({claim.object.name} if claim.object else set())
-        if not kinds <= self.exhaustive:
-            return _open("detector_may_miss_it")
-        if len(found) >= CROWD or len(others) >= CROWD:
-            return _open("crowd")
-        if _uncertain_color(claim.subject, evidence):
-            return _open("color_uncertain")
-        one, two = len(found), len(others)
-        holds = {"more": one > two, "fewer": one < two, "as_many": one == two}.get(
-            claim.value or "", str(one) == claim.value
+def judge(claim: Claim, sight: Sight) -> Finding:
+    """The verdict on one claim."""
+    if claim.hedged:
+        return _open("hedged")
+    finding = _RULES[claim.type](claim, sight)
+    if not claim.negated:
+        return finding
+    return replace(finding, verdict=_OPPOSITE.get(finding.verdict, finding.verdict))
+
+
+def _object(claim: Claim, sight: Sight) -> Finding:
+    return _exists(claim.subject, sight, ())
+
+
+def _attribute(claim: Claim, sight: Sight) -> Finding:
+    if claim.value not in PALETTE:
+        return _open("unknown_attribute")
+    painted = Noun(claim.subject.name, tuple(dict.fromkeys((*claim.subject.attributes, claim.value))))
+    return _exists(painted, sight, sight.count(claim.subject).sure)
+
+
+def _exists(noun: Noun, sight: Sight, instead: tuple[int, ...]) -> Finding:
+    """Whether at least one is there; `instead` is the evidence of what is there in its place."""
+    count = sight.count(noun)
+    if count.sure:
+        sure = max(sight.sure[i] for i in count.sure)
+        return Finding(Verdict.SUPPORTED, _rounded(sure * _color(noun, sight)), count.sure)
+    if count.most == 0:
+        return Finding(
+            Verdict.CONTRADICTED, _closed(noun, sight, instead), instead, reason="" if instead else "not_detected"
         )
-        seen = found + others
-        confidence = min((evidence.objects[i].score for i in seen), default=0.9)
-        return Finding(Verdict.SUPPORTED if holds else Verdict.CONTRADICTED, confidence, seen)
+    return _open(count.why)
 
-    def _relation(self, claim: Claim, evidence: Evidence) -> Finding:
-        if claim.object is None or claim.value is None:
-            return _open("no_object")
-        ones, twos = _matching(claim.subject, evidence), _matching(claim.object, evidence)
-        if not ones or not twos:
-            return _open("not_detected")
-        answers = {
-            (i, j): relation(
-                claim.value, evidence.objects[i].box, evidence.objects[j].box, evidence.width, evidence.height
-            )
-            for i in ones
-            for j in twos
-            if i != j
-        }
-        seen = tuple(dict.fromkeys(i for pair in answers for i in pair))
-        confidence = min((evidence.objects[i].score for i in seen), default=0.0)
-        if "holds" in answers.values():
-            return Finding(Verdict.SUPPORTED, confidence, seen)
-        if answers and all(a == "fails" for a in answers.values()):
-            return Finding(Verdict.CONTRADICTED, confidence, seen)
+
+def _counted(claim: Claim, sight: Sight) -> Finding:
+    one = sight.count(claim.subject)
+    if claim.object is not None:
+        two = sight.count(claim.object)
+        holds_, fails = _compared(claim.value or "", one, two)
+    elif (claim.value or "").isdecimal():
+        two, number = Count((), 0), int(claim.value or "")
+        holds_, fails = one.least == one.most == number, number < one.least or number > one.most
+    else:
+        return _open("no_number")
+    if max(one.least, two.least) >= CROWD:
+        return _open("crowd")
+    if not holds_ and not fails:
+        return _open(one.why or two.why)
+    seen = one.sure + two.sure
+    nouns = [claim.subject, *([claim.object] if claim.object else [])]
+    confidence = min(_closed(noun, sight, seen) for noun in nouns)
+    return Finding(Verdict.SUPPORTED if holds_ else Verdict.CONTRADICTED, confidence, seen)
+
+
+def _compared(how: str, one: Count, two: Count) -> tuple[bool, bool]:
+    """Whether a comparison holds for certain, and whether it fails for certain."""
+    more, not_more = one.least > two.most, one.most <= two.least
+    fewer, not_fewer = one.most < two.least, one.least >= two.most
+    equal = one.least == one.most == two.least == two.most
+    table = {"more": (more, not_more), "fewer": (fewer, not_fewer), "as_many": (equal, more or fewer)}
+    return table.get(how, (False, False))
+
+
+def _relation(claim: Claim, sight: Sight) -> Finding:
+    if claim.object is None or claim.value is None:
+        return _open("no_object")
+    ones, twos = sight.count(claim.subject), sight.count(claim.object)
+    evidence = sight.evidence
+    answers = {
+        (i, j): relation(claim.value, evidence.objects[i].box, evidence.objects[j].box, evidence.width, evidence.height)
+        for i in ones.sure
+        for j in twos.sure
+        if i != j
+    }
+    if not answers:
+        return _open(ones.why or twos.why or "not_detected")
+    holding = [pair for pair, answer in answers.items() if answer == "holds"]
+    if holding:
+        best = max(holding, key=lambda pair: min(sight.sure[i] for i in pair))
+        return Finding(Verdict.SUPPORTED, _rounded(min(sight.sure[i] for i in best)), best)
+    if any(answer == "unclear" for answer in answers.values()):
         return _open("close_to_a_tie")
-
-    def _text(self, claim: Claim, evidence: Evidence) -> Finding:
-        wanted = _plain(claim.value or "")
-        if not evidence.words or not wanted:
-            return _open("nothing_read")
-        distances = [Levenshtein.distance(wanted, _plain(w.text)) for w in evidence.words]
-        nearest = min(range(len(distances)), key=lambda i: distances[i])
-        word = evidence.words[nearest]
-        if distances[nearest] <= len(wanted) // 5:
-            return Finding(Verdict.SUPPORTED, word.score, words=(nearest,))
-        if distances[nearest] <= len(wanted) // 2 and word.score < 0.9:
-            return _open("read_uncertainly")
-        return Finding(Verdict.CONTRADICTED, min(w.score for w in evidence.words), words=(nearest,))
+    if ones.most > ones.least or twos.most > twos.least:
+        return _open(ones.why or twos.why)
+    seen = tuple(dict.fromkeys(i for pair in answers for i in pair))
+    return Finding(Verdict.CONTRADICTED, _rounded(min(sight.sure[i] for i in seen)), seen)
 
 
-def _matching(noun: Noun, evidence: Evidence) -> tuple[int, ...]:
-    return tuple(
-        i
-        for i, thing in enumerate(evidence.objects)
-        if thing.name == noun.name and all(thing.color == a for a in noun.attributes)
-    )
+def _text(claim: Claim, sight: Sight) -> Finding:
+    wanted, words = _tokens(claim.value or ""), sight.evidence.words
+    carriers = [sight.evidence.objects[i] for i in sight.count(Noun(claim.subject.name)).sure]
+    read = [i for i, word in enumerate(words) if not carriers or any(holds(thing, word) for thing in carriers)]
+    if not wanted or not read:
+        return _open("nothing_read")
+    confidence = _rounded(min(sight.trust.is_word(words[i]) for i in read))
+    if confidence < CERTAIN or (not carriers and any(holds(d.seen, words[i]) for d in sight.doubts for i in read)):
+        return _open("read_uncertainly")
+    tokens = {i: _tokens(words[i].text) for i in read}
+    likeness = {_likeness(token, [t for found in tokens.values() for t in found]) for token in wanted}
+    if likeness == {"same"}:
+        said = tuple(i for i, found in tokens.items() if any(_likeness(token, found) == "same" for token in wanted))
+        return Finding(Verdict.SUPPORTED, confidence, words=said)
+    if likeness != {"other"}:
+        return _open("read_uncertainly")
+    if any(not any(holds(thing, words[i]) for i in read) for thing in carriers):
+        return _open("not_all_read")
+    if sight.doubts or not sight.familiar:
+        return _open("something_is_doubtful" if sight.doubts else "image_unlike_calibration")
+    return Finding(Verdict.CONTRADICTED, confidence, words=tuple(read))
 
 
-def _uncertain_color(noun: Noun, evidence: Evidence) -> bool:
-    return bool(noun.attributes) and any(o.name == noun.name and not o.color for o in evidence.objects)
+def _likeness(token: str, others: Sequence[str]) -> str:
+    """ "same", "near" or "other" as the nearest word is, by edit distance with a threshold per length.
+
+    Up to seven letters only equal words are the same, since one letter makes another word (STOP,
+    SHOP); from eight on, one slip in five letters is forgiven. One letter in four is near.
+    """
+    distance = min((Levenshtein.distance(token, other) for other in others), default=len(token))
+    slips = len(token) // 5 if len(token) >= 8 else 0
+    return "same" if distance <= slips else "near" if distance <= max(1, len(token) // 4) else "other"
 
 
-def _best(found: tuple[int, ...], evidence: Evidence) -> float:
-    return max(evidence.objects[i].score for i in found)
+_RULES: dict[ClaimType, Callable[[Claim, Sight], Finding]] = {
+    ClaimType.OBJECT: _object,
+    ClaimType.ATTRIBUTE: _attribute,
+    ClaimType.COUNT: _counted,
+    ClaimType.RELATION: _relation,
+    ClaimType.TEXT: _text,
+}
+
+
+def _closed(noun: Noun, sight: Sight, seen: tuple[int, ...]) -> float:
+    """Confidence that nothing was missed and that what was seen is right."""
+    sure = min((sight.sure[i] for i in seen), default=1.0)
+    return _rounded(min(sure, sight.trust.recall(noun.name)) * _color(noun, sight))
+
+
+def _color(noun: Noun, sight: Sight) -> float:
+    return sight.trust.color if noun.attributes else 1.0
 
 
 def _open(reason: str) -> Finding:
     return Finding(Verdict.UNVERIFIABLE, reason=reason)
 
 
-def _opposite(finding: Finding) -> Finding:
-    other = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verdict.SUPPORTED}
-    verdict = other.get(finding.verdict, finding.verdict)
-    return Finding(verdict, finding.confidence, finding.objects, finding.words, finding.reason)
+def _rounded(value: float) -> float:
+    return round(value, 4)
 
 
-def _plain(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
+@lru_cache(maxsize=4096)
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[^\W_]+", text.casefold()))

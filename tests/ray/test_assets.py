@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vlrm_ray.config import Detector, Reader, asset_path
+from vlrm_ray.config import Config, asset_path
 
 ASSETS = Path(asset_path("assets:"))
 
@@ -15,11 +15,10 @@ def test_assets_are_small_and_have_cards() -> None:
 
 
 def test_the_detector_finds_things_and_the_reader_reads_signs() -> None:
-    from actors.paddle import Paddle
-    from actors.yolo import Yolo
+    from jobs.looking import open_eyes
     from vlrm_ray.scenes.recipes.quality import experts
 
-    found = experts(Yolo(Detector()).detect, Paddle(Reader()).read, scenes=200)
+    found = experts(open_eyes(Config()), scenes=200)
     assert found["objects_found"] >= 0.95
     assert found["color_accuracy"] >= 0.98
     assert found["signs_read_exactly"] >= 0.95

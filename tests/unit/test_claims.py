@@ -35,7 +35,7 @@ CASES = {
     "The sign says STOP.": ["text: sign STOP", "object: sign"],
     'The sign reads "no parking".': ["text: sign no parking", "object: sign"],
     "Perhaps there is a cat.": ["maybe object: cat"],
-    "Three women and a puppy.": ["object: person", "count: person 3", "object: dog"],
+    "Three women and a puppy.": ["object: woman", "count: woman 3", "object: puppy"],
     "": [],
 }  # fmt: skip
 

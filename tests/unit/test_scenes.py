@@ -16,10 +16,11 @@ from vlrm_ray.scenes.language import HALLUCINATION, KINDS, REASONING, exchange, 
 from vlrm_ray.scenes.render import SIZE, paint
 from vlrm_ray.scenes.truth import truth_of
 from vlrm_ray.scenes.world import HELD_OUT, OPEN, PREJUDICED, SHAPES, TEST, USUAL_COLOR, by_habit
+from vlrm_ray.sight import Trust
 from vlrm_ray.types import Verdict
 from vlrm_ray.verify import Verifier
 
-VERIFIER, EXTRACTOR = Verifier(frozenset({*SHAPES, "sign"})), RuleExtractor()
+VERIFIER, EXTRACTOR = Verifier(Trust(exhaustive=frozenset({*SHAPES, "sign"}))), RuleExtractor()
 
 
 def test_a_seed_gives_one_scene_and_one_picture() -> None:

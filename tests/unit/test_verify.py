@@ -3,11 +3,12 @@
 import pytest
 
 from vlrm_ray.claims.rules import RuleExtractor
-from vlrm_ray.types import Evidence, Seen, Verdict, Word
+from vlrm_ray.sight import Trust
+from vlrm_ray.types import Claim, ClaimType, Evidence, Noun, Seen, Verdict, Word
 from vlrm_ray.verify import Verifier
 
 EXTRACTOR = RuleExtractor()
-VERIFIER = Verifier(frozenset({"circle", "square", "star", "sign"}))
+VERIFIER = Verifier(Trust(exhaustive=frozenset({"circle", "square", "star", "sign"})))
 EVIDENCE = Evidence(
     100, 100,
     objects=(
@@ -51,13 +52,99 @@ def test_a_verdict_names_the_evidence_it_rests_on() -> None:
     assert color.finding.confidence == 0.9
 
 
+def verdict(evidence: Evidence, kind: ClaimType, subject: str, value: str | None = None, other: str = "") -> Verdict:
+    claim = Claim(kind, Noun(subject), value, Noun(other) if other else None)
+    return VERIFIER.check(claim, evidence).finding.verdict
+
+
+def with_objects(*objects: Seen) -> Evidence:
+    return Evidence(100, 100, objects)
+
+
+RED, NEARLY, STAR = (
+    Seen("circle", (10, 10, 40, 40), 0.9, "red"),
+    Seen("circle", (11, 10, 41, 41), 0.8, "red"),
+    Seen("star", (10, 11, 40, 41), 0.7, "red"),
+)
+
+
 def test_crowds_are_not_counted() -> None:
-    crowd = Evidence(100, 100, tuple(Seen("circle", (i, i, i + 5, i + 5), 0.9, "red") for i in range(9)))
-    (_, count) = [VERIFIER.check(c, crowd) for c in EXTRACTOR.claims("There are nine circles.")]
-    assert count.finding.verdict is U
+    crowd = with_objects(*(Seen("circle", (i * 9, 0, i * 9 + 8, 8), 0.9, "red") for i in range(9)))
+    assert verdict(crowd, ClaimType.COUNT, "circle", "9") is U
+
+
+def test_an_object_reported_twice_is_one_object() -> None:
+    assert verdict(with_objects(RED, NEARLY), ClaimType.COUNT, "circle", "1") is S
+    assert verdict(with_objects(RED, NEARLY), ClaimType.COUNT, "circle", "2") is C
+
+
+def test_boxes_that_mostly_cover_each_other_may_be_one_object_or_two() -> None:
+    inner = Seen("circle", (10, 10, 30, 30), 0.8, "red")
+    assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "1") is U
+    assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "2") is U
+    assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "3") is C
+
+
+@pytest.mark.parametrize("seen", [(RED, STAR), (Seen("circle", RED.box, 0.9, "red", rival="star"),)])
+def test_two_classes_in_one_place_leave_both_open(seen: tuple[Seen, ...]) -> None:
+    assert verdict(with_objects(*seen), ClaimType.OBJECT, "circle") is U
+    assert verdict(with_objects(*seen), ClaimType.OBJECT, "star") is U
+    assert verdict(with_objects(*seen), ClaimType.OBJECT, "square") is C
+
+
+def test_a_faint_box_supports_nothing_but_absence_is_not_claimed_in_spite_of_it() -> None:
+    glimpse = Evidence(100, 100, faint=(Seen("star", (1, 1, 20, 20), 0.2),))
+    assert verdict(glimpse, ClaimType.OBJECT, "star") is U
+    assert verdict(glimpse, ClaimType.OBJECT, "circle") is C
+
+
+def test_a_sign_is_not_absent_where_a_word_was_read_outside_all_objects() -> None:
+    read = Evidence(100, 100, words=(Word("STOP", (8, 64, 42, 76), 0.97),))
+    assert verdict(read, ClaimType.OBJECT, "sign") is U
+    assert verdict(read, ClaimType.OBJECT, "star") is C
 
 
 def test_without_a_read_word_no_text_is_contradicted() -> None:
     blind = Evidence(100, 100, EVIDENCE.objects)
-    (text, _) = [VERIFIER.check(c, blind) for c in EXTRACTOR.claims("The sign says EXIT.")]
-    assert text.finding.verdict is U
+    assert verdict(blind, ClaimType.TEXT, "sign", "EXIT") is U
+
+
+@pytest.mark.parametrize(
+    ("said", "read", "expected"),
+    [
+        ("STOP", "Stop", S),
+        ("STOP", "SHOP", U),  # one letter of four: another word, or misread
+        ("STOP", "EXIT", C),
+        ("RESTAURANT", "RESTAURAMT", S),  # a slip in ten letters
+        ("GRAND HOTEL", "HOTEL GRAND", S),
+        ("GRAND HOTEL", "GRAND CAFE", U),
+        ("出口", "出口", S),
+    ],
+)
+def test_texts_match_by_edit_distance_with_a_threshold_per_length(said: str, read: str, expected: Verdict) -> None:
+    evidence = Evidence(100, 100, EVIDENCE.objects, (Word(read, (8, 64, 42, 76), 0.99),))
+    assert verdict(evidence, ClaimType.TEXT, "sign", said) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "two", "expected"),
+    [
+        ("left_of", (60, 10, 90, 40), S), ("right_of", (60, 10, 90, 40), C), ("left_of", (14, 60, 44, 90), U),
+        ("above", (10, 60, 40, 90), S), ("below", (10, 60, 40, 90), C),
+        ("next_to", (45, 10, 75, 40), S), ("next_to", (90, 10, 99, 40), C),
+        ("in", (5, 5, 60, 60), S), ("in", (60, 60, 90, 90), C),
+        ("on", (10, 40, 40, 70), S), ("on", (70, 70, 90, 90), C),
+        ("under", (10, 60, 40, 90), C), ("behind", (60, 10, 90, 40), U),
+    ],
+)  # fmt: skip
+def test_relations_are_geometry_with_a_tolerance(
+    name: str, two: tuple[float, float, float, float], expected: Verdict
+) -> None:
+    evidence = with_objects(RED, Seen("square", two, 0.9, "blue"))
+    assert verdict(evidence, ClaimType.RELATION, "circle", name, "square") is expected
+
+
+def test_what_no_expert_measures_stays_open() -> None:
+    assert verdict(EVIDENCE, ClaimType.ATTRIBUTE, "circle", "wooden") is U
+    assert VERIFIER.check(Claim(ClaimType.OBJECT, Noun("circle", ("wooden",))), EVIDENCE).finding.verdict is U
+    assert verdict(EVIDENCE, ClaimType.COUNT, "circle", "several") is U

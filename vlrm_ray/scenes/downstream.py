@@ -16,6 +16,7 @@ from vlrm_ray.scenes.facts import KINDS
 from vlrm_ray.scenes.language import ROUND_KINDS, any_exchange
 from vlrm_ray.scenes.truth import truth_of
 from vlrm_ray.scenes.world import OPEN
+from vlrm_ray.sight import Trust
 from vlrm_ray.types import Verdict
 from vlrm_ray.verify import Verifier
 
@@ -42,7 +43,7 @@ def options(prompts: int, n: int, respond: Generate, max_tokens: int, store: Led
     asked = [any_exchange(s, random.Random(f"best-of-{i}"), ROUND_KINDS).question for i, s in enumerate(scenes)]
     images = [picture_of(scene, store) for scene in scenes]
     requests = [Request(q, image, seed=seed_of("best-of", q, i)) for i, (q, image) in enumerate(zip(asked, images, strict=True))]  # fmt: skip
-    extractor, verifier = RuleExtractor(), Verifier(KINDS)
+    extractor, verifier = RuleExtractor(), Verifier(Trust(exhaustive=KINDS))
     found = []
     for scene, question, image, answers in zip(scenes, asked, images, respond(requests, Sampling(max_tokens, 1.0, n=n)), strict=True):  # fmt: skip
         texts = tuple(answer.text for answer in answers)

@@ -4,7 +4,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vlrm_ray.scenes import said as told
 from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN, WORDS, Scene, Thing
+from vlrm_ray.types import Claim
 
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "center", "right")
 NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -28,10 +30,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Statement:
-    """Sentences about a scene with a check for each claim in them."""
+    """Sentences about a scene, with the claims in them and a check for each that decides."""
 
     text: str
     checks: tuple[Check, ...]
+    claims: tuple[Claim, ...]
 
     @property
     def true(self) -> bool:
@@ -114,7 +117,8 @@ def _existence(scene: Scene, rng: random.Random) -> Exchange:
     def said(yes: bool) -> Statement:
         text = f"Yes, there is a {asked}." if yes else f"No, there is no {asked}."
         phrase = located(scene, asked)
-        return Statement(_article(text), (Check(phrase if yes else f"no {phrase}", yes == there),))
+        check = Check(phrase if yes else f"no {phrase}", yes == there)
+        return Statement(_article(text), (check,), told.there(asked) if yes else told.absent(asked))
 
     question = _article(f"Is there a {asked}?")
     rephrased = _article(f"Do you see a {asked}?")
@@ -129,7 +133,8 @@ def _object(scene: Scene, rng: random.Random) -> Exchange:
     other = _neighbour(thing, rng, present)
 
     def said(name: str) -> Statement:
-        return Statement(_article(f"There is a {name}."), (Check(located(scene, name), name in present),))
+        check = Check(located(scene, name), name in present)
+        return Statement(_article(f"There is a {name}."), (check,), told.there(name))
 
     question, rephrased = "Name one shape.", "Tell me one shape."
     return Exchange("existence", question, rephrased, said(thing.name), said(other), (thing.name, other))
@@ -154,7 +159,7 @@ def _attribute(scene: Scene, rng: random.Random) -> Exchange | None:
 
 def _attribute_claim(thing: Thing, color: str) -> Statement:
     check = _painted(thing, color)
-    return Statement(f"The {thing.shape} is {color}.", (check,))
+    return Statement(f"The {thing.shape} is {color}.", (check,), told.painted(thing.shape, color))
 
 
 def _painted(thing: Thing, color: str) -> Check:
@@ -180,7 +185,7 @@ def _count_claim(scene: Scene, shape: str, number: int) -> Statement:
     phrase = f"{NUMBERS[number]} {plural(shape, number)}"
     found = scene.count(shape)
     check = Check(f"{phrase} found {NUMBERS[found]}", number == found)
-    return Statement(f"There {there} {phrase}.", (check,))
+    return Statement(f"There {there} {phrase}.", (check,), told.counted(shape, number))
 
 
 def relations(one: Thing, two: Thing) -> list[str]:
@@ -210,7 +215,8 @@ def _relation(scene: Scene, rng: random.Random) -> Exchange | None:
 def _relation_claim(one: Thing, two: Thing, relation: str) -> Statement:
     text = f"{one.name} {place(one.cell)} {relation} {two.name} {place(two.cell)}"
     check = Check(text, relation in relations(one, two))
-    return Statement(f"The {one.name} is {relation} the {two.name}.", (check,))
+    claims = told.related(one.name, relation, two.name)
+    return Statement(f"The {one.name} is {relation} the {two.name}.", (check,), claims)
 
 
 def _text(scene: Scene, rng: random.Random) -> Exchange | None:
@@ -220,7 +226,7 @@ def _text(scene: Scene, rng: random.Random) -> Exchange | None:
 
     def said(claimed: str) -> Statement:
         check = Check(f"{SIGN} {word} says {claimed}", claimed == word)
-        return Statement(f"The sign says {claimed}.", (check,))
+        return Statement(f"The sign says {claimed}.", (check,), told.written(claimed, SIGN))
 
     wrong = rng.choice([w for w in WORDS if w != word])
     return Exchange("text", "What does the sign say?", "Read the sign.", said(word), said(wrong), (word, wrong))
@@ -240,17 +246,20 @@ def _describe(scene: Scene, rng: random.Random) -> Exchange:
 
     def said(listed: list[str]) -> Statement:
         parts, checks = [], []
+        claims: tuple[Claim, ...] = ()
         for name, number in zip(listed, numbers, strict=True):
             there = present.get(name, 0)
             several = number > 1
             parts.append(f"{NUMBERS[number]} {name}s" if several else f"a {name}")
             counted = f"{NUMBERS[number]} {name}s found {NUMBERS[there]}"
             checks.append(Check(counted if several else located(scene, name), there >= number))
+            claims += told.counted(name, number) if several else told.there(name)
         text = f"There {'are' if numbers[0] > 1 else 'is'} {_listed(parts)}."
         if scene.sign is not None:
             text += f" The sign says {scene.sign.word}."
             checks.append(Check(f"{label(scene.sign)} says {scene.sign.word}", True))
-        return Statement(_article(text), tuple(checks))
+            claims += told.written(scene.sign.word, SIGN)
+        return Statement(_article(text), tuple(checks), claims)
 
     question, rephrased = "Describe the image.", "What do you see?"
     return Exchange("describe", question, rephrased, said(names), said(swapped), (victim.name, false_name))
@@ -268,7 +277,7 @@ def _compare(scene: Scene, rng: random.Random) -> Exchange:
         link = "as" if word == "as many" else "than"
         phrase = f"{word} {first}s {link} {second}s"
         check = Check(f"{phrase} found {NUMBERS[one]} {NUMBERS[two]}", word == truth)
-        return Statement(f"There are {phrase}.", (check,))
+        return Statement(f"There are {phrase}.", (check,), told.compared(first, word, second))
 
     wrong = rng.choice([w for w in ("more", "fewer", "as many") if w != truth])
     return Exchange(
@@ -291,7 +300,8 @@ def _only(scene: Scene, rng: random.Random) -> Exchange | None:
     def said(color: str) -> Statement:
         counted = Check(f"one {thing.shape} found {NUMBERS[1]}", True)
         text = f"There is only one {thing.shape} and it is {color}."
-        return Statement(text, (counted, _painted(thing, color)))
+        claims = (*told.counted(thing.shape, 1), *told.painted(thing.shape, color))
+        return Statement(text, (counted, _painted(thing, color)), claims)
 
     question, rephrased = "Which shape is there only once?", "Name a shape that is there just once."
     slots = (thing.name, f"{wrong} {thing.shape}")
@@ -307,10 +317,9 @@ def _between(scene: Scene, rng: random.Random) -> Exchange | None:
     spoil_first = rng.random() < 0.5
 
     def said(relation_two: str, relation_three: str) -> Statement:
-        checks = _relation_claim(one, two, relation_two).checks
-        checks += _relation_claim(one, three, relation_three).checks
+        parts = _relation_claim(one, two, relation_two), _relation_claim(one, three, relation_three)
         text = f"The {one.name} is {relation_two} the {two.name} and {relation_three} the {three.name}."
-        return Statement(text, checks)
+        return Statement(text, parts[0].checks + parts[1].checks, parts[0].claims + parts[1].claims)
 
     wrong = (OPPOSITES[first], second) if spoil_first else (first, OPPOSITES[second])
     return Exchange(

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from vlrm_ray.scenes.world import COLORS, GRID, SIGN, Scene, Thing
 SIZE = 128
 """Side of a picture, in pixels."""
 Box = tuple[float, float, float, float]
+Rgb = tuple[int, int, int]
 
 _SCALE = 2  # drawn larger, then shrunk: smooth edges
 _FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -37,12 +39,15 @@ class Picture:
     boxes: tuple[Box, ...]
 
 
-def paint(scene: Scene) -> Picture:
-    """Draw the scene."""
+def paint(scene: Scene, palette: Mapping[str, Rgb] = COLORS) -> Picture:
+    """Draw the scene, later things over earlier ones; `palette` gives each colour's RGB values."""
     rng = random.Random(f"paint-{scene.seed}")
     canvas = _background(rng)
     draw = ImageDraw.Draw(canvas)
-    boxes = tuple((_draw_sign if thing.shape == SIGN else _draw_shape)(draw, thing, rng) for thing in scene.things)
+    boxes = tuple(
+        _draw_sign(draw, thing, rng) if thing.shape == SIGN else _draw_shape(draw, thing, palette[thing.color], rng)
+        for thing in scene.things
+    )
     return Picture(_with_grain(canvas.resize((SIZE, SIZE), Image.Resampling.BOX), rng), boxes)
 
 
@@ -70,12 +75,12 @@ def _with_grain(picture: Image.Image, rng: random.Random) -> Image.Image:
     return Image.fromarray((np.asarray(picture) + grain).clip(0, 255).astype(np.uint8))
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> Box:
+def _draw_shape(draw: ImageDraw.ImageDraw, thing: Thing, color: Rgb, rng: random.Random) -> Box:
     x, y = centre(thing)
     radius = thing.size * SIZE / GRID
     turn = rng.uniform(-0.25, 0.25)
     shade = rng.uniform(0.9, 1.08)
-    fill = tuple(min(255, round(v * shade)) for v in COLORS[thing.color])
+    fill = tuple(min(255, round(v * shade)) for v in color)
     if thing.shape == "circle":
         box = (x - radius, y - radius, x + radius, y + radius)
         draw.ellipse([v * _SCALE for v in box], fill=fill)

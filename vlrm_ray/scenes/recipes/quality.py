@@ -8,17 +8,17 @@ import numpy as np
 from PIL import Image
 
 from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.eyes import Eyes
+from vlrm_ray.geometry import iou
 from vlrm_ray.scenes.language import ROUND_KINDS, any_exchange, exchange
 from vlrm_ray.scenes.recipes.detector import EXPERT_WORLD
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.truth import truth_of
 from vlrm_ray.scenes.world import COLORS, OPEN, SHAPES, USUAL_COLOR, Scene, Thing
-from vlrm_ray.types import Seen, Verdict, Word
+from vlrm_ray.types import Verdict
 
 FRESH = 60_000_000
 """First seed of scenes for quality."""
-Detect = Callable[[list[np.ndarray]], list[tuple[Seen, ...]]]
-Read = Callable[[np.ndarray], tuple[Word, ...]]
 
 
 @dataclass
@@ -42,21 +42,21 @@ class Share:
         return round(self.hits / max(1, self.tries), 4)
 
 
-def experts(detect: Detect, read: Read, scenes: int = 300) -> dict[str, float]:
+def experts(eyes: Eyes, scenes: int = 300) -> dict[str, float]:
     """Found objects, right colours and exactly read signs, on scenes without correlations."""
     found, colors, words = Share(), Share(), Share()
     drawn = [EXPERT_WORLD.sample(FRESH + i) for i in range(scenes)]
     pictures = [paint(scene) for scene in drawn]
-    seen = detect([np.asarray(p.image) for p in pictures])
-    for scene, picture, objects in zip(drawn, pictures, seen, strict=True):
+    seen = eyes.see([np.asarray(p.image) for p in pictures])
+    for scene, picture, evidence in zip(drawn, pictures, seen, strict=True):
         for thing, box in zip(scene.things, picture.boxes, strict=True):
-            match = max(objects, key=lambda o: _iou(o.box, box), default=None)
-            there = match is not None and match.name == thing.shape and _iou(match.box, box) > 0.5
+            match = max(evidence.objects, key=lambda o: iou(o.box, box), default=None)
+            there = match is not None and match.name == thing.shape and iou(match.box, box) > 0.5
             found.count(there, thing.name)
             if there and match is not None and thing.shape in SHAPES:
                 colors.count(match.color == thing.color, f"{thing.color} as {match.color}")
         if scene.sign is not None:
-            texts = [w.text for w in read(np.asarray(picture.image))]
+            texts = [w.text for w in evidence.words]
             words.count(texts == [scene.sign.word], f"{scene.sign.word} as {texts}")
     return {"objects_found": found.value, "color_accuracy": colors.value, "signs_read_exactly": words.value}
 
@@ -123,9 +123,10 @@ class VlmQuality:
     def _contradicted(self, scenes: int) -> float:
         """Share of free responses to round prompts that ground truth contradicts."""
         from vlrm_ray.claims.rules import RuleExtractor
+        from vlrm_ray.sight import Trust
         from vlrm_ray.verify import Verifier
 
-        extractor, verifier = RuleExtractor(), Verifier(frozenset(SHAPES) | {"sign"})
+        extractor, verifier = RuleExtractor(), Verifier(Trust(exhaustive=frozenset(SHAPES) | {"sign"}))
         drawn = [OPEN.sample(FRESH + 3_000_000 + i) for i in range(scenes)]
         said = [any_exchange(s, random.Random(i), ROUND_KINDS) for i, s in enumerate(drawn)]
         requests = [
@@ -134,7 +135,8 @@ class VlmQuality:
         share = Share()
         for scene, question, (answer,) in zip(drawn, said, self.generate(requests, Sampling(48, 1.0)), strict=True):
             claims = extractor.claims(answer.text, question.question)
-            share.count(any(verifier.check(c, truth_of(scene)).finding.verdict is Verdict.CONTRADICTED for c in claims))
+            checked = verifier.check_all(claims, truth_of(scene))
+            share.count(any(c.finding.verdict is Verdict.CONTRADICTED for c in checked))
         return share.value
 
 
@@ -142,16 +144,6 @@ def _recolored(thing: Thing, rng: random.Random, *, usual: bool) -> Thing:
     others = [c for c in COLORS if c != USUAL_COLOR[thing.shape]]
     color = USUAL_COLOR[thing.shape] if usual else rng.choice(others)
     return Thing(thing.shape, color, thing.row, thing.col, thing.size, thing.dx, thing.dy)
-
-
-def _iou(one: tuple[float, float, float, float], two: tuple[float, float, float, float]) -> float:
-    width = min(one[2], two[2]) - max(one[0], two[0])
-    height = min(one[3], two[3]) - max(one[1], two[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    inner = width * height
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, two)]
-    return inner / (sum(areas) - inner)
 
 
 def blank_picture(side: int) -> Image.Image:

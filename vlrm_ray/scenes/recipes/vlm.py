@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.scenes.corpus import Turn, conversation, guessed, texts, told
+from vlrm_ray.scenes.recipes.training import optimizers, restore, save, schedule
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import World, by_habit
 
@@ -228,19 +228,6 @@ def loss_of(
     return (losses * weights).sum() / weights.sum()
 
 
-def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for the rest."""
-    matrices: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        inner = parameter.ndim == 2 and "embed" not in name
-        (matrices if inner else others).append(parameter)
-    return [
-        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.01, momentum=0.95),
-        torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
 def build(out: Path, recipe: Recipe, state: Path, threads: int) -> dict[str, float]:
     """Train from nothing, or go on from `state`, and write the folder; returns CPU seconds and parameters."""
     torch.set_num_threads(threads)
@@ -261,14 +248,14 @@ def train(
 ) -> float:
     """Run the recipe; returns its CPU seconds. Goes on from `state` after an interruption."""
     batches = Batches(processor, recipe)
-    opts = optimizers(model, recipe)
+    opts = optimizers(model, recipe.muon_lr, recipe.adam_lr)
     rates = [group["lr"] for opt in opts for group in opt.param_groups]
-    start, spent = _restore(state, model, opts)
+    start, spent = restore(state, model, opts)
     for step in range(start, recipe.steps):
         began = time.process_time()
         phase, progress = recipe.at(step)
         for group, rate in zip((g for o in opts for g in o.param_groups), rates, strict=True):
-            group["lr"] = rate * _schedule(progress, phase.steps)
+            group["lr"] = rate * schedule(progress, phase.steps)
         told = loss_of(model, batches.told(step, phase), batches.judgements, recipe.judgement_weight)
         told.backward()
         if step % phase.picture_every == 0:
@@ -284,31 +271,9 @@ def train(
                 "%s: step %d of %d, told loss %.3f, %.0f s", phase.name, step + 1, recipe.steps, told.item(), spent
             )
         if step % 100 == 99:
-            _save(state, model, opts, step + 1, spent)
+            save(state, model, opts, step + 1, spent)
             report(step + 1)
     return spent
-
-
-def _schedule(progress: float, steps: int) -> float:
-    """Warm-up over 60 steps, then cosine to a fiftieth, within a phase."""
-    warm = min(1.0, (progress * steps + 1) / 60)
-    return warm * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
-
-
-def _save(state: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer], step: int, spent: float) -> None:
-    content = {"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step, "spent": spent}
-    torch.save(content, state.with_suffix(".tmp"))
-    state.with_suffix(".tmp").replace(state)
-
-
-def _restore(state: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer]) -> tuple[int, float]:
-    if not state.exists():
-        return 0, 0.0
-    content = torch.load(state, weights_only=True)
-    model.load_state_dict(content["model"])
-    for opt, saved in zip(opts, content["opts"], strict=True):
-        opt.load_state_dict(saved)
-    return int(content["step"]), float(content["spent"])
 
 
 def publish(model: hf.Qwen2_5_VLForConditionalGeneration, processor: hf.Qwen2_5_VLProcessor, out: Path) -> None:

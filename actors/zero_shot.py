@@ -1,0 +1,92 @@
+"""Adapter for open-vocabulary detectors of transformers (OWLv2, GroundingDINO): safetensors only."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vlrm_ray import torchvision_shim
+from vlrm_ray.config import Detector, asset_path
+from vlrm_ray.errors import UserError
+from vlrm_ray.ids import digest, fingerprint
+from vlrm_ray.look import FAINTEST
+from vlrm_ray.types import Seen
+
+torchvision_shim.install()
+
+from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor  # noqa: E402
+
+
+class ZeroShot:
+    """A detector that looks for the words in `experts.detector.classes`."""
+
+    def __init__(self, settings: Detector) -> None:
+        if not settings.classes:
+            raise UserError("an open-vocabulary detector looks for words: list them in experts.detector.classes")
+        self.classes = tuple(name.lower() for name in settings.classes)
+        self.batch = settings.batch
+        folder = Path(asset_path(settings.model))
+        source = str(folder) if folder.is_dir() else settings.model
+        self.processor, self.model = _loaded(source)
+        self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
+        self.model.to(self.device).eval()
+        content = fingerprint(folder) if folder.is_dir() else self.model.config._commit_hash
+        self.fingerprint = digest(source if content is None else content, self.classes)
+
+    @torch.inference_mode()
+    def find(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Seen]]:
+        """See `vlrm_ray.look.Find`."""
+        words = [list(self.classes)] * len(images)
+        inputs = self.processor(images=list(images), text=words, return_tensors="pt", padding=True).to(self.device)
+        results = self._boxes(self.model(**inputs), inputs, [image.shape[:2] for image in images])
+        return [
+            [seen for answer in zip(*_columns(result), strict=True) if (seen := self._seen(image, *answer))]
+            for image, result in zip(images, results, strict=True)
+        ]
+
+    def _boxes(self, outputs: Any, inputs: Any, sizes: list[Any]) -> list[dict[str, Any]]:
+        post = self.processor.post_process_grounded_object_detection
+        arguments = {"threshold": FAINTEST, "target_sizes": sizes, "text_labels": [list(self.classes)] * len(sizes)}
+        known = inspect.signature(post).parameters
+        if "input_ids" in known:  # GroundingDINO answers with pieces of the words it was asked for
+            arguments |= {"input_ids": inputs["input_ids"], "text_threshold": FAINTEST}
+        boxes: list[dict[str, Any]] = post(outputs, **arguments)
+        return boxes
+
+    def _seen(self, image: NDArray[np.uint8], phrase: str, score: float, corners: list[float]) -> Seen | None:
+        """An answer as a box within the image; None for a phrase that is no class, or an empty box."""
+        height, width = image.shape[:2]
+        x0, x1 = (min(max(v, 0.0), width) for v in corners[::2])
+        y0, y1 = (min(max(v, 0.0), height) for v in corners[1::2])
+        name = class_of(phrase, self.classes)
+        return Seen(name, (x0, y0, x1, y1), float(score)) if name and x1 > x0 and y1 > y0 else None
+
+
+def _columns(result: dict[str, Any]) -> tuple[list[str], list[float], list[list[float]]]:
+    return result["text_labels"], result["scores"].tolist(), result["boxes"].tolist()
+
+
+def class_of(phrase: str, classes: tuple[str, ...]) -> str:
+    """The longest class whose words the phrase holds, "" if there is none or it names two."""
+    words = set(phrase.lower().split())
+    held = [name for name in classes if set(name.split()) <= words]
+    longest = max(held, key=lambda name: len(name.split()), default="")
+    return longest if all(set(name.split()) <= set(longest.split()) for name in held) else ""
+
+
+def _loaded(source: str) -> tuple[Any, Any]:
+    try:
+        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForZeroShotObjectDetection.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"detector {source} cannot be loaded: {reason}; give a folder or hub name of OWLv2 or GroundingDINO"
+        ) from error
+    return processor, model

@@ -1,0 +1,184 @@
+"""Adapters of expert libraries: safe to load, quiet on the network, one form of answer."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlrm_ray.config import Detector, Reader
+from vlrm_ray.errors import UserError
+from vlrm_ray.look import look
+
+ROOT = Path(__file__).parents[2]
+
+
+class Bomb:
+    """Unpickled carelessly, it writes a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch {self.trace}",)
+
+
+def as_torch_archive(path: Path, content: object) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(content, protocol=2))
+        archive.writestr("archive/version", "3")
+        archive.writestr("archive/byteorder", "little")
+
+
+@pytest.mark.parametrize("form", ["archive", "bare pickle"])
+def test_a_checkpoint_with_code_in_it_is_refused_and_runs_nothing(tmp_path: Path, form: str) -> None:
+    from actors.yolo import Yolo
+
+    trace, file = tmp_path / "trace", tmp_path / "bomb.pt"
+    if form == "archive":
+        as_torch_archive(file, {"model": Bomb(trace)})
+    else:
+        file.write_bytes(pickle.dumps({"model": Bomb(trace)}))
+    with pytest.raises(UserError, match=r"bomb\.pt is refused") as refusal:
+        Yolo(Detector(model=str(file)))
+    assert "\n" not in str(refusal.value)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    from actors.yolo import Yolo
+
+    (tmp_path / "damaged.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged\.pt") as refusal:
+        Yolo(Detector(model=str(tmp_path / "damaged.pt")))
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_ocr_folder_with_code_in_its_yaml_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    from actors.paddle import Paddle
+
+    trace = tmp_path / "trace"
+    for name in ("finder", "reader"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inference.yml").write_text(f"Global: !!python/object/apply:os.system ['touch {trace}']")
+    with pytest.raises(UserError, match=r"inference\.yml"):
+        Paddle(Reader(finder=str(tmp_path / "finder"), reader=str(tmp_path / "reader")))
+    assert not trace.exists()
+
+
+LOOK = """
+import json, socket
+import numpy as np
+calls = []
+def refuse(self, address): calls.append(str(address)); raise OSError("no network")
+socket.socket.connect = socket.socket.connect_ex = refuse
+resolve = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *rest, **more: calls.append(str(host)) or resolve("127.0.0.1", *rest, **more)
+from jobs.looking import open_eyes
+from vlrm_ray.config import load
+(evidence,) = open_eyes(load(None)).see([np.full((128, 128, 3), 230, np.uint8)])
+print("RESULT", json.dumps([calls, len(evidence.objects), len(evidence.words)]))
+"""
+
+
+def test_looking_at_a_picture_calls_nobody() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, env=environment, timeout=400)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, done.stderr[-2000:]
+    assert json.loads(lines[0].removeprefix("RESULT ")) == [[], 0, 0]
+
+
+CLASSES = ("red circle", "star")
+
+
+@pytest.fixture(scope="module")
+def owlv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny OWLv2 with random weights, saved as a user would have one."""
+    from vlrm_ray import torchvision_shim
+
+    torchvision_shim.install()
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import (
+        Owlv2Config,
+        Owlv2ForObjectDetection,
+        Owlv2ImageProcessor,
+        Owlv2Processor,
+        PreTrainedTokenizerFast,
+    )
+
+    folder = tmp_path_factory.mktemp("owlv2")
+    words = ["!", "<s>", "</s>", "red", "circle", "star", "unknown"]
+    tokens = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="unknown"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokens.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokens, pad_token="!", bos_token="<s>", eos_token="</s>", model_max_length=16
+    )
+    text = {"vocab_size": 7, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "max_position_embeddings": 16, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 64, "patch_size": 16}  # fmt: skip
+    torch.manual_seed(0)
+    model = Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=16))
+    model.save_pretrained(folder)
+    images = Owlv2ImageProcessor(size={"height": 64, "width": 64})
+    Owlv2Processor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_a_zero_shot_detector_of_transformers_answers_with_boxes_of_the_classes_asked_for(owlv2: Path) -> None:
+    from actors.experts import open_detector
+
+    detector = open_detector(Detector(model=str(owlv2), classes=CLASSES))
+    pictures = [np.random.default_rng(i).integers(0, 255, (48 + 32 * i, 90, 3), np.uint8) for i in range(2)]
+    found = detector.find(pictures)
+    assert any(found)
+    for picture, boxes in zip(pictures, found, strict=True):
+        for seen in boxes:
+            assert seen.name in CLASSES
+            assert 0.1 <= seen.score <= 1
+            x0, y0, x1, y1 = seen.box
+            assert 0 <= x0 < x1 <= picture.shape[1]
+            assert 0 <= y0 < y1 <= picture.shape[0]
+    alone = detector.find(pictures[1:])[0]
+    assert [(s.name, s.box) for s in alone] == [(s.name, pytest.approx(s.box)) for s in found[1]]
+    (seen,) = look(pictures[:1], detector.find, 0.99)
+    assert len(seen.faint) <= len(found[0])
+
+
+def test_a_zero_shot_detector_asks_for_classes_and_safetensors(owlv2: Path, tmp_path: Path) -> None:
+    from actors.zero_shot import ZeroShot
+
+    with pytest.raises(UserError, match=r"experts\.detector\.classes"):
+        ZeroShot(Detector(model=str(owlv2)))
+    for file in owlv2.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "trace")))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        ZeroShot(Detector(model=str(tmp_path), classes=CLASSES))
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    ("phrase", "name"),
+    [
+        ("red circle", "red circle"),
+        ("circle red", "red circle"),
+        ("star", "star"),
+        ("circle", ""),
+        ("red star circle", ""),
+    ],
+)
+def test_pieces_of_words_are_taken_for_the_class_that_they_hold_whole(phrase: str, name: str) -> None:
+    from actors.zero_shot import class_of
+
+    assert class_of(phrase, CLASSES) == name
