@@ -68,7 +68,7 @@ class Lexicon:
     def canonical(self, noun: str) -> str:
         """The canonical form of a singular noun, itself if it is not known."""
         entry = self.entries.get(noun.lower())
-        return entry.noun if entry and entry.noun else noun
+        return entry.noun if entry and entry.noun and not entry.plural else noun
 
     def attribute(self, word: str) -> str:
         """The canonical form of an attribute, itself if it is not known."""

@@ -93,6 +93,9 @@ class PhraseReader:
             elif kind == "number":
                 phrase.number = int(value) if int(value) >= 0 else None
                 single = phrase.number == 1
+                if tokens[at + 1].entry.kind == "or" and tokens[at + 2].entry.kind == "number":  # "two or three"
+                    phrase.number = None
+                    at += 2
                 if phrase.number == 0:
                     phrase.negated, phrase.number = True, None
             elif kind == "none" and value == "determiner":
@@ -146,13 +149,13 @@ class PhraseReader:
 
     def _listed(self, tokens: Sequence[Token], at: int) -> bool:
         """Whether an attribute is followed by another one before the noun: "red and white umbrella"."""
-        at += 1
-        if tokens[at].entry.kind not in ("and", "comma"):
-            return False
-        at += 1
-        if at + 1 >= len(tokens) or not tokens[at].entry.attribute or tokens[at].entry.kind != "content":
-            return False
-        return tokens[at + 1].entry.kind in _INSIDE
+        for joint in range(at + 1, min(at + _LONGEST, len(tokens) - 2), 2):
+            value = tokens[joint + 1].entry
+            if tokens[joint].entry.kind not in ("and", "comma") or not value.attribute or value.kind != "content":
+                return False
+            if tokens[joint + 2].entry.kind in _INSIDE:
+                return True
+        return False
 
     def _is_adjective(self, tokens: Sequence[Token], at: int, found: list[str]) -> bool:
         """Whether an unknown word before others is none of the noun's; a brand becomes an attribute."""
