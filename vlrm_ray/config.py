@@ -167,6 +167,10 @@ class Experts(Section):
     """Objects, and by their boxes colours, counts and relations."""
     reader: Reader = Reader()
     """Words."""
+    extractor: Literal["rule", "llm"] = "rule"
+    """Who finds the claims in a response: rules, or a language model in an actor of its own (on vLLM)."""
+    extractor_model: str = "assets:extractor"
+    """Hugging Face folder or name of that language model; hosted as the policy's engine is."""
 
 
 class Pairing(Section):

@@ -21,7 +21,7 @@ import ray.data
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from vlrm_ray.claims.rules import RuleExtractor
+from vlrm_ray.claims import GenerateVerb, extractor
 from vlrm_ray.config import Config, Pool
 from vlrm_ray.critique import FORMATS
 from vlrm_ray.engines import Completion, Request, Sampling
@@ -35,7 +35,7 @@ from vlrm_ray.plan import STAGE_CPUS
 from vlrm_ray.prompts import Ask
 from vlrm_ray.rows import Row, from_table, to_table
 from vlrm_ray.selection import select
-from vlrm_ray.types import Candidate, How, Judged, Pair, Prompt, Selected
+from vlrm_ray.types import Candidate, Claim, How, Judged, Pair, Prompt, Selected
 from vlrm_ray.verify import Verifier
 
 
@@ -48,6 +48,7 @@ class Hands:
     detector: type
     reader: type
     board: "BoardProxy"
+    extractor: ActorHandle[Any] | None = None
 
 
 class BoardProxy:
@@ -85,7 +86,7 @@ def build(config: Config, round_: int, parts: dict[int, list[Ask]], hands: Hands
     rows = _pool(rows, hands.detector, (detector, ledger, hands.board), detector.pool)
     if reader.enabled:
         rows = _pool(rows, hands.reader, (reader, ledger, hands.board), reader.pool)
-    rows = _tasks(rows, VerifyAndPair(config, hands.board), 1)
+    rows = _tasks(rows, VerifyAndPair(config, hands), 1)
     return _tasks(rows, Critique(config, hands.critics, hands.board), len(hands.critics) + 1)
 
 
@@ -184,24 +185,24 @@ class Generate:
 class VerifyAndPair:
     """Claims, verdicts, pairs: pure matching against what the experts saw."""
 
-    def __init__(self, config: Config, board: BoardProxy) -> None:
-        self.extractor = RuleExtractor()
+    def __init__(self, config: Config, hands: Hands) -> None:
+        self.extractor = extractor(config.experts.extractor, _generate_of(hands.extractor))
         self.verifier = Verifier(frozenset(config.experts.detector.exhaustive))
-        self.rule, self.board = config.pairing, board
+        self.rule, self.board = config.pairing, hands.board
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Give each candidate its claims with verdicts, and make pairs of them."""
         began, rows = time.monotonic(), from_table(table)
+        claims = iter(self.extractor.many([(c.text, r.prompt.question) for r in rows for c in r.candidates]))
         for row in rows:
-            row.candidates = tuple(self._verified(row, candidate) for candidate in row.candidates)
+            row.candidates = tuple(self._verified(row, candidate, next(claims)) for candidate in row.candidates)
             pairs, row.unused = pairs_of(row.prompt, row.candidates, self.rule)
             row.pairs = tuple(pairs)
         self.board.add("verify", sum(len(row.candidates) for row in rows), time.monotonic() - began)
         self.board.add("pair", sum(len(row.pairs) for row in rows))
         return to_table(rows)
 
-    def _verified(self, row: Row, candidate: Candidate) -> Candidate:
-        claims = self.extractor.claims(candidate.text, row.prompt.question)
+    def _verified(self, row: Row, candidate: Candidate, claims: Sequence[Claim]) -> Candidate:
         return replace(candidate, claims=tuple(self.verifier.check(claim, row.evidence) for claim in claims))
 
 
@@ -238,6 +239,18 @@ class Critique:
     def _request(self, row: Row, pair: Pair, candidate: Candidate) -> Request:
         text = self.format.prompt(row.prompt.question, candidate.text, in_words(row.evidence))
         return Request(text, row.prompt.image, seed=seed_of("critique", pair.pair_id, candidate.candidate_id))
+
+
+def _generate_of(actor: ActorHandle[Any] | None) -> GenerateVerb | None:
+    """The verb of an engine that lives in an actor."""
+    if actor is None:
+        return None
+
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        answers: list[list[Completion]] = ray.get(actor.generate.remote(list(requests), sampling))
+        return answers
+
+    return generate
 
 
 def _generated(

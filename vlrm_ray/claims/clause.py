@@ -24,7 +24,7 @@ class Link:
     @property
     def denies(self) -> bool:
         """Whether it says nothing of its second noun: "is not wearing a hat", "nobody is wearing a hat"."""
-        return self.negated or (bool(self.holders) and all(h.negated for h in self.holders))
+        return self.negated or (bool(self.holders) and all(h.negated and h.name for h in self.holders))
 
 
 @dataclass(slots=True)
