@@ -51,7 +51,7 @@ _INSIDE = frozenset({"content", "unseen", "vague", "word", "adverb"})
 _LONGEST = 8
 """Determiners, adjectives or nouns in one phrase; a longer chain is no English, and must not cost time."""
 _ADJECTIVE = (
-    "ful", "ous", "ive", "able", "ible", "less", "ish", "ic", "ical", "ary", "ant", "ent", "ed", "ing", "est", "ly", "ese", "ern",
+    "ful", "ous", "ive", "able", "ible", "less", "ish", "ic", "ical", "ary", "ant", "ent", "ed", "ing", "est", "ly", "ese", "ern", "ian", "ean", "can",
 )  # fmt: skip
 _ONE = frozenset({"a", "an", "one", "this", "that", "each", "every", "another", "single"})
 
@@ -160,7 +160,7 @@ class PhraseReader:
     def _is_adjective(self, tokens: Sequence[Token], at: int, found: list[str]) -> bool:
         """Whether an unknown word before others is none of the noun's; a brand becomes an attribute."""
         text = tokens[at].text
-        if text[0].isupper() and at > 0 and tokens[at - 1].entry.kind not in ("end", "colon"):
+        if text[0].isupper() and at > 0 and not text.endswith(("an", "ish", "ese")):  # not "Italian"
             found.append(text)
             return True
         return text.lower().endswith(_ADJECTIVE)
