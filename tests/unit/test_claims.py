@@ -153,4 +153,6 @@ def test_the_synonyms_of_an_edited_lexicon_are_used(tmp_path: Path) -> None:
 
 def test_a_broader_kind_is_known_for_a_narrower_noun() -> None:
     words = load()
-    assert (words.broader["puppy"], words.kind_of("puppy"), words.kind_of("circle")) == ("dog", "animal", "circle")
+    assert (words.broader_of("puppy"), words.kind_of("puppy")) == ("dog", "animal")
+    assert words.broader_of("passenger train") == "train"
+    assert words.broader_of("circle") == words.broader_of("coffee maker") == ""

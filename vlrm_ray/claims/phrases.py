@@ -182,9 +182,9 @@ class PhraseReader:
         word = tokens[at].text.lower()
         if word.endswith(("ing", "ly", "ed")) and (run or word.endswith("ly")):
             return True
-        if not run:
-            return False
         following = tokens[at + 1]
+        if not run:
+            return word.endswith("ed") and following.entry.kind not in _INSIDE
         object_follows = following.entry.kind in ("determiner", "number", "pronoun")
         return run[-1].entry.plural or object_follows or (single and word.endswith("s") and not word.endswith("ss"))
 
@@ -195,5 +195,6 @@ class PhraseReader:
         noun, phrase.plural = head.entry.noun, head.entry.plural
         if not noun:
             noun, phrase.plural = singular_of(head.text.lower())
-        before = [t.entry.noun or t.text.lower() for t in run[:-1]]
+        # a known noun needs no unknown word before it: a "handwritten sign" is a sign, a "kitchen counter" more than a counter
+        before = [t.entry.noun or t.text.lower() for t in run[:-1] if t.entry.noun or not head.entry.noun]
         phrase.name = self.words.canonical(" ".join((*before, noun)))

@@ -18,7 +18,8 @@ class Placing(Wording):
             return self._carrier(at)
         if token.entry.value == "around" and self.tokens[at + 1].entry.kind == "number":
             return at + 1
-        if token.entry.value == "at" and clause.via == "verb":
+        aimed = at > 0 and self.tokens[at - 1].entry.kind == "verb" and self.tokens[at - 1].text.endswith("ing")
+        if token.entry.value == "at" and (clause.via == "verb" or aimed):  # "swinging at"
             return self._preposition(at)
         holders = clause.holders() if clause.root or clause.near else []
         clause.link = Link(token.entry.value, list(holders), token.start, token.end, clause.denied, bool(clause.hedge))

@@ -97,7 +97,9 @@ class Reader(Placing):
         if token.entry.value == "holding":  # a shelf that "holds" books is no hand
             doers = [d for d in doers if self._animate(d)]
         clause.link = (
-            Link(token.entry.value, doers, token.start, token.end, clause.denied, bool(clause.hedge)) if doers else None
+            Link(token.entry.value, list(doers), token.start, token.end, clause.denied, bool(clause.hedge))
+            if doers
+            else None
         )
         clause.via, clause.joint = "link", ""
         clause.verb = clause.verb or finite
