@@ -65,6 +65,10 @@ class PolicyGenerator(EngineHost):
     """Writes the responses that are judged."""
 
 
+class ClaimReader(EngineHost):
+    """Finds the claims of responses, where a language model is asked for them."""
+
+
 class CritiqueWriter(EngineHost):
     """Writes critiques with the newest published reward model.
 

@@ -42,9 +42,9 @@ class Paddle:
 
         logging.getLogger("paddlex").setLevel(logging.ERROR)
         self.ocr = PaddleOCR(
-            text_detection_model_name=settings.finder_name if finder else None,
+            text_detection_model_name=_name(finder),
             text_detection_model_dir=finder,
-            text_recognition_model_name=settings.reader_name if reader else None,
+            text_recognition_model_name=_name(reader),
             text_recognition_model_dir=reader,
             use_doc_orientation_classify=False,
             use_doc_unwarping=False,
@@ -64,6 +64,11 @@ class Paddle:
             for text, score, box in zip(result["rec_texts"], result["rec_scores"], result["rec_boxes"], strict=True)
             if text.strip() and score >= self.settings.confidence
         )
+
+
+def _name(folder: str | None) -> str | None:
+    """The registered name under which PaddleOCR takes a folder; it insists on the one in `inference.yml`."""
+    return None if folder is None else str(_description(folder)["Global"]["model_name"])
 
 
 def _parameters(finder: str | None) -> dict[str, Any]:

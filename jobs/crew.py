@@ -1,6 +1,7 @@
 """The long-lived actors of a run: started once, loaded with each new version, closed at the end."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -9,7 +10,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from actors.board import ProgressBoard
 from actors.experts import DetectorExpert, TextExpert
-from actors.hosts import CritiqueWriter, PolicyGenerator
+from actors.hosts import ClaimReader, CritiqueWriter, PolicyGenerator
 from vlrm_ray.cluster import CPU_ENV, WORKER_ENV
 from vlrm_ray.config import Config, Engine, asset_path
 from vlrm_ray.engines import Completion, EngineSettings, Health, Request, Sampling, batches
@@ -18,6 +19,8 @@ from vlrm_ray.graph import BoardProxy, Hands
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.reward.canary import check_canary
 
+EXTRACTOR_LENGTH = 2048
+"""Prompt and answer of the LLM claim extractor together, in tokens, at least."""
 ASK_AT_ONCE = 128
 """Requests in one call to a critic, outside the graph."""
 
@@ -32,6 +35,7 @@ class Crew:
         self.board = ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0).remote()
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
+        self.extractors: list[ActorHandle[Any]] = []
 
     def start(self, *, policy: bool = True) -> list[Health]:
         """Start all engines, or the critics alone, and wait until each answers.
@@ -51,11 +55,17 @@ class Crew:
             _remote(CritiqueWriter, config.critic.engine, f"critic-{i}").remote(f"critic-{i}", critic, self.ledger)
             for i in range(config.critic.engine.actors)
         ]
-        return self._answers([a.health.remote() for a in (*self.policy, *self.critics)])
+        if config.experts.extractor == "llm":
+            settings = engine_settings(config.policy.engine, config.experts.extractor_model)
+            settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_LENGTH))
+            name = "extractor-0"
+            self.extractors = [_remote(ClaimReader, config.policy.engine, name).remote(name, settings)]
+        return self._answers([a.health.remote() for a in (*self.policy, *self.critics, *self.extractors)])
 
     def hands(self) -> Hands:
         """What the graph works with."""
-        return Hands(self.policy, self.critics, *self.experts, BoardProxy(self.board))
+        extractor = self.extractors[0] if self.extractors else None
+        return Hands(self.policy, self.critics, *self.experts, BoardProxy(self.board), extractor)
 
     def counts(self) -> dict[str, int]:
         """Rows that left each stage so far."""
@@ -99,7 +109,7 @@ class Crew:
 
     def close(self) -> None:
         """End all engines; their memory is free when this returns."""
-        actors = (*self.policy, *self.critics)
+        actors = (*self.policy, *self.critics, *self.extractors)
         for reference in [actor.close.remote() for actor in actors]:
             try:
                 ray.get(reference, timeout=20)
@@ -107,7 +117,7 @@ class Crew:
                 continue
         for actor in actors:
             ray.kill(actor)
-        self.policy, self.critics = [], []
+        self.policy, self.critics, self.extractors = [], [], []
 
     def _answers(self, references: Sequence[ray.ObjectRef[Health]]) -> list[Health]:
         try:

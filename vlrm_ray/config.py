@@ -146,12 +146,8 @@ class Reader(Section):
     """Without it no claim about text is verified."""
     finder: str = "assets:ocr/finder"
     """Folder of the text detection model; empty for PaddleOCR's default, downloaded."""
-    finder_name: str = "PP-OCRv5_mobile_det"
-    """Registered name of that model."""
     reader: str = "assets:ocr/reader"
     """Folder of the text recognition model; empty for PaddleOCR's default, downloaded."""
-    reader_name: str = "en_PP-OCRv5_mobile_rec"
-    """Registered name of that model."""
     engine: Literal["onnxruntime", "paddle"] = "onnxruntime"
     """What runs the models."""
     confidence: float = Field(0.5, ge=0, le=1)
@@ -167,6 +163,10 @@ class Experts(Section):
     """Objects, and by their boxes colours, counts and relations."""
     reader: Reader = Reader()
     """Words."""
+    extractor: Literal["rule", "llm"] = "rule"
+    """Who finds the claims in a response: rules, or a language model in an actor of its own (on vLLM)."""
+    extractor_model: str = "assets:extractor"
+    """Hugging Face folder or name of that language model; hosted as the policy's engine is."""
 
 
 class Pairing(Section):
@@ -245,8 +245,6 @@ class Evaluation(Section):
 
     pairs: int = Field(240, ge=0)
     """ScenesBench pairs per group; 0 skips evaluation."""
-    calibration: int = Field(40, ge=1)
-    """Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
     split: Literal["dev", "test"] = "dev"
     """Part of ScenesBench; `test` is for the study's last word, parameters are chosen on `dev`."""
     pope: int = Field(60, ge=0)

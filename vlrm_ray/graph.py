@@ -25,7 +25,7 @@ from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from vlrm_ray.cache import AnswerCache
-from vlrm_ray.claims.rules import RuleExtractor
+from vlrm_ray.claims import GenerateVerb, extractor
 from vlrm_ray.config import Config, Pool, asset_path
 from vlrm_ray.critique import FORMATS, NO, YES
 from vlrm_ray.engines import Completion, Request, Sampling, judged
@@ -39,7 +39,7 @@ from vlrm_ray.plan import STAGE_CPUS
 from vlrm_ray.prompts import Ask
 from vlrm_ray.rows import Row, from_table, to_table
 from vlrm_ray.selection import select
-from vlrm_ray.types import Candidate, How, Judged, Pair, Prompt, Selected
+from vlrm_ray.types import Candidate, Claim, How, Judged, Pair, Prompt, Selected
 from vlrm_ray.verify import Verifier
 
 Side = tuple[Row, Pair, Candidate]
@@ -55,6 +55,7 @@ class Hands:
     detector: type
     reader: type
     board: "BoardProxy"
+    extractor: ActorHandle[Any] | None = None
 
 
 class BoardProxy:
@@ -99,7 +100,7 @@ def build(config: Config, round_: int, parts: dict[int, list[Ask]], hands: Hands
         rows = _pool(rows, hands.reader, (reader, store, hands.board), reader.pool)
     if config.pairing.labels == "self":
         rows = _tasks(rows, SelfLabel(config, hands.critics, hands.board), len(hands.critics) + 1)
-    rows = _tasks(rows, VerifyAndPair(config, hands.board), 1)
+    rows = _tasks(rows, VerifyAndPair(config, hands), 1)
     return _tasks(rows, Critique(config, hands.critics, hands.board), len(hands.critics) + 1)
 
 
@@ -235,24 +236,24 @@ class SelfLabel:
 class VerifyAndPair:
     """Claims, verdicts, pairs: pure matching against what the experts saw."""
 
-    def __init__(self, config: Config, board: BoardProxy) -> None:
-        self.extractor = RuleExtractor()
+    def __init__(self, config: Config, hands: Hands) -> None:
+        self.extractor = extractor(config.experts.extractor, _generate_of(hands.extractor))
         self.verifier = Verifier.of(config.experts)
-        self.rule, self.board = config.pairing, board
+        self.rule, self.board = config.pairing, hands.board
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Give each candidate its claims with verdicts, and make pairs of them."""
         began, rows = time.monotonic(), from_table(table)
+        claims = iter(self.extractor.many([(c.text, r.prompt.question) for r in rows for c in r.candidates]))
         for row in rows:
-            row.candidates = tuple(self._verified(row, candidate) for candidate in row.candidates)
+            row.candidates = tuple(self._verified(row, candidate, next(claims)) for candidate in row.candidates)
             pairs, row.unused = pairs_of(row.prompt, row.candidates, self.rule)
             row.pairs = tuple(pairs)
         self.board.add("verify", sum(len(row.candidates) for row in rows), time.monotonic() - began)
         self.board.add("pair", sum(len(row.pairs) for row in rows))
         return to_table(rows)
 
-    def _verified(self, row: Row, candidate: Candidate) -> Candidate:
-        claims = self.extractor.claims(candidate.text, row.prompt.question)
+    def _verified(self, row: Row, candidate: Candidate, claims: Sequence[Claim]) -> Candidate:
         return replace(candidate, claims=self.verifier.check_all(claims, row.evidence))
 
 
@@ -299,6 +300,18 @@ class Critique:
         hint = in_words(row.evidence) if self.hinted else None
         text = self.format.prompt(row.prompt.question, candidate.text, hint)
         return Request(text, row.prompt.image, seed=seed_of("critique", pair.pair_id, candidate.candidate_id))
+
+
+def _generate_of(actor: ActorHandle[Any] | None) -> GenerateVerb | None:
+    """The verb of an engine that lives in an actor."""
+    if actor is None:
+        return None
+
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        answers: list[list[Completion]] = ray.get(actor.generate.remote(list(requests), sampling))
+        return answers
+
+    return generate
 
 
 def _generated(

@@ -27,6 +27,9 @@ def needs(config: Config) -> list[Need]:
     detector, reader = config.experts.detector.pool, config.experts.reader.pool
     engines = [("policy generator", config.policy.engine), ("critique writer", config.critic.engine)]
     wanted = [Need(name, e.actors, e.cpus, e.gpus * e.tensor_parallel) for name, e in engines]
+    if config.experts.extractor == "llm":
+        engine = config.policy.engine
+        wanted.append(Need("claim extractor", 1, engine.cpus, engine.gpus * engine.tensor_parallel))
     wanted.append(Need("detector expert", detector.min, detector.cpus, detector.gpus))
     if config.experts.reader.enabled:
         wanted.append(Need("text expert", reader.min, reader.cpus, reader.gpus))
@@ -38,7 +41,7 @@ def needs(config: Config) -> list[Need]:
 def peak(config: Config) -> tuple[float, float]:
     """CPUs and GPUs needed at the same time: engines with the experts, or with the trainers."""
     found = {n.what: (n.count * n.cpus, n.count * n.gpus) for n in needs(config)}
-    engines = [found["policy generator"], found["critique writer"]]
+    engines = [found["policy generator"], found["critique writer"], found.get("claim extractor", (0, 0))]
     phased = config.cluster.placement == "phased"
     gathering = [*engines, found["detector expert"], found.get("text expert", (0, 0)), found["data stage"]]
     training = [found["train worker"], *([] if phased else engines)]

@@ -17,6 +17,12 @@ def check_inputs(config: Config) -> None:
         plan.check(config, {"CPU": config.cluster.cpus}, f"cluster.cpus={config.cluster.cpus} on this machine")
     for key, model in (("policy.model", config.policy.model), ("critic.model", config.critic.model)):
         check_model(key, model)
+    if config.experts.extractor == "llm":
+        if config.policy.engine.kind != "vllm":
+            raise UserError(
+                "experts.extractor=llm needs policy.engine.kind=vllm: no other engine holds answers to a JSON schema"
+            )
+        check_model("experts.extractor_model", config.experts.extractor_model)
     detector = asset_path(config.experts.detector.model)
     if is_checkpoint(detector) and not Path(detector).is_file():
         raise UserError(f"experts.detector.model: there is no file {detector}; give a local YOLO checkpoint")

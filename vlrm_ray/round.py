@@ -34,6 +34,8 @@ from vlrm_ray.rows import from_table
 from vlrm_ray.types import Tally
 
 Facts = dict[str, Any]
+CALIBRATION_PAIRS = 40
+"""Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
 
 
 class Crew(Protocol):
@@ -197,7 +199,7 @@ class Rounds:
             self.ledger.finish(round_, "evaluate", known)
             return
         bench = items(settings.split, settings.pairs, self.store)
-        held_out = items(CALIBRATION, settings.calibration, self.store)
+        held_out = items(CALIBRATION, CALIBRATION_PAIRS, self.store)
         asked = evaluation.views_of(bench) + 2 * len(held_out)
         with self.progress.stage(f"round {round_}: evaluate", asked, "critiques") as meter:
             began = time.monotonic()

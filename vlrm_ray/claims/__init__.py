@@ -9,7 +9,7 @@ from vlrm_ray.types import Claim
 
 Kind = Literal["rule", "llm"]
 KINDS: tuple[Kind, ...] = ("rule", "llm")
-Generate = Callable[[Sequence[Request], Sampling], list[list[Completion]]]
+GenerateVerb = Callable[[Sequence[Request], Sampling], list[list[Completion]]]
 """The verb `generate` of an engine, wherever that engine runs."""
 
 
@@ -25,7 +25,7 @@ class Extractor(Protocol):
         ...
 
 
-def extractor(kind: Kind, generate: Generate | None = None) -> Extractor:
+def extractor(kind: Kind, generate: GenerateVerb | None = None) -> Extractor:
     """The extractor of a kind; `llm` needs the `generate` verb of an engine that serves JSON schemas."""
     if kind == "rule":
         from vlrm_ray.claims.rules import RuleExtractor

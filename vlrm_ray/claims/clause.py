@@ -17,8 +17,14 @@ class Link:
     value: str
     holders: list[Phrase]
     start: int
+    end: int
     negated: bool = False
     hedged: bool = False
+
+    @property
+    def denies(self) -> bool:
+        """Whether it says nothing of its second noun: "is not wearing a hat", "nobody is wearing a hat"."""
+        return self.negated or (bool(self.holders) and all(h.negated and h.name for h in self.holders))
 
 
 @dataclass(slots=True)
@@ -28,6 +34,7 @@ class Front:
     value: str
     phrase: Phrase | None
     start: int
+    end: int
     hedged: bool
 
 

@@ -63,12 +63,21 @@ class Lexicon:
 
     def kind_of(self, noun: str) -> str:
         """The broadest kind that a noun is known to be one of, itself if it is of none."""
-        return self.kind_of(self.broader[noun]) if noun in self.broader else noun
+        broad = self.broader_of(noun)
+        return self.kind_of(broad) if broad else noun
+
+    def broader_of(self, noun: str) -> str:
+        """The next broader noun: "puppy" is a "dog", "passenger train" a "train"; empty if none is known."""
+        if noun in self.broader:
+            return self.broader[noun]
+        head = noun.rpartition(" ")[2]
+        known = self.entries.get(head)
+        return known.noun if head != noun and noun not in self.entries and known and known.noun else ""
 
     def canonical(self, noun: str) -> str:
         """The canonical form of a singular noun, itself if it is not known."""
         entry = self.entries.get(noun.lower())
-        return entry.noun if entry and entry.noun else noun
+        return entry.noun if entry and entry.noun and not entry.plural else noun
 
     def attribute(self, word: str) -> str:
         """The canonical form of an attribute, itself if it is not known."""

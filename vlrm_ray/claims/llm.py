@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from vlrm_ray.claims import Generate, lexicon
+from vlrm_ray.claims import GenerateVerb, lexicon
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.types import Claim, ClaimType, Noun
 
@@ -64,11 +64,15 @@ class Losses:
 class LlmExtractor:
     """The LLM extractor; `losses` counts what it could not use."""
 
-    def __init__(self, generate: Generate, room: int = ROOM, max_tokens: int = 768) -> None:
+    def __init__(self, generate: GenerateVerb, room: int = ROOM, max_tokens: int = 768) -> None:
         self.generate, self.room = generate, room
         self.sampling = Sampling(max_tokens, json_schema=SCHEMA)
         self.words = lexicon.load()
         self.losses = Losses()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travels to workers without its losses."""
+        return LlmExtractor, (self.generate, self.room, self.sampling.max_tokens)
 
     def claims(self, response: str, question: str = "") -> tuple[Claim, ...]:
         """See `Extractor`."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from vlrm_ray.claims.clause import Link
 from vlrm_ray.claims.phrases import Phrase
-from vlrm_ray.claims.saying import Saying
+from vlrm_ray.claims.saying import Saying, around
 from vlrm_ray.types import ClaimType
 
 
@@ -39,6 +39,8 @@ class Naming(Saying):
         if self.tokens[at].entry.kind != "word":
             return False
         before = self.tokens[at - 1].entry.kind if at else "end"
+        if before == "genitive":
+            return True
         after = next((t.entry.kind for t in self.tokens[at : at + 8] if t.entry.kind not in ("word", "content")), "end")
         return (
             self.clause.via != "be"
@@ -59,11 +61,13 @@ class Naming(Saying):
         if (self.clause.joint or self.clause.asked) and self.clause.root and self._starts_clause(phrase.after):
             self._renew()
         clause = self.clause
+        if clause.link is not None and clause.link.value == "wearing" and phrase.name == "glass":
+            phrase.name = "glasses"
         nor = clause.joint == "or" and bool(clause.near) and clause.near[-1].negated
         denied = (clause.denied and not phrase.definite) or clause.without or nor
         phrase.negated = phrase.negated or denied
         phrase.hedged = bool(clause.hedge) and not phrase.definite
-        silent = clause.link is not None and clause.link.negated and not phrase.definite
+        silent = clause.link is not None and not phrase.definite and clause.link.denies
         if not silent:
             self.found.presence(phrase)
         if not phrase.negated:
@@ -165,7 +169,8 @@ class Naming(Saying):
         if clause.via == "be" and clause.near and token.entry.value != "-1":
             for holder in clause.near[:1]:
                 self.found.say(
-                    ClaimType.COUNT, holder.noun, (min(holder.start, token.start), token.end), token.entry.value,
+                    ClaimType.COUNT, holder.noun, around((holder.start, holder.end), (token.start, token.end)),
+                    token.entry.value,
                     negated=clause.denied, hedged=bool(clause.hedge),
                 )  # fmt: skip
         return at + 1

@@ -51,7 +51,7 @@ _INSIDE = frozenset({"content", "unseen", "vague", "word", "adverb"})
 _LONGEST = 8
 """Determiners, adjectives or nouns in one phrase; a longer chain is no English, and must not cost time."""
 _ADJECTIVE = (
-    "ful", "ous", "ive", "able", "ible", "less", "ish", "ic", "ical", "ary", "ant", "ent", "ed", "ing", "est", "ly", "ese", "ern",
+    "ful", "ous", "ive", "able", "ible", "less", "ish", "ic", "ical", "ary", "ant", "ent", "ed", "ing", "est", "ly", "ese", "ern", "ian", "ean", "can",
 )  # fmt: skip
 _ONE = frozenset({"a", "an", "one", "this", "that", "each", "every", "another", "single"})
 
@@ -93,6 +93,9 @@ class PhraseReader:
             elif kind == "number":
                 phrase.number = int(value) if int(value) >= 0 else None
                 single = phrase.number == 1
+                if tokens[at + 1].entry.kind == "or" and tokens[at + 2].entry.kind == "number":  # "two or three"
+                    phrase.number = None
+                    at += 2
                 if phrase.number == 0:
                     phrase.negated, phrase.number = True, None
             elif kind == "none" and value == "determiner":
@@ -146,18 +149,18 @@ class PhraseReader:
 
     def _listed(self, tokens: Sequence[Token], at: int) -> bool:
         """Whether an attribute is followed by another one before the noun: "red and white umbrella"."""
-        at += 1
-        if tokens[at].entry.kind not in ("and", "comma"):
-            return False
-        at += 1
-        if at + 1 >= len(tokens) or not tokens[at].entry.attribute or tokens[at].entry.kind != "content":
-            return False
-        return tokens[at + 1].entry.kind in _INSIDE
+        for joint in range(at + 1, min(at + _LONGEST, len(tokens) - 2), 2):
+            value = tokens[joint + 1].entry
+            if tokens[joint].entry.kind not in ("and", "comma") or not value.attribute or value.kind != "content":
+                return False
+            if tokens[joint + 2].entry.kind in _INSIDE:
+                return True
+        return False
 
     def _is_adjective(self, tokens: Sequence[Token], at: int, found: list[str]) -> bool:
         """Whether an unknown word before others is none of the noun's; a brand becomes an attribute."""
         text = tokens[at].text
-        if text[0].isupper() and at > 0 and tokens[at - 1].entry.kind not in ("end", "colon"):
+        if text[0].isupper() and at > 0 and not text.endswith(("an", "ish", "ese")):  # not "Italian"
             found.append(text)
             return True
         return text.lower().endswith(_ADJECTIVE)
@@ -179,9 +182,9 @@ class PhraseReader:
         word = tokens[at].text.lower()
         if word.endswith(("ing", "ly", "ed")) and (run or word.endswith("ly")):
             return True
-        if not run:
-            return False
         following = tokens[at + 1]
+        if not run:
+            return word.endswith("ed") and following.entry.kind not in _INSIDE
         object_follows = following.entry.kind in ("determiner", "number", "pronoun")
         return run[-1].entry.plural or object_follows or (single and word.endswith("s") and not word.endswith("ss"))
 
@@ -192,5 +195,6 @@ class PhraseReader:
         noun, phrase.plural = head.entry.noun, head.entry.plural
         if not noun:
             noun, phrase.plural = singular_of(head.text.lower())
-        before = [t.entry.noun or t.text.lower() for t in run[:-1]]
+        # a known noun needs no unknown word before it: a "handwritten sign" is a sign, a "kitchen counter" more than a counter
+        before = [t.entry.noun or t.text.lower() for t in run[:-1] if t.entry.noun or not head.entry.noun]
         phrase.name = self.words.canonical(" ".join((*before, noun)))

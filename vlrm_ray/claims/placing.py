@@ -1,7 +1,5 @@
 """Relations between things, and places in the picture."""
 
-from dataclasses import replace
-
 from vlrm_ray.claims.clause import Front, Link
 from vlrm_ray.claims.grammar import PICTURE, PLACES, SIDES
 from vlrm_ray.claims.wording import Wording
@@ -20,10 +18,11 @@ class Placing(Wording):
             return self._carrier(at)
         if token.entry.value == "around" and self.tokens[at + 1].entry.kind == "number":
             return at + 1
-        if token.entry.value == "at" and clause.via == "verb":
+        aimed = at > 0 and self.tokens[at - 1].entry.kind == "verb" and self.tokens[at - 1].text.endswith("ing")
+        if token.entry.value == "at" and (clause.via == "verb" or aimed):  # "swinging at"
             return self._preposition(at)
         holders = clause.holders() if clause.root or clause.near else []
-        clause.link = Link(token.entry.value, list(holders), token.start, clause.denied, bool(clause.hedge))
+        clause.link = Link(token.entry.value, list(holders), token.start, token.end, clause.denied, bool(clause.hedge))
         if clause.via == "verb" and holders and holders == clause.root:
             clause.link = None  # "looks at", "extends into": not where it is
         clause.via, clause.joint = "relation", ""
@@ -77,7 +76,14 @@ class Placing(Wording):
         holders = clause.holders() if clause.root or clause.near else []
         clause.link = None
         if value:
-            clause.link = Link(value, list(holders), self.tokens[start].start, clause.denied, bool(clause.hedge))
+            clause.link = Link(
+                value,
+                list(holders),
+                self.tokens[start].start,
+                self.tokens[at - 1].end,
+                clause.denied,
+                bool(clause.hedge),
+            )
         clause.via, clause.joint = "relation", ""
         return at
 
@@ -85,13 +91,13 @@ class Placing(Wording):
         clause = self.clause
         begin, end = self.tokens[start].start, self.tokens[after - 1].end
         for value in filter(None, dict.fromkeys(hits)):
-            link = Link(value, [], begin, clause.denied, bool(clause.hedge))
+            link = Link(value, [], begin, end, clause.denied, bool(clause.hedge))
             holders = clause.holders() if clause.root or clause.near else []
             if not holders:
-                clause.fronts.append(Front(value, None, end, bool(clause.hedge)))
+                clause.fronts.append(Front(value, None, begin, end, bool(clause.hedge)))
             for holder in holders:
                 if not holder.negated:
-                    self._say_relation(holder, replace(link, start=end), None)
+                    self._say_relation(holder, link, None)
         clause.joint = ""
 
     def _of(self, at: int) -> int:

@@ -59,6 +59,8 @@ def of_sentence(tokens: Sequence[Token], words: Lexicon, phrases: PhraseReader) 
     claims = reader.found.listed()
     special = [c for c in claims if c.type is not ClaimType.OBJECT]
     covered = {n.name for c in special for n in (c.subject, c.object) if n is not None}
+    if len(claims) > 1:
+        covered |= {m.name for m in reader.mentions if m.definite}
     wanted = tuple(c for c in claims if c.type is not ClaimType.OBJECT or c.subject.name not in covered)
     reads = any(t.entry.kind in ("says", "written") for t in tokens)
     either = any(t.entry.kind == "or" for t in tokens)

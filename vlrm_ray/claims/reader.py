@@ -36,9 +36,10 @@ class Reader(Placing):
 
     def turn_to(self, about: Sequence[Phrase]) -> None:
         """A question was asked: the next sentence may speak of its subject without naming it."""
-        self.mentions += about
-        if about:
-            self.clause = Clause(root=list(about), near=list(about), via="be", verb=True, asked=True)
+        named = [replace(phrase, start=-1, end=-1) for phrase in about]
+        self.mentions += named
+        if named:
+            self.clause = Clause(root=named, near=named, via="be", verb=True, asked=True)
 
     def sentence(self, tokens: Sequence[Token]) -> None:
         """Read a sentence; the first one may go on from the question."""
@@ -62,6 +63,8 @@ class Reader(Placing):
         return at + 1
 
     def _hedge(self, at: int) -> int:
+        if self.tokens[at + 1].text.lower() == "that" or (self.clause.root and not self.clause.root[0].name):
+            self._renew()  # "it seems that ..."
         self.clause.hedge = self.tokens[at].entry.value
         if self.clause.hedge == "verbs" and self.clause.root:
             self._predicate()
@@ -93,7 +96,11 @@ class Reader(Placing):
         doers = clause.doers(finite=finite)
         if token.entry.value == "holding":  # a shelf that "holds" books is no hand
             doers = [d for d in doers if self._animate(d)]
-        clause.link = Link(token.entry.value, doers, token.start, clause.denied, bool(clause.hedge)) if doers else None
+        clause.link = (
+            Link(token.entry.value, list(doers), token.start, token.end, clause.denied, bool(clause.hedge))
+            if doers
+            else None
+        )
         clause.via, clause.joint = "link", ""
         clause.verb = clause.verb or finite
         return at + 1
@@ -124,7 +131,8 @@ class Reader(Placing):
             self._renew()
             if not meant:  # someone who was not named: nothing can be said of them
                 meant = [Phrase("", self.tokens[at].start, self.tokens[at].end, negated=True)]
-            self.clause.root = self.clause.near = meant
+            here = [replace(p, start=self.tokens[at].start, end=self.tokens[at].end) for p in meant]
+            self.clause.root = self.clause.near = here
             self.clause.fronts, self.clause.hedge = clause.fronts, clause.hedge if not clause.root else ""
         return at + 1
 
@@ -135,7 +143,7 @@ class Reader(Placing):
         """
         if pronoun == "each other":
             return list(others[1:2])
-        told = [p for p in reversed(self.mentions) if not any(p is o for o in others)]
+        told = [p for p in reversed(self.mentions) if p.name not in {o.name for o in others}]
         for phrase in told:
             alive = phrase.name in self.words.animate
             if alive if pronoun == "person" else phrase.plural == (pronoun == "they"):

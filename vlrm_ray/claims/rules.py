@@ -26,6 +26,10 @@ class RuleExtractor:
         self._asked = lru_cache(maxsize=4096)(self._understand)
         self._known = lru_cache(maxsize=4096)(self._read)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travels to workers without its memory."""
+        return RuleExtractor, () if self.words is lexicon.load() else (self.words,)
+
     def claims(self, response: str, question: str = "") -> tuple[Claim, ...]:
         """See `Extractor`."""
         return self._known(response[:MAX_CHARACTERS], question[:MAX_CHARACTERS])

@@ -10,6 +10,12 @@ from vlrm_ray.claims.tokens import Token
 from vlrm_ray.types import ClaimType, Noun
 
 
+def around(*parts: tuple[int, int]) -> tuple[int, int]:
+    """The span that holds all parts; what was named in the question alone has no place in the response."""
+    known = [part for part in parts if part[0] >= 0]
+    return min(start for start, _ in known), max(end for _, end in known)
+
+
 class Saying:
     """State of a reader: the sentence, the clause, what was mentioned, what was found."""
 
@@ -33,7 +39,7 @@ class Saying:
     def _relate(self, link: Link, phrase: Phrase) -> None:
         if not link.holders:
             if link.value:
-                self.clause.fronts.append(Front(link.value, phrase, link.start, link.hedged))
+                self.clause.fronts.append(Front(link.value, phrase, link.start, link.end, link.hedged))
             self.clause.near, self.clause.via = [phrase], "relation"
             return
         for holder in link.holders:
@@ -46,28 +52,28 @@ class Saying:
         self.clause.via = "link" if self.clause.via == "link" else "relation"
 
     def _say_relation(self, holder: Phrase, link: Link | Front, phrase: Phrase | None) -> None:
-        ends = (holder.end, phrase.end) if phrase else (holder.end, link.start)
-        starts = (holder.start, link.start, phrase.start) if phrase else (holder.start, link.start)
-        start = min(starts)
+        """`phrase` is None where the relation is to the picture; `link` then spans the words for the place."""
+        span = around(
+            (holder.start, holder.end), (link.start, link.end), *([(phrase.start, phrase.end)] if phrase else [])
+        )
         self.found.say(
-            ClaimType.RELATION, holder.noun, (start, max(ends)), link.value, phrase.noun if phrase else None,
+            ClaimType.RELATION, holder.noun, span, link.value, phrase.noun if phrase else None,
             negated=isinstance(link, Link) and link.negated, hedged=link.hedged,
         )  # fmt: skip
 
     def _say_attribute(self, holders: Sequence[Phrase], value: str, start: int, end: int) -> None:
         for holder in holders:
             if not holder.negated:
-                span = (min(holder.start, start), max(holder.end, end))
-                if holder not in self.mentions[-8:]:
-                    span = (start, end)
                 self.found.say(
-                    ClaimType.ATTRIBUTE, Noun(holder.name), span, value,
+                    ClaimType.ATTRIBUTE, Noun(holder.name), around((holder.start, holder.end), (start, end)), value,
                     negated=self.clause.denied, hedged=bool(self.clause.hedge),
                 )  # fmt: skip
 
     def _say_words(self, holders: Sequence[Phrase], text: str, start: int, end: int) -> None:
         for holder in holders[-1:]:
-            span = (min(holder.start, start), max(holder.end, end))
+            span = around((holder.start, holder.end), (start, end))
+            if not holder.name:  # "it says": on something that was not named
+                holder = Phrase("text", start, end)
             self.found.say(
                 ClaimType.TEXT, Noun(holder.name), span, text,
                 negated=self.clause.denied or holder.negated, hedged=bool(self.clause.hedge),

@@ -199,7 +199,7 @@ def _backward(model: hf.Qwen3ForCausalLM, batch: tuple[torch.Tensor, torch.Tenso
     chosen = labels[:, 1:] != IGNORE
     loss = cross_entropy(model.lm_head(hidden[chosen]), labels[:, 1:][chosen], reduction="sum") / tokens
     loss.backward()
-    return float(loss)
+    return float(loss.detach())
 
 
 def build(out: Path, recipe: Recipe, state: Path, threads: int) -> dict[str, float]:
