@@ -198,7 +198,7 @@ def test_disagreement_is_measured_where_both_orders_are_judged(tmp_path: Path) -
     assert summary.summarise(bench, items, scored.log.judged, {})["position_disagreement"] is None
     scored.score(scored.missing(items, both=True), always_one, lambda count: None)
     found = summary.summarise(bench, items, scored.log.judged, {})
-    assert found["position_disagreement"] == 6 / 8  # two items are quarantined in both orders
+    assert found["position_disagreement"] == 1.0  # of six: two are quarantined in both orders
     good = [i for n, i in enumerate(items) if n not in (2, 3)]
     assert found["overall"] == round(sum(i.better == i.first for i in good) / 8, 6)
 

@@ -43,4 +43,4 @@ def in_words(found: Summary, items: Sequence[Item], judged: Judged) -> list[str]
         said.append(f"quarantined and counted as wrong: {reasons} (the first: {first.where}){hint}")
     if found["unparsed"] or found["ties"]:
         said.append(f"unparsed {found['unparsed']}, ties {found['ties']}: counted as wrong above")
-    return said
+    return said + summary.stops(found)

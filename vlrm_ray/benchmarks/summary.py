@@ -9,6 +9,7 @@ from vlrm_ray.benchmarks.items import Benchmark, Item, Judgement, Row, Status
 from vlrm_ray.benchmarks.scoring import Judged, in_order
 
 Summary = dict[str, Any]
+STOPS = "script_stops"
 
 
 def summarise(benchmark: Benchmark, items: Sequence[Item], judged: Judged, details: Mapping[str, Any]) -> Summary:
@@ -17,7 +18,7 @@ def summarise(benchmark: Benchmark, items: Sequence[Item], judged: Judged, detai
     An item that is unparsed, tied or quarantined counts as wrong here; `official` is the official
     script's formula, which may treat it otherwise. `macro` is the mean over the groups of the
     official split; `position_disagreement` the share of items whose outcome differs between the two
-    orders, None unless both were judged.
+    orders, of those decided in at least one; None unless both were judged.
     """
     judgements = in_order(items, judged)
     right = [judgement.right(item) for item, judgement in zip(items, judgements, strict=True)]
@@ -71,10 +72,16 @@ def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     rows += [["overall", *_cells(overall)], ["macro average", f"{summary['macro']:.3f}", "", ""]]
     rows += [[f"baseline: {name.replace('_', ' ')}", f"{v:.3f}", "", ""] for name, v in summary["baselines"].items()]
     for name, value in _flat(summary["official"]):
-        rows.append([f"official: {name}", f"{value:.4g}" if isinstance(value, float) else str(value), "", ""])
+        if not isinstance(value, str):
+            rows.append([f"official: {name}", "-" if value is None else f"{value:.4g}", "", ""])
     if summary["position_disagreement"] is not None:
         rows.append(["position disagreement", f"{summary['position_disagreement']:.3f}", "", ""])
     return ["undecided counts as wrong", "accuracy", "95 % interval", "n"], rows
+
+
+def stops(summary: Summary) -> list[str]:
+    """Where the official script would stop with an error, a line each."""
+    return [f"the official script stops: {value}" for name, value in _flat(summary["official"]) if name.endswith(STOPS)]
 
 
 def _groups(items: Sequence[Item], right: Sequence[bool]) -> dict[str, Row]:
@@ -116,7 +123,9 @@ def _disagreement(items: Sequence[Item], judged: Judged) -> float | None:
     swapped = _swapped(items, judged)
     if swapped is None:
         return None
-    return _mean([a.pick != b.pick for a, b in zip(in_order(items, judged), swapped, strict=True)])
+    picks = [(a.pick, b.pick) for a, b in zip(in_order(items, judged), swapped, strict=True)]
+    decided = [a != b for a, b in picks if (a, b) != (None, None)]
+    return _mean(decided) if decided else None
 
 
 def _other_order(items: Sequence[Item], judged: Judged) -> float | None:
