@@ -227,3 +227,37 @@ def test_pieces_of_words_are_taken_for_the_class_that_they_hold_whole(phrase: st
     from actors.zero_shot import class_of
 
     assert class_of(phrase, CLASSES) == name
+
+
+class Silent:
+    """A board nobody reads."""
+
+    def add(self, stage: str, rows: int, seconds: float) -> None:
+        pass
+
+
+def test_an_image_is_looked_at_once_also_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from actors.experts import DetectorExpert, TextExpert
+    from vlrm_ray.ids import sha256_of
+    from vlrm_ray.ledger import Ledger
+    from vlrm_ray.rows import Row, from_table, to_table
+    from vlrm_ray.scenes.render import paint
+    from vlrm_ray.scenes.world import OPEN
+    from vlrm_ray.types import Prompt
+
+    rows = []
+    for index, seed in enumerate((1, 2, 1)):
+        file = tmp_path / f"{seed}.png"
+        paint(OPEN.sample(seed)).image.save(file)
+        rows.append(Row(0, 1, Prompt(str(index), str(file), sha256_of(file.read_bytes()), "What do you see?")))
+    ledger = Ledger(str(tmp_path / "run"))
+    first, reader = DetectorExpert(Detector(), ledger, Silent()), TextExpert(Reader(), ledger, Silent())
+    seen = from_table(reader(first(to_table(rows))))
+    assert (first.cache.asked, first.cache.hits, reader.cache.hits) == (3, 1, 1)
+    assert seen[0].evidence == seen[2].evidence != seen[1].evidence
+    assert all(row.evidence.objects and row.evidence.quality.blur > 0 for row in seen)
+
+    again = DetectorExpert(Detector(), ledger, Silent())
+    monkeypatch.setattr(again.finder, "find", lambda images: pytest.fail("looked twice"))
+    assert [r.objects for r in from_table(again(to_table(rows)))] == [r.objects for r in seen]
+    assert again.cache.hits == again.cache.asked == 3
