@@ -128,7 +128,7 @@ class Detector(Section):
     classes: tuple[str, ...] = ()
     """Words that an open-vocabulary detector looks for; empty takes a closed checkpoint's own."""
     image_size: int = Field(128, ge=32)
-    """Side that images are resized to."""
+    """Side that ultralytics resizes images to; other detectors know their own."""
     confidence: float = Field(0.35, ge=0, le=1)
     """Boxes below this score support nothing; absence is not claimed in spite of them."""
     batch: int = Field(32, ge=1)
