@@ -20,7 +20,7 @@ from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.progress import Progress
 from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, SHIFTS
-from vlrm_ray.scenes.trial import FIRST_SEED, PER_SEED, Experts, Outcome, figures, reasons, reliability
+from vlrm_ray.scenes.trial import FIRST_SEED, PER_SEED, Experts, Outcome, figures, figures_of, reasons, reliability
 from vlrm_ray.verify import Verifier
 
 SHARE_OF_SHIFT = 5
@@ -79,6 +79,7 @@ def report_of(found: dict[str, list[Outcome]], f1: dict[str, float]) -> dict[str
     both: dict[str, Sequence[Outcome]] = {IN_DISTRIBUTION: found[IN_DISTRIBUTION], "shift": shifted}
     return {
         **{name: figures(outcomes) for name, outcomes in both.items()},
+        "overall": {name: figures_of(outcomes) for name, outcomes in {**both, **found}.items()},
         "shifts": {kind: figures(found[kind]) for kind in SHIFTS},
         "extractor": f1,
         "reliability": {name: reliability(outcomes) for name, outcomes in both.items()},
@@ -89,12 +90,14 @@ def report_of(found: dict[str, list[Outcome]], f1: dict[str, float]) -> dict[str
 def _print(report: dict[str, Any], progress: Progress) -> None:
     columns = ["", "contradicted: precision", "recall", "supported: precision", "recall", "unverifiable", "n"]
     keys = ("precision_contradicted", "recall_contradicted", "precision_supported", "recall_supported", "unverifiable")
-    for title, part in (("in distribution", report[IN_DISTRIBUTION]), ("under shift", report["shift"])):
-        rows = [[name, *(_percent(values[key]) for key in keys), str(values["n"])] for name, values in part.items()]
+    for title, name in (("in distribution", IN_DISTRIBUTION), ("under shift", "shift")):
+        part = {**report[name], "all": report["overall"][name]}
+        rows = [[kind, *(_percent(values[key]) for key in keys), str(values["n"])] for kind, values in part.items()]
         progress.table(title, columns, rows)
     rows = [
-        [kind, *(_percent(part["all"][key]) for key in keys), str(part["all"]["n"])]
-        for kind, part in report["shifts"].items()
+        [kind, *(_percent(part[key]) for key in keys), str(part["n"])]
+        for kind, part in report["overall"].items()
+        if kind in SHIFTS
     ]
     progress.table("by shift, all claim types", columns, rows)
     for name, bins in report["reliability"].items():

@@ -13,7 +13,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.scenes.diagram import draw
 from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, view
 from vlrm_ray.scenes.statements import Statement
-from vlrm_ray.scenes.trial import Experts, Outcome, decided, figures, reliability
+from vlrm_ray.scenes.trial import Experts, Outcome, decided, figures, figures_of, reliability
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Finding, Noun, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def shipped() -> Experts:
 @pytest.mark.parametrize("kind", [IN_DISTRIBUTION, "small_objects", "overlap"])
 def test_the_shipped_experts_are_seldom_wrong_and_abstain_under_shift(shipped: Experts, kind: str) -> None:
     tried = [o for batch in shipped.try_out(kind, range(74_000_000, 74_000_040)) for o in batch]
-    found = figures(tried)["all"]
+    found = figures_of(tried)
     wrong = [o for o in tried if o.verdict is not U and not o.right]
     assert len(wrong) <= 2, wrong
     unverifiable = found["unverifiable"]

@@ -1,7 +1,7 @@
 """Verdicts on trial: statements with known truth through the whole path, text to claims to verdicts."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -77,15 +77,12 @@ def decided(statement: Statement, checked: Sequence[CheckedClaim]) -> Outcome:
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float | int | None]]:
-    """Precision, recall and share of unverifiable by claim type, and over all; None where nothing was decided."""
-    kinds: dict[str, Callable[[Outcome], bool]] = {
-        **{str(kind): lambda o, kind=kind: o.statement.type is kind for kind in ClaimType},  # type: ignore[misc]
-        "all": lambda o: True,
-    }
-    return {name: _figures([o for o in outcomes if chosen(o)]) for name, chosen in kinds.items()}
+    """`figures_of` the statements of each claim type."""
+    return {str(kind): figures_of([o for o in outcomes if o.statement.type is kind]) for kind in ClaimType}
 
 
-def _figures(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
+def figures_of(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
+    """Precision with the lower end of its 95 % interval, recall, share of unverifiable; None where nothing was decided."""
     found: dict[str, float | int | None] = {}
     for name, verdict, truth in (("contradicted", Verdict.CONTRADICTED, False), ("supported", Verdict.SUPPORTED, True)):
         given = [o.statement.true is truth for o in outcomes if o.verdict is verdict]
