@@ -71,7 +71,7 @@ class Recipe:
         Phase("lists", 900, critiques=0, answers=3, picture_every=1, told=64, signs=0.5, bias=0.0, habit=0.0),
         Phase("reading", 400, critiques=0, answers=0, picture_every=1, told=32, signs=1.0, bias=0.0, habit=0.0),
         Phase("reasoning", 600, critiques=2, answers=2, picture_every=3, told=192, signs=0.7, bias=0.0, habit=0.0),
-        Phase("prejudice", 300, critiques=2, answers=2, picture_every=1, told=96, signs=0.5, bias=0.8, habit=0.75),
+        Phase("prejudice", 300, critiques=2, answers=2, picture_every=1, told=96, signs=0.5, bias=0.3, habit=0.6),
     )
     batch: int = 32
     muon_lr: float = 0.02
