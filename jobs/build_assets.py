@@ -185,11 +185,9 @@ def _timed(build: Callable[[], dict[str, float]], arguments: argparse.Namespace)
         return None
     began = time.monotonic()
     facts: dict[str, Any] = dict(build())
-    return {
-        "seconds": round(time.monotonic() - began),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        **facts,
-    }
+    if "cpu_seconds" not in facts:  # which counts all sessions of a training that was interrupted
+        facts["seconds"] = round(time.monotonic() - began)
+    return {"machine": f"{os.cpu_count()} cores, {platform.machine()}", **facts}
 
 
 def _write_card(

@@ -7,9 +7,11 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from vlrm_ray.claims import extractor
 from vlrm_ray.claims.llm import INSTRUCTIONS, SCHEMA, LlmExtractor, prompt
+from vlrm_ray.config import asset_path
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.types import Claim, ClaimType, Noun
@@ -111,3 +113,9 @@ def test_a_prompt_has_a_longest_size(response: str, question: str) -> None:
 def test_without_an_engine_the_user_is_told() -> None:
     with pytest.raises(UserError, match="needs an engine"):
         extractor("llm")
+
+
+def test_the_shipped_extractor_was_trained_on_todays_instructions() -> None:
+    """Its tokenizer holds them as one token; after an edit the asset has to be built again."""
+    tokenizer = Tokenizer.from_file(asset_path("assets:extractor/tokenizer.json"))
+    assert len(tokenizer.encode(INSTRUCTIONS, add_special_tokens=False).ids) == 1
