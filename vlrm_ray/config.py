@@ -30,7 +30,7 @@ class Prompts(Section):
 
     source: str = "scenes"
     """`scenes` (the embedded world), a JSONL or Parquet file with columns `image` and `question`, or a folder of images."""
-    per_round: int = Field(160, ge=1)
+    per_round: int = Field(320, ge=1)
     """Prompts in each round; a smaller source is gone through again, a larger one never repeats."""
     question: str = "Describe the image."
     """Question asked about each image of a folder."""
@@ -210,13 +210,13 @@ class Train(Section):
     """Logical CPUs per worker."""
     gpus: float = Field(0, ge=0)
     """GPUs per worker: 0 trains on CPU with gloo, else on GPU with nccl."""
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(2, ge=1)
     """Passes over the round's pairs."""
     batch: int = Field(32, ge=1)
     """Examples per optimizer step, over all workers."""
     micro_batch: int = Field(16, ge=1)
     """Examples per forward pass of one worker."""
-    lr: float = Field(2e-4, gt=0)
+    lr: float = Field(5e-4, gt=0)
     """Peak learning rate of AdamW; warm-up over a tenth of the steps, then cosine."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's weight decay."""
