@@ -141,6 +141,6 @@ def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(tmp_path: Pa
         timeout=120,
     )
     assert done.returncode == 0
-    assert "per_round: 160" in done.stdout
+    assert "per_round: 320" in done.stdout
     assert "critique writer" in done.stdout
     assert list(tmp_path.iterdir()) == []
