@@ -78,7 +78,9 @@ def _join(config: Config, address: str, say: Callable[[str], None], attempts: in
             return str(context.dashboard_url or "")
         except ConnectionError as error:
             raise UserError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
-        except Exception as error:  # a busy machine misses deadlines of Ray, which raises many types, plain Exception too
+        except (
+            Exception
+        ) as error:  # a busy machine misses deadlines of Ray, which raises many types, plain Exception too
             ray.shutdown()
             if attempt == attempts or address:
                 raise UserError(f"Ray did not start: {str(error).splitlines()[0]}") from error

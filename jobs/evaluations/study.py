@@ -28,6 +28,7 @@ from vlrm_ray.round import Rounds, claim_config
 from vlrm_ray.scenes import bench, downstream
 from vlrm_ray.scenes.oracle import TrueObjects, TrueWords
 from vlrm_ray.study.arms import ARMS, FULL, config_of
+from vlrm_ray.study.plots import draw
 from vlrm_ray.study.results import Results, leavings, method_of
 from vlrm_ray.study.summary import summarize
 
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
                 results.write()
     results.content["summary"] = summarize(results)
     results.write()
+    draw(results, arguments.out)
     _show(results, progress)
 
 
