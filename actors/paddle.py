@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vlrm_ray.config import Reader, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.ids import digest, fingerprint
+from vlrm_ray.fingerprints import of_reader
 from vlrm_ray.types import Word
 
 os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
@@ -53,8 +53,7 @@ class Paddle:
             **_parameters(finder),
             **_engine(settings.engine),
         )
-        contents = [fingerprint(Path(f)) if f else "default" for f in (finder, reader)]
-        self.fingerprint = digest(contents, settings.confidence)
+        self.fingerprint = of_reader(settings)
 
     def read(self, image: NDArray[np.uint8]) -> tuple[Word, ...]:
         """Texts in an RGB image (h, w, 3)."""

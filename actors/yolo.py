@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.ids import digest, sha256_of
+from vlrm_ray.fingerprints import of_detector
+from vlrm_ray.ids import sha256_of
 from vlrm_ray.look import FAINTEST
 from vlrm_ray.types import Seen
 
@@ -52,7 +53,7 @@ class Yolo:
             raise UserError(f"detector checkpoint {path} has sha256 {content}, not the one in experts.detector.sha256")
         self.model = _loaded(path, settings.classes)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
-        self.fingerprint = digest(content, settings.classes, settings.image_size)
+        self.fingerprint = of_detector(settings)
 
     def find(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Seen]]:
         """See `vlrm_ray.look.Find`."""

@@ -189,6 +189,15 @@ def load(model: str, kind: type[T]) -> T | None:
     return found
 
 
+def owned(trust: DetectorTrust | ReaderTrust, expert: str, key: str) -> None:
+    """Raise UserError where a calibration is not that of the configured expert."""
+    if trust.expert != expert:
+        raise UserError(
+            f"{key}: the calibration beside the model was measured with another model or other settings; "
+            "set these back, measure again (jobs/build_assets.py --measure-only), or delete the calibration"
+        )
+
+
 def save(model: str, trust: DetectorTrust | ReaderTrust) -> Path:
     """Store a calibration beside its model."""
     path = calibration_file(model)

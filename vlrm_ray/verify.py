@@ -12,9 +12,10 @@ from functools import lru_cache
 
 from rapidfuzz.distance import Levenshtein
 
-from vlrm_ray.calibration import DetectorTrust, ReaderTrust, load
-from vlrm_ray.config import Experts
+from vlrm_ray.calibration import DetectorTrust, ReaderTrust, load, owned
+from vlrm_ray.config import Experts, is_checkpoint
 from vlrm_ray.evidence import PALETTE, holds
+from vlrm_ray.fingerprints import of_detector, of_reader
 from vlrm_ray.geometry import relation
 from vlrm_ray.sight import CERTAIN, CROWD, Count, Sight, Trust
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Evidence, Finding, Noun, Verdict
@@ -31,15 +32,18 @@ class Verifier:
 
     @classmethod
     def of(cls, experts: Experts) -> "Verifier":
-        """A verifier with the calibrations stored beside the configured experts."""
+        """A verifier with the calibrations stored beside the configured experts.
+
+        Raises UserError for one that was measured with another model or other settings.
+        """
         detector, reader = experts.detector, experts.reader
-        return cls(
-            Trust(
-                load(detector.model, DetectorTrust),
-                load(reader.reader, ReaderTrust) if reader.reader else None,
-                frozenset(detector.exhaustive),
-            )
-        )
+        objects = load(detector.model, DetectorTrust)
+        if objects and is_checkpoint(detector.model):
+            owned(objects, of_detector(detector), "experts.detector")
+        words = load(reader.reader, ReaderTrust) if reader.reader else None
+        if words:
+            owned(words, of_reader(reader), "experts.reader")
+        return cls(Trust(objects, words, frozenset(detector.exhaustive)))
 
     def check(self, claim: Claim, evidence: Evidence) -> CheckedClaim:
         """One claim with its verdict; a denied claim gets the opposite one."""
@@ -104,7 +108,7 @@ def _counted(claim: Claim, sight: Sight) -> Finding:
     if max(one.least, two.least) >= CROWD:
         return _open("crowd")
     if not holds_ and not fails:
-        return _open(one.why or two.why)
+        return _open(one.why or two.why or "unknown_comparison")
     seen = one.sure + two.sure
     nouns = [claim.subject, *([claim.object] if claim.object else [])]
     confidence = min(_closed(noun, sight, seen) for noun in nouns)

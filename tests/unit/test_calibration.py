@@ -15,7 +15,7 @@ from vlrm_ray.calibration import (
     measure_reader,
     save,
 )  # fmt: skip
-from vlrm_ray.config import Experts
+from vlrm_ray.config import Detector, Experts
 from vlrm_ray.errors import UserError
 from vlrm_ray.sight import RECALL, Sight, Trust
 from vlrm_ray.types import Claim, ClaimType, Evidence, Noun, Quality, Seen, Verdict, Word
@@ -107,3 +107,9 @@ def test_the_shipped_experts_are_calibrated_for_every_class_of_the_scenes() -> N
     trust = Verifier.of(Experts()).trust
     assert all(trust.recall(name) >= RECALL for name in ("circle", "square", "triangle", "star", "sign"))
     assert load("assets:ocr/reader", ReaderTrust) == trust.words
+
+
+def test_a_calibration_measured_with_other_settings_is_refused() -> None:
+    settings = Experts().model_copy(update={"detector": Detector(image_size=160)})
+    with pytest.raises(UserError, match=r"experts\.detector: the calibration .* was measured with another model"):
+        Verifier.of(settings)

@@ -1,0 +1,18 @@
+"""What an expert's answers depend on, as one hash: for caches, and to know whose calibration it is."""
+
+from pathlib import Path
+
+from vlrm_ray.config import Detector, Reader, asset_path
+from vlrm_ray.ids import digest, fingerprint, sha256_of
+
+
+def of_detector(settings: Detector) -> str:
+    """Of a checkpoint file with its settings."""
+    content = sha256_of(Path(asset_path(settings.model)).read_bytes())
+    return digest(content, settings.classes, settings.image_size)
+
+
+def of_reader(settings: Reader) -> str:
+    """Of a text finder and reader; PaddleOCR's own models are known by being the default."""
+    folders = [asset_path(name) if name else None for name in (settings.finder, settings.reader)]
+    return digest([fingerprint(Path(f)) if f else "default" for f in folders], settings.confidence)
