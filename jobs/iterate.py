@@ -56,11 +56,12 @@ def iterate(config: Config, progress: Progress) -> None:
     with OneDriver(ledger):
         round.claim_config(config, ledger)
         progress.say(f"results go to {ledger.uri}")
-        with ExitStack() as stack:
-            with progress.stage("start Ray") as meter:
-                dashboard = stack.enter_context(connected(config, progress.say))
-                meter.close(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
-            work(config, ledger, progress, reporter.write)
+        if not round.finished(config, ledger):
+            with ExitStack() as stack:
+                with progress.stage("start Ray") as meter:
+                    dashboard = stack.enter_context(connected(config, progress.say))
+                    meter.close(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
+                work(config, ledger, progress, reporter.write)
         found = reporter.write()
     progress.table(f"run {config.name}", *report.table(found))
     progress.say(f"report: {ledger.uri}/report.html (a page to look at), {ledger.uri}/report.json (for programs)")

@@ -250,6 +250,13 @@ def _times(began: float) -> Facts:
     return {"seconds": seconds, "began": ended - seconds, "ended": ended}
 
 
+def finished(config: Config, ledger: Ledger) -> bool:
+    """Whether nothing is left to do: all rounds have published, and all are measured where that is asked for."""
+    published = all(ledger.result(r, "publish") for r in range(1, config.rounds + 1))
+    measured = all(ledger.result(r, "evaluate") for r in range(config.rounds + 1))
+    return published and (measured or config.evaluation.pairs == 0)
+
+
 def claim_config(config: Config, ledger: Ledger) -> None:
     """Bind the run's folder to its configuration; a changed one is refused with the difference shown."""
     mine = config.model_dump(mode="json", exclude={"cluster", "rounds"})

@@ -143,6 +143,7 @@ def test_run_again_it_does_nothing_twice(prompts: Path, folder: Path, unkilled: 
     output = finish(start(prompts, folder, "unkilled"))
     assert hashes(unkilled) == before
     assert "gather" not in output
+    assert "start Ray" not in output
 
 
 def test_a_changed_configuration_is_refused(prompts: Path, folder: Path, unkilled: Path) -> None:
