@@ -87,7 +87,7 @@ class Critic(Section):
 
     model: str = "assets:vlm"
     """Where the reward model starts from."""
-    engine: Engine = Engine()
+    engine: Engine = Engine(actors=2)
     """How it is hosted."""
     format: Literal["compact", "detailed", "direct"] = "compact"
     """Wording: `compact` critiques for the tiny model, `detailed` for large ones, `direct` a bare Yes or No."""
@@ -247,7 +247,7 @@ class Evaluation(Section):
     """ScenesBench pairs per group; 0 skips evaluation."""
     split: Literal["dev", "test"] = "dev"
     """Part of ScenesBench; `test` is for the study's last word, parameters are chosen on `dev`."""
-    pope: int = Field(60, ge=0)
+    pope: int = Field(300, ge=0)
     """Scenes of a POPE that is asked before the first round and after the last; 0 asks none."""
 
 

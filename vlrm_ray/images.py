@@ -68,7 +68,7 @@ def view(uri: str, how: How) -> Image.Image | None:
     if how is How.IMAGE_FREE:
         return None
     image = load(uri)
-    return degrade(image, seed_of("degrade", uri)) if how is How.IMAGE_DEGRADED else image
+    return degrade(image, seed_of("degrade", sha256_of(image.tobytes()))) if how is How.IMAGE_DEGRADED else image
 
 
 def degrade(image: Image.Image, seed: int) -> Image.Image:
