@@ -97,13 +97,19 @@ def measure(config: Config, ledger: Ledger, progress: Progress) -> dict[str, flo
     training = results["train"].get("metrics", {}).get("seconds", 0.0)
     return figures | {
         "seconds, gather (wall, with the pools' start)": wall,
-        "candidates/s, generate stage": candidates / results["generate"]["seconds"],
+        "candidates/s, generate stage": candidates / _working(results["select"]["spans"], "policy"),
         "candidates/s, gather": candidates / wall,
         "critiques/s, critique stage": critiques / max(1e-9, results["critique"]["seconds"]),
         "verified pairs/s, gather": pairs / wall,
         "trained pairs/s, steps only": pairs / training if training else 0.0,
         "trained pairs/s, whole fit": pairs * config.train.epochs / max(1e-9, results["train"]["seconds"]),
     }
+
+
+def _working(spans: dict[str, list[tuple[float, float]]], actor: str) -> float:
+    """Seconds in which the actors of a kind had work, waiting for one another counted once."""
+    of_kind = [sum(end - begin for begin, end in found) for name, found in spans.items() if name.startswith(actor)]
+    return sum(of_kind) / max(1, len(of_kind))
 
 
 def bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
