@@ -18,6 +18,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.graph import BoardProxy, Hands
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.reward.canary import check_canary
+from vlrm_ray.verify import Verifier
 
 EXTRACTOR_LENGTH = 2048
 """Prompt and answer of the LLM claim extractor together, in tokens, at least."""
@@ -29,9 +30,13 @@ class Crew:
     """Policy generators, critique writers and the progress board. Nothing is detached: the driver owns them."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, experts: tuple[type, type] = (DetectorExpert, TextExpert)
+        self,
+        config: Config,
+        ledger: Ledger,
+        experts: tuple[type, type] = (DetectorExpert, TextExpert),
+        verifier: Verifier | None = None,
     ) -> None:
-        self.config, self.ledger, self.experts = config, ledger, experts
+        self.config, self.ledger, self.experts, self.verifier = config, ledger, experts, verifier
         self.board = ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0).remote()
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
@@ -65,7 +70,8 @@ class Crew:
     def hands(self) -> Hands:
         """What the graph works with."""
         extractor = self.extractors[0] if self.extractors else None
-        return Hands(self.policy, self.critics, *self.experts, BoardProxy(self.board), extractor)
+        board = BoardProxy(self.board)
+        return Hands(self.policy, self.critics, *self.experts, board, extractor, self.verifier)
 
     def counts(self) -> dict[str, int]:
         """Rows that left each stage so far."""

@@ -48,7 +48,10 @@ Side = tuple[Row, Pair, Candidate]
 
 @dataclass(frozen=True)
 class Hands:
-    """What does the work: handles of long-lived actors, classes of the pools, where to report."""
+    """What does the work: handles of long-lived actors, classes of the pools, where to report.
+
+    `verifier` stands for the one that the configured experts' calibrations make.
+    """
 
     policy: Sequence[ActorHandle[Any]]
     critics: Sequence[ActorHandle[Any]]
@@ -56,6 +59,7 @@ class Hands:
     reader: type
     board: "BoardProxy"
     extractor: ActorHandle[Any] | None = None
+    verifier: Verifier | None = None
 
 
 class BoardProxy:
@@ -238,7 +242,7 @@ class VerifyAndPair:
 
     def __init__(self, config: Config, hands: Hands) -> None:
         self.extractor = extractor(config.experts.extractor, _generate_of(hands.extractor))
-        self.verifier = Verifier.of(config.experts)
+        self.verifier = hands.verifier or Verifier.of(config.experts)
         self.rule, self.board = config.pairing, hands.board
 
     def __call__(self, table: pa.Table) -> pa.Table:

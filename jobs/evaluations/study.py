@@ -26,11 +26,14 @@ from vlrm_ray.preflight import check_inputs
 from vlrm_ray.progress import Progress
 from vlrm_ray.round import Rounds, claim_config
 from vlrm_ray.scenes import bench, downstream
+from vlrm_ray.scenes.facts import KINDS
 from vlrm_ray.scenes.oracle import TrueObjects, TrueWords
+from vlrm_ray.sight import Trust
 from vlrm_ray.study.arms import ARMS, FULL, config_of
 from vlrm_ray.study.plots import draw
 from vlrm_ray.study.results import Results, leavings, method_of
 from vlrm_ray.study.summary import summarize
+from vlrm_ray.verify import Verifier
 
 COMMITTED = Path("docs/study.json")
 BETWEEN = 200
@@ -95,8 +98,11 @@ class _Run:
         self.arm, self.seed, self.progress, self.prompts = arm, seed, progress, arguments.prompts
         self.config = config_of(base, arm, seed, str(arguments.out))
         self.ledger = Ledger(f"{arguments.out}/{self.config.name}")
-        experts = {"experts": (TrueObjects, TrueWords)} if ARMS[arm].truth else {}
-        self.crew = Crew(self.config, self.ledger, **experts)
+        self.crew = (
+            Crew(self.config, self.ledger, (TrueObjects, TrueWords), Verifier(Trust(exhaustive=KINDS)))
+            if ARMS[arm].truth
+            else Crew(self.config, self.ledger)
+        )
 
     def into(self, results: Results) -> None:
         """Run to the end, and keep what the run leaves."""
