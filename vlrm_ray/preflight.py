@@ -26,13 +26,13 @@ def check_inputs(config: Config) -> None:
     detector = asset_path(config.experts.detector.model)
     if is_checkpoint(detector) and not Path(detector).is_file():
         raise UserError(f"experts.detector.model: there is no file {detector}; give a local YOLO checkpoint")
-    Verifier.of(config.experts)
     reader = config.experts.reader
     for key, folder in (("finder", reader.finder), ("reader", reader.reader)):
         if reader.enabled and folder and not Path(asset_path(folder), "inference.yml").is_file():
             raise UserError(
                 f"experts.reader.{key}: {asset_path(folder)} holds no inference.yml; give a PaddleOCR model folder, or leave it empty"
             )
+    Verifier.of(config.experts)
     if config.prompts.source != prompts.SCENES:
         prompts.read(config.prompts.source, config.prompts.question)
 
