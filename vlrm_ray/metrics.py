@@ -1,7 +1,7 @@
 """Figures with their N and 95 % intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +44,16 @@ def ece(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> Metr
     p, y = np.asarray(rewards, float), np.asarray(right, float)
     if len(p) == 0:
         return Metric(0.0, 0, 0.0, 1.0)
-    value = _ece(p, y, bins)
+    return _bootstrapped(p, y, lambda rewards, outcomes: _ece(rewards, outcomes, bins))
+
+
+def _bootstrapped(x: np.ndarray, y: np.ndarray, figure: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
+    """A figure of paired values, its interval a percentile bootstrap over items with a fixed seed."""
+    value = figure(x, y)
     rng = np.random.default_rng(0)
-    draws = [_ece(p[i], y[i], bins) for i in (rng.integers(0, len(p), len(p)) for _ in range(200))]
+    draws = [figure(x[i], y[i]) for i in (rng.integers(0, len(x), len(x)) for _ in range(200))]
     low, high = np.percentile(draws, [2.5, 97.5])
-    return Metric(value, len(p), min(value, float(low)), max(value, float(high)))
+    return Metric(value, len(x), min(value, float(low)), max(value, float(high)))
 
 
 def _ece(p: np.ndarray, y: np.ndarray, bins: int) -> float:
@@ -119,11 +124,7 @@ def f1(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
     flagged, wrong = np.asarray(rewards, float) <= 0.5, ~np.asarray(right, bool)
     if len(wrong) == 0:
         return Metric(0.0, 0, 0.0, 1.0)
-    value = _f1(flagged, wrong)
-    rng = np.random.default_rng(0)
-    draws = [_f1(flagged[i], wrong[i]) for i in (rng.integers(0, len(wrong), len(wrong)) for _ in range(200))]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Metric(value, len(wrong), min(value, float(low)), max(value, float(high)))
+    return _bootstrapped(flagged, wrong, _f1)
 
 
 def _f1(flagged: np.ndarray, wrong: np.ndarray) -> float:

@@ -16,10 +16,21 @@ TRAINING = (
     "pairing",
     "selection",
     "evidence",
+    "sight",
+    "look",
+    "geometry",
+    "calibration",
+    "fingerprints",
+    "figures",
+    "cache",
+    "claims/__init__",
+    "claims/rules",
+    "claims/llm",
     "reward/loop",
     "reward/examples",
     "reward/batches",
     "reward/fit",
+    "reward/task",
 )
 
 

@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from vlrm_ray.benchmarks.items import Item, Judgement, Status
 from vlrm_ray.benchmarks.vl_rewardbench import VERDICT
 from vlrm_ray.critique import CritiqueFormat, parse
-from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.engines import Completion, Request, Sampling, judged
 from vlrm_ray.ids import seed_of
-from vlrm_ray.types import Judged
 
-DIGITS = 12
-"""Of a reward: finer than two sure answers differ, coarser than what an engine's batching changes."""
 POINTWISE, PAIRWISE = "pointwise", "pairwise"
 COMPARISON = (
     "Two answers were given to a question about the image. Decide which of them is better: true to "
@@ -103,11 +100,11 @@ def _means(groups: Sequence[Sequence[Completion]], label_mass: float) -> tuple[f
     """Mean reward of each answer over its readable critiques; None where one answer has none."""
     means = []
     for group in groups:
-        judged = [Judged(c.text, c.yes, c.no) for c in group]
-        rewards = [j.reward for j in judged if parse(j.text).judgement is not None and j.label_mass >= label_mass]
+        critiques = [judged(completion) for completion in group]
+        rewards = [j.reward for j in critiques if parse(j.text).judgement is not None and j.label_mass >= label_mass]
         if not rewards:
             return None
-        means.append(round(sum(rewards) / len(rewards), DIGITS))
+        means.append(sum(rewards) / len(rewards))
     return means[0], means[1]
 
 

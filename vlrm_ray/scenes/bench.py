@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.scenes.export import picture_of
@@ -65,8 +66,13 @@ def facts_of(scene: Scene) -> tuple[str, ...]:
     return tuple(f"{label(t)} {place(t.cell)}" for t in scene.things)
 
 
-def asked(split: str, group: str, kinds: tuple[str, ...], count: int) -> Iterator[tuple[Scene, Exchange]]:
+@lru_cache(maxsize=8)
+def asked(split: str, group: str, kinds: tuple[str, ...], count: int) -> tuple[tuple[Scene, Exchange], ...]:
     """Scenes with a question of the kind whose turn it is, balanced by kind and slots."""
+    return tuple(_balanced(split, group, kinds, count))
+
+
+def _balanced(split: str, group: str, kinds: tuple[str, ...], count: int) -> Iterator[tuple[Scene, Exchange]]:
     seed = _FIRST_SEED[split] + (5_000_000 if group == REASONING_GROUP else 0)
     taken: Counter[tuple[str, str, str]] = Counter()
     for index in range(count):

@@ -20,7 +20,7 @@ from vlrm_ray.sight import Trust
 from vlrm_ray.types import Verdict
 from vlrm_ray.verify import Verifier
 
-FIRST_SEED = 70_000_000
+FIRST_SEED = 90_000_000
 VOTES = (1, 2, 4, 8)
 """Numbers of critiques whose mean is the reward, for the curve."""
 Generate = Callable[[list[Request], Sampling], list[list[Completion]]]

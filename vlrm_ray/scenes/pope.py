@@ -16,23 +16,21 @@ from pathlib import Path
 
 from vlrm_ray import metrics
 from vlrm_ray.benchmarks import yes_no
-from vlrm_ray.benchmarks.judging import DIGITS
 from vlrm_ray.benchmarks.pope import STRATEGIES
 from vlrm_ray.critique import CritiqueFormat
-from vlrm_ray.engines import Completion, Request
+from vlrm_ray.engines import Completion, Request, judged
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.metrics import Metric
 from vlrm_ray.scenes.export import picture_of
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import COLORS, HELD_OUT, SHAPES, Scene, World
-from vlrm_ray.types import Judged
 
 WORLD = World(bias=0.5, shape_counts=(0, 0, 0.5, 0.5))
 PER_PICTURE = 3
 """Things asked about that are there, and as many that are not."""
 NAMES = tuple(f"{color} {shape}" for shape in SHAPES for color in COLORS if (shape, color) not in HELD_OUT)
 """All that can be there."""
-_FIRST_SEED = 70_000_000
+_FIRST_SEED = 75_000_000
 
 
 @dataclass(frozen=True)
@@ -150,8 +148,7 @@ def look(
         for q in asked
     ]
     unique = list(dict.fromkeys(request for pair in pairs for request in pair))
-    judged = [Judged(c.text, c.yes, c.no) for c in judge(unique)]
-    rewards = {request: round(j.reward, DIGITS) for request, j in zip(unique, judged, strict=True)}
+    rewards = {request: judged(answer).reward for request, answer in zip(unique, judge(unique), strict=True)}
     sides = [(rewards[yes], rewards[no]) for yes, no in pairs]
     return [None if yes == no else yes > no for yes, no in sides]
 
