@@ -1,12 +1,14 @@
 """The long-lived actors of a run: started once, loaded with each new version, closed at the end."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
+from ray.util import list_named_actors
 
 from actors.board import ProgressBoard
 from actors.experts import DetectorExpert, TextExpert
@@ -22,6 +24,8 @@ from vlrm_ray.verify import Verifier
 
 EXTRACTOR_LENGTH = 2048
 """Prompt and answer of the LLM claim extractor together, in tokens, at least."""
+FORGET_SECONDS = 30
+"""How long a cluster may take to free the name of a killed actor."""
 ASK_AT_ONCE = 128
 """Requests in one call to a critic, outside the graph."""
 
@@ -106,7 +110,7 @@ class Crew:
     def step_aside(self) -> None:
         """Close the engines before training, where they share their devices with it."""
         if self.config.cluster.placement == "phased":
-            self.close()
+            self._end_engines()
 
     def come_back(self) -> None:
         """Start the engines again after `step_aside`."""
@@ -114,15 +118,19 @@ class Crew:
             self.start()
 
     def close(self) -> None:
-        """End all engines; their memory is free when this returns."""
-        actors = (*self.policy, *self.critics, *self.extractors)
-        for reference in [actor.close.remote() for actor in actors]:
+        """End all actors; their memory and their names are free when this returns."""
+        self._end_engines()
+        _end({"progress-board": self.board})
+
+    def _end_engines(self) -> None:
+        kinds = {"policy": self.policy, "critic": self.critics, "extractor": self.extractors}
+        named = {f"{kind}-{i}": actor for kind, actors in kinds.items() for i, actor in enumerate(actors)}
+        for reference in [actor.close.remote() for actor in named.values()]:
             try:
                 ray.get(reference, timeout=20)
             except (RayActorError, GetTimeoutError):  # dead already, or stuck: it is killed below
                 continue
-        for actor in actors:
-            ray.kill(actor)
+        _end(named)
         self.policy, self.critics, self.extractors = [], [], []
 
     def _answers(self, references: Sequence[ray.ObjectRef[Health]]) -> list[Health]:
@@ -139,6 +147,15 @@ class Crew:
             if health.problem:
                 raise UserError(health.problem)
         return list(found)
+
+
+def _end(named: Mapping[str, ActorHandle[Any]]) -> None:
+    """Kill actors, and wait until their names are free: the next ones have the same."""
+    for actor in named.values():
+        ray.kill(actor)
+    deadline = time.monotonic() + FORGET_SECONDS
+    while not named.keys().isdisjoint(list_named_actors()) and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def spread(
