@@ -1,8 +1,12 @@
-"""Vision experts, owned and scaled by Ray Data: a block of rows in, the same with their answers out."""
+"""Vision experts, owned and scaled by Ray Data: a block of rows in, the same with their answers out.
+
+Their models are loaded for the first image that nobody has looked at yet: a round made again loads none.
+"""
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +14,16 @@ from numpy.typing import NDArray
 
 from vlrm_ray.cache import AnswerCache
 from vlrm_ray.config import Detector, Reader, is_checkpoint
+from vlrm_ray.fingerprints import of_detector, of_reader
 from vlrm_ray.ids import digest
 from vlrm_ray.images import load
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.look import Pixels, look
 from vlrm_ray.rows import Row, from_table, to_table
 from vlrm_ray.types import Look, Seen, Word
+
+if TYPE_CHECKING:
+    from actors.paddle import Paddle
 
 
 class Board(Protocol):
@@ -52,8 +60,13 @@ class DetectorExpert:
 
     def __init__(self, settings: Detector, ledger: Ledger, board: Board) -> None:
         self.settings, self.board = settings, board
-        self.finder = open_detector(settings)
-        self.cache = AnswerCache(ledger, f"looks-{digest(self.finder.fingerprint, settings.confidence)}", Look)
+        known = of_detector(settings) if is_checkpoint(settings.model) else self.finder.fingerprint
+        self.cache = AnswerCache(ledger, f"looks-{digest(known, settings.confidence)}", Look)
+
+    @cached_property
+    def finder(self) -> Finder:
+        """The detector, loaded when it is first needed."""
+        return open_detector(self.settings)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in what the detector saw."""
@@ -78,10 +91,15 @@ class TextExpert:
     """Words with boxes and scores, by PaddleOCR."""
 
     def __init__(self, settings: Reader, ledger: Ledger, board: Board) -> None:
+        self.settings, self.board = settings, board
+        self.cache = AnswerCache(ledger, f"words-{of_reader(settings)}", Word)
+
+    @cached_property
+    def paddle(self) -> "Paddle":
+        """PaddleOCR, loaded when it is first needed."""
         from actors.paddle import Paddle
 
-        self.paddle, self.board = Paddle(settings), board
-        self.cache = AnswerCache(ledger, f"words-{self.paddle.fingerprint}", Word)
+        return Paddle(self.settings)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in `words`."""

@@ -43,9 +43,8 @@ class Yolo:
 
     def __init__(self, settings: Detector) -> None:
         self.settings = settings
+        self.fingerprint = of_detector(settings)
         path = Path(asset_path(settings.model))
-        if not path.is_file():
-            raise UserError(f"detector checkpoint {path} does not exist; set experts.detector.model to a local file")
         if path.suffix not in SUFFIXES:
             raise UserError(f"detector checkpoint {path} is not one of {', '.join(SUFFIXES)}")
         content = sha256_of(path.read_bytes())
@@ -53,7 +52,6 @@ class Yolo:
             raise UserError(f"detector checkpoint {path} has sha256 {content}, not the one in experts.detector.sha256")
         self.model = _loaded(path, settings.classes)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
-        self.fingerprint = of_detector(settings)
 
     def find(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Seen]]:
         """See `vlrm_ray.look.Find`."""

@@ -39,9 +39,13 @@ class Crew:
         ledger: Ledger,
         experts: tuple[type, type] = (DetectorExpert, TextExpert),
         verifier: Verifier | None = None,
+        *,
+        restarts: int = 2,
+        board: ActorHandle[Any] | None = None,
     ) -> None:
         self.config, self.ledger, self.experts, self.verifier = config, ledger, experts, verifier
-        self.board = ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0).remote()
+        self.restarts = restarts
+        self.board = board or ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0).remote()
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
         self.extractors: list[ActorHandle[Any]] = []
@@ -57,19 +61,37 @@ class Crew:
             engine_settings(config.critic.engine, config.critic.model),
         )
         self.policy = [
-            _remote(PolicyGenerator, config.policy.engine, f"policy-{i}").remote(f"policy-{i}", writer)
+            self._remote(PolicyGenerator, config.policy.engine, f"policy-{i}").remote(f"policy-{i}", writer)
             for i in range(config.policy.engine.actors if policy else 0)
         ]
         self.critics = [
-            _remote(CritiqueWriter, config.critic.engine, f"critic-{i}").remote(f"critic-{i}", critic, self.ledger)
+            self._remote(CritiqueWriter, config.critic.engine, f"critic-{i}").remote(f"critic-{i}", critic, self.ledger)
             for i in range(config.critic.engine.actors)
         ]
         if config.experts.extractor == "llm":
             settings = engine_settings(config.policy.engine, config.experts.extractor_model)
             settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_LENGTH))
             name = "extractor-0"
-            self.extractors = [_remote(ClaimReader, config.policy.engine, name).remote(name, settings)]
+            self.extractors = [self._remote(ClaimReader, config.policy.engine, name).remote(name, settings)]
         return self._answers([a.health.remote() for a in (*self.policy, *self.critics, *self.extractors)])
+
+    def lend(
+        self,
+        config: Config,
+        ledger: Ledger,
+        experts: tuple[type, type] = (DetectorExpert, TextExpert),
+        verifier: Verifier | None = None,
+    ) -> "Crew":
+        """The same actors for another run with the same engines; its critics begin with the untrained model.
+
+        A critic that Ray restarts asks the first run's ledger for weights, so lend crews that do not restart.
+        """
+        other = Crew(config, ledger, experts, verifier, board=self.board)
+        other.policy, other.critics, other.extractors = self.policy, self.critics, self.extractors
+        newest = ledger.newest_version()
+        folder = ledger.fetch_version(newest) if newest else asset_path(config.critic.model)
+        ray.get([critic.load.remote(newest, folder) for critic in other.critics])
+        return other
 
     def hands(self) -> Hands:
         """What the graph works with."""
@@ -133,6 +155,17 @@ class Crew:
         _end(named)
         self.policy, self.critics, self.extractors = [], [], []
 
+    def _remote(self, kind: type, engine: Engine, name: str) -> Any:
+        on_cpu = engine.gpus == 0
+        return ray.remote(kind).options(
+            name=name,
+            num_cpus=engine.cpus,
+            num_gpus=engine.gpus * engine.tensor_parallel,
+            max_restarts=self.restarts,
+            max_task_retries=self.restarts,
+            runtime_env={"env_vars": WORKER_ENV | (CPU_ENV if on_cpu else {})},
+        )
+
     def _answers(self, references: Sequence[ray.ObjectRef[Health]]) -> list[Health]:
         try:
             found = ray.get(list(references), timeout=self.config.cluster.start_timeout)
@@ -183,16 +216,4 @@ def engine_settings(engine: Engine, model: str) -> EngineSettings:
         gpu_memory=engine.gpu_memory,
         gpus=engine.gpus,
         tensor_parallel=engine.tensor_parallel,
-    )
-
-
-def _remote(kind: type, engine: Engine, name: str) -> Any:
-    on_cpu = engine.gpus == 0
-    return ray.remote(kind).options(
-        name=name,
-        num_cpus=engine.cpus,
-        num_gpus=engine.gpus * engine.tensor_parallel,
-        max_restarts=2,
-        max_task_retries=2,
-        runtime_env={"env_vars": WORKER_ENV | (CPU_ENV if on_cpu else {})},
     )

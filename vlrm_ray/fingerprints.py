@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from vlrm_ray.config import Detector, Reader, asset_path
+from vlrm_ray.errors import UserError
 from vlrm_ray.ids import digest, fingerprint, sha256_of
 
 
 def of_detector(settings: Detector) -> str:
-    """Of a checkpoint file with its settings."""
-    content = sha256_of(Path(asset_path(settings.model)).read_bytes())
-    return digest(content, settings.classes, settings.image_size)
+    """Of a checkpoint file with its settings; raises UserError where it is missing."""
+    path = Path(asset_path(settings.model))
+    if not path.is_file():
+        raise UserError(f"detector checkpoint {path} does not exist; set experts.detector.model to a local file")
+    return digest(sha256_of(path.read_bytes()), settings.classes, settings.image_size)
 
 
 def of_reader(settings: Reader) -> str:

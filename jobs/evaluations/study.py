@@ -67,10 +67,16 @@ def run(arguments: argparse.Namespace) -> None:
         progress.say(f"{len(todo)} runs to do: " + ", ".join(f"{arm}-{seed}" for arm, seed in todo))
         with connected(base, progress.say):
             graph.tune_ray_data()
-            for arm, seed in todo:
-                _Run(base, arm, seed, arguments, progress).into(results)
-                results.content["summary"] = summarize(results)
-                results.write()
+            crew = Crew(base, Ledger(f"{arguments.out}/shared"), restarts=0)
+            try:
+                with progress.stage("start engines"):
+                    crew.start()
+                for arm, seed in todo:
+                    _Run(base, arm, seed, arguments, crew, progress).into(results)
+                    results.content["summary"] = summarize(results)
+                    results.write()
+            finally:
+                crew.close()
     results.content["summary"] = summarize(results)
     results.write()
     draw(results, arguments.out)
@@ -94,28 +100,23 @@ def _todo(arguments: argparse.Namespace, results: Results) -> list[tuple[str, in
 class _Run:
     """One arm with one seed."""
 
-    def __init__(self, base: Config, arm: str, seed: int, arguments: argparse.Namespace, progress: Progress) -> None:
+    def __init__(
+        self, base: Config, arm: str, seed: int, arguments: argparse.Namespace, crew: Crew, progress: Progress
+    ) -> None:
         self.arm, self.seed, self.progress, self.prompts = arm, seed, progress, arguments.prompts
         self.config = config_of(base, arm, seed, str(arguments.out))
         self.ledger = Ledger(f"{arguments.out}/{self.config.name}")
-        self.crew = (
-            Crew(self.config, self.ledger, (TrueObjects, TrueWords), Verifier(Trust(exhaustive=KINDS)))
-            if ARMS[arm].truth
-            else Crew(self.config, self.ledger)
-        )
+        truth = ((TrueObjects, TrueWords), Verifier(Trust(exhaustive=KINDS))) if ARMS[arm].truth else ()
+        self.crew = crew.lend(self.config, self.ledger, *truth)
 
     def into(self, results: Results) -> None:
         """Run to the end, and keep what the run leaves."""
         began = time.monotonic()
         self.progress.say(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].what}")
         claim_config(self.config, self.ledger)
-        self.crew.start()
-        try:
-            for round_ in range(self.config.rounds + 1):
-                self._round(round_)
-            best = {"best_of": self._best_of()} if self.arm == FULL else {}
-        finally:
-            self.crew.close()
+        for round_ in range(self.config.rounds + 1):
+            self._round(round_)
+        best = {"best_of": self._best_of()} if self.arm == FULL else {}
         tested = bench.items(self.config.evaluation.split, self.config.evaluation.pairs, self._store())
         texts = [(item.question, item.chosen, item.rejected) for item in tested]
         results.add(self.arm, self.seed, leavings(self.config, self.ledger, time.monotonic() - began, texts) | best)

@@ -237,6 +237,7 @@ class Silent:
 
 
 def test_an_image_is_looked_at_once_also_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from actors import experts
     from actors.experts import DetectorExpert, TextExpert
     from vlrm_ray.ids import sha256_of
     from vlrm_ray.ledger import Ledger
@@ -258,6 +259,6 @@ def test_an_image_is_looked_at_once_also_after_a_restart(tmp_path: Path, monkeyp
     assert all(row.evidence.objects and row.evidence.quality.blur > 0 for row in seen)
 
     again = DetectorExpert(Detector(), ledger, Silent())
-    monkeypatch.setattr(again.finder, "find", lambda images: pytest.fail("looked twice"))
+    monkeypatch.setattr(experts, "open_detector", lambda settings: pytest.fail("loaded for nothing"))
     assert [r.objects for r in from_table(again(to_table(rows)))] == [r.objects for r in seen]
     assert again.cache.hits == again.cache.asked == 3
