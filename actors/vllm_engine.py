@@ -31,9 +31,8 @@ class VllmEngine:
             raise UserError(f"model {settings.model} cannot be loaded: {str(error).splitlines()[0]}") from error
         # a model without pictures has a tokenizer for its processor
         self.sees = hasattr(self.processor, "tokenizer")
-        self.labels: LabelTokens = label_tokens(
-            self.processor.tokenizer if self.sees else self.processor, settings.model
-        )
+        self.tokenizer = self.processor.tokenizer if self.sees else self.processor
+        self.labels: LabelTokens = label_tokens(self.tokenizer, settings.model)
         self.on_gpu = settings.gpus > 0
         self.llm = LLM(**self._arguments())
 
@@ -72,6 +71,7 @@ class VllmEngine:
                 top_p=sampling.top_p,
                 seed=request.seed if sampling.temperature > 0 else None,
                 logprob_token_ids=list(self.labels.all),
+                detokenize=False,  # it would also write out every label at every token, a quarter of the time
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             )
             for request in requests
@@ -81,7 +81,9 @@ class VllmEngine:
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
         """See `Engine`."""
-        params = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(self.labels.all))
+        params = SamplingParams(
+            max_tokens=1, temperature=0.0, logprob_token_ids=list(self.labels.all), detokenize=False
+        )
         outputs = self._run(requests, [params] * len(requests))
         return [Completion("", *self._masses(output.outputs[0].logprobs[0])) for output in outputs]
 
@@ -117,10 +119,11 @@ class VllmEngine:
         return prompt | {"multi_modal_data": {"image": image}} if image is not None else prompt
 
     def _completion(self, answer: CompletionOutput) -> Completion:
+        text = self.tokenizer.decode(answer.token_ids, skip_special_tokens=True).strip()
         for token, logprobs in zip(reversed(answer.token_ids), reversed(answer.logprobs or []), strict=False):
             if token in self.labels.yes or token in self.labels.no:
-                return Completion(answer.text.strip(), *self._masses(logprobs))
-        return Completion(answer.text.strip())
+                return Completion(text, *self._masses(logprobs))
+        return Completion(text)
 
     def _masses(self, logprobs: dict[int, Any]) -> tuple[float, float]:
         return self.labels.masses({token: value.logprob for token, value in logprobs.items()})

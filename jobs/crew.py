@@ -26,7 +26,7 @@ EXTRACTOR_LENGTH = 2048
 """Prompt and answer of the LLM claim extractor together, in tokens, at least."""
 FORGET_SECONDS = 30
 """How long a cluster may take to free the name of a killed actor."""
-ASK_AT_ONCE = 128
+ASK_AT_ONCE = 256
 """Requests in one call to a critic, outside the graph."""
 
 

@@ -185,7 +185,7 @@ class Selection(Section):
     """Margin-based rejection sampling."""
 
     margin: float = Field(0.1, ge=-1, le=1)
-    """Smallest reward(chosen) - reward(rejected) of a kept pair."""
+    """Smallest reward(chosen) - reward(rejected) of a kept pair; -1 rejects nothing, not even wrong judgements."""
     label_mass: float = Field(0.5, ge=0, le=1)
     """Smallest p(Yes) + p(No) at a judgement that counts."""
 
@@ -216,8 +216,10 @@ class Train(Section):
     """Examples per optimizer step, over all workers."""
     micro_batch: int = Field(16, ge=1)
     """Examples per forward pass of one worker."""
-    lr: float = Field(5e-4, gt=0)
-    """Peak learning rate of AdamW; warm-up over a tenth of the steps, then cosine."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW in the first round; warm-up over a tenth of the steps, then cosine."""
+    lr_decay: float = Field(0.6, gt=0, le=1)
+    """Factor on the learning rate from each round to the next."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's weight decay."""
     judgement_weight: float = Field(8.0, gt=0)

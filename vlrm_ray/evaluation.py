@@ -1,7 +1,7 @@
 """How well the reward model judges, on pairs no stage has seen; and how well one does without looking."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from vlrm_ray.critique import CritiqueFormat, parse
 from vlrm_ray.engines import Completion, Request, judged
 from vlrm_ray.metrics import Metric
 from vlrm_ray.scaling import calibrated, fit_temperature, log_odds
-from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, usual
+from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, usual, usual_noun
 from vlrm_ray.scenes.facts import KINDS, stated
 from vlrm_ray.sight import Trust
 from vlrm_ray.types import Judged, Verdict
@@ -20,6 +20,7 @@ from vlrm_ray.verify import Verifier
 Ask = Callable[[list[Request]], list[Completion]]
 """Writes one greedy critique for each request."""
 GROUPS = (HALLUCINATION_GROUP, REASONING_GROUP)
+AGREEING, AGAINST = "agreeing_with_prior", "against_prior"
 _EXTRACTOR, _VERIFIER = RuleExtractor(), Verifier(Trust(exhaustive=KINDS))
 SAMPLES_PER_KIND = 6
 """Items of each kind whose critiques are kept for people to read."""
@@ -99,6 +100,7 @@ def details(items: Sequence[BenchItem], views: Views, temperature: float = 1.0) 
             for group in GROUPS
         }
         | {"reasoning_consistency": "".join(str(int(hit)) for hit in _consistent(items, views))},
+        "prior": prior_table(items, views.shown),
         "samples": _samples(items, views),
     }
 
@@ -128,12 +130,34 @@ def _pair_accuracy(items: Sequence[BenchItem], views: Sequence[tuple[Judged, Jud
 
 def _by_prior(items: Sequence[BenchItem], views: Sequence[tuple[Judged, Judged]]) -> dict[str, Metric]:
     """Pairs in which what is usual is the truth, and those in which it is the lie."""
-    hits: dict[str, list[bool]] = {"agreeing_with_prior": [], "against_prior": []}
+    hits: dict[str, list[bool]] = {AGREEING: [], AGAINST: []}
+    for _, side, hit in _beside_the_usual(items, views):
+        hits[side].append(hit)
+    return {f"{name}_pair_accuracy": metrics.share(found) for name, found in hits.items()}
+
+
+def prior_table(
+    items: Sequence[BenchItem], views: Sequence[tuple[Judged, Judged]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The same by what the pair is about: {noun: {side: {value, n}}}, the noun a shape or a sign."""
+    hits: dict[str, dict[str, list[bool]]] = {}
+    for noun, side, hit in _beside_the_usual(items, views):
+        hits.setdefault(noun, {}).setdefault(side, []).append(hit)
+    return {
+        noun: {side: {"value": round(sum(found) / len(found), 6), "n": len(found)} for side, found in sides.items()}
+        for noun, sides in sorted(hits.items())
+    }
+
+
+def _beside_the_usual(
+    items: Sequence[BenchItem], views: Sequence[tuple[Judged, Judged]]
+) -> Iterator[tuple[str, str, bool]]:
+    """Of each pair of which one side says what is usual: about what, which side that is, whether it is judged rightly."""
     for item, (chosen, rejected) in zip(items, views, strict=True):
         right, wrong = (usual(slot) for slot in item.slots)
         if right != wrong:
-            hits["agreeing_with_prior" if right else "against_prior"].append(chosen.reward > rejected.reward)
-    return {f"{name}_pair_accuracy": metrics.share(found) for name, found in hits.items()}
+            noun = usual_noun(item.slots[0] if right else item.slots[1])
+            yield noun, AGREEING if right else AGAINST, chosen.reward > rejected.reward
 
 
 def _consistent(items: Sequence[BenchItem], views: Views) -> list[bool]:

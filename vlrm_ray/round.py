@@ -34,7 +34,7 @@ from vlrm_ray.rows import from_table
 from vlrm_ray.types import Tally
 
 Facts = dict[str, Any]
-CALIBRATION_PAIRS = 40
+CALIBRATION_PAIRS = 100
 """Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
 
 

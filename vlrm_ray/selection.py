@@ -13,13 +13,15 @@ LABEL_MASS = "label_mass"
 WRONG_CHOSEN = "no_right_judgement_of_chosen"
 WRONG_REJECTED = "no_right_judgement_of_rejected"
 MARGIN = "margin"
+KEEP_ALL = -1.0
+"""The margin that rejects nothing."""
 
 
 def select(pair: Pair, rule: Selection) -> Selected | str:
     """The (critique+, critique-) of the largest margin, or the reason why there is none.
 
     Both judgements must be right, both rewards finite and with enough label mass, and the margin
-    at least `rule.margin`.
+    at least `rule.margin`. With `KEEP_ALL` the first critiques are taken as they are, whatever they judge.
     """
     sides = []
     for critiques, right, wrong in (
@@ -29,6 +31,9 @@ def select(pair: Pair, rule: Selection) -> Selected | str:
         usable, reason = _usable(critiques, rule)
         if not usable:
             return reason
+        if rule.margin == KEEP_ALL:
+            sides.append(usable[0])
+            continue
         agreeing = [c for c in usable if parse(c.text).judgement is right]
         if not agreeing:
             return wrong

@@ -13,7 +13,6 @@ import argparse
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from jobs.crew import Crew, spread
 from vlrm_ray import graph
@@ -30,25 +29,27 @@ from vlrm_ray.scenes.facts import KINDS
 from vlrm_ray.scenes.oracle import TrueObjects, TrueWords
 from vlrm_ray.sight import Trust
 from vlrm_ray.study.arms import ARMS, FULL, config_of
+from vlrm_ray.study.page import figure, fill
 from vlrm_ray.study.plots import draw
 from vlrm_ray.study.results import Results, leavings, method_of
 from vlrm_ray.study.summary import summarize
 from vlrm_ray.verify import Verifier
 
-COMMITTED = Path("docs/study.json")
+METHOD, COMMITTED = Path("jobs/configs/study.yaml"), Path("docs/study.json")
 BETWEEN = 200
 """Pairs per group after rounds that are neither the first nor the last."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", metavar="FILE", help="the method; without one, the embedded scenes' defaults")
+    parser.add_argument("--config", metavar="FILE", default=METHOD, help="the method (%(default)s)")
     parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated; all without it: %(default)s")
     parser.add_argument("--seeds", help="comma-separated numbers; without it each arm has its own 3 or 5")
     parser.add_argument("--pairs", type=int, default=2000, help="pairs per group before and after (%(default)s)")
     parser.add_argument("--split", choices=("dev", "test"), default="test", help="part of ScenesBench (%(default)s)")
     parser.add_argument("--prompts", type=int, default=150, help="prompts of the best-of-8 test (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder (%(default)s)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="a page whose marked tables are made anew")
     parser.add_argument("--summary", action="store_true", help="only print what has finished")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides of the method")
 
@@ -80,6 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
     results.content["summary"] = summarize(results)
     results.write()
     draw(results, arguments.out)
+    if arguments.page:
+        arguments.page.write_text(fill(arguments.page.read_text(), results.content["summary"]))
     _show(results, progress)
 
 
@@ -162,19 +165,8 @@ class _Run:
 
 def _show(results: Results, progress: Progress) -> None:
     summary = results.content["summary"]
-    rows = [[name, _figure(f)] for name, f in summary.items() if name != "ablations"]
-    progress.table("study", ["figure", "mean over seeds [95 % interval]"], rows)
-    rows = [
-        [arm, *(_figure({**f, "value": f["difference"]}) for f in groups.values())]
-        for arm, groups in summary["ablations"].items()
-    ]
+    rows = [[name, figure(f), str(f["n"])] for name, f in summary.items() if "ci95" in f]
+    progress.table("study", ["figure", "mean over seeds [95 % interval]", "seeds"], rows)
+    rows = [[arm, *(figure(f) for f in groups.values())] for arm, groups in summary["ablations"].items()]
     progress.table("full method minus the arm", ["arm", "hallucination", "reasoning", "consistency"], rows)
     progress.say(f"results: {results.path}")
-
-
-def _figure(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return "-"
-    low, high = figure["ci95"]
-    interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
-    return f"{figure['value']:+.3f}{interval} (n={figure['n']})"

@@ -11,7 +11,7 @@ from vlrm_ray import evaluation, metrics, report, scaling
 from vlrm_ray.critique import COMPACT, compose, parse
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.scenes.bench import BenchItem
-from vlrm_ray.types import Tally
+from vlrm_ray.types import Judged, Tally
 
 FACTS = ("red circle top left", "sign STOP middle right")
 ITEMS = [
@@ -168,3 +168,19 @@ def test_the_schema_accepts_a_report_and_refuses_a_stranger(tmp_path: Path) -> N
     jsonschema.validate(found, report.schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**found, "extra": 1}, report.schema())
+
+
+def test_pairs_beside_the_usual_are_counted_by_what_they_are_about() -> None:
+    """Both circles are judged rightly, though one is blue; the sign that says the unusual is not."""
+
+    def about(right: str, wrong: str) -> BenchItem:
+        return BenchItem("x-0", "hallucination", "attribute", "a.png", "q", "r", "c", "w", FACTS, (right, wrong))
+
+    items = [about("red circle", "blue circle"), about("blue circle", "red circle"), about("TAXI", "STOP")]
+    items.append(about("green circle", "blue circle"))
+    good, bad = Judged("", 0.9, 0.1), Judged("", 0.1, 0.9)
+    found = evaluation.prior_table(items, [(good, bad), (good, bad), (bad, good), (good, bad)])
+    assert found == {
+        "circle": {"agreeing_with_prior": {"value": 1.0, "n": 1}, "against_prior": {"value": 1.0, "n": 1}},
+        "sign": {"against_prior": {"value": 0.0, "n": 1}},
+    }

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from vlrm_ray import pairing
 from vlrm_ray.config import Pairing, Selection
-from vlrm_ray.selection import LABEL_MASS, MARGIN, NO_JUDGEMENT, NOT_FINITE, WRONG_CHOSEN, WRONG_REJECTED, select
+from vlrm_ray.selection import (
+    KEEP_ALL,
+    LABEL_MASS,
+    MARGIN,
+    NO_JUDGEMENT,
+    NOT_FINITE,
+    WRONG_CHOSEN,
+    WRONG_REJECTED,
+    select,
+)
 from vlrm_ray.types import (
     Candidate,
     CheckedClaim,
@@ -106,6 +115,13 @@ def test_the_pair_of_critiques_with_the_largest_margin_is_kept() -> None:
     found = select(pair, SELECTION)
     assert isinstance(found, Selected)
     assert found.margin == pytest.approx(0.7)
+
+
+def test_without_rejection_the_first_critiques_are_taken_whatever_they_judge() -> None:
+    pair = Pair("p", GOOD, BAD, (judged("No", 0.1), judged("Yes", 0.9)), (judged("Yes", 0.8), judged("No", 0.2)))
+    found = select(pair, SELECTION.model_copy(update={"margin": KEEP_ALL}))
+    assert isinstance(found, Selected)
+    assert (found.chosen_reward, found.rejected_reward) == (0.1, 0.8)
 
 
 def test_self_labelling_asks_no_expert() -> None:

@@ -10,19 +10,26 @@ import pytest
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.study import summary
+from vlrm_ray.study import page, summary
 from vlrm_ray.study.arms import ARMS, FULL, ORACLE, SELF, config_of
 from vlrm_ray.study.results import Results, method_of
 from vlrm_ray.study.words import bag_of_words
 
 ROOT = Path(__file__).parents[2]
-NAMES = (summary.HALLUCINATION, summary.CONSISTENCY, "ece")
+NAMES = (*summary.FOLLOWED, *summary.BLIND)
+PRIOR = {"circle": {"agreeing_with_prior": {"value": 1.0, "n": 4}, "against_prior": {"value": 0.5, "n": 4}}}
 
 
 def a_run(start: float, end: float, bits: str = "1100", best: float = 0.1) -> dict[str, Any]:
     rounds = [{"round": i, "metrics": {n: {"value": v} for n in NAMES}} for i, v in enumerate((start, end))]
     hits = dict.fromkeys((summary.HALLUCINATION, summary.REASONING, summary.CONSISTENCY), bits)
-    return {"rounds": rounds, "hits": {"last": hits}, "best_of": {"random": 0.2, "votes": {"1": best}}}
+    return {
+        "rounds": rounds,
+        "hits": {"last": hits},
+        "prior": {"first": PRIOR, "last": PRIOR},
+        "bag_of_words": {"value": 0.5},
+        "best_of": {"random": 0.2, "blind": 0.25, "votes": {"1": best}},
+    }
 
 
 @pytest.fixture
@@ -40,6 +47,7 @@ def test_gains_and_shares_by_hand(results: Results) -> None:
     assert found["oracle_gap_recovered"]["value"] == pytest.approx((0.5 + 0.75) / 2)
     assert found["self_labelling_share"]["value"] == pytest.approx((0.05 / 0.2 + 0.05 / 0.3) / 2, abs=1e-4)
     assert found["best_of_8_reduction"]["value"] == pytest.approx(0.5)
+    assert found["best_of_8_reduction_blind"]["value"] == pytest.approx(0.6)
     low, high = found["hallucination_gain"]["ci95"]  # t(0.975, 1) = 12.706, standard error 0.05
     assert (low, high) == (pytest.approx(0.25 - 0.6353, abs=1e-3), pytest.approx(0.25 + 0.6353, abs=1e-3))
 
@@ -55,6 +63,23 @@ def test_ablations_are_compared_item_by_item(results: Results) -> None:
     found = summary.summarize(results)["ablations"]["no_margin"]["hallucination"]
     assert found["difference"] == 0.5
     assert found["ci95"][0] <= 0.5 <= found["ci95"][1]
+
+
+def test_a_page_holds_the_tables_of_its_summary(results: Results) -> None:
+    for arm in (FULL, SELF, "no_margin"):
+        results.add(arm, 0, a_run(0.5, 0.75, "1110"))
+    found = summary.summarize(results)
+    marked = "".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in page.tables(found))
+    filled = page.fill(f"# Results\n{marked}", found)
+    assert "| hallucination pair accuracy, round 3 minus round 0 | +0.250 | 1 |" in filled
+    assert "| circle | against prior | 0.500 | 0.500 | 0.500 |" in filled
+    assert page.fill(filled, found) == filled
+
+
+def test_the_committed_page_holds_what_the_committed_study_found() -> None:
+    content = json.loads((ROOT / "docs" / "study.json").read_text())
+    text = (ROOT / "docs" / "results.md").read_text()
+    assert page.fill(text, content["summary"]) == text
 
 
 def test_results_are_read_again_and_those_of_another_method_refused(tmp_path: Path, results: Results) -> None:

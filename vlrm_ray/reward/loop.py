@@ -70,7 +70,8 @@ class Worker:
         self.collate = Collator(self.processor, task.start, self.settings.judgement_weight)
         self.model = self._sharded()
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=self.settings.lr, weight_decay=self.settings.weight_decay)
+        self.lr = self.settings.lr * self.settings.lr_decay ** (task.round - 1)
+        self.optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.settings.weight_decay)
         self.steps = self.settings.epochs * len(global_batches(examples, self.settings.batch, 0, 0))
         self.step = 0
 
@@ -91,7 +92,7 @@ class Worker:
     def _train_step(self, batch: list[Example]) -> float:
         """One optimizer step; the gradient is that of the whole batch, however many workers share it."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * _schedule(self.step, self.steps)
+            group["lr"] = self.lr * _schedule(self.step, self.steps)
         cuts = [self.collate(cut) for cut in micro_batches(batch, self.rank, self.world, self.settings.micro_batch)]
         weight = torch.stack([w[:, 1:].sum() for _, w in cuts]).sum().to(self.device)
         dist.all_reduce(weight)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.scenes.export import picture_of
 from vlrm_ray.scenes.language import HALLUCINATION, REASONING, Exchange, exchange, label, place
-from vlrm_ray.scenes.world import TEST, USUAL_COLOR, USUAL_WORD, Scene
+from vlrm_ray.scenes.world import SIGN, TEST, USUAL_COLOR, USUAL_WORD, Scene
 
 HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
 CALIBRATION = "calibration"
@@ -59,6 +59,11 @@ def usual(slot: str) -> bool:
     """Whether a slot says what is usual in the prejudiced world."""
     habits = {USUAL_WORD, *(f"{color} {shape}" for shape, color in USUAL_COLOR.items())}
     return slot.removesuffix(" there") in habits
+
+
+def usual_noun(slot: str) -> str:
+    """What a slot that says what is usual is about: a shape, or a sign."""
+    return SIGN if slot == USUAL_WORD else slot.removesuffix(" there").split()[-1]
 
 
 def facts_of(scene: Scene) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ ARMS: dict[str, Arm] = {
     SELF: Arm("labels from the reward model's own scores, no experts", ("pairing.labels=self",), seeds=5),
     ORACLE: Arm("labels and hints from ground truth", seeds=5, truth=True),
     "no_critique": Arm("a direct Yes or No", ("critic.format=direct", "selection.margin=-1")),
-    "no_margin": Arm("every rightly judged pair is kept", ("selection.margin=-1", "selection.label_mass=0")),
+    "no_margin": Arm("every pair is kept, with its first critiques", ("selection.margin=-1",)),
     "one_round": Arm("one round with all rounds' prompts", once=True),
     "no_image_free": Arm("no candidates made without the image", ("policy.image_free=0",)),
     "policy_only": Arm(

@@ -69,6 +69,7 @@ def leavings(config: Config, ledger: Ledger, seconds: float, bench: Sequence[tup
     return {
         "rounds": [{"round": i, "metrics": found["metrics"]} for i, found in enumerate(rounds)],
         "hits": {"first": rounds[0]["hits"], "last": last["hits"]},
+        "prior": {"first": rounds[0]["prior"], "last": last["prior"]},
         "reliability": last["reliability"],
         "temperature": last["temperature"],
         "pairs": [(ledger.result(r, "select") or {})["rows"]["kept"] for r in range(1, config.rounds + 1)],

@@ -14,6 +14,24 @@ HALLUCINATION, REASONING, CONSISTENCY = (
     "reasoning_pair_accuracy",
     "reasoning_consistency",
 )
+FOLLOWED = (
+    HALLUCINATION,
+    REASONING,
+    CONSISTENCY,
+    "against_prior_pair_accuracy",
+    "agreeing_with_prior_pair_accuracy",
+    "critique_facts_true",
+    "critique_follows",
+    "critique_right_by_false_facts",
+    "ece",
+)
+BLIND = (
+    f"blind_{HALLUCINATION}",
+    f"blind_{REASONING}",
+    "pick_shorter_accuracy",
+    "pick_longer_accuracy",
+    "always_first_accuracy",
+)
 DRAWS = 2000
 Figure = dict[str, Any]
 Runs = Mapping[int, Mapping[str, Any]]
@@ -27,9 +45,11 @@ def summarize(results: Results) -> Figure:
         found["hallucination_gain"] = over_seeds([_gain(r, HALLUCINATION) for r in full.values()])
         found["reasoning_consistency_gain"] = over_seeds([_gain(r, CONSISTENCY) for r in full.values()])
         found["ece"] = over_seeds([metric(r, "ece") for r in full.values()])
-        found["best_of_8_reduction"] = over_seeds(
-            [1 - r["best_of"]["votes"]["1"] / r["best_of"]["random"] for r in full.values() if r.get("best_of")]
-        )
+        best = [r["best_of"] for r in full.values() if r.get("best_of")]
+        found["best_of_8_reduction"] = over_seeds([1 - b["votes"]["1"] / b["random"] for b in best])
+        found["best_of_8_reduction_blind"] = over_seeds([1 - b["votes"]["1"] / b["blind"] for b in best])
+        found["rounds"] = _by_round(list(full.values()))
+        found["readers"] = _readers(list(full.values()))
     both = sorted(full.keys() & oracle.keys())
     if both:
         found["oracle_gap_recovered"] = over_seeds(
@@ -43,12 +63,44 @@ def summarize(results: Results) -> Figure:
         found["self_labelling_share"] = over_seeds(
             [_gain(self_[s], HALLUCINATION) / _gain(full[s], HALLUCINATION) for s in both]
         )
+        found["prior"] = _prior(list(full.values()), list(self_.values()))
     found["ablations"] = {
         arm: _against(full, {s: results.run(arm, s) or {} for s in results.seeds(arm)})
         for arm in results.content["arms"]
         if arm != FULL and full.keys() & set(results.seeds(arm))
     }
     return found
+
+
+def _by_round(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Means over seeds of what a reader follows from round to round."""
+    return {
+        name: [float(round(np.mean([metric(r, name, i) for r in runs]), 4)) for i in range(len(runs[0]["rounds"]))]
+        for name in FOLLOWED
+    }
+
+
+def _readers(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    """How well one judges without looking: the trained model without the image, and four that only read."""
+    found = {name: over_seeds([metric(r, name) for r in runs]) for name in BLIND}
+    return found | {"bag_of_words": over_seeds([r["bag_of_words"]["value"] for r in runs])}
+
+
+def _prior(full: Sequence[Mapping[str, Any]], self_: Sequence[Mapping[str, Any]]) -> Figure:
+    """Pair accuracy by what the pair is about, the truth being as usual or not: at the start, and after two methods."""
+    columns = {
+        "start": [r["prior"]["first"] for r in full],
+        FULL: [r["prior"]["last"] for r in full],
+        SELF: [r["prior"]["last"] for r in self_],
+    }
+    return {
+        noun: {
+            arm: {side: float(round(np.mean([t[noun][side]["value"] for t in tables]), 4)) for side in tables[0][noun]}
+            for arm, tables in columns.items()
+            if tables
+        }
+        for noun in full[0]["prior"]["first"]
+    }
 
 
 def over_seeds(values: Sequence[float]) -> Figure:
