@@ -216,7 +216,7 @@ class Train(Section):
     """Examples per optimizer step, over all workers."""
     micro_batch: int = Field(16, ge=1)
     """Examples per forward pass of one worker."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(8e-4, gt=0)
     """Peak learning rate of AdamW in the first round; warm-up over a tenth of the steps, then cosine."""
     lr_decay: float = Field(0.6, gt=0, le=1)
     """Factor on the learning rate from each round to the next."""

@@ -22,8 +22,10 @@ class CritiqueFormat:
         name: what the configuration calls it.
         ask: asks for a critique; has the fields question, response and hint.
         ask_direct: asks for Yes or No at once; has the fields question and response.
-        hint: introduces the experts' evidence; has the field evidence.
+        hint: introduces the experts' evidence in the request; has the field evidence.
         written: there is a critique before the judgement.
+        given: how a critique begins that the experts' evidence is given to, in place of the hint: what is
+            seen is theirs, what follows from it the writer's. Has the field evidence; empty gives the hint.
     """
 
     name: str
@@ -31,6 +33,11 @@ class CritiqueFormat:
     ask_direct: str
     hint: str
     written: bool = True
+    given: str = ""
+
+    def beginning(self, evidence: str | None) -> str:
+        """The critique's beginning as it is given to its writer; empty where the writer begins."""
+        return "" if evidence is None else self.given.format(evidence=evidence)
 
     def prompt(self, question: str, response: str, evidence: str | None = None) -> str:
         """The request for a critique. `evidence` is shown to the writer and never trained on."""
@@ -47,6 +54,7 @@ COMPACT = CritiqueFormat(
     ask="Question: {question} Response: {response}{hint} Critique.",
     ask_direct="Question: {question} Response: {response} Yes or No.",
     hint=" Hint: {evidence}.",
+    given=f"{SEEN} {{evidence}}.",
 )
 DETAILED = CritiqueFormat(
     name="detailed",

@@ -262,7 +262,7 @@ class VerifyAndPair:
 
 
 class Critique:
-    """K critiques for each side, shown the evidence as a hint; then margin-based selection."""
+    """K critiques for each side, shown or given the evidence; then margin-based selection."""
 
     def __init__(self, config: Config, critics: Sequence[ActorHandle[Any]], board: BoardProxy) -> None:
         self.critic, self.rule, self.board = config.critic, config.selection, board
@@ -298,12 +298,21 @@ class Critique:
             labels = [YES if candidate is pair.chosen else NO for _, pair, candidate in sides]
             return [(replace(judged(s), text=label),) for s, label in zip(scores, labels, strict=True)]
         sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
-        return [tuple(judged(a) for a in group) for group in _generated(self.actors, rows, requests, sampling)]
+        answers = _generated(self.actors, rows, requests, sampling)
+        return [tuple(_whole(r, a) for a in group) for r, group in zip(requests, answers, strict=True)]
 
     def _request(self, row: Row, pair: Pair, candidate: Candidate) -> Request:
-        hint = in_words(row.evidence) if self.hinted else None
-        text = self.format.prompt(row.prompt.question, candidate.text, hint)
-        return Request(text, row.prompt.image, seed=seed_of("critique", pair.pair_id, candidate.candidate_id))
+        evidence = in_words(row.evidence) if self.hinted else None
+        beginning = self.format.beginning(evidence)
+        text = self.format.prompt(row.prompt.question, candidate.text, None if beginning else evidence)
+        seed = seed_of("critique", pair.pair_id, candidate.candidate_id)
+        return Request(text, row.prompt.image, seed=seed, prefix=beginning)
+
+
+def _whole(request: Request, answer: Completion) -> Judged:
+    """A critique with its beginning, which the engine was given."""
+    found = judged(answer)
+    return replace(found, text=f"{request.prefix} {found.text}".strip())
 
 
 def _generate_of(actor: ActorHandle[Any] | None) -> GenerateVerb | None:

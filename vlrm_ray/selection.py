@@ -1,6 +1,7 @@
 """Margin-based rejection sampling: which critiques of a pair the reward model learns from."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from vlrm_ray.config import Selection
@@ -13,12 +14,17 @@ LABEL_MASS = "label_mass"
 WRONG_CHOSEN = "no_right_judgement_of_chosen"
 WRONG_REJECTED = "no_right_judgement_of_rejected"
 MARGIN = "margin"
+ALIKE = 0.01
+"""Rewards that are nearer than this say the same."""
 KEEP_ALL = -1.0
 """The margin that rejects nothing."""
 
 
 def select(pair: Pair, rule: Selection) -> Selected | str:
     """The (critique+, critique-) of the largest margin, or the reason why there is none.
+
+    Of critiques whose rewards differ by less than `ALIKE` the most frequent wording is taken: what is
+    said most often is more often sound than what is said with the last digit of certainty.
 
     Both judgements must be right, both rewards finite and with enough label mass, and the margin
     at least `rule.margin`. With `KEEP_ALL` the first critiques are taken as they are, whatever they judge.
@@ -37,7 +43,7 @@ def select(pair: Pair, rule: Selection) -> Selected | str:
         agreeing = [c for c in usable if parse(c.text).judgement is right]
         if not agreeing:
             return wrong
-        sides.append(max(agreeing, key=lambda c: c.reward if right else -c.reward))
+        sides.append(_best(agreeing, right))
     plus, minus = sides
     if plus.reward - minus.reward < rule.margin:
         return MARGIN
@@ -50,6 +56,13 @@ def select(pair: Pair, rule: Selection) -> Selected | str:
         chosen_reward=plus.reward,
         rejected_reward=minus.reward,
     )
+
+
+def _best(critiques: Sequence[Judged], right: bool) -> Judged:
+    said = Counter(c.text for c in critiques)
+    top = max(c.reward if right else -c.reward for c in critiques)
+    near = [c for c in critiques if top - (c.reward if right else -c.reward) < ALIKE]
+    return max(near, key=lambda c: said[c.text])
 
 
 def _usable(critiques: Sequence[Judged], rule: Selection) -> tuple[list[Judged], str]:

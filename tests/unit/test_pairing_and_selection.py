@@ -117,6 +117,16 @@ def test_the_pair_of_critiques_with_the_largest_margin_is_kept() -> None:
     assert found.margin == pytest.approx(0.7)
 
 
+def test_of_critiques_that_are_as_certain_the_one_said_most_often_is_kept() -> None:
+    rare, common = (
+        Judged("Check: one. Judgement: Yes", 0.999, 0.001),
+        Judged("Check: two. Judgement: Yes", 0.998, 0.002),
+    )
+    found = select(Pair("p", GOOD, BAD, (rare, common, common), (judged("No", 0.1),)), SELECTION)
+    assert isinstance(found, Selected)
+    assert found.chosen_critique == common.text
+
+
 def test_without_rejection_the_first_critiques_are_taken_whatever_they_judge() -> None:
     pair = Pair("p", GOOD, BAD, (judged("No", 0.1), judged("Yes", 0.9)), (judged("Yes", 0.8), judged("No", 0.2)))
     found = select(pair, SELECTION.model_copy(update={"margin": KEEP_ALL}))
