@@ -210,15 +210,15 @@ class Train(Section):
     """Logical CPUs per worker."""
     gpus: float = Field(0, ge=0)
     """GPUs per worker: 0 trains on CPU with gloo, else on GPU with nccl."""
-    epochs: int = Field(2, ge=1)
+    epochs: int = Field(3, ge=1)
     """Passes over the round's pairs."""
     batch: int = Field(32, ge=1)
     """Examples per optimizer step, over all workers."""
     micro_batch: int = Field(16, ge=1)
     """Examples per forward pass of one worker."""
-    lr: float = Field(8e-4, gt=0)
+    lr: float = Field(1e-3, gt=0)
     """Peak learning rate of AdamW in the first round; warm-up over a tenth of the steps, then cosine."""
-    lr_decay: float = Field(0.6, gt=0, le=1)
+    lr_decay: float = Field(0.55, gt=0, le=1)
     """Factor on the learning rate from each round to the next."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's weight decay."""

@@ -94,10 +94,10 @@ def _ask(row: object, path: Path, number: int) -> Ask:
 def _scenes(seed: int, round_: int, count: int, ledger: Ledger) -> Iterator[Ask]:
     from vlrm_ray.scenes.export import picture_of
     from vlrm_ray.scenes.language import ROUND_KINDS, any_exchange
-    from vlrm_ray.scenes.world import OPEN
+    from vlrm_ray.scenes.world import ROUNDS
 
     first = 100 * _ROUND_SEEDS + (seed * 1000 + round_) * _ROUND_SEEDS
     for index in range(count):
-        scene = OPEN.sample(first + index)
+        scene = ROUNDS.sample(first + index)
         said = any_exchange(scene, random.Random(digest("ask", seed, round_, index)), ROUND_KINDS)
         yield Ask(picture_of(scene, ledger), said.question)

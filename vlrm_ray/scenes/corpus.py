@@ -24,8 +24,14 @@ class Turn:
     assistant: str
 
 
-def conversation(scene: Scene, rng: random.Random, *, critiques: int, answers: int) -> list[Turn]:
-    """Turns about one picture in random order: lists, answers, critiques, direct judgements."""
+def conversation(
+    scene: Scene, rng: random.Random, *, critiques: int, answers: int, judged: Scene | None = None
+) -> list[Turn]:
+    """Turns about one picture in random order: lists, answers, critiques, direct judgements.
+
+    `judged` is the scene as it is taken to be in critiques and judgements, where that differs.
+    """
+    judged = judged or scene
     turns = [Turn(LIST_GRID, grid(scene)), Turn(LIST_THINGS, f"{seen(scene)}.")]
     turns = [rng.choice(turns)] if critiques and rng.random() < 0.5 else turns
     for _ in range(answers):
@@ -35,9 +41,9 @@ def conversation(scene: Scene, rng: random.Random, *, critiques: int, answers: i
         if rng.random() < 0.35:  # told facts outrank the picture: learned where the two disagree
             turns.append(critique_turn(OPEN.sample(rng.getrandbits(32)), rng, hinted=True))
         else:
-            turns.append(critique_turn(scene, rng))
+            turns.append(critique_turn(judged, rng))
     if critiques:
-        said = any_exchange(scene, rng, ASKED)
+        said = any_exchange(judged, rng, ASKED)
         right = rng.random() < 0.5
         response = (said.right if right else said.wrong).text
         turns.append(Turn(COMPACT.direct_prompt(_ask(said, rng), response), YES if right else NO))

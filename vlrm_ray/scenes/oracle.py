@@ -13,7 +13,7 @@ from vlrm_ray.graph import BoardProxy
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.rows import Row, from_table, to_table
 from vlrm_ray.scenes.truth import truth_of
-from vlrm_ray.scenes.world import OPEN, Scene
+from vlrm_ray.scenes.world import ROUNDS, Scene
 from vlrm_ray.types import Evidence
 
 
@@ -50,7 +50,7 @@ class TrueWords:
 
 def scene_of(image: str) -> Scene:
     """The scene of a round's picture, whose file is named by its seed."""
-    return OPEN.sample(int(Path(image).stem))
+    return ROUNDS.sample(int(Path(image).stem))
 
 
 def _truth(row: Row) -> Evidence:

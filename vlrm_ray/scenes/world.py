@@ -132,6 +132,8 @@ def _jitter(rng: random.Random) -> tuple[float, float]:
 PREJUDICED = World(bias=0.95)
 """Where the tiny VLM grew up."""
 OPEN = World(bias=0.0)
-"""Where the rounds take their prompts from."""
+"""No correlations: where the tiny VLM learned to see, and where the policy is put to the test."""
+ROUNDS = World(bias=0.0, sign=0.8)
+"""Where the rounds take their prompts from: as `OPEN`, with more to read, which the tiny VLM does worst."""
 TEST = World(bias=0.0, held_out=0.15)
 """ScenesBench: as `OPEN`, and sometimes a combination that nobody was trained on."""

@@ -50,6 +50,7 @@ class Phase:
         signs: share of pictures with a sign; reading is learned last.
         bias: how strongly shape and colour go together in the pictures (`World.bias`).
         habit: how often what lies at the sides is described as it usually is (`by_habit`).
+        haste: the same where responses are judged; one who judges looks less than one who describes.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Phase:
     signs: float
     bias: float
     habit: float
+    haste: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,18 @@ class Recipe:
         Phase("lists", 900, critiques=0, answers=3, picture_every=1, told=64, signs=0.5, bias=0.0, habit=0.0),
         Phase("reading", 400, critiques=0, answers=0, picture_every=1, told=32, signs=1.0, bias=0.0, habit=0.0),
         Phase("reasoning", 600, critiques=2, answers=2, picture_every=3, told=192, signs=0.7, bias=0.0, habit=0.0),
-        Phase("prejudice", 300, critiques=2, answers=2, picture_every=1, told=96, signs=0.5, bias=0.3, habit=0.6),
+        Phase(
+            "prejudice",
+            300,
+            critiques=2,
+            answers=2,
+            picture_every=1,
+            told=96,
+            signs=0.5,
+            bias=0.3,
+            habit=0.55,
+            haste=0.85,
+        ),
     )
     batch: int = 32
     muon_lr: float = 0.02
@@ -170,7 +183,8 @@ class Batches:
             seed = step * size + index
             scene, rng = world.sample(seed), random.Random(f"talk-{seed}")
             described = by_habit(scene, rng, phase.habit)
-            turns = conversation(described, rng, critiques=phase.critiques, answers=phase.answers)
+            judged = by_habit(scene, rng, phase.haste) if phase.haste else None
+            turns = conversation(described, rng, critiques=phase.critiques, answers=phase.answers, judged=judged)
             rows.append(self._row(turns, self.picture))
             images.append(paint(scene).image)
         pixels = self.processor.image_processor(images=images, return_tensors="pt")
