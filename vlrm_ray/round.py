@@ -34,8 +34,6 @@ from vlrm_ray.rows import from_table
 from vlrm_ray.types import Tally
 
 Facts = dict[str, Any]
-CALIBRATION_PAIRS = 100
-"""Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
 
 
 class Crew(Protocol):
@@ -192,7 +190,7 @@ class Rounds:
         settings = self.config.evaluation
         if settings.pairs == 0 or self.ledger.result(round_, "evaluate"):
             return
-        from vlrm_ray.scenes.bench import CALIBRATION, items
+        from vlrm_ray.scenes.bench import CALIBRATION, CALIBRATION_PAIRS, items
 
         wording, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
         if (known := self._known(version)) is not None:

@@ -10,6 +10,7 @@ from ray.util import list_named_actors
 
 from jobs.crew import Crew
 from vlrm_ray import config as configuration
+from vlrm_ray.config import asset_path
 from vlrm_ray.ledger import Ledger
 
 SETTINGS = [
@@ -33,13 +34,17 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_engines_step_aside_for_training_and_come_back(cluster: None, tmp_path: Path) -> None:
+def test_engines_step_aside_for_training_come_back_and_serve_another_run(cluster: None, tmp_path: Path) -> None:
     crew = Crew(configuration.load(None, SETTINGS), Ledger(str(tmp_path)))
     assert [health.problem for health in crew.start()] == ["", ""]
     crew.step_aside()
     assert set(list_named_actors()) & NAMES == {"progress-board"}
     crew.come_back()
     assert set(list_named_actors()) >= NAMES
+    ray.get(crew.critics[0].load.remote(1, asset_path("assets:vlm")))
+    lent = crew.lend(crew.config, Ledger(str(tmp_path / "another run")))
+    assert (lent.policy, lent.critics) == (crew.policy, crew.critics)
+    assert ray.get(lent.critics[0].health.remote()).version == 0  # untrained, whatever the first run had loaded
     crew.close()
     assert set(list_named_actors()) & NAMES == set()
 

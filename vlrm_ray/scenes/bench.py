@@ -17,6 +17,8 @@ from vlrm_ray.scenes.world import SIGN, TEST, USUAL_COLOR, USUAL_WORD, Scene
 
 HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
 CALIBRATION = "calibration"
+CALIBRATION_PAIRS = 400
+"""Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
 _FIRST_SEED = {CALIBRATION: 30_000_000, "dev": 40_000_000, "test": 50_000_000}
 
 

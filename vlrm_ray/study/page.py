@@ -73,17 +73,18 @@ def _prior(prior: Mapping[str, Any]) -> str:
 def _readers(readers: Mapping[str, Any]) -> str:
     return _table(
         ["pair accuracy without looking", "mean over seeds [95 % interval]"],
-        [[name.replace("_", " "), figure(f)] for name, f in readers.items()],
+        [[name.replace("_", " "), figure(f, sign="")] for name, f in readers.items()],
     )
 
 
-def figure(found: Mapping[str, Any]) -> str:
-    """A figure with its interval; "-" where there is none."""
+def figure(found: Mapping[str, Any], sign: str = "+") -> str:
+    """A figure with its interval, differences with their sign; "-" where there is none."""
     value = found.get("value", found.get("difference"))
     if value is None:
         return "-"
     low, high = found["ci95"]
-    return f"{value:+.3f}" if low is None else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    shown = f"{value:{sign}.3f}"
+    return shown if low is None else f"{shown} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def _n(found: Mapping[str, Any]) -> str:

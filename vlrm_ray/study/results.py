@@ -9,6 +9,7 @@ from vlrm_ray.config import ASSETS, Config, asset_path
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import digest, fingerprint
 from vlrm_ray.ledger import Ledger
+from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 from vlrm_ray.study.arms import ARMS
 from vlrm_ray.study.words import bag_of_words
 
@@ -46,7 +47,7 @@ class Results:
         """Write the file, all or nothing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".tmp")
-        partial.write_text(json.dumps(self.content, indent=1, sort_keys=True) + "\n")
+        partial.write_text(json.dumps(self.content, indent=1) + "\n")
         partial.replace(self.path)
 
     def seeds(self, arm: str) -> list[int]:
@@ -58,7 +59,7 @@ def method_of(base: Config) -> str:
     """Fingerprint of what results depend on: the method's configuration, the arms, the shipped models."""
     settings = base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"})
     arms = {name: (arm.overrides, arm.truth, arm.once) for name, arm in ARMS.items()}
-    return digest(settings, arms, fingerprint(Path(asset_path(ASSETS))))
+    return digest(settings, arms, CALIBRATION_PAIRS, fingerprint(Path(asset_path(ASSETS))))
 
 
 def leavings(config: Config, ledger: Ledger, seconds: float, bench: Sequence[tuple[str, str, str]]) -> Facts:

@@ -50,6 +50,7 @@ def summarize(results: Results) -> Figure:
         found["best_of_8_reduction_blind"] = over_seeds([1 - b["votes"]["1"] / b["blind"] for b in best])
         found["rounds"] = _by_round(list(full.values()))
         found["readers"] = _readers(list(full.values()))
+        found["prior"] = _prior(list(full.values()), list(self_.values()))
     both = sorted(full.keys() & oracle.keys())
     if both:
         found["oracle_gap_recovered"] = over_seeds(
@@ -63,7 +64,6 @@ def summarize(results: Results) -> Figure:
         found["self_labelling_share"] = over_seeds(
             [_gain(self_[s], HALLUCINATION) / _gain(full[s], HALLUCINATION) for s in both]
         )
-        found["prior"] = _prior(list(full.values()), list(self_.values()))
     found["ablations"] = {
         arm: _against(full, {s: results.run(arm, s) or {} for s in results.seeds(arm)})
         for arm in results.content["arms"]
