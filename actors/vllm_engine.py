@@ -71,7 +71,7 @@ class VllmEngine:
                 top_p=sampling.top_p,
                 seed=request.seed if sampling.temperature > 0 else None,
                 logprob_token_ids=list(self.labels.all),
-                detokenize=False,  # it would also write out every label at every token, a quarter of the time
+                detokenize=False,  # it would also write out every label at every token
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             )
             for request in requests

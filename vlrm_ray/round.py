@@ -226,8 +226,10 @@ class Rounds:
         critic = self.config.critic
         folder = Path(asset_path(critic.model))
         model = fingerprint(folder) if folder.is_dir() else critic.model
+        from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
+
         settings = self.config.evaluation.model_dump(mode="json")
-        return f"starts/{digest(model, critic.format, critic.max_tokens, settings)}.json"
+        return f"starts/{digest(model, critic.format, critic.max_tokens, settings, CALIBRATION_PAIRS)}.json"
 
     def _pope(self, round_: int, pictures: int) -> Facts:
         """The figures of a POPE of rendered scenes."""
