@@ -46,8 +46,8 @@ def summarize(results: Results) -> Figure:
         found["reasoning_consistency_gain"] = over_seeds([_gain(r, CONSISTENCY) for r in full.values()])
         found["ece"] = over_seeds([metric(r, "ece") for r in full.values()])
         best = [r["best_of"] for r in full.values() if r.get("best_of")]
-        found["best_of_8_reduction"] = over_seeds([1 - b["votes"]["1"] / b["random"] for b in best])
-        found["best_of_8_reduction_blind"] = over_seeds([1 - b["votes"]["1"] / b["blind"] for b in best])
+        for name, pick in (("best_of_8_reduction", "random"), ("best_of_8_reduction_blind", "blind")):
+            found[name] = over_seeds([1 - b["votes"]["1"] / b[pick] for b in best if b[pick] > 0])
         found["rounds"] = _by_round(list(full.values()))
         found["readers"] = _readers(list(full.values()))
         found["prior"] = _prior(list(full.values()), list(self_.values()))
