@@ -52,6 +52,14 @@ def test_gains_and_shares_by_hand(results: Results) -> None:
     assert (low, high) == (pytest.approx(0.25 - 0.6353, abs=1e-3), pytest.approx(0.25 + 0.6353, abs=1e-3))
 
 
+def test_a_run_that_gained_nothing_has_no_shares(results: Results) -> None:
+    for seed, end in ((0, 0.6), (1, 0.8)):
+        results.add(FULL, seed, a_run(0.6, end))
+        results.add(SELF, seed, a_run(0.6, 0.65))
+    share = summary.summarize(results)["self_labelling_share"]
+    assert share == {"value": pytest.approx(0.25, abs=1e-4), "n": 1, "ci95": [None, None]}
+
+
 def test_one_seed_has_no_interval(results: Results) -> None:
     results.add(FULL, 0, a_run(0.6, 0.8))
     assert summary.summarize(results)["hallucination_gain"] == {"value": 0.2, "n": 1, "ci95": [None, None]}

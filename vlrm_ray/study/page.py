@@ -18,6 +18,7 @@ _HEADLINES = {
     "oracle_gap_recovered": "share of the oracle's hallucination gain",
     "oracle_gap_recovered_consistency": "share of the oracle's consistency gain",
     "self_labelling_share": "self-labelling's share of the hallucination gain",
+    "self_labelling_share_consistency": "self-labelling's share of the consistency gain",
     "best_of_8_reduction": "best of 8: fewer false claims than a random pick",
     "best_of_8_reduction_blind": "best of 8: fewer false claims than the image-blind pick",
     "ece": "expected calibration error after round 3",

@@ -51,19 +51,14 @@ def summarize(results: Results) -> Figure:
         found["rounds"] = _by_round(list(full.values()))
         found["readers"] = _readers(list(full.values()))
         found["prior"] = _prior(list(full.values()), list(self_.values()))
-    both = sorted(full.keys() & oracle.keys())
-    if both:
-        found["oracle_gap_recovered"] = over_seeds(
-            [_gain(full[s], HALLUCINATION) / _gain(oracle[s], HALLUCINATION) for s in both]
-        )
-        found["oracle_gap_recovered_consistency"] = over_seeds(
-            [_gain(full[s], CONSISTENCY) / _gain(oracle[s], CONSISTENCY) for s in both]
-        )
-    both = sorted(full.keys() & self_.keys())
-    if both:
-        found["self_labelling_share"] = over_seeds(
-            [_gain(self_[s], HALLUCINATION) / _gain(full[s], HALLUCINATION) for s in both]
-        )
+    for name, arm, whole in (
+        ("oracle_gap_recovered", full, oracle),
+        ("self_labelling_share", self_, full),
+    ):
+        if both := sorted(arm.keys() & whole.keys()):
+            pairs = [(arm[s], whole[s]) for s in both]
+            found[name] = _share(pairs, HALLUCINATION)
+            found[f"{name}_consistency"] = _share(pairs, CONSISTENCY)
     found["ablations"] = {
         arm: _against(full, {s: results.run(arm, s) or {} for s in results.seeds(arm)})
         for arm in results.content["arms"]
@@ -119,6 +114,11 @@ def _short(value: float | None) -> float | None:
 
 def _gain(run: Mapping[str, Any], name: str) -> float:
     return metric(run, name) - metric(run, name, 0)
+
+
+def _share(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], name: str) -> Figure:
+    """Each first run's gain as a share of the second's; a second that gained nothing has no shares."""
+    return over_seeds([_gain(part, name) / gain for part, whole in pairs if (gain := _gain(whole, name)) > 0])
 
 
 def _against(full: Runs, other: Runs) -> dict[str, Figure]:
