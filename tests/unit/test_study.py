@@ -25,7 +25,7 @@ def a_run(start: float, end: float, bits: str = "1100", best: float = 0.1) -> di
     hits = dict.fromkeys((summary.HALLUCINATION, summary.REASONING, summary.CONSISTENCY), bits)
     return {
         "rounds": rounds,
-        "hits": {"last": hits},
+        "hits": {"first": dict.fromkeys(hits, "1000"), "last": hits},
         "prior": {"first": PRIOR, "last": PRIOR},
         "bag_of_words": {"value": 0.5},
         "best_of": {"random": 0.2, "blind": 0.25, "votes": {"1": best}},
@@ -71,6 +71,13 @@ def test_ablations_are_compared_item_by_item(results: Results) -> None:
     found = summary.summarize(results)["ablations"]["no_margin"]["hallucination"]
     assert found["difference"] == 0.5
     assert found["ci95"][0] <= 0.5 <= found["ci95"][1]
+
+
+def test_an_interval_over_pairs_keeps_the_seeds_on_the_same_pairs(results: Results) -> None:
+    for seed in range(3):
+        results.add(FULL, seed, a_run(0.5, 0.75, "1110"))
+    gain = summary.summarize(results)["hallucination_gain_over_pairs"]
+    assert gain == {"difference": 0.5, "n": 3, "ci95": [0.0, 1.0]}  # more seeds of the same four pairs tell no more
 
 
 def test_a_page_holds_the_tables_of_its_summary(results: Results) -> None:

@@ -15,6 +15,8 @@ _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEADLINES = {
     "hallucination_gain": "hallucination pair accuracy, round 3 minus round 0",
     "reasoning_consistency_gain": "reasoning consistency, round 3 minus round 0",
+    "hallucination_gain_over_pairs": "the same gain, other pairs drawn as well",
+    "reasoning_consistency_gain_over_pairs": "the same consistency gain, other pairs drawn as well",
     "oracle_gap_recovered": "share of the oracle's hallucination gain",
     "oracle_gap_recovered_consistency": "share of the oracle's consistency gain",
     "self_labelling_share": "self-labelling's share of the hallucination gain",

@@ -44,6 +44,8 @@ def summarize(results: Results) -> Figure:
     if full:
         found["hallucination_gain"] = over_seeds([_gain(r, HALLUCINATION) for r in full.values()])
         found["reasoning_consistency_gain"] = over_seeds([_gain(r, CONSISTENCY) for r in full.values()])
+        found["hallucination_gain_over_pairs"] = _gain_over_pairs(full, HALLUCINATION)
+        found["reasoning_consistency_gain_over_pairs"] = _gain_over_pairs(full, CONSISTENCY)
         found["ece"] = over_seeds([metric(r, "ece") for r in full.values()])
         best = [r["best_of"] for r in full.values() if r.get("best_of")]
         for name, pick in (("best_of_8_reduction", "random"), ("best_of_8_reduction_blind", "blind")):
@@ -121,8 +123,13 @@ def _share(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], name: s
     return over_seeds([_gain(part, name) / gain for part, whole in pairs if (gain := _gain(whole, name)) > 0])
 
 
+def _gain_over_pairs(runs: Runs, name: str) -> Figure:
+    """The gain with an interval that knows of the bench's sample of pairs too, which seeds share."""
+    return _paired([_bits(r, name) for r in runs.values()], [_bits(r, name, "first") for r in runs.values()])
+
+
 def _against(full: Runs, other: Runs) -> dict[str, Figure]:
-    """Full method minus the arm after the last round: paired bootstrap over seeds and, within them, items."""
+    """Full method minus the arm after the last round."""
     seeds = sorted(full.keys() & other.keys())
     return {
         group: _paired(
@@ -133,17 +140,19 @@ def _against(full: Runs, other: Runs) -> dict[str, Figure]:
     }
 
 
-def _bits(run: Mapping[str, Any], name: str) -> np.ndarray:
-    return np.array([bit == "1" for bit in run["hits"]["last"][name]], float)
+def _bits(run: Mapping[str, Any], name: str, when: str = "last") -> np.ndarray:
+    return np.array([bit == "1" for bit in run["hits"][when][name]], float)
 
 
 def _paired(full: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Figure:
-    differences = [a - b for a, b in zip(full, other, strict=True)]
+    """Paired bootstrap over seeds and items; all seeds judge the same items, so they are drawn for all at once."""
+    differences = np.stack(full) - np.stack(other)
+    seeds, items = differences.shape
     rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(DRAWS):
-        chosen = [differences[i] for i in rng.integers(0, len(differences), len(differences))]
-        draws.append(float(np.mean([d[rng.integers(0, len(d), len(d))].mean() for d in chosen])))
+    draws = [
+        differences[rng.integers(0, seeds, seeds)].mean(axis=0)[rng.integers(0, items, items)].mean()
+        for _ in range(DRAWS)
+    ]
     low, high = np.percentile(draws, [2.5, 97.5])
-    value = float(np.mean([d.mean() for d in differences]))
-    return {"difference": _short(value), "n": len(differences), "ci95": [_short(float(low)), _short(float(high))]}
+    value = float(differences.mean())
+    return {"difference": _short(value), "n": seeds, "ci95": [_short(float(low)), _short(float(high))]}
