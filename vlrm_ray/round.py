@@ -223,11 +223,11 @@ class Rounds:
         return self.store.get_json(self._start_name()) if version == 0 and self.config.cache else None
 
     def _start_name(self) -> str:
+        from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
+
         critic = self.config.critic
         folder = Path(asset_path(critic.model))
         model = fingerprint(folder) if folder.is_dir() else critic.model
-        from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
-
         settings = self.config.evaluation.model_dump(mode="json")
         return f"starts/{digest(model, critic.format, critic.max_tokens, settings, CALIBRATION_PAIRS)}.json"
 

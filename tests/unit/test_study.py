@@ -16,6 +16,7 @@ from vlrm_ray.study.results import Results, method_of
 from vlrm_ray.study.words import bag_of_words
 
 ROOT = Path(__file__).parents[2]
+METHOD = json.loads((ROOT / "docs" / "study.json").read_text())["method"]
 NAMES = (*summary.FOLLOWED, *summary.BLIND)
 PRIOR = {"circle": {"agreeing_with_prior": {"value": 1.0, "n": 4}, "against_prior": {"value": 0.5, "n": 4}}}
 
@@ -91,10 +92,12 @@ def test_a_page_holds_the_tables_of_its_summary(results: Results) -> None:
     assert page.fill(filled, found) == filled
 
 
-def test_the_committed_page_holds_what_the_committed_study_found() -> None:
-    content = json.loads((ROOT / "docs" / "study.json").read_text())
-    text = (ROOT / "docs" / "results.md").read_text()
-    assert page.fill(text, content["summary"]) == text
+@pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
+def test_the_committed_pages_hold_what_the_committed_study_found(name: str) -> None:
+    found = summary.summarize(Results(ROOT / "docs" / "study.json", METHOD, ROOT / "none.json"))
+    text = (ROOT / name).read_text()
+    assert "<!-- table: gains -->" in text
+    assert page.fill(text, found) == text
 
 
 def test_results_are_read_again_and_those_of_another_method_refused(tmp_path: Path, results: Results) -> None:
