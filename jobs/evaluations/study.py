@@ -29,7 +29,7 @@ from vlrm_ray.scenes.facts import KINDS
 from vlrm_ray.scenes.oracle import TrueObjects, TrueWords
 from vlrm_ray.sight import Trust
 from vlrm_ray.study.arms import ARMS, FULL, config_of
-from vlrm_ray.study.page import figure, fill
+from vlrm_ray.study.page import figure, fill, headline
 from vlrm_ray.study.plots import draw
 from vlrm_ray.study.results import Results, leavings, method_of
 from vlrm_ray.study.summary import summarize
@@ -165,7 +165,7 @@ class _Run:
 
 def _show(results: Results, progress: Progress) -> None:
     summary = results.content["summary"]
-    rows = [[name, figure(f), str(f["n"])] for name, f in summary.items() if "ci95" in f]
+    rows = [[name, headline(name, f), str(f["n"])] for name, f in summary.items() if "ci95" in f]
     progress.table("study", ["figure", "mean over seeds [95 % interval]", "seeds"], rows)
     rows = [[arm, *(figure(f) for f in groups.values())] for arm, groups in summary["ablations"].items()]
     progress.table("full method minus the arm", ["arm", "hallucination", "reasoning", "consistency"], rows)

@@ -10,6 +10,8 @@ import pytest
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
+from vlrm_ray.scenes.bench import asked, kinds_of
+from vlrm_ray.scenes.language import HALLUCINATION
 from vlrm_ray.study import page, summary
 from vlrm_ray.study.arms import ARMS, FULL, ORACLE, SELF, config_of
 from vlrm_ray.study.results import Results, method_of
@@ -79,6 +81,19 @@ def test_an_interval_over_pairs_keeps_the_seeds_on_the_same_pairs(results: Resul
         results.add(FULL, seed, a_run(0.5, 0.75, "1110"))
     gain = summary.summarize(results)["hallucination_gain_over_pairs"]
     assert gain == {"difference": 0.5, "n": 3, "ci95": [0.0, 1.0]}  # more seeds of the same four pairs tell no more
+
+
+def test_kinds_of_questions_take_turns_in_the_outcomes(results: Results) -> None:
+    for seed, bits in ((0, "1110"), (1, "0110")):
+        results.add(FULL, seed, a_run(0.5, 0.75, bits))
+    found = summary.summarize(results)["kinds"]
+    assert found[summary.HALLUCINATION] == {
+        "start": {"existence": 1.0, "attribute": 0.0, "count": 0.0, "relation": 0.0},
+        FULL: {"existence": 0.5, "attribute": 1.0, "count": 1.0, "relation": 0.0},
+    }
+    assert found[summary.CONSISTENCY][FULL] == {"compare": 0.25, "odd_one_out": 1.0, "two_relations": 1.0}
+    items = asked("dev", "hallucination", HALLUCINATION, 6)
+    assert kinds_of("hallucination", 6) == [said.kind for _, said in items]
 
 
 def test_a_page_holds_the_tables_of_its_summary(results: Results) -> None:

@@ -19,6 +19,7 @@ HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
 CALIBRATION = "calibration"
 CALIBRATION_PAIRS = 400
 """Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
+_KINDS = {HALLUCINATION_GROUP: HALLUCINATION, REASONING_GROUP: REASONING}
 _FIRST_SEED = {CALIBRATION: 30_000_000, "dev": 40_000_000, "test": 50_000_000}
 
 
@@ -46,7 +47,7 @@ class BenchItem:
 def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
     """`per_group` pairs of each group, kinds in equal shares; the same ones at every call."""
     found: list[BenchItem] = []
-    for group, kinds in ((HALLUCINATION_GROUP, HALLUCINATION), (REASONING_GROUP, REASONING)):
+    for group, kinds in _KINDS.items():
         for index, (scene, said) in enumerate(asked(split, group, kinds, per_group)):
             found.append(
                 BenchItem(
@@ -55,6 +56,15 @@ def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
                 )
             )  # fmt: skip
     return found
+
+
+def kinds_of(group: str, count: int) -> list[str]:
+    """The kinds of a group's first `count` pairs, without drawing their scenes."""
+    return [_kind_at(index, _KINDS[group]) for index in range(count)]
+
+
+def _kind_at(index: int, kinds: tuple[str, ...]) -> str:
+    return kinds[index % len(kinds)]
 
 
 def usual(slot: str) -> bool:
@@ -83,7 +93,7 @@ def _balanced(split: str, group: str, kinds: tuple[str, ...], count: int) -> Ite
     seed = _FIRST_SEED[split] + (5_000_000 if group == REASONING_GROUP else 0)
     taken: Counter[tuple[str, str, str]] = Counter()
     for index in range(count):
-        kind = kinds[index % len(kinds)]
+        kind = _kind_at(index, kinds)
         while True:
             seed += 1
             scene = TEST.sample(seed)

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlrm_ray.study.arms import ARMS
+from vlrm_ray.study.summary import CONSISTENCY
 
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_CONSISTENT = ", consistent"
 _HEADLINES = {
     "hallucination_gain": "hallucination pair accuracy, round 3 minus round 0",
     "reasoning_consistency_gain": "reasoning consistency, round 3 minus round 0",
@@ -41,11 +43,14 @@ def tables(summary: Mapping[str, Any]) -> dict[str, str]:
         "ablations": _ablations(summary.get("ablations", {})),
         "prior": _prior(summary.get("prior", {})),
         "readers": _readers(summary.get("readers", {})),
+        "kinds": _kinds(summary.get("kinds", {})),
     }
 
 
 def _gains(summary: Mapping[str, Any]) -> str:
-    rows = [[text, figure(summary[name]), _n(summary[name])] for name, text in _HEADLINES.items() if name in summary]
+    rows = [
+        [text, headline(name, summary[name]), _n(summary[name])] for name, text in _HEADLINES.items() if name in summary
+    ]
     return _table(["", "mean over seeds [95 % interval]", "seeds"], rows)
 
 
@@ -73,11 +78,24 @@ def _prior(prior: Mapping[str, Any]) -> str:
     return _table(["pairs about", "the truth is", *(arm.replace("_", " ") for arm in arms)], rows)
 
 
+def _kinds(kinds: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    columns = [(o, kind) for o, rows in kinds.items() for kind in next(iter(rows.values()))]
+    head = [f"{kind.replace('_', ' ')}{_CONSISTENT if o == CONSISTENCY else ''}" for o, kind in columns]
+    arms = list(next(iter(kinds.values()), {}))
+    rows = [[arm.replace("_", " "), *(f"{kinds[o][arm][kind]:.3f}" for o, kind in columns)] for arm in arms]
+    return _table(["after the last round", *head], rows)
+
+
 def _readers(readers: Mapping[str, Any]) -> str:
     return _table(
         ["pair accuracy without looking", "mean over seeds [95 % interval]"],
         [[name.replace("_", " "), figure(f, sign="")] for name, f in readers.items()],
     )
+
+
+def headline(name: str, found: Mapping[str, Any]) -> str:
+    """A headline figure with its interval; gains are differences, shares and errors are not."""
+    return figure(found, sign="+" if "_gain" in name else "")
 
 
 def figure(found: Mapping[str, Any], sign: str = "+") -> str:

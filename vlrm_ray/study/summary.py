@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, kinds_of
 from vlrm_ray.study.arms import FULL, ORACLE, SELF
 from vlrm_ray.study.results import Results, metric
 
@@ -14,6 +15,8 @@ HALLUCINATION, REASONING, CONSISTENCY = (
     "reasoning_pair_accuracy",
     "reasoning_consistency",
 )
+GROUPS = {HALLUCINATION: HALLUCINATION_GROUP, REASONING: REASONING_GROUP, CONSISTENCY: REASONING_GROUP}
+"""Of which pairs each outcome is."""
 FOLLOWED = (
     HALLUCINATION,
     REASONING,
@@ -53,6 +56,7 @@ def summarize(results: Results) -> Figure:
         found["rounds"] = _by_round(list(full.values()))
         found["readers"] = _readers(list(full.values()))
         found["prior"] = _prior(list(full.values()), list(self_.values()))
+        found["kinds"] = _kinds(results)
     for name, arm, whole in (
         ("oracle_gap_recovered", full, oracle),
         ("self_labelling_share", self_, full),
@@ -98,6 +102,22 @@ def _prior(full: Sequence[Mapping[str, Any]], self_: Sequence[Mapping[str, Any]]
         }
         for noun in full[0]["prior"]["first"]
     }
+
+
+def _kinds(results: Results) -> Figure:
+    """Outcomes by kind of question, mean over an arm's seeds: at the start, and after the last round of each arm."""
+    runs = {arm: [results.run(arm, s) or {} for s in results.seeds(arm)] for arm in results.content["arms"]}
+    rows = {"start": (runs[FULL], "first")} | {arm: (found, "last") for arm, found in runs.items()}
+    return {
+        outcome: {row: _by_kind([_bits(r, outcome, when) for r in found], group) for row, (found, when) in rows.items()}
+        for outcome, group in GROUPS.items()
+    }
+
+
+def _by_kind(seeds: Sequence[np.ndarray], group: str) -> dict[str, float]:
+    mean = np.mean(seeds, axis=0)
+    kinds = np.array(kinds_of(group, len(mean)))
+    return {kind: float(round(mean[kinds == kind].mean(), 4)) for kind in dict.fromkeys(kinds.tolist())}
 
 
 def over_seeds(values: Sequence[float]) -> Figure:
