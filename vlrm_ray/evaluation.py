@@ -39,21 +39,30 @@ class Views:
 
 
 def look(items: Sequence[BenchItem], wording: CritiqueFormat, ask: Ask) -> Views:
-    """Have all views of the items judged, in one batch; only reasoning is asked in other words."""
-    again = [item for item in items if item.group == REASONING_GROUP]
-    requests = [
-        *(r for item in items for r in _both(item, item.question, wording, item.image)),
-        *(r for item in items for r in _both(item, item.question, wording, None)),
-        *(r for item in again for r in _both(item, item.rephrased, wording, item.image)),
-    ]
-    pairs = _in_pairs(ask(requests))
+    """Have all views of the items judged, in one batch; only reasoning is asked in other words.
+
+    Greedy answers to the same request are the same, so it is made once: without their images many items are alike.
+    """
+    requests = _requests(items, wording)
+    distinct = list(dict.fromkeys(requests))
+    known = dict(zip(distinct, ask(distinct), strict=True))
+    pairs = _in_pairs([known[request] for request in requests])
     n = len(items)
     return Views(pairs[:n], pairs[n : 2 * n], pairs[2 * n :])
 
 
-def views_of(items: Sequence[BenchItem]) -> int:
+def views_of(items: Sequence[BenchItem], wording: CritiqueFormat) -> int:
     """How many critiques `look` asks for."""
-    return sum(2 * (3 if item.group == REASONING_GROUP else 2) for item in items)
+    return len(set(_requests(items, wording)))
+
+
+def _requests(items: Sequence[BenchItem], wording: CritiqueFormat) -> list[Request]:
+    again = [item for item in items if item.group == REASONING_GROUP]
+    return [
+        *(r for item in items for r in _both(item, item.question, wording, item.image)),
+        *(r for item in items for r in _both(item, item.question, wording, None)),
+        *(r for item in again for r in _both(item, item.rephrased, wording, item.image)),
+    ]
 
 
 def temperature(items: Sequence[BenchItem], wording: CritiqueFormat, ask: Ask) -> float:

@@ -198,7 +198,7 @@ class Rounds:
             return
         bench = items(settings.split, settings.pairs, self.store)
         held_out = items(CALIBRATION, CALIBRATION_PAIRS, self.store)
-        asked = evaluation.views_of(bench) + 2 * len(held_out)
+        asked = evaluation.views_of(bench, wording) + 2 * len(held_out)
         with self.progress.stage(f"round {round_}: evaluate", asked, "critiques") as meter:
             began = time.monotonic()
             ask = partial(self.crew.judge, done=meter.add)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -104,7 +105,21 @@ def test_the_blind_view_shows_no_image() -> None:
 
     evaluation.look(ITEMS, COMPACT, ask)
     assert shown == ["a.png", "a.png", "b.png", "b.png", None, None, None, None, "b.png", "b.png"]
-    assert len(shown) == evaluation.views_of(ITEMS)
+    assert len(shown) == evaluation.views_of(ITEMS, COMPACT)
+
+
+def test_what_looks_the_same_without_its_image_is_asked_once() -> None:
+    asked: list[Request] = []
+
+    def ask(requests: list[Request]) -> list[Completion]:
+        asked.extend(requests)
+        return perfect(requests)
+
+    twins = [ITEMS[0], replace(ITEMS[0], item_id="twin", image="c.png")]
+    views = evaluation.look(twins, COMPACT, ask)
+    assert [r.image for r in asked] == ["a.png", "a.png", "c.png", "c.png", None, None]
+    assert views.blind[0] == views.blind[1]
+    assert len(asked) == evaluation.views_of(twins, COMPACT)
 
 
 @pytest.mark.parametrize(
