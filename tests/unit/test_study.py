@@ -3,14 +3,18 @@
 import ast
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vlrm_ray.config import Config
+from vlrm_ray.critique import COMPACT
+from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.scenes.bench import asked, kinds_of
+from vlrm_ray.scenes.downstream import Options, rewards
 from vlrm_ray.scenes.language import HALLUCINATION
 from vlrm_ray.study import page, summary
 from vlrm_ray.study.arms import ARMS, FULL, ORACLE, SELF, config_of
@@ -94,6 +98,22 @@ def test_kinds_of_questions_take_turns_in_the_outcomes(results: Results) -> None
     assert found[summary.CONSISTENCY][FULL] == {"compare": 0.25, "odd_one_out": 1.0, "two_relations": 1.0}
     items = asked("dev", "hallucination", HALLUCINATION, 6)
     assert kinds_of("hallucination", 6) == [said.kind for _, said in items]
+
+
+def test_the_votes_of_a_response_do_not_depend_on_where_its_picture_lies() -> None:
+    def seeds(folder: str) -> list[int]:
+        drawn: list[int] = []
+
+        def criticise(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+            drawn.extend(request.seed for request in requests)
+            return [[Completion("")] * sampling.n for _ in requests]
+
+        asked = [Options("q", f"{folder}/{i}.png", ("a", "b"), (0, 0), (1, 1)) for i in range(2)]
+        rewards(asked, COMPACT, criticise, 2, 8, blind=False)
+        return drawn
+
+    assert seeds("here") == seeds("there")
+    assert len(set(seeds("here"))) == 4
 
 
 def test_a_page_holds_the_tables_of_its_summary(results: Results) -> None:

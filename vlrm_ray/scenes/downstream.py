@@ -58,10 +58,13 @@ def options(prompts: int, n: int, respond: Generate, max_tokens: int, store: Led
 def rewards(
     asked: Sequence[Options], wording: CritiqueFormat, criticise: Generate, k: int, max_tokens: int, *, blind: bool
 ) -> list[np.ndarray]:
-    """Rewards (responses, k) of each prompt's responses, one for each of k sampled critiques."""
+    """Rewards (responses, k) of each prompt's responses, one for each of k sampled critiques.
+
+    Seeds follow from the prompt's number, so that another folder's pictures draw the same critiques.
+    """
     requests = [
-        Request(wording.prompt(o.question, text), None if blind else o.image, seed=seed_of("vote", o.image, text))
-        for o in asked
+        Request(wording.prompt(o.question, text), None if blind else o.image, seed=seed_of("vote", number, text))
+        for number, o in enumerate(asked)
         for text in o.texts
     ]
     answers = iter(criticise(requests, Sampling(max_tokens, 0.8, n=k)))
