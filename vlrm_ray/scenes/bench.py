@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle, islice
 
 from vlrm_ray.ledger import Ledger
 from vlrm_ray.scenes.export import picture_of
@@ -60,11 +61,7 @@ def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
 
 def kinds_of(group: str, count: int) -> list[str]:
     """The kinds of a group's first `count` pairs, without drawing their scenes."""
-    return [_kind_at(index, _KINDS[group]) for index in range(count)]
-
-
-def _kind_at(index: int, kinds: tuple[str, ...]) -> str:
-    return kinds[index % len(kinds)]
+    return list(islice(cycle(_KINDS[group]), count))
 
 
 def usual(slot: str) -> bool:
@@ -92,8 +89,7 @@ def asked(split: str, group: str, kinds: tuple[str, ...], count: int) -> tuple[t
 def _balanced(split: str, group: str, kinds: tuple[str, ...], count: int) -> Iterator[tuple[Scene, Exchange]]:
     seed = _FIRST_SEED[split] + (5_000_000 if group == REASONING_GROUP else 0)
     taken: Counter[tuple[str, str, str]] = Counter()
-    for index in range(count):
-        kind = _kind_at(index, kinds)
+    for kind in islice(cycle(kinds), count):
         while True:
             seed += 1
             scene = TEST.sample(seed)

@@ -13,7 +13,6 @@ from vlrm_ray.study.arms import ARMS
 from vlrm_ray.study.summary import CONSISTENCY
 
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_CONSISTENT = ", consistent"
 _HEADLINES = {
     "hallucination_gain": "hallucination pair accuracy, round 3 minus round 0",
     "reasoning_consistency_gain": "reasoning consistency, round 3 minus round 0",
@@ -80,7 +79,7 @@ def _prior(prior: Mapping[str, Any]) -> str:
 
 def _kinds(kinds: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     columns = [(o, kind) for o, rows in kinds.items() for kind in next(iter(rows.values()))]
-    head = [f"{kind.replace('_', ' ')}{_CONSISTENT if o == CONSISTENCY else ''}" for o, kind in columns]
+    head = [f"{kind.replace('_', ' ')}{', consistent' if o == CONSISTENCY else ''}" for o, kind in columns]
     arms = list(next(iter(kinds.values()), {}))
     rows = [[arm.replace("_", " "), *(f"{kinds[o][arm][kind]:.3f}" for o, kind in columns)] for arm in arms]
     return _table(["after the last round", *head], rows)
