@@ -24,20 +24,24 @@ WORKER_ENV = {
 """Set in all processes of a run: no telemetry, quiet libraries."""
 CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
 """Added where an engine has no GPU."""
-OWN_ENV = {
-    "RAY_AUTH_MODE": "disabled",  # only this machine can reach it
-    # Where actors hold the few cores Ray ends idle workers after a second: each burst of the graph's tasks would
-    # then start processes anew, and their imports take longer than their work.
-    "RAY_idle_worker_killing_time_threshold_ms": "300000",
-    "RAY_worker_maximum_startup_concurrency": "8",  # from four times as many workers on Ray warns of too many
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains the only node
-}
-"""Set where Ray is started on this machine, in its own processes too."""
 
 
 def address_of(config: Config) -> str:
     """Cluster to join; empty means an own one."""
     return config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+
+
+def own_env(config: Config) -> dict[str, str]:
+    """Set where Ray is started on this machine, unless the user has set it."""
+    return {
+        "RAY_AUTH_MODE": "disabled",  # only this machine can reach it
+        # Where actors hold the few cores Ray ends idle workers after a second: each burst of the graph's tasks would
+        # then start processes anew, and their imports take longer than their work.
+        "RAY_idle_worker_killing_time_threshold_ms": "600000",
+        # as many may start at a time; from four times as many on Ray warns of too many workers
+        "RAY_worker_maximum_startup_concurrency": str(max(8, config.cluster.cpus)),
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains the only node
+    }
 
 
 @contextmanager
@@ -49,7 +53,7 @@ def connected(config: Config, say: Callable[[str], None]) -> Iterator[str]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the driver's C++ side; the logs keep everything
     address = address_of(config)
     if not address:
-        for name, value in OWN_ENV.items():
+        for name, value in own_env(config).items():
             os.environ.setdefault(name, value)
     import ray
 

@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from vlrm_ray import config as configuration
-from vlrm_ray.cluster import OWN_ENV, connected
+from vlrm_ray.cluster import connected, own_env
 
 
 @ray.remote(num_cpus=0)
@@ -31,10 +31,9 @@ def burst() -> set[int]:
 
 def test_tasks_in_bursts_meet_the_processes_of_the_burst_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without that, each burst of the graph's tasks pays for its imports anew."""
-    for name in OWN_ENV:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     settings = configuration.load(None, ["cluster.dashboard=false", "cluster.object_store_mb=100"])
+    for name in ("RAY_ADDRESS", *own_env(settings)):
+        monkeypatch.delenv(name, raising=False)
     with connected(settings, print):
         holders = [Holder.remote() for _ in range(3)]
         assert all(ray.get([holder.ready.remote() for holder in holders]))
