@@ -12,18 +12,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vlrm_ray.cache import AnswerCache
 from vlrm_ray.config import Detector, Reader, is_checkpoint
-from vlrm_ray.fingerprints import of_detector, of_reader
+from vlrm_ray.experts.detection import Pixels, detect_objects
+from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.ids import digest
-from vlrm_ray.images import load
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.look import Pixels, look
-from vlrm_ray.rows import Row, from_table, to_table
-from vlrm_ray.types import Look, Seen, Word
+from vlrm_ray.store.cache import AnswerCache
+from vlrm_ray.store.images import load
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, from_table, to_table
+from vlrm_ray.types import Detection, Detections, Word
 
 if TYPE_CHECKING:
-    from actors.paddle import Paddle
+    from actors.paddle_ocr import Paddle
 
 
 class Board(Protocol):
@@ -34,17 +34,17 @@ class Board(Protocol):
         ...
 
 
-class Finder(Protocol):
+class DetectorAdapter(Protocol):
     """An adapter of a detector library; `fingerprint` changes with whatever changes its answers."""
 
     fingerprint: str
 
-    def find(self, images: Sequence[Pixels]) -> list[list[Seen]]:
-        """See `vlrm_ray.look.Find`."""
+    def detect(self, images: Sequence[Pixels]) -> list[list[Detection]]:
+        """See `vlrm_ray.experts.detection.DetectFn`."""
         ...
 
 
-def open_detector(settings: Detector) -> Finder:
+def load_detector(settings: Detector) -> DetectorAdapter:
     """A checkpoint file is opened by ultralytics, a folder or hub name by transformers."""
     if is_checkpoint(settings.model):
         from actors.yolo import Yolo
@@ -60,13 +60,13 @@ class DetectorExpert:
 
     def __init__(self, settings: Detector, ledger: Ledger, board: Board) -> None:
         self.settings, self.board = settings, board
-        known = of_detector(settings) if is_checkpoint(settings.model) else self.finder.fingerprint
-        self.cache = AnswerCache(ledger, f"looks-{digest(known, settings.confidence)}", Look)
+        known = detector_fingerprint(settings) if is_checkpoint(settings.model) else self.detector.fingerprint
+        self.cache = AnswerCache(ledger, f"looks-{digest(known, settings.confidence)}", Detections)
 
     @cached_property
-    def finder(self) -> Finder:
+    def detector(self) -> DetectorAdapter:
         """The detector, loaded when it is first needed."""
-        return open_detector(self.settings)
+        return load_detector(self.settings)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in what the detector saw."""
@@ -79,11 +79,11 @@ class DetectorExpert:
         self.board.add("detect", len(rows), time.monotonic() - began)
         return to_table(rows)
 
-    def _look(self, rows: list[Row]) -> list[tuple[Look, ...]]:
-        found: list[tuple[Look, ...]] = []
+    def _look(self, rows: list[Row]) -> list[tuple[Detections, ...]]:
+        found: list[tuple[Detections, ...]] = []
         for start in range(0, len(rows), self.settings.batch):
             pixels = [_pixels(row) for row in rows[start : start + self.settings.batch]]
-            found += [(seen,) for seen in look(pixels, self.finder.find, self.settings.confidence)]
+            found += [(seen,) for seen in detect_objects(pixels, self.detector.detect, self.settings.confidence)]
         return found
 
 
@@ -92,12 +92,12 @@ class TextExpert:
 
     def __init__(self, settings: Reader, ledger: Ledger, board: Board) -> None:
         self.settings, self.board = settings, board
-        self.cache = AnswerCache(ledger, f"words-{of_reader(settings)}", Word)
+        self.cache = AnswerCache(ledger, f"words-{reader_fingerprint(settings)}", Word)
 
     @cached_property
     def paddle(self) -> "Paddle":
         """PaddleOCR, loaded when it is first needed."""
-        from actors.paddle import Paddle
+        from actors.paddle_ocr import Paddle
 
         return Paddle(self.settings)
 

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vlrm_ray import torchvision_shim
-from vlrm_ray.critique import NO, YES
 from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, Request, Sampling, batches, label_tokens
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import seed_of
-from vlrm_ray.images import view
+from vlrm_ray.store.images import view
+from vlrm_ray.types import NO, YES
 
 torchvision_shim.install()
 
@@ -74,7 +74,9 @@ class TransformersEngine:
                 if match:
                     places.append((row, column))
                     asked.append(
-                        Request(request.text, request.image, request.how, prefix=request.prefix + (match[1] or ""))
+                        Request(
+                            request.text, request.image, request.condition, prefix=request.prefix + (match[1] or "")
+                        )
                     )
         scores = dict(zip(places, self.score(asked), strict=True))
         return [
@@ -101,7 +103,7 @@ class TransformersEngine:
         del self.model
 
     def _inputs(self, requests: Sequence[Request], size: int) -> Iterator[tuple[list[int], BatchEncoding]]:
-        images = [view(r.image, r.how) if r.image else None for r in requests]
+        images = [view(r.image, r.condition) if r.image else None for r in requests]
         for pictured in (True, False):
             members = [i for i, image in enumerate(images) if (image is not None) is pictured]
             for batch in batches(members, size):

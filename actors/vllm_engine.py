@@ -7,7 +7,7 @@ from typing import Any
 from vlrm_ray import torchvision_shim
 from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, Request, Sampling, label_tokens
 from vlrm_ray.errors import UserError
-from vlrm_ray.images import view
+from vlrm_ray.store.images import view
 
 torchvision_shim.install()
 os.environ.setdefault("VLLM_PLUGINS", "")
@@ -109,7 +109,7 @@ class VllmEngine:
             os._exit(1)  # Ray restarts the actor; a live actor around a dead engine would only fail for ever
 
     def _prompt(self, request: Request) -> dict[str, Any]:
-        image = view(request.image, request.how) if request.image else None
+        image = view(request.image, request.condition) if request.image else None
         parts = [{"type": "text", "text": request.text}]
         content: Any = [{"type": "image"}, *parts] if image is not None else parts if self.sees else request.text
         text = self.processor.apply_chat_template(

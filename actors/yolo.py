@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.fingerprints import of_detector
+from vlrm_ray.experts.detection import FAINTEST
+from vlrm_ray.experts.fingerprints import detector_fingerprint
 from vlrm_ray.ids import sha256_of
-from vlrm_ray.look import FAINTEST
-from vlrm_ray.types import Seen
+from vlrm_ray.types import Detection
 
 # set before the import: no network, no telemetry, no installing at run time, no code out of
 # checkpoints (only known classes are unpickled), settings nobody shares
@@ -43,7 +43,7 @@ class Yolo:
 
     def __init__(self, settings: Detector) -> None:
         self.settings = settings
-        self.fingerprint = of_detector(settings)
+        self.fingerprint = detector_fingerprint(settings)
         path = Path(asset_path(settings.model))
         if path.suffix not in SUFFIXES:
             raise UserError(f"detector checkpoint {path} is not one of {', '.join(SUFFIXES)}")
@@ -53,8 +53,8 @@ class Yolo:
         self.model = _loaded(path, settings.classes)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
 
-    def find(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Seen]]:
-        """See `vlrm_ray.look.Find`."""
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
+        """See `vlrm_ray.experts.detection.DetectFn`."""
         results = self.model.predict(
             [np.ascontiguousarray(image[:, :, ::-1]) for image in images],  # ultralytics takes BGR
             imgsz=self.settings.image_size,
@@ -65,7 +65,7 @@ class Yolo:
         )
         return [
             [
-                Seen(result.names[int(kind)], (x0, y0, x1, y1), float(score))
+                Detection(result.names[int(kind)], (x0, y0, x1, y1), float(score))
                 for kind, score, (x0, y0, x1, y1) in zip(
                     result.boxes.cls, result.boxes.conf, result.boxes.xyxy.tolist(), strict=True
                 )

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector, asset_path
 from vlrm_ray.errors import UserError
+from vlrm_ray.experts.detection import FAINTEST
 from vlrm_ray.ids import digest, fingerprint
-from vlrm_ray.look import FAINTEST
-from vlrm_ray.types import Seen
+from vlrm_ray.types import Detection
 
 torchvision_shim.install()
 
@@ -38,8 +38,8 @@ class ZeroShot:
         self.fingerprint = digest(source if content is None else content, self.classes)
 
     @torch.inference_mode()
-    def find(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Seen]]:
-        """See `vlrm_ray.look.Find`."""
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
+        """See `vlrm_ray.experts.detection.DetectFn`."""
         words = [list(self.classes)] * len(images)
         inputs = self.processor(images=list(images), text=words, return_tensors="pt", padding=True).to(self.device)
         results = self._boxes(self.model(**inputs), inputs, [image.shape[:2] for image in images])
@@ -57,13 +57,13 @@ class ZeroShot:
         boxes: list[dict[str, Any]] = post(outputs, **arguments)
         return boxes
 
-    def _seen(self, image: NDArray[np.uint8], phrase: str, score: float, corners: list[float]) -> Seen | None:
+    def _seen(self, image: NDArray[np.uint8], phrase: str, score: float, corners: list[float]) -> Detection | None:
         """An answer as a box within the image; None for a phrase that is no class, or an empty box."""
         height, width = image.shape[:2]
         x0, x1 = (min(max(v, 0.0), width) for v in corners[::2])
         y0, y1 = (min(max(v, 0.0), height) for v in corners[1::2])
         name = class_of(phrase, self.classes)
-        return Seen(name, (x0, y0, x1, y1), float(score)) if name and x1 > x0 and y1 > y0 else None
+        return Detection(name, (x0, y0, x1, y1), float(score)) if name and x1 > x0 and y1 > y0 else None
 
 
 def _columns(result: dict[str, Any]) -> tuple[list[str], list[float], list[list[float]]]:

@@ -20,15 +20,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vlrm_ray.cluster import CPU_ENV, WORKER_ENV, connected
 from vlrm_ray.config import Config, load
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.errors import run_as_program
 from vlrm_ray.ids import seed_of
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.preflight import check_inputs
-from vlrm_ray.progress import Progress
-from vlrm_ray.types import How
+from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected
+from vlrm_ray.pipeline.preflight import check_inputs
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.types import ImageCondition
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.overrides[:1] == ["experts"]:
-        from jobs.bench_experts import measure_experts
+        from jobs.benches.experts import measure_experts
 
         figures = measure_experts(load(arguments.config, arguments.overrides[1:]), Progress())
         _show(figures, Progress(), as_json=arguments.json)
@@ -69,17 +69,17 @@ def measure(config: Config, ledger: Ledger, progress: Progress) -> dict[str, flo
     """Seconds per stage and rates of one round."""
     with ExitStack() as stack:
         began = time.monotonic()
-        stack.enter_context(connected(config, progress.say))
-        from jobs.crew import Crew
-        from vlrm_ray import graph
-        from vlrm_ray.round import Rounds
+        stack.enter_context(connected(config, progress.log))
+        from actors.fleet import Fleet
+        from vlrm_ray.pipeline import graph
+        from vlrm_ray.pipeline.rounds import Rounds
 
         graph.tune_ray_data()
-        crew = Crew(config, ledger)
-        crew.start()
-        stack.callback(crew.close)
+        fleet = Fleet(config, ledger)
+        fleet.start()
+        stack.callback(fleet.close)
         started = time.monotonic() - began
-        rounds = Rounds(config, ledger, crew, progress)
+        rounds = Rounds(config, ledger, fleet, progress)
         rounds.evaluate(0)
         rounds.gather(1)
         rounds.train(1)
@@ -115,7 +115,7 @@ def _working(spans: dict[str, list[tuple[float, float]]], actor: str) -> float:
 def bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
     """The policy's engine alone, in this process, on the requests that the round made."""
     os.environ.update(WORKER_ENV | CPU_ENV)
-    from jobs.crew import engine_settings
+    from actors.fleet import engine_settings
     from vlrm_ray.engines import Engine
 
     with progress.stage("bare engine"):
@@ -129,15 +129,17 @@ def bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str,
 
             engine = TransformersEngine(engine_settings(config.policy.engine, config.policy.model))
         policy = config.policy
-        counts: dict[How, int] = {}
+        counts: dict[ImageCondition, int] = {}
         batches = _requests(config, ledger)
-        engine.generate(batches[0][How.FULL][:8], Sampling(policy.max_tokens, policy.temperature, policy.top_p, 1))
+        engine.generate(
+            batches[0][ImageCondition.FULL][:8], Sampling(policy.max_tokens, policy.temperature, policy.top_p, 1)
+        )
         began = time.monotonic()
         for batch in batches:
             for how, n in (
-                (How.FULL, policy.samples),
-                (How.IMAGE_FREE, policy.image_free),
-                (How.IMAGE_DEGRADED, policy.image_degraded),
+                (ImageCondition.FULL, policy.samples),
+                (ImageCondition.IMAGE_FREE, policy.image_free),
+                (ImageCondition.IMAGE_DEGRADED, policy.image_degraded),
             ):
                 if n:
                     answers = engine.generate(
@@ -149,8 +151,8 @@ def bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str,
     return {"candidates/s, bare engine": sum(counts.values()) / seconds}
 
 
-def _requests(config: Config, ledger: Ledger) -> list[dict[How, list[Request]]]:
-    from vlrm_ray.rows import from_table
+def _requests(config: Config, ledger: Ledger) -> list[dict[ImageCondition, list[Request]]]:
+    from vlrm_ray.store.rows import from_table
 
     parts = (ledger.result(1, "select") or {})["parts"]
     return [
@@ -159,7 +161,7 @@ def _requests(config: Config, ledger: Ledger) -> list[dict[How, list[Request]]]:
                 Request(row.prompt.question, row.prompt.image, how, seed_of("sample", row.prompt.prompt_id, how))
                 for row in from_table(ledger.get_part(1, "select", part))
             ]
-            for how in How
+            for how in ImageCondition
         }
         for part in range(parts)
     ]

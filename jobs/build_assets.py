@@ -24,11 +24,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from jobs.looking import open_eyes
+from actors.local import load_vision_experts
 from vlrm_ray.config import ASSETS, Config, Detector, Experts, Reader, asset_path
 from vlrm_ray.engines import EngineSettings
 from vlrm_ray.errors import run_as_program
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.store.ledger import Ledger
 
 log = logging.getLogger("build_assets")
 CARD = "MODEL_CARD.md"
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _detector(out: Path, arguments: argparse.Namespace) -> None:
-    from vlrm_ray.scenes.recipes import detector
+    from jobs.assets import detector
 
     recipe = {"images": 4000, "epochs": 14, "seed": 0}
     built = _timed(lambda: detector.build(out, **recipe), arguments)
@@ -86,16 +86,16 @@ def _detector(out: Path, arguments: argparse.Namespace) -> None:
 
 
 def _ocr(out: Path, arguments: argparse.Namespace) -> None:
-    from vlrm_ray.scenes.recipes import ocr
+    from jobs.assets import ocr
 
-    recipe = {"finder_steps": 500, "reader_steps": 3000, "seed": 0}
+    recipe = {"detection_steps": 500, "recognition_steps": 3000, "seed": 0}
     built = _timed(lambda: ocr.build(out, **recipe), arguments)
     quality = _expert_quality(arguments.out)
     _calibrate(arguments.out)
     _write_card(
         out,
         "OCR models of the embedded scenes",
-        "text finder and reader in ONNX, as PaddleOCR loads them",
+        "text detection and recognition models in ONNX, as PaddleOCR loads them",
         recipe,
         built,
         quality,
@@ -103,27 +103,29 @@ def _ocr(out: Path, arguments: argparse.Namespace) -> None:
 
 
 def _expert_quality(assets: Path) -> dict[str, float]:
-    from vlrm_ray.scenes.recipes import quality
+    from jobs.assets import quality
 
-    return quality.experts(open_eyes(_experts_in(assets)))
+    return quality.experts(load_vision_experts(_experts_in(assets)))
 
 
 def _calibrate(assets: Path) -> None:
     """Measure both experts' trustworthiness, and store it beside them."""
-    from vlrm_ray.scenes.recipes.calibrate import calibrate
+    from jobs.assets.calibrate import calibrate
 
     experts = _experts_in(assets)
-    calibrate(experts.experts, open_eyes(experts))
+    calibrate(experts.experts, load_vision_experts(experts))
 
 
 def _experts_in(assets: Path) -> Config:
     detector = Detector(model=str(assets / "detector" / "detector.pt"))
-    reader = Reader(finder=str(assets / "ocr" / "finder"), reader=str(assets / "ocr" / "reader"))
+    reader = Reader(
+        detection_model=str(assets / "ocr" / "detection"), recognition_model=str(assets / "ocr" / "recognition")
+    )
     return Config(experts=Experts(detector=detector, reader=reader))
 
 
 def _vlm(out: Path, arguments: argparse.Namespace) -> None:
-    from vlrm_ray.scenes.recipes import vlm
+    from jobs.assets import vlm
 
     recipe = vlm.Recipe()
     built = _timed(lambda: vlm.build(out, recipe, arguments.vlm_state, arguments.threads), arguments)
@@ -139,7 +141,7 @@ def _vlm(out: Path, arguments: argparse.Namespace) -> None:
 
 
 def _extractor(out: Path, arguments: argparse.Namespace) -> None:
-    from vlrm_ray.scenes.recipes import extractor
+    from jobs.assets import extractor
 
     recipe = extractor.Recipe()
     built = _timed(lambda: extractor.build(out, recipe, arguments.extractor_state, arguments.threads), arguments)
@@ -155,11 +157,11 @@ def _extractor(out: Path, arguments: argparse.Namespace) -> None:
 
 def extractor_quality(folder: str, scenes: int = 1000) -> dict[str, float]:
     """Measure an extractor folder by vLLM, on statements that its training has not seen."""
-    from jobs.extractors import served
-    from vlrm_ray.scenes.claims_truth import extractor_score
+    from actors.local import local_llm_extractor
+    from vlrm_ray.scenes.extractor_quality import extractor_score
     from vlrm_ray.types import ClaimType
 
-    with served(folder) as extractor:
+    with local_llm_extractor(folder) as extractor:
         score = extractor_score(extractor, scenes, seed=1)
         losses = asdict(extractor.losses)
     by_type = {f"f1_{kind}": round(score.f1([kind]), 4) for kind in ClaimType}
@@ -169,15 +171,15 @@ def extractor_quality(folder: str, scenes: int = 1000) -> dict[str, float]:
 def vlm_quality(folder: str, scenes: int = 300) -> dict[str, float]:
     """Measure a VLM folder by the transformers engine."""
     from actors.transformers_engine import TransformersEngine
-    from vlrm_ray.scenes.export import picture_of
-    from vlrm_ray.scenes.recipes.quality import VlmQuality, blank_picture
+    from jobs.assets.quality import VlmQuality, blank_picture
+    from vlrm_ray.scenes.pictures import store_picture
     from vlrm_ray.scenes.render import SIZE
 
     engine = TransformersEngine(EngineSettings("transformers", folder, "float32", 512, 64, 64, 0.5, 0, 1))
     with tempfile.TemporaryDirectory() as scratch:
         ledger, blank = Ledger(scratch), Path(scratch, "blank.png")
         blank_picture(SIZE).save(blank)
-        return VlmQuality(engine.generate, lambda scene: picture_of(scene, ledger), str(blank)).measure(scenes)
+        return VlmQuality(engine.generate, lambda scene: store_picture(scene, ledger), str(blank)).measure(scenes)
 
 
 def _timed(build: Callable[[], dict[str, float]], arguments: argparse.Namespace) -> dict[str, Any] | None:

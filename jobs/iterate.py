@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 import yaml
 
-from vlrm_ray import plan
-from vlrm_ray.cluster import connected
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import run_as_program
-from vlrm_ray.ledger import Ledger, driver_name
-from vlrm_ray.preflight import check_inputs
-from vlrm_ray.progress import Progress
+from vlrm_ray.pipeline import resource_plan
+from vlrm_ray.pipeline.cluster import connected
+from vlrm_ray.pipeline.preflight import check_inputs
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.store.ledger import Ledger, driver_name
 
 
 def main() -> None:
@@ -42,42 +42,43 @@ def main() -> None:
     if arguments.dry_run:
         show(config, progress)
         return
-    progress.say(f"vlrm-ray: run {config.name}, {config.rounds} rounds of {config.prompts.per_round} prompts")
+    progress.log(f"vlrm-ray: run {config.name}, {config.rounds} rounds of {config.prompts.per_round} prompts")
     check_inputs(config)
     iterate(config, progress)
 
 
 def iterate(config: Config, progress: Progress) -> None:
     """The loop: a baseline evaluation, then the rounds, each stage skipped where it is done."""
-    from vlrm_ray import report, round
+    from vlrm_ray import report
+    from vlrm_ray.pipeline import rounds
 
     ledger = Ledger(f"{config.folder.rstrip('/')}/{config.name}")
     reporter = report.Reporter(config, ledger)
     with OneDriver(ledger):
-        round.claim_config(config, ledger)
-        progress.say(f"results go to {ledger.uri}")
-        if not round.finished(config, ledger):
+        rounds.claim_config(config, ledger)
+        progress.log(f"results go to {ledger.uri}")
+        if not rounds.finished(config, ledger):
             with ExitStack() as stack:
                 with progress.stage("start Ray") as meter:
-                    dashboard = stack.enter_context(connected(config, progress.say))
+                    dashboard = stack.enter_context(connected(config, progress.log))
                     meter.close(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
                 work(config, ledger, progress, reporter.write)
         found = reporter.write()
     progress.table(f"run {config.name}", *report.table(found))
-    progress.say(f"report: {ledger.uri}/report.html (a page to look at), {ledger.uri}/report.json (for programs)")
+    progress.log(f"report: {ledger.uri}/report.html (a page to look at), {ledger.uri}/report.json (for programs)")
 
 
 def work(config: Config, ledger: Ledger, progress: Progress, write_report: Callable[[], object]) -> None:
     """All rounds, on a running cluster; the report is written after each."""
-    from jobs.crew import Crew
-    from vlrm_ray import graph
-    from vlrm_ray.round import Rounds
+    from actors.fleet import Fleet
+    from vlrm_ray.pipeline import graph
+    from vlrm_ray.pipeline.rounds import Rounds
 
     graph.tune_ray_data()
-    crew = Crew(config, ledger)
-    rounds = Rounds(config, ledger, crew, progress)
+    fleet = Fleet(config, ledger)
+    rounds = Rounds(config, ledger, fleet, progress)
     with progress.stage("start engines") as meter:
-        meter.close("; ".join(f"{h.name} ({h.model} version {h.version}, {h.memory_mb} MB)" for h in crew.start()))
+        meter.close("; ".join(f"{h.name} ({h.model} version {h.version}, {h.memory_mb} MB)" for h in fleet.start()))
     try:
         rounds.evaluate(0)
         write_report()
@@ -87,7 +88,7 @@ def work(config: Config, ledger: Ledger, progress: Progress, write_report: Calla
             rounds.evaluate(number)
             write_report()
     finally:
-        crew.close()
+        fleet.close()
 
 
 class OneDriver:
@@ -112,8 +113,8 @@ class OneDriver:
 def show(config: Config, progress: Progress) -> None:
     """Print what a run would be."""
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
-    progress.table("resource plan", ["what", "count", "CPU each", "GPU each"], plan.table(config))
-    cpus, gpus = plan.peak(config)
+    progress.table("resource plan", ["what", "count", "CPU each", "GPU each"], resource_plan.table(config))
+    cpus, gpus = resource_plan.peak(config)
     print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU ({config.cluster.placement})")
 
 

@@ -144,9 +144,9 @@ class Reader(Section):
 
     enabled: bool = True
     """Without it no claim about text is verified."""
-    finder: str = "assets:ocr/finder"
+    detection_model: str = "assets:ocr/detection"
     """Folder of the text detection model; empty for PaddleOCR's default, downloaded."""
-    reader: str = "assets:ocr/reader"
+    recognition_model: str = "assets:ocr/recognition"
     """Folder of the text recognition model; empty for PaddleOCR's default, downloaded."""
     engine: Literal["onnxruntime", "paddle"] = "onnxruntime"
     """What runs the models."""
@@ -311,7 +311,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     return _merged(base, overrides, str(path or "command line"))
 
 
-def changed(config: Config, overrides: Sequence[str]) -> Config:
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """Another configuration: this one with dotted overrides; raises UserError."""
     return _merged(OmegaConf.create(config.model_dump(mode="json")), overrides, "overrides")
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from vlrm_ray.critique import NO, YES
 from vlrm_ray.errors import UserError
-from vlrm_ray.types import How, Judged
+from vlrm_ray.types import NO, YES, ImageCondition, ScoredCritique
 
 T = TypeVar("T")
 
@@ -18,14 +17,14 @@ class Request:
     Attributes:
         text: the user's turn.
         image: URI of the picture; None asks without one.
-        how: in what state the model sees the picture.
+        condition: in what state the model sees the picture.
         seed: seed of sampling; the same request gives the same answer.
         prefix: beginning of the model's answer, already given.
     """
 
     text: str
     image: str | None
-    how: How = How.FULL
+    condition: ImageCondition = ImageCondition.FULL
     seed: int = 0
     prefix: str = ""
 
@@ -146,9 +145,9 @@ def label_tokens(tokenizer: Encoder, model: str) -> LabelTokens:
     return LabelTokens(yes, no)
 
 
-def judged(answer: Completion) -> Judged:
+def scored_critique(answer: Completion) -> ScoredCritique:
     """A critique with its reward, to four digits: the next ones depend on what else was in the batch."""
-    return Judged(answer.text, float(f"{answer.yes:.4g}"), float(f"{answer.no:.4g}"))
+    return ScoredCritique(answer.text, float(f"{answer.yes:.4g}"), float(f"{answer.no:.4g}"))
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+YES, NO = "Yes", "No"
+"""The two judgements, as a reward model writes them."""
+
 
 class ClaimType(StrEnum):
     """What kind of thing a claim says."""
@@ -22,12 +25,20 @@ class Verdict(StrEnum):
     UNVERIFIABLE = "unverifiable"
 
 
-class How(StrEnum):
+class ImageCondition(StrEnum):
     """How a candidate was made."""
 
     FULL = "full"
     IMAGE_FREE = "image_free"
     IMAGE_DEGRADED = "image_degraded"
+
+
+@dataclass(frozen=True)
+class PromptRef:
+    """A question about an image, by the image's URI; the image has not been opened yet."""
+
+    image: str
+    question: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Detection:
     """One detected object: box in pixels (x0, y0, x1, y1), its colour ("" if none is certain).
 
     `rival` is another class that the detector sees in the same place ("" if none).
@@ -112,7 +123,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Look:
+class Detections:
     """What the detector saw in one image of `width` x `height` pixels.
 
     `faint` are the boxes below the configured confidence: they support nothing, and absence is not
@@ -121,20 +132,20 @@ class Look:
 
     width: int
     height: int
-    objects: tuple[Seen, ...] = ()
-    faint: tuple[Seen, ...] = ()
+    objects: tuple[Detection, ...] = ()
+    faint: tuple[Detection, ...] = ()
     quality: Quality = Quality()
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the experts saw in one image of `width` x `height` pixels; see `Look`."""
+    """What the experts saw in one image of `width` x `height` pixels; see `Detections`."""
 
     width: int
     height: int
-    objects: tuple[Seen, ...] = ()
+    objects: tuple[Detection, ...] = ()
     words: tuple[Word, ...] = ()
-    faint: tuple[Seen, ...] = ()
+    faint: tuple[Detection, ...] = ()
     quality: Quality = Quality()
 
 
@@ -166,7 +177,7 @@ class Candidate:
 
     candidate_id: str
     text: str
-    how: How
+    condition: ImageCondition
     claims: tuple[CheckedClaim, ...] = ()
     reward: float | None = None
 
@@ -181,7 +192,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredCritique:
     """A critique with the reward at its judgement token.
 
     `yes` and `no` are the probabilities of the two words there; 0 where no judgement was reached.
@@ -209,12 +220,12 @@ class Pair:
     pair_id: str
     chosen: Candidate
     rejected: Candidate
-    chosen_critiques: tuple[Judged, ...] = ()
-    rejected_critiques: tuple[Judged, ...] = ()
+    chosen_critiques: tuple[ScoredCritique, ...] = ()
+    rejected_critiques: tuple[ScoredCritique, ...] = ()
 
 
 @dataclass(frozen=True)
-class Selected:
+class SelectedPair:
     """A pair as training sees it: one critique for each side, and what separates them."""
 
     pair_id: str
@@ -232,7 +243,7 @@ class Selected:
 
 
 @dataclass
-class Tally:
+class RowCounts:
     """Where the rows of a stage went: rows in = kept + dropped + quarantined, by reason."""
 
     rows_in: int = 0
@@ -246,7 +257,7 @@ class Tally:
         if self.rows_in != self.kept + gone:
             raise AssertionError(f"{stage}: {self.rows_in} rows in, but {self.kept} kept and {gone} gone")
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "RowCounts") -> None:
         """Count another part's rows in."""
         self.rows_in += other.rows_in
         self.kept += other.kept

@@ -23,20 +23,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from vlrm_ray.benchmarks import BENCHMARKS, results, summary
-from vlrm_ray.benchmarks.items import Benchmark, Item
-from vlrm_ray.benchmarks.judging import PAIRWISE, POINTWISE, Manner
-from vlrm_ray.benchmarks.length import Room
-from vlrm_ray.benchmarks.pictures import Pictures
-from vlrm_ray.benchmarks.scoring import Log, Scorer
-from vlrm_ray.benchmarks.setup import Judge, bind, judge_of
-from vlrm_ray.cluster import CPU_ENV, WORKER_ENV, connected
 from vlrm_ray.config import Config
-from vlrm_ray.critique import FORMATS
 from vlrm_ray.errors import UserError
+from vlrm_ray.evaluation.benchmarks import BENCHMARKS, results, summary
+from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
+from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item
+from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE, JudgeSettings
+from vlrm_ray.evaluation.benchmarks.pictures import Pictures
+from vlrm_ray.evaluation.benchmarks.scoring import Log, Scorer
+from vlrm_ray.evaluation.benchmarks.setup import Judge, bind, judge_of
 from vlrm_ray.ids import digest
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.progress import Progress
+from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.preferences.critique import FORMATS
+from vlrm_ray.store.ledger import Ledger
 
 PICTURE_FOLDERS = ("", "images", "image", "data", "data/images", "hallusion_bench")
 """Where a path to a picture may begin, inside the data folder."""
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     bind(arguments.out, benchmark.name, judge)
     scorer = _scorer(judge, arguments)
     todo = scorer.missing(items, arguments.order == "both")
-    progress.say(f"{benchmark.name}: {len(items)} items, {len(todo)} to judge; {judge.described}")
+    progress.log(f"{benchmark.name}: {len(items)} items, {len(todo)} to judge; {judge.described}")
     rates = _judge(judge.config, scorer, todo, arguments, progress) if todo else results.rates(arguments.out)
     _finish(benchmark, items, scorer.log, _details(arguments, judge) | rates, arguments.out, progress)
 
@@ -100,7 +100,7 @@ def _make_scenes(benchmark: Benchmark, arguments: argparse.Namespace, progress: 
 
 
 def _items(benchmark: Benchmark, arguments: argparse.Namespace, progress: Progress) -> list[Item]:
-    items = benchmark.read(arguments.data, progress.say)
+    items = benchmark.read(arguments.data, progress.log)
     if not items:
         raise UserError(f"{arguments.data} holds no items of {benchmark.name}")
     if arguments.limit is not None:
@@ -117,11 +117,11 @@ def _scorer(judge: Judge, arguments: argparse.Namespace) -> Scorer:
     if arguments.images is not None and not arguments.images.is_dir():
         raise UserError(f"--images {arguments.images}: there is no such folder")
     roots = [arguments.images] if arguments.images else [arguments.data / name for name in PICTURE_FOLDERS]
-    manner = Manner.of(
+    manner = JudgeSettings.create(
         judge.kind, FORMATS[critic.format], critic.k, critic.max_tokens, critic.temperature, config.selection.label_mass
     )
     pictures = Pictures(roots, Ledger(str(arguments.out)), arguments.allow_urls)
-    room = Room(Path(critic.model), critic.engine.max_model_len - critic.max_tokens)
+    room = ContextBudget(Path(critic.model), critic.engine.max_model_len - critic.max_tokens)
     return Scorer(manner, pictures, room, Log(arguments.out / "judged.jsonl"), size=WAVES * critic.engine.max_num_seqs)
 
 
@@ -131,14 +131,14 @@ def _judge(
     """Judge the missing items on an own or joined cluster; returns items per second, and the bare engine's."""
     with ExitStack() as stack:
         with progress.stage("start Ray and engine"):
-            stack.enter_context(connected(config, progress.say))
-            from jobs.crew import Crew
-            from jobs.judges import Judges
+            stack.enter_context(connected(config, progress.log))
+            from actors.fleet import Fleet
+            from actors.judge_pool import JudgePool
 
-            crew = Crew(config, Ledger(str(arguments.out)))
-            stack.callback(crew.close)
-            crew.start(policy=False)
-        judges = Judges(crew.critics, scorer.manner.sampling)
+            fleet = Fleet(config, Ledger(str(arguments.out)))
+            stack.callback(fleet.close)
+            fleet.start(policy=False)
+        judges = JudgePool(fleet.critics, scorer.manner.sampling)
         with progress.stage("judge", len(todo), "items") as meter:
             began = time.monotonic()
             scorer.score(todo, judges, meter.add, keep=arguments.bare)
@@ -153,8 +153,8 @@ def _judge(
 def _bare_rate(config: Config, scorer: Scorer, arguments: argparse.Namespace, progress: Progress) -> float:
     """Requests per second of the engine alone, in this process, given all of them at once."""
     os.environ.update(WORKER_ENV | (CPU_ENV if config.critic.engine.gpus == 0 else {}))
-    from actors.hosts import CritiqueWriter
-    from jobs.crew import engine_settings
+    from actors.engine_hosts import CritiqueWriter
+    from actors.fleet import engine_settings
 
     with progress.stage("bare engine", len(scorer.asked), "requests") as meter:
         settings = engine_settings(config.critic.engine, config.critic.model)
@@ -185,6 +185,6 @@ def _finish(
 ) -> None:
     found = results.write(benchmark, items, log.judged, details, out)
     progress.table(f"{benchmark.name}: {details['rm']}", *summary.table(found))
-    for line in results.in_words(found, items, log.judged):
-        progress.say(line)
-    progress.say(f"results: {out}/summary.json and, for the official scorer, {', '.join(sorted(benchmark.files([])))}")
+    for line in results.summary_lines(found, items, log.judged):
+        progress.log(line)
+    progress.log(f"results: {out}/summary.json and, for the official scorer, {', '.join(sorted(benchmark.files([])))}")

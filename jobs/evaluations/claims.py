@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.extractors import add_options, chosen
+from jobs.evaluations.extractor_options import add_options, chosen
 from vlrm_ray.claims import Extractor, gold
 from vlrm_ray.errors import UserError
 from vlrm_ray.types import Claim, ClaimType

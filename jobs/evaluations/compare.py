@@ -10,8 +10,8 @@ difference, overall and for each group.
 import argparse
 from pathlib import Path
 
-from vlrm_ray.benchmarks import compare
-from vlrm_ray.progress import Progress
+from vlrm_ray.evaluation.benchmarks import compare
+from vlrm_ray.pipeline.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     a, b = compare.load(arguments.a), compare.load(arguments.b)
     shared = compare.common(a, b)
     if len(shared) != len(a.outcomes) or len(shared) != len(b.outcomes):
-        progress.say(
+        progress.log(
             f"the results have different items: A {len(a.outcomes)}, B {len(b.outcomes)}; "
             f"compared on the {len(shared)} that both have"
         )
@@ -34,4 +34,4 @@ def run(arguments: argparse.Namespace) -> None:
     progress.table(f"{a.summary['benchmark']}: A = {a.folder}, B = {b.folder}", *compare.table(found))
     overall = found["overall"]
     sure = "differ" if overall.p < 0.05 else "do not differ beyond chance"
-    progress.say(f"A and B {sure} (exact McNemar p = {overall.p:.3g}, {overall.n} items)")
+    progress.log(f"A and B {sure} (exact McNemar p = {overall.p:.3g}, {overall.n} items)")

@@ -14,14 +14,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.extractors import add_options, chosen
-from jobs.looking import open_eyes
+from actors.local import load_vision_experts
+from jobs.evaluations.extractor_options import add_options, chosen
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
-from vlrm_ray.progress import Progress
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, SHIFTS
-from vlrm_ray.scenes.trial import FIRST_SEED, PER_SEED, Experts, Outcome, figures, figures_of, reasons, reliability
-from vlrm_ray.verify import Verifier
+from vlrm_ray.scenes.verdict_quality import (
+    FIRST_SEED,
+    PER_SEED,
+    Experts,
+    Outcome,
+    figures,
+    figures_of,
+    reasons,
+    reliability,
+)
 
 SHARE_OF_SHIFT = 5
 """One scene of each shift for so many in distribution."""
@@ -42,12 +51,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     if arguments.scenes < 1:
         raise UserError(f"--scenes must be at least 1, got {arguments.scenes}")
-    from vlrm_ray.scenes.claims_truth import extractor_f1
+    from vlrm_ray.scenes.extractor_quality import extractor_f1
 
     progress, config = Progress(), load(arguments.config)
-    eyes, verifier = open_eyes(config), Verifier.of(config.experts)
+    vision_experts, verifier = load_vision_experts(config), Verifier.from_config(config.experts)
     with chosen(arguments) as extractor:
-        experts = Experts(eyes, extractor, verifier)
+        experts = Experts(vision_experts, extractor, verifier)
         first = FIRST_SEED[arguments.split] + arguments.seed * PER_SEED
         found = {IN_DISTRIBUTION: _tried(experts, IN_DISTRIBUTION, first, arguments.scenes, progress)}
         for kind in SHIFTS:
@@ -57,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     report = report_of(found, f1)
     _print(report, progress)
     if arguments.svg:
-        from vlrm_ray.scenes.diagram import draw
+        from vlrm_ray.evaluation.reliability_diagram import draw
 
         draw(report["reliability"], arguments.svg)
     if arguments.json:
@@ -113,9 +122,9 @@ def _print(report: dict[str, Any], progress: Progress) -> None:
         ]
         progress.table(f"reliability, {name.replace('_', ' ')}", ["confidence", "mean", "right", "", "n"], rows)
     for name, why in report["unverifiable_because"].items():
-        progress.say(f"unverifiable, {name.replace('_', ' ')}: " + ", ".join(f"{n} {r}" for r, n in why.items()))
+        progress.log(f"unverifiable, {name.replace('_', ' ')}: " + ", ".join(f"{n} {r}" for r, n in why.items()))
     for name, f1 in report["extractor"].items():
-        progress.say(f"claims found by the {name} extractor: exact-match F1 {f1:.3f}")
+        progress.log(f"claims found by the {name} extractor: exact-match F1 {f1:.3f}")
 
 
 def _percent(value: float | None) -> str:

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from vlrm_ray import report
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.store.ledger import Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,26 +14,26 @@ import shutil
 import time
 from pathlib import Path
 
-from jobs.crew import Crew, spread
-from vlrm_ray import graph
-from vlrm_ray.cluster import connected
-from vlrm_ray.config import Config, changed, load
-from vlrm_ray.critique import FORMATS
+from actors.fleet import Fleet, spread
+from jobs.study.arms import ARMS, FULL, config_of
+from jobs.study.oracle import OracleDetector, OracleTextReader
+from jobs.study.page import figure, fill, headline
+from jobs.study.plots import draw
+from jobs.study.results import Results, method_fingerprint, run_record
+from jobs.study.summary import summarize
+from vlrm_ray.config import Config, load, with_overrides
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.preflight import check_inputs
-from vlrm_ray.progress import Progress
-from vlrm_ray.round import Rounds, claim_config
-from vlrm_ray.scenes import bench, downstream
+from vlrm_ray.experts.reliability import Calibrations
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.pipeline import graph
+from vlrm_ray.pipeline.cluster import connected
+from vlrm_ray.pipeline.preflight import check_inputs
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.rounds import Rounds, claim_config
+from vlrm_ray.preferences.critique import FORMATS
+from vlrm_ray.scenes import bench, best_of_n
 from vlrm_ray.scenes.facts import KINDS
-from vlrm_ray.scenes.oracle import TrueObjects, TrueWords
-from vlrm_ray.sight import Trust
-from vlrm_ray.study.arms import ARMS, FULL, config_of
-from vlrm_ray.study.page import figure, fill, headline
-from vlrm_ray.study.plots import draw
-from vlrm_ray.study.results import Results, leavings, method_of
-from vlrm_ray.study.summary import summarize
-from vlrm_ray.verify import Verifier
+from vlrm_ray.store.ledger import Ledger
 
 METHOD, COMMITTED = Path("jobs/configs/study.yaml"), Path("docs/study.json")
 BETWEEN = 200
@@ -57,27 +57,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run what has not finished, and say what all of it shows."""
     progress = Progress()
-    base = changed(
+    base = with_overrides(
         load(arguments.config, arguments.overrides),
         [f"evaluation.split={arguments.split}", f"evaluation.pairs={arguments.pairs}"],
     )
-    results = Results(arguments.out / "study.json", method_of(base), COMMITTED)
+    results = Results(arguments.out / "study.json", method_fingerprint(base), COMMITTED)
     todo = _todo(arguments, results)
     if todo and not arguments.summary:
         check_inputs(base)
-        progress.say(f"{len(todo)} runs to do: " + ", ".join(f"{arm}-{seed}" for arm, seed in todo))
-        with connected(base, progress.say):
+        progress.log(f"{len(todo)} runs to do: " + ", ".join(f"{arm}-{seed}" for arm, seed in todo))
+        with connected(base, progress.log):
             graph.tune_ray_data()
-            crew = Crew(base, Ledger(f"{arguments.out}/shared"), restarts=0)
+            fleet = Fleet(base, Ledger(f"{arguments.out}/shared"), restarts=0)
             try:
                 with progress.stage("start engines"):
-                    crew.start()
+                    fleet.start()
                 for arm, seed in todo:
-                    _Run(base, arm, seed, arguments, crew, progress).into(results)
+                    _Run(base, arm, seed, arguments, fleet, progress).into(results)
                     results.content["summary"] = summarize(results)
                     results.write()
             finally:
-                crew.close()
+                fleet.close()
     results.content["summary"] = summarize(results)
     results.write()
     draw(results, arguments.out)
@@ -104,32 +104,34 @@ class _Run:
     """One arm with one seed."""
 
     def __init__(
-        self, base: Config, arm: str, seed: int, arguments: argparse.Namespace, crew: Crew, progress: Progress
+        self, base: Config, arm: str, seed: int, arguments: argparse.Namespace, fleet: Fleet, progress: Progress
     ) -> None:
         self.arm, self.seed, self.progress, self.prompts = arm, seed, progress, arguments.prompts
         self.config = config_of(base, arm, seed, str(arguments.out))
         self.ledger = Ledger(f"{arguments.out}/{self.config.name}")
-        truth = ((TrueObjects, TrueWords), Verifier(Trust(exhaustive=KINDS))) if ARMS[arm].truth else ()
-        self.crew = crew.lend(self.config, self.ledger, *truth)
+        truth = (
+            ((OracleDetector, OracleTextReader), Verifier(Calibrations(exhaustive=KINDS))) if ARMS[arm].truth else ()
+        )
+        self.fleet = fleet.share_with(self.config, self.ledger, *truth)
 
     def into(self, results: Results) -> None:
         """Run to the end, and keep what the run leaves."""
         began = time.monotonic()
-        self.progress.say(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].what}")
+        self.progress.log(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].what}")
         claim_config(self.config, self.ledger)
         for round_ in range(self.config.rounds + 1):
             self._round(round_)
         best = {"best_of": self._best_of()} if self.arm == FULL else {}
         tested = bench.items(self.config.evaluation.split, self.config.evaluation.pairs, self._store())
         texts = [(item.question, item.chosen, item.rejected) for item in tested]
-        results.add(self.arm, self.seed, leavings(self.config, self.ledger, time.monotonic() - began, texts) | best)
+        results.add(self.arm, self.seed, run_record(self.config, self.ledger, time.monotonic() - began, texts) | best)
         for left in ("versions", "train"):
             shutil.rmtree(self.ledger.path(left), ignore_errors=True)
 
     def _round(self, round_: int) -> None:
         whole = round_ in (0, self.config.rounds)
-        config = self.config if whole else changed(self.config, [f"evaluation.pairs={BETWEEN}"])
-        rounds = Rounds(config, self.ledger, self.crew, self.progress)
+        config = self.config if whole else with_overrides(self.config, [f"evaluation.pairs={BETWEEN}"])
+        rounds = Rounds(config, self.ledger, self.fleet, self.progress)
         if round_:
             rounds.gather(round_)
             rounds.train(round_)
@@ -137,27 +139,27 @@ class _Run:
 
     def _best_of(self) -> dict[str, object]:
         critic = self.config.critic
-        votes, total = max(downstream.VOTES), self.prompts * 8
+        votes, total = max(best_of_n.VOTES), self.prompts * 8
         with self.progress.stage("best of 8", total * (2 + votes), "texts") as meter:
-            asked = downstream.options(
+            asked = best_of_n.options(
                 self.prompts,
                 8,
-                lambda r, s: spread(self.crew.policy, r, s, lambda n: meter.add(8 * n)),
+                lambda r, s: spread(self.fleet.policy, r, s, lambda n: meter.add(8 * n)),
                 self.config.policy.max_tokens,
                 self._store(),
             )
             sighted, blind = (
-                downstream.rewards(
+                best_of_n.rewards(
                     asked,
                     FORMATS[critic.format],
-                    lambda r, s: spread(self.crew.critics, r, s, lambda n: meter.add(n * s.n)),
+                    lambda r, s: spread(self.fleet.critics, r, s, lambda n: meter.add(n * s.n)),
                     k,
                     critic.max_tokens,
                     blind=unseeing,
                 )
                 for k, unseeing in ((votes, False), (1, True))
             )
-        return dict(downstream.best_of(asked, sighted, blind))
+        return dict(best_of_n.best_of(asked, sighted, blind))
 
     def _store(self) -> Ledger:
         return Ledger(self.config.cache)
@@ -169,4 +171,4 @@ def _show(results: Results, progress: Progress) -> None:
     progress.table("study", ["figure", "mean over seeds [95 % interval]", "seeds"], rows)
     rows = [[arm, *(figure(f) for f in groups.values())] for arm, groups in summary["ablations"].items()]
     progress.table("full method minus the arm", ["arm", "hallucination", "reasoning", "consistency"], rows)
-    progress.say(f"results: {results.path}")
+    progress.log(f"results: {results.path}")

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from jobs.extractors import add_options, chosen
-from jobs.looking import open_eyes
+from actors.local import load_vision_experts
+from jobs.evaluations.extractor_options import add_options, chosen
 from vlrm_ray.config import load
 from vlrm_ray.errors import BadImage, UserError
-from vlrm_ray.evidence import in_words
-from vlrm_ray.images import decode, read_bytes
-from vlrm_ray.progress import Progress
+from vlrm_ray.experts.evidence import describe_evidence
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.store.images import decode, read_bytes
 from vlrm_ray.types import CheckedClaim, Claim, Evidence
-from vlrm_ray.verify import Verifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,24 +40,24 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.image}: {str(error).replace('_', ' ')}; give a PNG, JPEG, WebP, BMP or GIF"
         ) from None
     config = load(arguments.config)
-    verifier = Verifier.of(config.experts)
-    (evidence,) = open_eyes(config).see([np.asarray(image)])
+    verifier = Verifier.from_config(config.experts)
+    (evidence,) = load_vision_experts(config).inspect([np.asarray(image)])
     with chosen(arguments) as extractor:
         claims = extractor.claims(arguments.text, arguments.question)
     checked = verifier.check_all(claims, evidence)
     if arguments.json:
         print(json.dumps(_as_json(checked, evidence)))
     else:
-        _print(arguments.text, checked, evidence, calibrated=verifier.trust.objects is not None)
+        _print(arguments.text, checked, evidence, calibrated=verifier.calibrations.objects is not None)
 
 
 def _print(text: str, checked: tuple[CheckedClaim, ...], evidence: Evidence, *, calibrated: bool) -> None:
     progress = Progress()
-    progress.say(f"seen: {in_words(evidence)}")
+    progress.log(f"seen: {describe_evidence(evidence)}")
     if evidence.faint:
-        progress.say("faintly: " + ", ".join(f"{s.name} {s.score:.2f}" for s in evidence.faint))
+        progress.log("faintly: " + ", ".join(f"{s.name} {s.score:.2f}" for s in evidence.faint))
     if not checked:
-        progress.say("no claim was found in the text")
+        progress.log("no claim was found in the text")
         return
     rows = [
         [
@@ -71,7 +71,7 @@ def _print(text: str, checked: tuple[CheckedClaim, ...], evidence: Evidence, *, 
     ]
     progress.table("claims", ["claim", "in the text", "verdict", "confidence", "evidence, or why"], rows)
     if not calibrated:
-        progress.say("no calibration lies beside the detector: scores are its own, and absence is not claimed")
+        progress.log("no calibration lies beside the detector: scores are its own, and absence is not claimed")
 
 
 def in_short(claim: Claim) -> str:

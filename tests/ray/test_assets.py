@@ -15,17 +15,17 @@ def test_assets_are_small_and_have_cards() -> None:
 
 
 def test_the_detector_finds_things_and_the_reader_reads_signs() -> None:
-    from jobs.looking import open_eyes
-    from vlrm_ray.scenes.recipes.quality import experts
+    from actors.local import load_vision_experts
+    from jobs.assets.quality import experts
 
-    found = experts(open_eyes(Config()), scenes=200)
+    found = experts(load_vision_experts(Config()), scenes=200)
     assert found["objects_found"] >= 0.95
     assert found["color_accuracy"] >= 0.98
     assert found["signs_read_exactly"] >= 0.95
 
 
 def test_the_detector_has_the_mean_average_precision(tmp_path: Path) -> None:
-    from vlrm_ray.scenes.recipes.detector import measure_fresh
+    from jobs.assets.detector import measure_fresh
 
     assert measure_fresh(ASSETS / "detector" / "detector.pt", tmp_path, images=120)["mAP50"] >= 0.90
 

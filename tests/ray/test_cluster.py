@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from vlrm_ray import config as configuration
-from vlrm_ray.cluster import connected, own_env
+from vlrm_ray.pipeline.cluster import connected, own_env
 
 
 @ray.remote(num_cpus=0)

@@ -8,10 +8,10 @@ import pytest
 import ray
 from ray.util import list_named_actors
 
-from jobs.crew import Crew
+from actors.fleet import Fleet
 from vlrm_ray import config as configuration
 from vlrm_ray.config import asset_path
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.store.ledger import Ledger
 
 SETTINGS = [
     "cluster.placement=phased",
@@ -35,25 +35,25 @@ def cluster() -> Iterator[None]:
 
 
 def test_engines_step_aside_for_training_come_back_and_serve_another_run(cluster: None, tmp_path: Path) -> None:
-    crew = Crew(configuration.load(None, SETTINGS), Ledger(str(tmp_path)))
-    assert [health.problem for health in crew.start()] == ["", ""]
-    crew.step_aside()
+    fleet = Fleet(configuration.load(None, SETTINGS), Ledger(str(tmp_path)))
+    assert [health.problem for health in fleet.start()] == ["", ""]
+    fleet.release_devices()
     assert set(list_named_actors()) & NAMES == {"progress-board"}
-    crew.come_back()
+    fleet.reacquire_devices()
     assert set(list_named_actors()) >= NAMES
-    ray.get(crew.critics[0].load.remote(1, asset_path("assets:vlm")))
-    lent = crew.lend(crew.config, Ledger(str(tmp_path / "another run")))
-    assert (lent.policy, lent.critics) == (crew.policy, crew.critics)
-    assert ray.get(lent.critics[0].health.remote()).version == 0  # untrained, whatever the first run had loaded
-    crew.close()
+    ray.get(fleet.critics[0].load.remote(1, asset_path("assets:vlm")))
+    shared = fleet.share_with(fleet.config, Ledger(str(tmp_path / "another run")))
+    assert (shared.policy, shared.critics) == (fleet.policy, fleet.critics)
+    assert ray.get(shared.critics[0].health.remote()).version == 0  # untrained, whatever the first run had loaded
+    fleet.close()
     assert set(list_named_actors()) & NAMES == set()
 
 
 def test_the_next_run_on_a_cluster_finds_the_names_free(cluster: None, tmp_path: Path) -> None:
     """The study goes through many runs on one cluster, whoever still holds the earlier ones."""
     settings = configuration.load(None, SETTINGS)
-    crews = []
+    fleets = []
     for _ in range(3):
-        crews.append(Crew(settings, Ledger(str(tmp_path))))
-        crews[-1].close()
+        fleets.append(Fleet(settings, Ledger(str(tmp_path))))
+        fleets[-1].close()
     assert set(list_named_actors()) & NAMES == set()

@@ -14,9 +14,9 @@ from vlrm_ray.scenes.world import OPEN
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import dataclasses, json, sys
-from vlrm_ray.critique import COMPACT
+from vlrm_ray.preferences.critique import COMPACT
 from vlrm_ray.engines import EngineSettings, Request, Sampling
-from vlrm_ray.types import How
+from vlrm_ray.types import ImageCondition
 kind, model, other, folder = sys.argv[1:]
 if kind == "vllm":
     from actors.vllm_engine import VllmEngine as Engine
@@ -25,7 +25,7 @@ else:
 engine = Engine(EngineSettings(kind, model, "float32", 512, 64, 64, 0.5, 0, 1))
 asked = [Request(COMPACT.direct_prompt("What do you see?", f"There is a {c} circle."), f"{folder}/{i}.png") for i in range(4) for c in ("red", "blue")]
 asked.append(Request(COMPACT.direct_prompt("What do you see?", "There is a red circle."), None))
-degraded = [dataclasses.replace(r, how=How.IMAGE_DEGRADED) for r in asked[:2]]
+degraded = [dataclasses.replace(r, condition=ImageCondition.IMAGE_DEGRADED) for r in asked[:2]]
 def pairs(completions): return [[c.yes, c.no] for c in completions]
 critiques = [Request(COMPACT.prompt("What do you see?", "There is a red circle.", "red circle top left"), f"{folder}/0.png", seed=5)]
 guesses = [Request("Describe the image.", None, seed=5)]

@@ -9,14 +9,14 @@ from safetensors.torch import load_file
 
 from vlrm_ray import config as configuration
 from vlrm_ray.config import Config, asset_path
-from vlrm_ray.critique import compose
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.preferences.critique import compose
 from vlrm_ray.reward.fit import fit
-from vlrm_ray.rows import Row, to_table
-from vlrm_ray.scenes.export import picture_of
+from vlrm_ray.scenes.pictures import store_picture
 from vlrm_ray.scenes.world import OPEN
-from vlrm_ray.types import Prompt, Selected
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, to_table
+from vlrm_ray.types import Prompt, SelectedPair
 
 START = asset_path("assets:vlm")
 SHARED = [
@@ -49,7 +49,7 @@ def selected(ledger: Ledger, count: int) -> None:
     rows = []
     for index in range(count):
         facts = "red circle top left"
-        pair = Selected(
+        pair = SelectedPair(
             f"pair-{index}",
             "There is a red circle.",
             "There is a blue star.",
@@ -58,7 +58,7 @@ def selected(ledger: Ledger, count: int) -> None:
             0.9,
             0.1,
         )
-        prompt = Prompt(f"prompt-{index}", picture_of(OPEN.sample(index), ledger), "", "What do you see?")
+        prompt = Prompt(f"prompt-{index}", store_picture(OPEN.sample(index), ledger), "", "What do you see?")
         rows.append(Row(0, 1, prompt, selected=(pair,)))
     ledger.put_part(1, "select", 0, to_table(rows), {})
 

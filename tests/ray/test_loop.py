@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from vlrm_ray import report
-from vlrm_ray.ledger import Ledger
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import OPEN
+from vlrm_ray.store.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = ("Describe the image.", "What do you see?", "How many circles are there?")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vlrm_ray.benchmarks.items import Benchmark, Item, Judgement, Row, Status
+from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, Row, Status
 
 GROUND = {"gt_answer_details": "made up", "sample_note": "made up"}
 

@@ -8,27 +8,27 @@ from typing import Any
 
 from PIL import Image
 
-from vlrm_ray import figures, tallies
 from vlrm_ray.config import Config
-from vlrm_ray.critique import compose
+from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.ids import sha256_of
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.metrics import share
-from vlrm_ray.rows import Row
+from vlrm_ray.pipeline import part_statistics, row_accounting
+from vlrm_ray.preferences.critique import compose
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row
 from vlrm_ray.types import (  # fmt: skip
     Candidate,
     CheckedClaim,
     Claim,
     ClaimType,
+    Detection,
     Finding,
-    How,
-    Judged,
+    ImageCondition,
     Noun,
     Pair,
     Prompt,
-    Seen,
-    Selected,
-    Tally,
+    RowCounts,
+    ScoredCritique,
+    SelectedPair,
     Verdict,
     Word,
 )
@@ -42,11 +42,13 @@ def config() -> Config:
 
 def candidate(name: str, text: str, verdict: Verdict) -> Candidate:
     claim = Claim(ClaimType.ATTRIBUTE, Noun("circle"), "red", span=(0, min(10, len(text))))
-    return Candidate(name, text, How.FULL, (CheckedClaim(claim, Finding(verdict, 0.9, objects=(0,), words=(0,))),))
+    return Candidate(
+        name, text, ImageCondition.FULL, (CheckedClaim(claim, Finding(verdict, 0.9, objects=(0,), words=(0,))),)
+    )
 
 
-def critiques(rewards: Sequence[float], text: str) -> tuple[Judged, ...]:
-    return tuple(Judged(compose(text, text, reward > 0.5), reward, 1 - reward) for reward in rewards)
+def critiques(rewards: Sequence[float], text: str) -> tuple[ScoredCritique, ...]:
+    return tuple(ScoredCritique(compose(text, text, reward > 0.5), reward, 1 - reward) for reward in rewards)
 
 
 def pair(
@@ -65,7 +67,7 @@ def pair(
 def row(pairs: Sequence[Pair], keep: Sequence[str], image: str = "a.png", sha256: str = "", text: str = "What?") -> Row:
     """A row whose other pairs were refused for their margin."""
     selected = [
-        Selected(
+        SelectedPair(
             p.pair_id, p.chosen.text, p.rejected.text, p.chosen_critiques[0].text, p.rejected_critiques[0].text,
             p.chosen_critiques[0].reward, p.rejected_critiques[0].reward,
         )
@@ -74,7 +76,7 @@ def row(pairs: Sequence[Pair], keep: Sequence[str], image: str = "a.png", sha256
     candidates = tuple(c for p in pairs for c in (p.chosen, p.rejected))
     return Row(
         part=0, round=1, prompt=Prompt("feedbeef01", image, sha256, text), asked=len(candidates), candidates=candidates,
-        width=64, height=48, objects=(Seen("circle", (4, 4, 20, 20), 0.9, "red"),), words=(Word(text[:40] or "?", (30, 4, 60, 20), 0.8),),
+        width=64, height=48, objects=(Detection("circle", (4, 4, 20, 20), 0.9, "red"),), words=(Word(text[:40] or "?", (30, 4, 60, 20), 0.8),),
         pairs=tuple(pairs), selected=tuple(selected), rejected={p.pair_id: "margin" for p in pairs if p.pair_id not in keep},
     )  # fmt: skip
 
@@ -92,7 +94,7 @@ def picture(folder: Path) -> tuple[str, str]:
 def evaluation_result(hits: str, began: float, image: str = "a.png", text: str = "Is it red?") -> dict[str, Any]:
     """An evaluation whose pairs came out as `hits` says, one digit each."""
     metric = share([hit == "1" for hit in hits]).as_json()
-    judged = asdict(Judged(compose(text, text, True), 0.8, 0.2))
+    judged = asdict(ScoredCritique(compose(text, text, True), 0.8, 0.2))
     sample = {"item_id": "x-0", "kind": "attribute", "image": image, "question": text, "chosen": text, "rejected": text}
     names = ("hallucination_pair_accuracy", "blind_hallucination_pair_accuracy", "attribute_pair_accuracy")
     return {
@@ -119,13 +121,13 @@ def ledger_of_one_round(
     ledger.finish(0, "evaluate", evaluation_result(before, 1000.0, image, text))
     rows = [row([pair("a", text=text), pair("b", (0.5,), (0.5,), text)], ["a"], image, sha256, text)]
     spans = {"policy-0": [(1001.0, 1003.0)], "critic-0": [(1003.0, 1005.0)]}
-    for stage, (table, tally) in tallies.of_part(rows).items():
-        more = {"figures": figures.of_rows(rows)} if stage == "select" else {}
-        ledger.put_part(1, stage, 0, table, {"tally": asdict(tally)} | more)
-        result = {"rows": tally.as_json(), "parts": 1, "wall_seconds": 4.0, **times(1001.0)}
+    for stage, (table, row_counts) in row_accounting.stage_tables(rows).items():
+        more = {"statistics": part_statistics.count_rows(rows)} if stage == "select" else {}
+        ledger.put_part(1, stage, 0, table, {"row_counts": asdict(row_counts)} | more)
+        result = {"rows": row_counts.as_json(), "parts": 1, "wall_seconds": 4.0, **times(1001.0)}
         ledger.finish(1, stage, result | ({"spans": spans} if stage == "select" else {}))
     later = {
-        "train": {"rows": Tally(1, 1).as_json(), "metrics": {}, **times(1005.0)},
+        "train": {"rows": RowCounts(1, 1).as_json(), "metrics": {}, **times(1005.0)},
         "publish": {"version": 1, "files": {}, **times(1006.0)},
         "evaluate": evaluation_result(after, 1007.0, image, text),
     }

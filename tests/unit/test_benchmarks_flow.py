@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.unit import benchmark_files as files
-from vlrm_ray.benchmarks import BENCHMARKS, compare, judging, summary, yes_no
-from vlrm_ray.benchmarks.items import Item, Status
-from vlrm_ray.benchmarks.judging import Answer, Manner, Refused, decide
-from vlrm_ray.benchmarks.length import Room
-from vlrm_ray.benchmarks.pictures import Pictures
-from vlrm_ray.benchmarks.scoring import Batch, Log, Scorer
 from vlrm_ray.config import asset_path
-from vlrm_ray.critique import COMPACT, DETAILED, compose
 from vlrm_ray.engines import Completion, Sampling
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.evaluation.benchmarks import BENCHMARKS, compare, judging, summary, yes_no
+from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
+from vlrm_ray.evaluation.benchmarks.items import Item, Status
+from vlrm_ray.evaluation.benchmarks.judging import Answer, JudgeSettings, RefusedRequest, decide
+from vlrm_ray.evaluation.benchmarks.pictures import Pictures
+from vlrm_ray.evaluation.benchmarks.scoring import Batch, Log, Scorer
+from vlrm_ray.preferences.critique import COMPACT, DETAILED, compose
+from vlrm_ray.store.ledger import Ledger
 
-POINTWISE = Manner.of("pointwise", COMPACT, 1, 100, 0.8, 0.5)
-PAIRWISE = Manner.of("pairwise", DETAILED, 3, 100, 0.8, 0.5)
+POINTWISE = JudgeSettings.create("pointwise", COMPACT, 1, 100, 0.8, 0.5)
+PAIRWISE = JudgeSettings.create("pairwise", DETAILED, 3, 100, 0.8, 0.5)
 YES, NO = Completion(compose("x", "y", True), 0.8, 0.1), Completion(compose("x", "y", False), 0.1, 0.8)
 ITEM = Item(0, "a", ("g",), "What is it?", None, ("A cup.", "A saucer."), 0)
 
@@ -110,7 +110,7 @@ def test_a_pairwise_judge_decides_by_majority(numbers: str, first: int, status: 
 
 
 def test_a_request_that_the_engine_refuses_quarantines_its_item() -> None:
-    found = decide(ITEM, 0, POINTWISE, [[YES], Refused("too long")])
+    found = decide(ITEM, 0, POINTWISE, [[YES], RefusedRequest("too long")])
     assert (found.status, found.reason) == (Status.QUARANTINED, "too long")
 
 
@@ -129,10 +129,10 @@ def judge_for_cups(batches: Iterator[Batch]) -> Iterator[tuple[int, list[Answer]
     yield from waiting
 
 
-def scorer(folder: Path, manner: Manner = POINTWISE) -> Scorer:
+def scorer(folder: Path, manner: JudgeSettings = POINTWISE) -> Scorer:
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    room = Room(Path(asset_path("assets:vlm")), 400)
+    room = ContextBudget(Path(asset_path("assets:vlm")), 400)
     return Scorer(manner, Pictures([folder], Ledger(str(out))), room, Log(out / "judged.jsonl"), size=4)
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import benchmark_files as files
-from vlrm_ray.benchmarks import BENCHMARKS, amber, pope, summary, vl_rewardbench
-from vlrm_ray.benchmarks.items import Item, Row
-from vlrm_ray.benchmarks.vl_rewardbench import VERDICT
+from vlrm_ray.evaluation.benchmarks import BENCHMARKS, amber, pope, summary, vl_rewardbench
+from vlrm_ray.evaluation.benchmarks.items import Item, Row
+from vlrm_ray.evaluation.benchmarks.vl_rewardbench import VERDICT
 
 
 def read(name: str, write: Callable[[Path], object], folder: Path) -> list[Item]:

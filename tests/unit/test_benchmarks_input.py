@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.unit import benchmark_files as files
-from vlrm_ray.benchmarks import BENCHMARKS
-from vlrm_ray.benchmarks.pictures import Pictures
 from vlrm_ray.errors import BadImage, UserError
-from vlrm_ray.images import load
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.evaluation.benchmarks import BENCHMARKS
+from vlrm_ray.evaluation.benchmarks.pictures import Pictures
+from vlrm_ray.store.images import load
+from vlrm_ray.store.ledger import Ledger
 
 
 def pictures(folder: Path, **options: bool) -> Pictures:

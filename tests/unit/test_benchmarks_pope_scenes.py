@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 from tests.unit import benchmark_files as files
-from vlrm_ray.benchmarks import BENCHMARKS
-from vlrm_ray.critique import COMPACT
 from vlrm_ray.engines import Completion, Request
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.evaluation.benchmarks import BENCHMARKS
+from vlrm_ray.preferences.critique import COMPACT
 from vlrm_ray.scenes import pope
+from vlrm_ray.store.ledger import Ledger
 
 SCENES = pope.scenes(60)
 QUESTIONS = pope.questions(SCENES)
@@ -81,7 +81,7 @@ def test_a_judge_that_says_yes_to_everything_has_half_of_it_right(tmp_path: Path
         requests.extend(batch)
         return [Completion("", 0.9, 0.1) if "Response: Yes," in r.text else Completion("", 0.2, 0.8) for r in batch]
 
-    found = pope.measure(asked, pope.look(asked, COMPACT, judge, Ledger(str(tmp_path))))
+    found = pope.measure(asked, pope.answer_questions(asked, COMPACT, judge, Ledger(str(tmp_path))))
     assert {name: metric.value for name, metric in found.items()} == {
         "pope_random_accuracy": 0.5, "pope_popular_accuracy": 0.5, "pope_adversarial_accuracy": 0.5,
         "pope_yes_ratio": 1.0,
@@ -92,5 +92,5 @@ def test_a_judge_that_says_yes_to_everything_has_half_of_it_right(tmp_path: Path
 
 def test_a_judge_that_cannot_tell_is_wrong_everywhere(tmp_path: Path) -> None:
     asked = pope.questions(SCENES[:1])
-    answers = pope.look(asked, COMPACT, lambda batch: [Completion("")] * len(batch), Ledger(str(tmp_path)))
+    answers = pope.answer_questions(asked, COMPACT, lambda batch: [Completion("")] * len(batch), Ledger(str(tmp_path)))
     assert {m.value for m in pope.measure(asked, answers).values()} == {0.0}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vlrm_ray.benchmarks.setup import Judge, bind, judge_of
 from vlrm_ray.errors import UserError
+from vlrm_ray.evaluation.benchmarks.setup import Judge, bind, judge_of
 
 MODEL = Path(__file__).parents[2] / "vlrm_ray" / "scenes" / "assets" / "vlm"
 
@@ -45,9 +45,9 @@ def test_a_published_reward_model_judges_one_answer_at_a_time_in_its_own_wording
 
 
 def test_it_asks_the_cluster_for_its_engine_only(folder: Path) -> None:
-    from vlrm_ray import plan
+    from vlrm_ray.pipeline import resource_plan
 
-    cpus, gpus = plan.peak(judge(folder, "critic.engine.gpus=1", "critic.engine.cpus=2").config)
+    cpus, gpus = resource_plan.peak(judge(folder, "critic.engine.gpus=1", "critic.engine.cpus=2").config)
     assert cpus < 2.5
     assert gpus == 1
 

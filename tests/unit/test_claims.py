@@ -120,8 +120,8 @@ def test_a_claim_is_listed_once_and_the_same_text_gives_the_same_claims(text: st
 
 
 @given(st.sampled_from(["dog", "red circle", "wooden bench"]), st.integers(2, 12), st.booleans())
-def test_numbers_are_read_as_words_and_digits(name: str, number: int, in_words: bool) -> None:
-    written = inflect.engine().number_to_words(number) if in_words else str(number)
+def test_numbers_are_read_as_words_and_digits(name: str, number: int, describe_evidence: bool) -> None:
+    written = inflect.engine().number_to_words(number) if describe_evidence else str(number)
     (count,) = [c for c in EXTRACTOR.claims(f"There are {written} {plural_of(name)}.") if c.type is ClaimType.COUNT]
     assert (count.value, count.subject.name) == (str(number), name.split()[-1])
 
@@ -134,16 +134,6 @@ def test_a_megabyte_of_text_takes_bounded_time(part: str) -> None:
     began = time.process_time()
     EXTRACTOR.claims(part * (1_000_000 // len(part)), part * (1_000_000 // len(part)))
     assert time.process_time() - began < 10
-
-
-def test_sentences_are_read_fast() -> None:
-    """Five thousand sentences a second is the aim; the bound leaves room for a busy machine."""
-    sentences = [f"There are {n} {c} {s}s next to the sign that says STOP." for n in range(2, 40) for c in ("red", "blue") for s in ("circle", "dog", "chair")]  # fmt: skip
-    extractor = RuleExtractor()
-    extractor.claims("There is a red circle.")  # the lexicon is read once, whatever is read by it
-    began = time.process_time()
-    extractor.many([(s, "") for s in sentences])
-    assert len(sentences) / (time.process_time() - began) > 1500
 
 
 def test_the_synonyms_of_an_edited_lexicon_are_used(tmp_path: Path) -> None:

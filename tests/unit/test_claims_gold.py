@@ -6,7 +6,7 @@ import pytest
 
 from vlrm_ray.claims import extractor, gold
 from vlrm_ray.errors import UserError
-from vlrm_ray.scenes.claims_truth import extractor_f1, statements
+from vlrm_ray.scenes.extractor_quality import extractor_f1, statements
 from vlrm_ray.types import ClaimType
 
 PHOTOS = gold.load(Path(__file__).parents[1] / "data" / "photo_claims.yaml")

@@ -72,13 +72,16 @@ def test_every_group_is_well_formed(job: dict[str, Any]) -> None:
 
 
 def test_the_groups_hold_the_shipped_configuration(job: dict[str, Any]) -> None:
-    from vlrm_ray import config, plan
+    from vlrm_ray import config
+    from vlrm_ray.pipeline import resource_plan
 
     limits: dict[str, float] = {"CPU": 0.0, "GPU": 0.0}
     for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
         resources = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         limits["CPU"] += group["maxReplicas"] * float(resources["cpu"])
         limits["GPU"] += group["maxReplicas"] * float(resources.get("nvidia.com/gpu", 0))
-    plan.check(config.load(CLUSTER.parent / "jobs" / "configs" / "qwen2_5_vl_7b.yaml"), limits, "the job's cluster")
+    resource_plan.check(
+        config.load(CLUSTER.parent / "jobs" / "configs" / "qwen2_5_vl_7b.yaml"), limits, "the job's cluster"
+    )
     stated = yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["VLRM_CLUSTER_MAX"]
     assert stated == f"CPU={limits['CPU']:.0f},GPU={limits['GPU']:.0f}"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vlrm_ray import config, plan
+from vlrm_ray import config
 from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline import resource_plan
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 
@@ -58,5 +59,5 @@ def test_there_are_few_keys() -> None:
 
 def test_a_cluster_that_is_too_small_is_refused() -> None:
     with pytest.raises(UserError, match="GPU"):
-        plan.check(config.load(CONFIGS / "qwen2_5_vl_7b.yaml"), {"CPU": 64, "GPU": 2}, "the cluster")
-    plan.check(config.Config(), {"CPU": 2}, "this machine")
+        resource_plan.check(config.load(CONFIGS / "qwen2_5_vl_7b.yaml"), {"CPU": 64, "GPU": 2}, "the cluster")
+    resource_plan.check(config.Config(), {"CPU": 2}, "this machine")

@@ -8,11 +8,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from vlrm_ray import evaluation, metrics, report, scaling
-from vlrm_ray.critique import COMPACT, compose, parse
+from vlrm_ray import report
 from vlrm_ray.engines import Completion, Request
+from vlrm_ray.evaluation import metrics
+from vlrm_ray.preferences.critique import COMPACT, compose, parse
+from vlrm_ray.reward import temperature_scaling
+from vlrm_ray.scenes import evaluation
 from vlrm_ray.scenes.bench import BenchItem
-from vlrm_ray.types import Judged, Tally
+from vlrm_ray.types import RowCounts, ScoredCritique
 
 FACTS = ("red circle top left", "sign STOP middle right")
 ITEMS = [
@@ -73,7 +76,7 @@ def perfect(requests: list[Request]) -> list[Completion]:
 
 
 def test_a_perfect_judge_is_right_and_consistent() -> None:
-    views = evaluation.look(ITEMS, COMPACT, perfect)
+    views = evaluation.judge_items(ITEMS, COMPACT, perfect)
     found = {name: metric.value for name, metric in evaluation.measure(ITEMS, views).items()}
     assert (
         found["hallucination_pair_accuracy"]
@@ -90,7 +93,7 @@ def test_one_false_fact_breaks_consistency() -> None:
     def liar(requests: list[Request]) -> list[Completion]:
         return [Completion(c.text.replace("red circle", "blue circle", 1), c.yes, c.no) for c in perfect(requests)]
 
-    found = evaluation.measure(ITEMS, evaluation.look(ITEMS, COMPACT, liar))
+    found = evaluation.measure(ITEMS, evaluation.judge_items(ITEMS, COMPACT, liar))
     assert found["reasoning_pair_accuracy"].value == 1.0
     assert found["reasoning_consistency"].value == 0.0
     assert found["critique_facts_true"].value == 0.0
@@ -103,9 +106,9 @@ def test_the_blind_view_shows_no_image() -> None:
         shown.extend(r.image for r in requests)
         return perfect(requests)
 
-    evaluation.look(ITEMS, COMPACT, ask)
+    evaluation.judge_items(ITEMS, COMPACT, ask)
     assert shown == ["a.png", "a.png", "b.png", "b.png", None, None, None, None, "b.png", "b.png"]
-    assert len(shown) == evaluation.views_of(ITEMS, COMPACT)
+    assert len(shown) == evaluation.critique_count(ITEMS, COMPACT)
 
 
 def test_what_looks_the_same_without_its_image_is_asked_once() -> None:
@@ -116,10 +119,10 @@ def test_what_looks_the_same_without_its_image_is_asked_once() -> None:
         return perfect(requests)
 
     twins = [ITEMS[0], replace(ITEMS[0], item_id="twin", image="c.png")]
-    views = evaluation.look(twins, COMPACT, ask)
+    views = evaluation.judge_items(twins, COMPACT, ask)
     assert [r.image for r in asked] == ["a.png", "a.png", "c.png", "c.png", None, None]
     assert views.blind[0] == views.blind[1]
-    assert len(asked) == evaluation.views_of(twins, COMPACT)
+    assert len(asked) == evaluation.critique_count(twins, COMPACT)
 
 
 @pytest.mark.parametrize(
@@ -141,23 +144,23 @@ def test_a_right_judgement_from_false_facts_is_counted() -> None:
     def lucky(requests: list[Request]) -> list[Completion]:
         return [Completion(c.text.replace("red circle", "red star", 1), c.yes, c.no) for c in perfect(requests)]
 
-    found = evaluation.measure(ITEMS, evaluation.look(ITEMS, COMPACT, lucky))
+    found = evaluation.measure(ITEMS, evaluation.judge_items(ITEMS, COMPACT, lucky))
     assert found["critique_right_by_false_facts"].value == 1.0
 
 
 def test_the_fitted_temperature_makes_confidence_what_it_is_worth() -> None:
     """Log-odds of 4 that are right in 3 of 4 cases: log(3) is what they should have been."""
     odds, right = [4.0, 4.0, 4.0, 4.0], [True, True, True, False]
-    assert scaling.fit_temperature(odds, right) == pytest.approx(4 / math.log(3), rel=1e-3)
-    assert scaling.fit_temperature([], []) == 1.0
-    assert scaling.fit_temperature([1.0], [True]) == 1.0
+    assert temperature_scaling.fit_temperature(odds, right) == pytest.approx(4 / math.log(3), rel=1e-3)
+    assert temperature_scaling.fit_temperature([], []) == 1.0
+    assert temperature_scaling.fit_temperature([1.0], [True]) == 1.0
 
 
 def test_a_temperature_changes_no_order_and_keeps_one_half() -> None:
-    rewards = [scaling.calibrated(yes, 1 - yes, 7.0) for yes in (0.0, 1e-9, 0.3, 0.5, 0.9, 1.0)]
+    rewards = [temperature_scaling.calibrated(yes, 1 - yes, 7.0) for yes in (0.0, 1e-9, 0.3, 0.5, 0.9, 1.0)]
     assert rewards == sorted(rewards)
     assert rewards[3] == 0.5
-    assert scaling.calibrated(0.0, 0.0, 3.0) == 0.5
+    assert temperature_scaling.calibrated(0.0, 0.0, 3.0) == 0.5
 
 
 def test_f1_of_finding_wrong_responses_by_hand() -> None:
@@ -166,14 +169,14 @@ def test_f1_of_finding_wrong_responses_by_hand() -> None:
 
 
 def test_a_lost_row_is_noticed() -> None:
-    Tally(3, 1, {"x": 1}, {"y": 1}).check("select")
+    RowCounts(3, 1, {"x": 1}, {"y": 1}).check("select")
     with pytest.raises(AssertionError, match="select"):
-        Tally(3, 1, {"x": 1}).check("select")
+        RowCounts(3, 1, {"x": 1}).check("select")
 
 
 def test_the_schema_accepts_a_report_and_refuses_a_stranger(tmp_path: Path) -> None:
     from vlrm_ray.config import Config
-    from vlrm_ray.ledger import Ledger
+    from vlrm_ray.store.ledger import Ledger
 
     ledger = Ledger(str(tmp_path))
     ledger.finish(
@@ -193,7 +196,7 @@ def test_pairs_beside_the_usual_are_counted_by_what_they_are_about() -> None:
 
     items = [about("red circle", "blue circle"), about("blue circle", "red circle"), about("TAXI", "STOP")]
     items.append(about("green circle", "blue circle"))
-    good, bad = Judged("", 0.9, 0.1), Judged("", 0.1, 0.9)
+    good, bad = ScoredCritique("", 0.9, 0.1), ScoredCritique("", 0.1, 0.9)
     found = evaluation.prior_table(items, [(good, bad), (good, bad), (bad, good), (good, bad)])
     assert found == {
         "circle": {"agreeing_with_prior": {"value": 1.0, "n": 1}, "against_prior": {"value": 1.0, "n": 1}},

@@ -13,7 +13,7 @@ import pytest
 
 from vlrm_ray.config import Detector, Reader
 from vlrm_ray.errors import UserError
-from vlrm_ray.look import look
+from vlrm_ray.experts.detection import detect_objects
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,14 +61,14 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path, content: by
 
 
 def test_an_ocr_folder_with_code_in_its_yaml_is_refused_and_runs_nothing(tmp_path: Path) -> None:
-    from actors.paddle import Paddle
+    from actors.paddle_ocr import Paddle
 
     trace = tmp_path / "trace"
-    for name in ("finder", "reader"):
+    for name in ("detection", "recognition"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "inference.yml").write_text(f"Global: !!python/object/apply:os.system ['touch {trace}']")
     with pytest.raises(UserError, match=r"inference\.yml"):
-        Paddle(Reader(finder=str(tmp_path / "finder"), reader=str(tmp_path / "reader")))
+        Paddle(Reader(detection_model=str(tmp_path / "detection"), recognition_model=str(tmp_path / "recognition")))
     assert not trace.exists()
 
 
@@ -80,9 +80,9 @@ def refuse(self, address): calls.append(str(address)); raise OSError("no network
 socket.socket.connect = socket.socket.connect_ex = refuse
 resolve = socket.getaddrinfo
 socket.getaddrinfo = lambda host, *rest, **more: calls.append(str(host)) or resolve("127.0.0.1", *rest, **more)
-from jobs.looking import open_eyes
+from actors.local import load_vision_experts
 from vlrm_ray.config import load
-(evidence,) = open_eyes(load(None)).see([np.full((128, 128, 3), 230, np.uint8)])
+(evidence,) = load_vision_experts(load(None)).inspect([np.full((128, 128, 3), 230, np.uint8)])
 print("RESULT", json.dumps([calls, len(evidence.objects), len(evidence.words)]))
 """
 
@@ -182,11 +182,11 @@ def grounding_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_zero_shot_detector_of_transformers_answers_with_boxes_of_the_classes_asked_for(
     family: str, request: pytest.FixtureRequest
 ) -> None:
-    from actors.experts import open_detector
+    from actors.experts import load_detector
 
-    detector = open_detector(Detector(model=str(request.getfixturevalue(family)), classes=CLASSES))
+    detector = load_detector(Detector(model=str(request.getfixturevalue(family)), classes=CLASSES))
     pictures = [np.random.default_rng(i).integers(0, 255, (48 + 32 * i, 90, 3), np.uint8) for i in range(2)]
-    found = detector.find(pictures)
+    found = detector.detect(pictures)
     assert any(found)
     for picture, boxes in zip(pictures, found, strict=True):
         for seen in boxes:
@@ -195,7 +195,7 @@ def test_a_zero_shot_detector_of_transformers_answers_with_boxes_of_the_classes_
             x0, y0, x1, y1 = seen.box
             assert 0 <= x0 < x1 <= picture.shape[1]
             assert 0 <= y0 < y1 <= picture.shape[0]
-    (seen,) = look(pictures[:1], detector.find, 0.99)
+    (seen,) = detect_objects(pictures[:1], detector.detect, 0.99)
     assert len(seen.faint) <= len(found[0])
 
 
@@ -240,10 +240,10 @@ def test_an_image_is_looked_at_once_also_after_a_restart(tmp_path: Path, monkeyp
     from actors import experts
     from actors.experts import DetectorExpert, TextExpert
     from vlrm_ray.ids import sha256_of
-    from vlrm_ray.ledger import Ledger
-    from vlrm_ray.rows import Row, from_table, to_table
     from vlrm_ray.scenes.render import paint
     from vlrm_ray.scenes.world import OPEN
+    from vlrm_ray.store.ledger import Ledger
+    from vlrm_ray.store.rows import Row, from_table, to_table
     from vlrm_ray.types import Prompt
 
     rows = []
@@ -259,6 +259,6 @@ def test_an_image_is_looked_at_once_also_after_a_restart(tmp_path: Path, monkeyp
     assert all(row.evidence.objects and row.evidence.quality.blur > 0 for row in seen)
 
     again = DetectorExpert(Detector(), ledger, Silent())
-    monkeypatch.setattr(experts, "open_detector", lambda settings: pytest.fail("loaded for nothing"))
+    monkeypatch.setattr(experts, "load_detector", lambda settings: pytest.fail("loaded for nothing"))
     assert [r.objects for r in from_table(again(to_table(rows)))] == [r.objects for r in seen]
     assert again.cache.hits == again.cache.asked == 3

@@ -10,10 +10,10 @@ import pytest
 
 from vlrm_ray.claims import extractor
 from vlrm_ray.config import Config
-from vlrm_ray.scenes.diagram import draw
+from vlrm_ray.evaluation.reliability_diagram import draw
 from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, view
 from vlrm_ray.scenes.statements import Statement
-from vlrm_ray.scenes.trial import Experts, Outcome, decided, figures, figures_of, reliability
+from vlrm_ray.scenes.verdict_quality import Experts, Outcome, decided, figures, figures_of, reliability
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Finding, Noun, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -56,11 +56,11 @@ def test_reliability_compares_confidence_with_accuracy(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shipped() -> Experts:
-    from jobs.looking import open_eyes
-    from vlrm_ray.verify import Verifier
+    from actors.local import load_vision_experts
+    from vlrm_ray.experts.verifier import Verifier
 
     config = Config()
-    return Experts(open_eyes(config), extractor("rule"), Verifier.of(config.experts))
+    return Experts(load_vision_experts(config), extractor("rule"), Verifier.from_config(config.experts))
 
 
 @pytest.mark.parametrize("kind", [IN_DISTRIBUTION, "small_objects", "overlap"])

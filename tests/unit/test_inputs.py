@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlrm_ray import images, prompts
 from vlrm_ray.config import load
 from vlrm_ray.errors import BadImage, UserError
-from vlrm_ray.preflight import check_inputs
-from vlrm_ray.types import How
+from vlrm_ray.pipeline import prompts
+from vlrm_ray.pipeline.preflight import check_inputs
+from vlrm_ray.store import images
+from vlrm_ray.types import ImageCondition, PromptRef
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,8 +55,8 @@ def test_missing_images_have_a_reason(tmp_path: Path) -> None:
 def test_views_of_an_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(64))
-    assert images.view(str(path), How.IMAGE_FREE) is None
-    whole, poor = images.view(str(path), How.FULL), images.view(str(path), How.IMAGE_DEGRADED)
+    assert images.view(str(path), ImageCondition.IMAGE_FREE) is None
+    whole, poor = images.view(str(path), ImageCondition.FULL), images.view(str(path), ImageCondition.IMAGE_DEGRADED)
     assert whole is not None
     assert poor is not None
     assert whole.tobytes() != poor.tobytes()
@@ -63,10 +64,10 @@ def test_views_of_an_image(tmp_path: Path) -> None:
 
 def test_prompts_from_a_folder_and_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    assert prompts.read(str(tmp_path), "What is it?") == (prompts.Ask(str(tmp_path / "a.png"), "What is it?"),)
+    assert prompts.read(str(tmp_path), "What is it?") == (PromptRef(str(tmp_path / "a.png"), "What is it?"),)
     table = tmp_path / "p.jsonl"
     table.write_text(json.dumps({"image": "a.png", "question": "Why?"}) + "\n")
-    assert prompts.read(str(table), "") == (prompts.Ask(str(tmp_path / "a.png"), "Why?"),)
+    assert prompts.read(str(table), "") == (PromptRef(str(tmp_path / "a.png"), "Why?"),)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_bad_prompt_file_names_the_row(tmp_path: Path, content: str, says: str
         ("policy.model=./nowhere", "policy.model"),
         ("critic.model=assets:detector", "no config.json"),
         ("experts.detector.model=./no.pt", "experts.detector.model"),
-        ("experts.reader.finder=./no", "experts.reader.finder"),
+        ("experts.reader.detection_model=./no", "experts.reader.detection_model"),
         ("prompts.source=./none.jsonl", "does not exist"),
     ],
 )

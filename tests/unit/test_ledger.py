@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.store.ledger import Ledger
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -77,10 +77,10 @@ def test_a_version_written_by_a_round_that_was_killed_is_made_again(ledger: Ledg
     from typing import cast
 
     from vlrm_ray.config import Config
-    from vlrm_ray.progress import Progress
-    from vlrm_ray.round import Crew, Rounds
+    from vlrm_ray.pipeline.progress import Progress
+    from vlrm_ray.pipeline.rounds import Fleet, Rounds
 
-    rounds = Rounds(Config(), ledger, cast(Crew, None), Progress())
+    rounds = Rounds(Config(), ledger, cast(Fleet, None), Progress())
     (tmp_path / "model").mkdir()
     ledger.publish(1, tmp_path / "model")
     assert ledger.newest_version() == 1

@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from vlrm_ray.evidence import color_of, in_words
-from vlrm_ray.look import look, merged, quality_of
+from vlrm_ray.experts.detection import detect_objects, merged, quality_of
+from vlrm_ray.experts.evidence import color_of, describe_evidence
+from vlrm_ray.scenes.ground_truth import true_evidence
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, SHIFTS, view
-from vlrm_ray.scenes.truth import truth_of
 from vlrm_ray.scenes.world import OPEN
-from vlrm_ray.types import Seen
+from vlrm_ray.types import Detection
 
-CIRCLE = Seen("circle", (10, 10, 40, 40), 0.9)
+CIRCLE = Detection("circle", (10, 10, 40, 40), 0.9)
 
 
 def canvas(*patches: tuple[tuple[int, int, int, int], tuple[int, int, int]]) -> np.ndarray:
@@ -26,24 +26,24 @@ def canvas(*patches: tuple[tuple[int, int, int, int], tuple[int, int, int]]) -> 
 
 def test_boxes_in_one_place_become_one_object_with_a_rival() -> None:
     twin, star, elsewhere = (
-        Seen("circle", (11, 11, 41, 41), 0.5), Seen("star", (10, 12, 40, 42), 0.4), Seen("star", (80, 80, 99, 99), 0.7),
+        Detection("circle", (11, 11, 41, 41), 0.5), Detection("star", (10, 12, 40, 42), 0.4), Detection("star", (80, 80, 99, 99), 0.7),
     )  # fmt: skip
-    assert merged([twin, star, elsewhere, CIRCLE]) == [Seen("circle", CIRCLE.box, 0.9, rival="star"), elsewhere]
+    assert merged([twin, star, elsewhere, CIRCLE]) == [Detection("circle", CIRCLE.box, 0.9, rival="star"), elsewhere]
 
 
 def test_a_second_class_far_below_the_first_is_no_rival() -> None:
-    assert merged([CIRCLE, Seen("star", CIRCLE.box, 0.2)]) == [CIRCLE]
+    assert merged([CIRCLE, Detection("star", CIRCLE.box, 0.2)]) == [CIRCLE]
 
 
 def test_boxes_below_the_confidence_are_faint_and_are_not_in_the_hint() -> None:
     picture = canvas(((10, 10, 40, 40), (214, 39, 40)))
-    (seen,) = look([picture], lambda images: [[CIRCLE, Seen("star", (80, 80, 99, 99), 0.3)]], 0.35)
+    (seen,) = detect_objects([picture], lambda images: [[CIRCLE, Detection("star", (80, 80, 99, 99), 0.3)]], 0.35)
     assert [(o.name, o.color) for o in seen.objects] == [("circle", "red")]
     assert [o.name for o in seen.faint] == ["star"]
 
 
 def test_the_hint_is_worded_as_the_tiny_model_learned_it() -> None:
-    words = [part.rsplit(" ", 2)[0] for part in in_words(truth_of(OPEN.sample(14))).split(", ")]
+    words = [part.rsplit(" ", 2)[0] for part in describe_evidence(true_evidence(OPEN.sample(14))).split(", ")]
     assert all(len(w.split()) == 2 for w in words)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrm_ray.config import Experts
-from vlrm_ray.sight import Trust
-from vlrm_ray.types import Claim, ClaimType, Evidence, Finding, Noun, Quality, Seen, Verdict, Word
-from vlrm_ray.verify import Verifier
+from vlrm_ray.experts.reliability import Calibrations
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Quality, Verdict, Word
 
 NAMES, COLORS = ("circle", "square", "star", "sign", "dog"), ("", "red", "blue", "wooden")
 VALUES = (
@@ -38,7 +38,7 @@ numbers = st.floats(-10, 200, allow_nan=False)
 boxes = st.tuples(numbers, numbers, numbers, numbers)
 scores = st.floats(0, 1)
 things = st.builds(
-    Seen, st.sampled_from(NAMES), boxes, scores, st.sampled_from(COLORS[:3]), st.sampled_from(("", "star"))
+    Detection, st.sampled_from(NAMES), boxes, scores, st.sampled_from(COLORS[:3]), st.sampled_from(("", "star"))
 )
 words = st.builds(Word, st.text(max_size=6) | st.sampled_from(("STOP", "EXIT")), boxes, scores)
 evidences = st.builds(
@@ -66,14 +66,14 @@ claims = st.builds(
 def verifier(kind: str) -> Verifier:
     """Calibrated as shipped, vouched for by hand, or vouched for by nobody."""
     if kind == "calibrated":
-        return Verifier.of(Experts())
-    return Verifier(Trust(exhaustive=frozenset(NAMES) if kind == "by_hand" else frozenset()))
+        return Verifier.from_config(Experts())
+    return Verifier(Calibrations(exhaustive=frozenset(NAMES) if kind == "by_hand" else frozenset()))
 
 
 verifiers = st.sampled_from(("calibrated", "by_hand", "nobody")).map(verifier)
 
 
-def judged(judge: Verifier, claim: Claim, evidence: Evidence) -> Finding:
+def scored_critique(judge: Verifier, claim: Claim, evidence: Evidence) -> Finding:
     return judge.check(claim, evidence).finding
 
 
@@ -81,7 +81,7 @@ def judged(judge: Verifier, claim: Claim, evidence: Evidence) -> Finding:
 def test_every_claim_gets_a_verdict_with_a_confidence_and_evidence_that_exists(
     judge: Verifier, claim: Claim, evidence: Evidence
 ) -> None:
-    finding = judged(judge, claim, evidence)
+    finding = scored_critique(judge, claim, evidence)
     assert 0 <= finding.confidence <= 1
     assert set(finding.objects) <= set(range(len(evidence.objects)))
     assert set(finding.words) <= set(range(len(evidence.words)))
@@ -91,17 +91,17 @@ def test_every_claim_gets_a_verdict_with_a_confidence_and_evidence_that_exists(
 @given(verifiers, claims, evidences)
 def test_denying_a_claim_turns_its_verdict(judge: Verifier, claim: Claim, evidence: Evidence) -> None:
     denied = replace(claim, negated=not claim.negated)
-    assert judged(judge, denied, evidence).verdict is OPPOSITE[judged(judge, claim, evidence).verdict]
+    assert scored_critique(judge, denied, evidence).verdict is OPPOSITE[scored_critique(judge, claim, evidence).verdict]
 
 
 @given(verifiers, claims, evidences)
 def test_a_hedged_claim_stays_open(judge: Verifier, claim: Claim, evidence: Evidence) -> None:
-    assert judged(judge, replace(claim, hedged=True), evidence).verdict is Verdict.UNVERIFIABLE
+    assert scored_critique(judge, replace(claim, hedged=True), evidence).verdict is Verdict.UNVERIFIABLE
 
 
 @given(claims)
 def test_without_evidence_and_without_anyone_to_vouch_nothing_is_decided(claim: Claim) -> None:
-    assert judged(verifier("nobody"), claim, Evidence(128, 128)).verdict is Verdict.UNVERIFIABLE
+    assert scored_critique(verifier("nobody"), claim, Evidence(128, 128)).verdict is Verdict.UNVERIFIABLE
 
 
 @given(verifiers, claims, evidences, st.randoms())
@@ -112,7 +112,7 @@ def test_the_order_of_the_evidence_does_not_matter(
     random.shuffle(objects)
     random.shuffle(read)
     shuffled = replace(evidence, objects=tuple(objects), words=tuple(read))
-    one, two = judged(judge, claim, evidence), judged(judge, claim, shuffled)
+    one, two = scored_critique(judge, claim, evidence), scored_critique(judge, claim, shuffled)
     assert (one.verdict, one.confidence) == (two.verdict, two.confidence)
 
 
@@ -123,4 +123,4 @@ def test_reporting_an_object_twice_changes_no_verdict(
 ) -> None:
     again = evidence.objects[which % len(evidence.objects)]
     twice = replace(evidence, objects=(*evidence.objects, again))
-    assert judged(judge, claim, evidence).verdict is judged(judge, claim, twice).verdict
+    assert scored_critique(judge, claim, evidence).verdict is scored_critique(judge, claim, twice).verdict

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlrm_ray import pairing
 from vlrm_ray.config import Pairing, Selection
-from vlrm_ray.selection import (
+from vlrm_ray.preferences import pairing
+from vlrm_ray.preferences.selection import (
     KEEP_ALL,
     LABEL_MASS,
     MARGIN,
@@ -25,12 +25,12 @@ from vlrm_ray.types import (
     Claim,
     ClaimType,
     Finding,
-    How,
-    Judged,
+    ImageCondition,
     Noun,
     Pair,
     Prompt,
-    Selected,
+    ScoredCritique,
+    SelectedPair,
     Verdict,
 )
 
@@ -39,9 +39,9 @@ RULE = Pairing(per_prompt=2, max_length_ratio=1.5)
 RULE_SELF = Pairing(labels="self")
 
 
-def candidate(name: str, text: str, *verdicts: Verdict, how: How = How.FULL) -> Candidate:
+def candidate(name: str, text: str, *verdicts: Verdict, condition: ImageCondition = ImageCondition.FULL) -> Candidate:
     claim = Claim(ClaimType.OBJECT, Noun("circle"))
-    return Candidate(name, text, how, tuple(CheckedClaim(claim, Finding(v)) for v in verdicts))
+    return Candidate(name, text, condition, tuple(CheckedClaim(claim, Finding(v)) for v in verdicts))
 
 
 GOOD = candidate("good", "a red circle", Verdict.SUPPORTED)
@@ -59,7 +59,7 @@ def test_chosen_has_no_contradicted_claim_and_rejected_has_one() -> None:
     [
         (candidate("x", "whatever", Verdict.UNVERIFIABLE), pairing.NO_CLAIMS),
         (candidate("x", "a red circle", Verdict.SUPPORTED), pairing.DUPLICATE),
-        (candidate("x", "a circle", Verdict.SUPPORTED, how=How.IMAGE_FREE), pairing.NOT_FULL),
+        (candidate("x", "a circle", Verdict.SUPPORTED, condition=ImageCondition.IMAGE_FREE), pairing.NOT_FULL),
         (candidate("x", "a very long story of a circle", Verdict.CONTRADICTED), pairing.LENGTH),
         (candidate("x", "a red square", Verdict.SUPPORTED), pairing.NO_PARTNER),
     ],
@@ -70,7 +70,7 @@ def test_each_unused_candidate_says_why(odd: Candidate, reason: str) -> None:
 
 
 def test_negatives_of_the_whole_image_come_first() -> None:
-    guess = candidate("guess", "a blue circle!", Verdict.CONTRADICTED, how=How.IMAGE_FREE)
+    guess = candidate("guess", "a blue circle!", Verdict.CONTRADICTED, condition=ImageCondition.IMAGE_FREE)
     (pair,), unused = pairing.pairs_of(PROMPT, [guess, GOOD, BAD], RULE)
     assert pair.rejected is BAD
     assert unused == {"guess": pairing.NO_PARTNER}
@@ -79,9 +79,13 @@ def test_negatives_of_the_whole_image_come_first() -> None:
 VERDICTS = st.lists(st.sampled_from(list(Verdict)), max_size=3)
 
 
-@given(st.lists(st.tuples(st.text(min_size=1, max_size=12), VERDICTS, st.sampled_from(list(How))), max_size=8))
-def test_no_candidate_is_lost_or_used_twice(made: list[tuple[str, list[Verdict], How]]) -> None:
-    candidates = [candidate(str(i), text, *verdicts, how=how) for i, (text, verdicts, how) in enumerate(made)]
+@given(
+    st.lists(st.tuples(st.text(min_size=1, max_size=12), VERDICTS, st.sampled_from(list(ImageCondition))), max_size=8)
+)
+def test_no_candidate_is_lost_or_used_twice(made: list[tuple[str, list[Verdict], ImageCondition]]) -> None:
+    candidates = [
+        candidate(str(i), text, *verdicts, condition=condition) for i, (text, verdicts, condition) in enumerate(made)
+    ]
     pairs, unused = pairing.pairs_of(PROMPT, candidates, RULE)
     used = [c.candidate_id for p in pairs for c in (p.chosen, p.rejected)]
     assert sorted([*used, *unused]) == sorted(c.candidate_id for c in candidates)
@@ -91,46 +95,58 @@ def test_no_candidate_is_lost_or_used_twice(made: list[tuple[str, list[Verdict],
 SELECTION = Selection(margin=0.2, label_mass=0.5)
 
 
-def judged(word: str, reward: float, mass: float = 1.0) -> Judged:
-    return Judged(f"Seen: a. Check: b. Judgement: {word}", reward * mass, (1 - reward) * mass)
+def scored_critique(word: str, reward: float, mass: float = 1.0) -> ScoredCritique:
+    return ScoredCritique(f"Seen: a. Check: b. Judgement: {word}", reward * mass, (1 - reward) * mass)
 
 
 @pytest.mark.parametrize(
     ("plus", "minus", "outcome"),
     [
-        ([judged("No", 0.3)], [judged("No", 0.1)], WRONG_CHOSEN),
-        ([judged("Yes", 0.9)], [judged("Yes", 0.8)], WRONG_REJECTED),
-        ([judged("Yes", 0.55)], [judged("No", 0.45)], MARGIN),
-        ([judged("Yes", 0.9, mass=0.2)], [judged("No", 0.1)], LABEL_MASS),
-        ([Judged("Seen: a.", 0, 0)], [judged("No", 0.1)], NO_JUDGEMENT),
-        ([Judged("Judgement: Yes", math.nan, 0)], [judged("No", 0.1)], NOT_FINITE),
+        ([scored_critique("No", 0.3)], [scored_critique("No", 0.1)], WRONG_CHOSEN),
+        ([scored_critique("Yes", 0.9)], [scored_critique("Yes", 0.8)], WRONG_REJECTED),
+        ([scored_critique("Yes", 0.55)], [scored_critique("No", 0.45)], MARGIN),
+        ([scored_critique("Yes", 0.9, mass=0.2)], [scored_critique("No", 0.1)], LABEL_MASS),
+        ([ScoredCritique("Seen: a.", 0, 0)], [scored_critique("No", 0.1)], NO_JUDGEMENT),
+        ([ScoredCritique("Judgement: Yes", math.nan, 0)], [scored_critique("No", 0.1)], NOT_FINITE),
     ],
 )
-def test_each_rejected_pair_says_why(plus: list[Judged], minus: list[Judged], outcome: str) -> None:
+def test_each_rejected_pair_says_why(plus: list[ScoredCritique], minus: list[ScoredCritique], outcome: str) -> None:
     assert select(Pair("p", GOOD, BAD, tuple(plus), tuple(minus)), SELECTION) == outcome
 
 
 def test_the_pair_of_critiques_with_the_largest_margin_is_kept() -> None:
-    pair = Pair("p", GOOD, BAD, (judged("Yes", 0.7), judged("Yes", 0.9)), (judged("No", 0.3), judged("No", 0.2)))
+    pair = Pair(
+        "p",
+        GOOD,
+        BAD,
+        (scored_critique("Yes", 0.7), scored_critique("Yes", 0.9)),
+        (scored_critique("No", 0.3), scored_critique("No", 0.2)),
+    )
     found = select(pair, SELECTION)
-    assert isinstance(found, Selected)
+    assert isinstance(found, SelectedPair)
     assert found.margin == pytest.approx(0.7)
 
 
 def test_of_critiques_that_are_as_certain_the_one_said_most_often_is_kept() -> None:
     rare, common = (
-        Judged("Check: one. Judgement: Yes", 0.999, 0.001),
-        Judged("Check: two. Judgement: Yes", 0.998, 0.002),
+        ScoredCritique("Check: one. Judgement: Yes", 0.999, 0.001),
+        ScoredCritique("Check: two. Judgement: Yes", 0.998, 0.002),
     )
-    found = select(Pair("p", GOOD, BAD, (rare, common, common), (judged("No", 0.1),)), SELECTION)
-    assert isinstance(found, Selected)
+    found = select(Pair("p", GOOD, BAD, (rare, common, common), (scored_critique("No", 0.1),)), SELECTION)
+    assert isinstance(found, SelectedPair)
     assert found.chosen_critique == common.text
 
 
 def test_without_rejection_the_first_critiques_are_taken_whatever_they_judge() -> None:
-    pair = Pair("p", GOOD, BAD, (judged("No", 0.1), judged("Yes", 0.9)), (judged("Yes", 0.8), judged("No", 0.2)))
+    pair = Pair(
+        "p",
+        GOOD,
+        BAD,
+        (scored_critique("No", 0.1), scored_critique("Yes", 0.9)),
+        (scored_critique("Yes", 0.8), scored_critique("No", 0.2)),
+    )
     found = select(pair, SELECTION.model_copy(update={"margin": KEEP_ALL}))
-    assert isinstance(found, Selected)
+    assert isinstance(found, SelectedPair)
     assert (found.chosen_reward, found.rejected_reward) == (0.1, 0.8)
 
 

@@ -6,17 +6,19 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from actors.board import ProgressBoard
+from actors.progress_board import ProgressBoard
 from tests.unit.made_up import config, evaluation_result, ledger_of_one_round, pair, row
-from vlrm_ray import figures, metrics, report
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.metrics import share
+from vlrm_ray import report
+from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.metrics import share
+from vlrm_ray.pipeline import part_statistics
+from vlrm_ray.store.ledger import Ledger
 
 
 def test_margins_are_of_the_kept_critiques_or_the_best_that_a_refused_pair_reaches() -> None:
     kept, refused = pair("a", chosen=(0.9, 0.6), rejected=(0.1, 0.4)), pair("b", chosen=(0.5,), rejected=(0.5,))
-    assert figures.margin_of(kept, None) == pytest.approx(0.8)
-    counts = figures.of_rows([row([kept, refused], keep=["a"])])
+    assert part_statistics.margin_of(kept, None) == pytest.approx(0.8)
+    counts = part_statistics.count_rows([row([kept, refused], keep=["a"])])
     assert [i for i, n in enumerate(counts["margins"]["kept"]) if n] == [36]  # 0.8 to 0.85
     assert [i for i, n in enumerate(counts["margins"]["refused"]) if n] == [20]  # 0 to 0.05
     assert counts["pairs"] == {"full": {"made": 2, "kept": 1}}
@@ -25,13 +27,15 @@ def test_margins_are_of_the_kept_critiques_or_the_best_that_a_refused_pair_reach
 
 def test_a_reward_that_is_no_number_has_no_margin() -> None:
     broken = pair("a", chosen=(float("nan"), float("inf")), rejected=(0.1,))
-    assert figures.margin_of(broken, None) is None
-    assert sum(figures.of_rows([row([broken], keep=[])])["margins"]["refused"]) == 0
+    assert part_statistics.margin_of(broken, None) is None
+    assert sum(part_statistics.count_rows([row([broken], keep=[])])["margins"]["refused"]) == 0
 
 
 def test_counts_of_parts_add_up_to_those_of_all_rows() -> None:
     rows = [row([pair("a")], keep=["a"]), row([pair("b")], keep=[])]
-    assert figures.total([figures.of_rows(rows[:1]), figures.of_rows(rows[1:])]) == figures.of_rows(rows)
+    assert part_statistics.sum_counts(
+        [part_statistics.count_rows(rows[:1]), part_statistics.count_rows(rows[1:])]
+    ) == part_statistics.count_rows(rows)
 
 
 def test_the_interval_of_a_gain_is_newcombes() -> None:
@@ -108,7 +112,7 @@ def test_of_a_killed_run_committed_parts_count(tmp_path: Path) -> None:
     jsonschema.validate(found, report.schema())
     assert found["next"] == "round 1: gather"
     assert found["rounds"][1]["rows"]["select"] == {"in": 2, "kept": 1, "dropped": {"margin": 1}, "quarantined": {}}
-    assert sum(found["rounds"][1]["figures"]["margins"]["kept"]) == 1
+    assert sum(found["rounds"][1]["statistics"]["margins"]["kept"]) == 1
 
 
 def test_a_run_that_has_left_nothing_has_no_rounds(tmp_path: Path) -> None:

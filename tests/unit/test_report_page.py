@@ -20,14 +20,14 @@ from jobs.evaluations import report as report_command
 from jobs.evaluations import show as show_command
 from tests.unit.made_up import config, ledger_of_one_round, row
 from vlrm_ray import report
-from vlrm_ray.critique import compose
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.preferences.critique import compose
 from vlrm_ray.report.headline import headline
 from vlrm_ray.report.pictures import Album
 from vlrm_ray.report.tables import metrics_table, pope
 from vlrm_ray.report.timeline import timeline
 from vlrm_ray.report.words import LONGEST, claim_in_words, segments, shown, signed, visible
+from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Finding, Noun, Verdict
 
 ROOT = Path(__file__).parents[2]

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from vlrm_ray.claims.rules import RuleExtractor
-from vlrm_ray.evidence import in_words
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.experts.evidence import describe_evidence
+from vlrm_ray.experts.reliability import Calibrations
+from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.scenes import bench
 from vlrm_ray.scenes.facts import stated
+from vlrm_ray.scenes.ground_truth import true_evidence
 from vlrm_ray.scenes.language import HALLUCINATION, KINDS, REASONING, exchange, seen
 from vlrm_ray.scenes.render import SIZE, paint
-from vlrm_ray.scenes.truth import truth_of
-from vlrm_ray.scenes.world import HELD_OUT, OPEN, PREJUDICED, SHAPES, TEST, USUAL_COLOR, by_habit
-from vlrm_ray.sight import Trust
+from vlrm_ray.scenes.world import HELD_OUT, OPEN, PREJUDICED, SHAPES, TEST, USUAL_COLOR, described_by_prior
+from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import Verdict
-from vlrm_ray.verify import Verifier
 
-VERIFIER, EXTRACTOR = Verifier(Trust(exhaustive=frozenset({*SHAPES, "sign"}))), RuleExtractor()
+VERIFIER, EXTRACTOR = Verifier(Calibrations(exhaustive=frozenset({*SHAPES, "sign"}))), RuleExtractor()
 
 
 def test_a_seed_gives_one_scene_and_one_picture() -> None:
@@ -65,7 +65,7 @@ def test_right_statements_hold_and_wrong_ones_do_not(kind: str) -> None:
         if said is None:
             continue
         tried += 1
-        evidence = truth_of(scene)
+        evidence = true_evidence(scene)
         verdicts = [
             {VERIFIER.check(c, evidence).finding.verdict for c in EXTRACTOR.claims(s.text, said.question)}
             for s in (said.right, said.wrong)
@@ -99,14 +99,14 @@ def test_no_answer_of_the_bench_is_right_more_often_than_wrong() -> None:
 
 def test_stated_facts_become_evidence_again() -> None:
     scene = next(s for s in map(OPEN.sample, range(100)) if s.sign and len(s.things) >= 3)
-    assert in_words(stated(seen(scene))) == seen(scene)
+    assert describe_evidence(stated(seen(scene))) == seen(scene)
     assert stated("a dog, red circle somewhere").objects == ()
 
 
 def test_a_careless_captioner_errs_at_the_sides_only() -> None:
     for seed in range(200):
         scene = OPEN.sample(seed)
-        described = by_habit(scene, random.Random(seed), 1.0)
+        described = described_by_prior(scene, random.Random(seed), 1.0)
         for thing, said in zip(scene.things, described.things, strict=True):
             aside = thing.col != 1
             assert (said == thing) or aside

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from jobs.study import page, summary
+from jobs.study.arms import ARMS, FULL, ORACLE, SELF, config_of
+from jobs.study.bag_of_words import bag_of_words
+from jobs.study.results import Results, method_fingerprint
 from vlrm_ray.config import Config
-from vlrm_ray.critique import COMPACT
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
+from vlrm_ray.preferences.critique import COMPACT
 from vlrm_ray.scenes.bench import asked, kinds_of
-from vlrm_ray.scenes.downstream import Options, rewards
+from vlrm_ray.scenes.best_of_n import SampledResponses, rewards
 from vlrm_ray.scenes.language import HALLUCINATION
-from vlrm_ray.study import page, summary
-from vlrm_ray.study.arms import ARMS, FULL, ORACLE, SELF, config_of
-from vlrm_ray.study.results import Results, method_of
-from vlrm_ray.study.words import bag_of_words
 
 ROOT = Path(__file__).parents[2]
 METHOD = json.loads((ROOT / "docs" / "study.json").read_text())["method"]
@@ -108,7 +108,7 @@ def test_the_votes_of_a_response_do_not_depend_on_where_its_picture_lies() -> No
             drawn.extend(request.seed for request in requests)
             return [[Completion("")] * sampling.n for _ in requests]
 
-        asked = [Options("q", f"{folder}/{i}.png", ("a", "b"), (0, 0), (1, 1)) for i in range(2)]
+        asked = [SampledResponses("q", f"{folder}/{i}.png", ("a", "b"), (0, 0), (1, 1)) for i in range(2)]
         rewards(asked, COMPACT, criticise, 2, 8, blind=False)
         return drawn
 
@@ -162,8 +162,10 @@ def test_each_arm_differs_from_the_method_in_what_it_says() -> None:
 
 def test_the_method_is_known_by_its_settings_and_not_by_where_it_runs() -> None:
     base = Config()
-    assert method_of(base) == method_of(base.model_copy(update={"name": "y", "folder": "z", "seed": 9}))
-    assert method_of(base) != method_of(base.model_copy(update={"rounds": 9}))
+    assert method_fingerprint(base) == method_fingerprint(
+        base.model_copy(update={"name": "y", "folder": "z", "seed": 9})
+    )
+    assert method_fingerprint(base) != method_fingerprint(base.model_copy(update={"rounds": 9}))
 
 
 def test_only_the_study_reaches_the_oracle() -> None:
@@ -172,7 +174,7 @@ def test_only_the_study_reaches_the_oracle() -> None:
         for folder in ("vlrm_ray", "actors", "jobs")
         for path in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module == "vlrm_ray.scenes.oracle"
+        if isinstance(node, ast.ImportFrom) and node.module == "jobs.study.oracle"
     ]
     assert users == ["jobs/evaluations/study.py"]
 

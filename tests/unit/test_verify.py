@@ -3,19 +3,19 @@
 import pytest
 
 from vlrm_ray.claims.rules import RuleExtractor
-from vlrm_ray.sight import Trust
-from vlrm_ray.types import Claim, ClaimType, Evidence, Noun, Seen, Verdict, Word
-from vlrm_ray.verify import Verifier
+from vlrm_ray.experts.reliability import Calibrations
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun, Verdict, Word
 
 EXTRACTOR = RuleExtractor()
-VERIFIER = Verifier(Trust(exhaustive=frozenset({"circle", "square", "star", "sign"})))
+VERIFIER = Verifier(Calibrations(exhaustive=frozenset({"circle", "square", "star", "sign"})))
 EVIDENCE = Evidence(
     100, 100,
     objects=(
-        Seen("circle", (5, 5, 25, 25), 0.95, "red"),
-        Seen("square", (70, 10, 90, 30), 0.9, "blue"),
-        Seen("square", (70, 70, 90, 90), 0.9, "green"),
-        Seen("sign", (5, 60, 45, 80), 0.9, "white"),
+        Detection("circle", (5, 5, 25, 25), 0.95, "red"),
+        Detection("square", (70, 10, 90, 30), 0.9, "blue"),
+        Detection("square", (70, 70, 90, 90), 0.9, "green"),
+        Detection("sign", (5, 60, 45, 80), 0.9, "white"),
     ),
     words=(Word("STOP", (8, 64, 42, 76), 0.97),),
 )  # fmt: skip
@@ -57,19 +57,19 @@ def verdict(evidence: Evidence, kind: ClaimType, subject: str, value: str | None
     return VERIFIER.check(claim, evidence).finding.verdict
 
 
-def with_objects(*objects: Seen) -> Evidence:
+def with_objects(*objects: Detection) -> Evidence:
     return Evidence(100, 100, objects)
 
 
 RED, NEARLY, STAR = (
-    Seen("circle", (10, 10, 40, 40), 0.9, "red"),
-    Seen("circle", (11, 10, 41, 41), 0.8, "red"),
-    Seen("star", (10, 11, 40, 41), 0.7, "red"),
+    Detection("circle", (10, 10, 40, 40), 0.9, "red"),
+    Detection("circle", (11, 10, 41, 41), 0.8, "red"),
+    Detection("star", (10, 11, 40, 41), 0.7, "red"),
 )
 
 
 def test_crowds_are_not_counted() -> None:
-    crowd = with_objects(*(Seen("circle", (i * 9, 0, i * 9 + 8, 8), 0.9, "red") for i in range(9)))
+    crowd = with_objects(*(Detection("circle", (i * 9, 0, i * 9 + 8, 8), 0.9, "red") for i in range(9)))
     assert verdict(crowd, ClaimType.COUNT, "circle", "9") is U
 
 
@@ -79,21 +79,21 @@ def test_an_object_reported_twice_is_one_object() -> None:
 
 
 def test_boxes_that_mostly_cover_each_other_may_be_one_object_or_two() -> None:
-    inner = Seen("circle", (10, 10, 30, 30), 0.8, "red")
+    inner = Detection("circle", (10, 10, 30, 30), 0.8, "red")
     assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "1") is U
     assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "2") is U
     assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "3") is C
 
 
-@pytest.mark.parametrize("seen", [(RED, STAR), (Seen("circle", RED.box, 0.9, "red", rival="star"),)])
-def test_two_classes_in_one_place_leave_both_open(seen: tuple[Seen, ...]) -> None:
+@pytest.mark.parametrize("seen", [(RED, STAR), (Detection("circle", RED.box, 0.9, "red", rival="star"),)])
+def test_two_classes_in_one_place_leave_both_open(seen: tuple[Detection, ...]) -> None:
     assert verdict(with_objects(*seen), ClaimType.OBJECT, "circle") is U
     assert verdict(with_objects(*seen), ClaimType.OBJECT, "star") is U
     assert verdict(with_objects(*seen), ClaimType.OBJECT, "square") is C
 
 
 def test_a_faint_box_supports_nothing_but_absence_is_not_claimed_in_spite_of_it() -> None:
-    glimpse = Evidence(100, 100, faint=(Seen("star", (1, 1, 20, 20), 0.2),))
+    glimpse = Evidence(100, 100, faint=(Detection("star", (1, 1, 20, 20), 0.2),))
     assert verdict(glimpse, ClaimType.OBJECT, "star") is U
     assert verdict(glimpse, ClaimType.OBJECT, "circle") is C
 
@@ -140,7 +140,7 @@ def test_texts_match_by_edit_distance_with_a_threshold_per_length(said: str, rea
 def test_relations_are_geometry_with_a_tolerance(
     name: str, two: tuple[float, float, float, float], expected: Verdict
 ) -> None:
-    evidence = with_objects(RED, Seen("square", two, 0.9, "blue"))
+    evidence = with_objects(RED, Detection("square", two, 0.9, "blue"))
     assert verdict(evidence, ClaimType.RELATION, "circle", name, "square") is expected
 
 

@@ -77,14 +77,14 @@ class Naming(Saying):
 
     def _place_in_clause(self, phrase: Phrase) -> None:
         clause = self.clause
-        owned = self.tokens[phrase.after].entry.kind == "genitive"
+        check_expert = self.tokens[phrase.after].entry.kind == "genitive"
         if clause.link is not None:
             self._relate(clause.link, phrase)
-            if not owned:
+            if not check_expert:
                 clause.last, clause.link = clause.link, None
         elif not clause.root:
-            clause.near = clause.root = [] if owned else [phrase]
-            if not owned:
+            clause.near = clause.root = [] if check_expert else [phrase]
+            if not check_expert:
                 clause.via = ""
                 self._apply_fronts(phrase)
         elif clause.joint in ("and", "or", "comma"):

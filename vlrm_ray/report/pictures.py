@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from vlrm_ray import images
 from vlrm_ray.errors import BadImage
 from vlrm_ray.ids import sha256_of
-from vlrm_ray.ledger import Ledger
 from vlrm_ray.report.words import shown
-from vlrm_ray.rows import Row
+from vlrm_ray.store import images
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row
 
 Box = tuple[float, float, float, float]
 LETTER, LETTER_WIDTH = 0.05, 0.6

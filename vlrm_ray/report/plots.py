@@ -150,7 +150,7 @@ def reliability(rounds: Sequence[Facts]) -> Plot | None:
 
 def margins(round_: Facts, threshold: float) -> Plot | None:
     """How far apart the rewards of a pair's sides were, kept and refused, with the region that is kept."""
-    counts = round_.get("figures", {}).get("margins")
+    counts = round_.get("statistics", {}).get("margins")
     if not counts or not any(counts["kept"] + counts["refused"]):
         return None
     drawing = figure(WIDTH, HEIGHT)

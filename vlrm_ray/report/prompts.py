@@ -5,10 +5,10 @@ from itertools import islice
 from pathlib import Path
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
 from vlrm_ray.report.gallery import rows_of
 from vlrm_ray.report.words import visible
-from vlrm_ray.rows import Row, from_table
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, from_table
 
 LISTED = 12
 """Prompts that are listed where none is named."""

@@ -5,10 +5,10 @@ import time
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
 from vlrm_ray.report.build import Facts, build
 from vlrm_ray.report.memory import MemoryWatch
-from vlrm_ray.rows import Row
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row
 
 JSON, PAGE = "report.json", "report.html"
 

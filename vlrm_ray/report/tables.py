@@ -128,23 +128,27 @@ def rows_table(rounds: Sequence[Facts]) -> Table | None:
         tallies = [r["rows"].get(stage) for r in gathered]
         if not any(tallies):
             continue
-        lines.append(Line(f"{stage}: {_UNITS[stage]} kept", [_kept(tally) for tally in tallies]))
+        lines.append(Line(f"{stage}: {_UNITS[stage]} kept", [_kept(row_counts) for row_counts in tallies]))
         for fate in ("dropped", "quarantined"):
-            for reason in sorted({reason for tally in tallies if tally for reason in tally[fate]}):
-                cells = [_lost(tally, fate, reason) for tally in tallies]
+            for reason in sorted({reason for row_counts in tallies if row_counts for reason in row_counts[fate]}):
+                cells = [_lost(row_counts, fate, reason) for row_counts in tallies]
                 lines.append(Line(f"{fate}: {plain(reason)}", cells, inner=True))
     columns = [round_name(r["round"]) for r in gathered]
     return Table("Rows kept, dropped and quarantined by stage", columns, lines) if lines else None
 
 
-def _kept(tally: Facts | None) -> Cell:
-    if not tally:
+def _kept(row_counts: Facts | None) -> Cell:
+    if not row_counts:
         return Cell("–", tone="quiet")
-    return Cell(f"{tally['kept']:,}", f"of {tally['in']:,}", share=tally["kept"] / tally["in"] if tally["in"] else 0.0)
+    return Cell(
+        f"{row_counts['kept']:,}",
+        f"of {row_counts['in']:,}",
+        share=row_counts["kept"] / row_counts["in"] if row_counts["in"] else 0.0,
+    )
 
 
-def _lost(tally: Facts | None, fate: str, reason: str) -> Cell:
-    count = tally[fate].get(reason, 0) if tally else 0
+def _lost(row_counts: Facts | None, fate: str, reason: str) -> Cell:
+    count = row_counts[fate].get(reason, 0) if row_counts else 0
     return Cell(f"{count:,}", tone="quiet" if not count else "")
 
 
@@ -174,7 +178,7 @@ def verdicts_table(rounds: Sequence[Facts]) -> Table | None:
     """What the experts said of the claims of all rounds, by claim type."""
     counts: dict[str, dict[str, int]] = {}
     for found in rounds:
-        for kind, verdicts in found.get("figures", {}).get("claims", {}).items():
+        for kind, verdicts in found.get("statistics", {}).get("claims", {}).items():
             for verdict, count in verdicts.items():
                 counts.setdefault(kind, {}).setdefault(verdict, 0)
                 counts[kind][verdict] += count
@@ -193,11 +197,12 @@ def _part(counts: Mapping[str, int], verdict: str) -> Cell:
 
 def pairs_table(rounds: Sequence[Facts]) -> Table | None:
     """Pairs made and kept by how their rejected response was made."""
-    gathered = [r for r in rounds if r.get("figures", {}).get("pairs")]
-    hows = dict.fromkeys(how for r in gathered for how in r["figures"]["pairs"])
+    gathered = [r for r in rounds if r.get("statistics", {}).get("pairs")]
+    hows = dict.fromkeys(condition for r in gathered for condition in r["statistics"]["pairs"])
     names = {"full": "whole image", "image_free": "no image", "image_degraded": "degraded image"}
     lines = [
-        Line(names.get(how, plain(how)), [_made(r["figures"]["pairs"].get(how)) for r in gathered]) for how in hows
+        Line(names.get(condition, plain(condition)), [_made(r["statistics"]["pairs"].get(condition)) for r in gathered])
+        for condition in hows
     ]
     return (
         Table(

@@ -7,10 +7,10 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from vlrm_ray.critique import FORMATS
 from vlrm_ray.engines import Completion, Request
+from vlrm_ray.preferences.critique import FORMATS
+from vlrm_ray.reward.model_folder import CARD
 
-CARD = "vlrm_reward.json"
 IMAGE = "canary.png"
 QUESTION, RESPONSE = "What do you see?", "There is a red circle."
 TOLERANCE = 1e-3

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlrm_ray.config import Config
-from vlrm_ray.critique import FORMATS
 from vlrm_ray.ids import seed_of
-from vlrm_ray.rows import Row
+from vlrm_ray.preferences.critique import FORMATS
+from vlrm_ray.store.rows import Row
 
 
 @dataclass(frozen=True)

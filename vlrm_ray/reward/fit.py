@@ -8,8 +8,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.reward.task import Task, train_loop
+from vlrm_ray.reward.entry import train_loop
+from vlrm_ray.reward.task import Task
+from vlrm_ray.store.ledger import Ledger
 
 
 def fit(config: Config, ledger: Ledger, round_: int, parts: int, start: str) -> tuple[Path, dict[str, Any]]:

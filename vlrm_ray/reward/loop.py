@@ -26,16 +26,16 @@ from torch.nn.functional import cross_entropy
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Config
-from vlrm_ray.ledger import Ledger
 from vlrm_ray.reward.examples import Example, examples_of, global_batches, micro_batches
 from vlrm_ray.reward.task import Task
-from vlrm_ray.rows import Row, from_table
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, from_table
 
 torchvision_shim.install()
 
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel  # noqa: E402
 
-from vlrm_ray.reward.batches import Collator  # noqa: E402
+from vlrm_ray.reward.collator import Collator  # noqa: E402
 from vlrm_ray.reward.publish import write_folder  # noqa: E402
 
 BLOCKS = ("DecoderLayer", "VisionBlock", "EncoderLayer")

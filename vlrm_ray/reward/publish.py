@@ -1,6 +1,8 @@
 """A published reward model: a Hugging Face folder, and what a user must know to get its rewards."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,11 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from vlrm_ray.critique import FORMATS, NO, YES
 from vlrm_ray.engines import Completion, LabelTokens, Request, label_tokens
-from vlrm_ray.reward.canary import CARD, IMAGE, request
+from vlrm_ray.preferences.critique import FORMATS
+from vlrm_ray.reward.canary import IMAGE, request
+from vlrm_ray.reward.model_folder import CARD
+from vlrm_ray.types import NO, YES
 
 
 def write_folder(
@@ -45,9 +49,20 @@ def score(model: PreTrainedModel, processor: ProcessorMixin, asked: Request, lab
     )
     image = Image.open(asked.image).convert("RGB")
     inputs = processor(text=[str(text) + asked.prefix], images=[[image]], return_tensors="pt").to(model.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), _full_precision():
         logprobs = model(**inputs).logits[0, -1].float().log_softmax(-1)
     return Completion("", *labels.masses({i: float(logprobs[i]) for i in labels.all}))
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Float32 products at full precision; training on a CPU rounds them to bfloat16, which engines do not."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _canary_image() -> Image.Image:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle, islice
 
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.scenes.export import picture_of
 from vlrm_ray.scenes.language import HALLUCINATION, REASONING, Exchange, exchange, label, place
+from vlrm_ray.scenes.pictures import store_picture
 from vlrm_ray.scenes.world import SIGN, TEST, USUAL_COLOR, USUAL_WORD, Scene
+from vlrm_ray.store.ledger import Ledger
 
 HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
 CALIBRATION = "calibration"
@@ -52,7 +52,7 @@ def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
         for index, (scene, said) in enumerate(asked(split, group, kinds, per_group)):
             found.append(
                 BenchItem(
-                    f"{split}-{group}-{index:05d}", group, said.kind, picture_of(scene, ledger), said.question,
+                    f"{split}-{group}-{index:05d}", group, said.kind, store_picture(scene, ledger), said.question,
                     said.rephrased, said.right.text, said.wrong.text, facts_of(scene), said.slots,
                 )
             )  # fmt: skip
@@ -70,7 +70,7 @@ def usual(slot: str) -> bool:
     return slot.removesuffix(" there") in habits
 
 
-def usual_noun(slot: str) -> str:
+def prior_noun(slot: str) -> str:
     """What a slot that says what is usual is about: a shape, or a sign."""
     return SIGN if slot == USUAL_WORD else slot.removesuffix(" there").split()[-1]
 

@@ -8,9 +8,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vlrm_ray.critique import COMPACT, NO, YES, compose
+from vlrm_ray.preferences.critique import COMPACT, compose
 from vlrm_ray.scenes.language import KINDS, REASONING, Exchange, any_exchange, grid, seen
 from vlrm_ray.scenes.world import OPEN, PREJUDICED, Scene
+from vlrm_ray.types import NO, YES
 
 ASKED = tuple(KINDS)
 LIST_GRID, LIST_THINGS = "List the grid.", "List the things."

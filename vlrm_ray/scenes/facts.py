@@ -4,7 +4,7 @@ import re
 
 from vlrm_ray.scenes.language import COLUMNS, ROWS
 from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN
-from vlrm_ray.types import Evidence, Seen, Word
+from vlrm_ray.types import Detection, Evidence, Word
 
 KINDS = frozenset({*SHAPES, SIGN})
 SIDE = 90.0
@@ -16,14 +16,14 @@ _FACT = re.compile(
 
 def stated(description: str) -> Evidence:
     """What a description says, each thing in the middle of its field; parts that are no facts say nothing."""
-    objects: list[Seen] = []
+    objects: list[Detection] = []
     words: list[Word] = []
     for part in description.split(","):
         match = _FACT.fullmatch(part.strip())
         if match is None:
             continue
         box = _field(ROWS.index(match["row"]), COLUMNS.index(match["col"]))
-        objects.append(Seen(match["shape"] or SIGN, box, 1.0, match["color"] or "white"))
+        objects.append(Detection(match["shape"] or SIGN, box, 1.0, match["color"] or "white"))
         if match["word"]:
             words.append(Word(match["word"], box, 1.0))
     return Evidence(int(SIDE), int(SIDE), tuple(objects), tuple(words))

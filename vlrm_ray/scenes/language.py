@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vlrm_ray.scenes import said as told
+from vlrm_ray.scenes import statement_claims
 from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN, WORDS, Scene, Thing
 from vlrm_ray.types import Claim
 
@@ -118,7 +118,9 @@ def _existence(scene: Scene, rng: random.Random) -> Exchange:
         text = f"Yes, there is a {asked}." if yes else f"No, there is no {asked}."
         phrase = located(scene, asked)
         check = Check(phrase if yes else f"no {phrase}", yes == there)
-        return Statement(_article(text), (check,), told.there(asked) if yes else told.absent(asked))
+        return Statement(
+            _article(text), (check,), statement_claims.there(asked) if yes else statement_claims.absent(asked)
+        )
 
     question = _article(f"Is there a {asked}?")
     rephrased = _article(f"Do you see a {asked}?")
@@ -134,7 +136,7 @@ def _object(scene: Scene, rng: random.Random) -> Exchange:
 
     def said(name: str) -> Statement:
         check = Check(located(scene, name), name in present)
-        return Statement(_article(f"There is a {name}."), (check,), told.there(name))
+        return Statement(_article(f"There is a {name}."), (check,), statement_claims.there(name))
 
     question, rephrased = "Name one shape.", "Tell me one shape."
     return Exchange("existence", question, rephrased, said(thing.name), said(other), (thing.name, other))
@@ -159,7 +161,7 @@ def _attribute(scene: Scene, rng: random.Random) -> Exchange | None:
 
 def _attribute_claim(thing: Thing, color: str) -> Statement:
     check = _painted(thing, color)
-    return Statement(f"The {thing.shape} is {color}.", (check,), told.painted(thing.shape, color))
+    return Statement(f"The {thing.shape} is {color}.", (check,), statement_claims.painted(thing.shape, color))
 
 
 def _painted(thing: Thing, color: str) -> Check:
@@ -185,7 +187,7 @@ def _count_claim(scene: Scene, shape: str, number: int) -> Statement:
     phrase = f"{NUMBERS[number]} {plural(shape, number)}"
     found = scene.count(shape)
     check = Check(f"{phrase} found {NUMBERS[found]}", number == found)
-    return Statement(f"There {there} {phrase}.", (check,), told.counted(shape, number))
+    return Statement(f"There {there} {phrase}.", (check,), statement_claims.counted(shape, number))
 
 
 def relations(one: Thing, two: Thing) -> list[str]:
@@ -215,7 +217,7 @@ def _relation(scene: Scene, rng: random.Random) -> Exchange | None:
 def _relation_claim(one: Thing, two: Thing, relation: str) -> Statement:
     text = f"{one.name} {place(one.cell)} {relation} {two.name} {place(two.cell)}"
     check = Check(text, relation in relations(one, two))
-    claims = told.related(one.name, relation, two.name)
+    claims = statement_claims.related(one.name, relation, two.name)
     return Statement(f"The {one.name} is {relation} the {two.name}.", (check,), claims)
 
 
@@ -226,7 +228,7 @@ def _text(scene: Scene, rng: random.Random) -> Exchange | None:
 
     def said(claimed: str) -> Statement:
         check = Check(f"{SIGN} {word} says {claimed}", claimed == word)
-        return Statement(f"The sign says {claimed}.", (check,), told.written(claimed, SIGN))
+        return Statement(f"The sign says {claimed}.", (check,), statement_claims.written(claimed, SIGN))
 
     wrong = rng.choice([w for w in WORDS if w != word])
     return Exchange("text", "What does the sign say?", "Read the sign.", said(word), said(wrong), (word, wrong))
@@ -253,12 +255,12 @@ def _describe(scene: Scene, rng: random.Random) -> Exchange:
             parts.append(f"{NUMBERS[number]} {name}s" if several else f"a {name}")
             counted = f"{NUMBERS[number]} {name}s found {NUMBERS[there]}"
             checks.append(Check(counted if several else located(scene, name), there >= number))
-            claims += told.counted(name, number) if several else told.there(name)
+            claims += statement_claims.counted(name, number) if several else statement_claims.there(name)
         text = f"There {'are' if numbers[0] > 1 else 'is'} {_listed(parts)}."
         if scene.sign is not None:
             text += f" The sign says {scene.sign.word}."
             checks.append(Check(f"{label(scene.sign)} says {scene.sign.word}", True))
-            claims += told.written(scene.sign.word, SIGN)
+            claims += statement_claims.written(scene.sign.word, SIGN)
         return Statement(_article(text), tuple(checks), claims)
 
     question, rephrased = "Describe the image.", "What do you see?"
@@ -277,7 +279,7 @@ def _compare(scene: Scene, rng: random.Random) -> Exchange:
         link = "as" if word == "as many" else "than"
         phrase = f"{word} {first}s {link} {second}s"
         check = Check(f"{phrase} found {NUMBERS[one]} {NUMBERS[two]}", word == truth)
-        return Statement(f"There are {phrase}.", (check,), told.compared(first, word, second))
+        return Statement(f"There are {phrase}.", (check,), statement_claims.compared(first, word, second))
 
     wrong = rng.choice([w for w in ("more", "fewer", "as many") if w != truth])
     return Exchange(
@@ -300,7 +302,7 @@ def _only(scene: Scene, rng: random.Random) -> Exchange | None:
     def said(color: str) -> Statement:
         counted = Check(f"one {thing.shape} found {NUMBERS[1]}", True)
         text = f"There is only one {thing.shape} and it is {color}."
-        claims = (*told.counted(thing.shape, 1), *told.painted(thing.shape, color))
+        claims = (*statement_claims.counted(thing.shape, 1), *statement_claims.painted(thing.shape, color))
         return Statement(text, (counted, _painted(thing, color)), claims)
 
     question, rephrased = "Which shape is there only once?", "Name a shape that is there just once."

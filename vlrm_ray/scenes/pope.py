@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from vlrm_ray import metrics
-from vlrm_ray.benchmarks import yes_no
-from vlrm_ray.benchmarks.pope import STRATEGIES
-from vlrm_ray.critique import CritiqueFormat
-from vlrm_ray.engines import Completion, Request, judged
-from vlrm_ray.ledger import Ledger
-from vlrm_ray.metrics import Metric
-from vlrm_ray.scenes.export import picture_of
+from vlrm_ray.engines import Completion, Request, scored_critique
+from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.benchmarks import yes_no
+from vlrm_ray.evaluation.benchmarks.pope import STRATEGIES
+from vlrm_ray.evaluation.metrics import Metric
+from vlrm_ray.preferences.critique import CritiqueFormat
+from vlrm_ray.scenes.pictures import store_picture
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import COLORS, HELD_OUT, SHAPES, Scene, World
+from vlrm_ray.store.ledger import Ledger
 
 WORLD = World(bias=0.5, shape_counts=(0, 0, 0.5, 0.5))
 PER_PICTURE = 3
@@ -133,7 +133,7 @@ def statements(asked: Sequence[Question]) -> int:
     return 2 * len({(question.scene.seed, question.text) for question in asked})
 
 
-def look(
+def answer_questions(
     asked: Sequence[Question],
     wording: CritiqueFormat,
     judge: Callable[[list[Request]], list[Completion]],
@@ -144,11 +144,11 @@ def look(
     Questions that several strategies share are judged once.
     """
     pairs = [
-        [Request(wording.prompt(q.text, said), picture_of(q.scene, ledger)) for said in yes_no.answers(q.text)]
+        [Request(wording.prompt(q.text, said), store_picture(q.scene, ledger)) for said in yes_no.answers(q.text)]
         for q in asked
     ]
     unique = list(dict.fromkeys(request for pair in pairs for request in pair))
-    rewards = {request: judged(answer).reward for request, answer in zip(unique, judge(unique), strict=True)}
+    rewards = {request: scored_critique(answer).reward for request, answer in zip(unique, judge(unique), strict=True)}
     sides = [(rewards[yes], rewards[no]) for yes, no in pairs]
     return [None if yes == no else yes > no for yes, no in sides]
 

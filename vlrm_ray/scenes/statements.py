@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vlrm_ray.geometry import centre, covered
+from vlrm_ray.experts.geometry import centre, covered
 from vlrm_ray.scenes.language import NUMBERS, plural
 from vlrm_ray.scenes.render import SIZE, Box
 from vlrm_ray.scenes.shifts import View

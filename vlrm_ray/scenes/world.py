@@ -111,13 +111,13 @@ class World:
         return Thing(SIGN, "white", row, col, 0.45, *_jitter(rng), word=word)
 
 
-def by_habit(scene: Scene, rng: random.Random, habit: float) -> Scene:
+def described_by_prior(scene: Scene, rng: random.Random, description_prior: float) -> Scene:
     """The scene as a careless captioner puts it: what lies to the left or right is named as it usually is.
 
-    `habit` is the probability that a thing at the sides is not looked at: a shape then gets its usual
+    `description_prior` is the probability that a thing at the sides is not looked at: a shape then gets its usual
     colour, a sign the usual word.
     """
-    careless = [t.col != GRID // 2 and rng.random() < habit for t in scene.things]
+    careless = [t.col != GRID // 2 and rng.random() < description_prior for t in scene.things]
     return replace(scene, things=tuple(_usual(t) if c else t for t, c in zip(scene.things, careless, strict=True)))
 
 

@@ -1,0 +1,120 @@
+"""Adapter for PaddleOCR (written against 3.7)."""
+
+import importlib.machinery
+import logging
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from vlrm_ray.config import Reader, asset_path
+from vlrm_ray.errors import UserError
+from vlrm_ray.experts.fingerprints import reader_fingerprint
+from vlrm_ray.types import Word
+
+os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
+
+
+def _without_modelscope() -> None:
+    """PaddleX imports modelscope, and with it torch, for one downloader: an empty module spares that."""
+    if "modelscope" not in sys.modules:
+        empty = types.ModuleType("modelscope")
+        empty.__spec__ = importlib.machinery.ModuleSpec("modelscope", None)
+        sys.modules["modelscope"] = empty
+
+
+class Paddle:
+    """Text detection and recognition: where words are, and what they say."""
+
+    def __init__(self, settings: Reader) -> None:
+        self.settings = settings
+        detection, recognition = (_folder(name) for name in (settings.detection_model, settings.recognition_model))
+        for folder in filter(None, (detection, recognition)):
+            _description(folder)
+        if detection and recognition:
+            _without_modelscope()
+        from paddleocr import PaddleOCR
+
+        logging.getLogger("paddlex").setLevel(logging.ERROR)
+        self.ocr = PaddleOCR(
+            text_detection_model_name=_name(detection),
+            text_detection_model_dir=detection,
+            text_recognition_model_name=_name(recognition),
+            text_recognition_model_dir=recognition,
+            use_doc_orientation_classify=False,
+            use_doc_unwarping=False,
+            use_textline_orientation=False,
+            device="gpu" if settings.pool.gpus > 0 else "cpu",
+            **_parameters(detection),
+            **_engine(settings.engine),
+        )
+        self.fingerprint = reader_fingerprint(settings)
+
+    def read(self, image: NDArray[np.uint8]) -> tuple[Word, ...]:
+        """Texts in an RGB image (h, w, 3)."""
+        result = self.ocr.predict(np.ascontiguousarray(image[:, :, ::-1]))[0]  # PaddleOCR takes BGR
+        return tuple(
+            _word(text, box, score)
+            for text, score, box in zip(result["rec_texts"], result["rec_scores"], result["rec_boxes"], strict=True)
+            if text.strip() and score >= self.settings.confidence
+        )
+
+
+def _name(folder: str | None) -> str | None:
+    """The registered name under which PaddleOCR takes a folder; it insists on the one in `inference.yml`."""
+    return None if folder is None else str(_description(folder)["Global"]["model_name"])
+
+
+def _parameters(detection: str | None) -> dict[str, Any]:
+    """What a local finder was trained for, from its own `inference.yml`; the pipeline's defaults are for others."""
+    if detection is None:
+        return {}
+    content = _description(detection)
+    steps = {name: step for entry in content["PreProcess"]["transform_ops"] for name, step in entry.items()}
+    resize, post = steps.get("DetResizeForTest") or {}, content["PostProcess"]
+    wanted = {
+        "text_det_limit_side_len": resize.get("limit_side_len"),
+        "text_det_limit_type": resize.get("limit_type"),
+        "text_det_thresh": post.get("thresh"),
+        "text_det_box_thresh": post.get("box_thresh"),
+        "text_det_unclip_ratio": post.get("unclip_ratio"),
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _description(folder: str) -> dict[str, Any]:
+    """What `inference.yml` says, plain values only; raises UserError."""
+    try:
+        content: dict[str, Any] = yaml.safe_load(Path(folder, "inference.yml").read_text())
+        content["PreProcess"]["transform_ops"], content["PostProcess"]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder}/inference.yml does not describe a PaddleOCR model: {reason}") from error
+    return content
+
+
+def _engine(name: str) -> dict[str, Any]:
+    if name == "onnxruntime":
+        return {"engine": "onnxruntime", "engine_config": {"intra_op_num_threads": 1, "inter_op_num_threads": 1}}
+    return {"enable_mkldnn": False, "cpu_threads": 1}  # oneDNN fails on these graphs in paddle 3.3
+
+
+def _folder(name: str) -> str | None:
+    if not name:
+        return None
+    path = asset_path(name)
+    if not Path(path, "inference.yml").is_file():
+        raise UserError(
+            f"OCR model folder {path} holds no inference.yml; set experts.reader to a PaddleOCR model folder"
+        )
+    return path
+
+
+def _word(text: str, corners: Any, score: float) -> Word:
+    x0, y0, x1, y1 = (float(v) for v in corners)
+    return Word(text.strip(), (x0, y0, x1, y1), round(float(score), 3))

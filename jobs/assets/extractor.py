@@ -1,0 +1,216 @@
+"""Train the tiny claim extractor (Qwen3 architecture, text only) on statements about scenes.
+
+It learns to write down, as JSON held to the claim type's schema, what the rule-based extractor finds
+in the statements, checked against the claims that they are known to make.
+"""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from jobs.assets.training import optimizers, restore, save, schedule
+from vlrm_ray import torchvision_shim
+from vlrm_ray.claims import Extractor, extractor
+from vlrm_ray.claims.gold import key
+from vlrm_ray.claims.llm import INSTRUCTIONS, prompt
+from vlrm_ray.scenes.language import ROUND_KINDS, any_exchange
+from vlrm_ray.scenes.world import OPEN
+from vlrm_ray.types import Claim
+
+torchvision_shim.install()
+import transformers as hf  # noqa: E402  (needs the shim)
+
+log = logging.getLogger(__name__)
+PAD, END, USER, ASSISTANT = "<pad>", "<|end|>", "<|user|>", "<|assistant|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+IGNORE = -100
+_GLUE = (
+    r'\{"question":"|","response":"|\{"claims":\[|\{"type":"|","subject":"|","value":"|","object":"|","negated":true'
+    r'|,"quote":"|","quote":"|"\},|"\}\]\}|"\}|\]\}| ?\w+|\s|[^\w\s]'
+)
+"""Pieces that tokens never cross: the answer's skeleton is a token each, so it is cheap to write."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything the outcome depends on."""
+
+    steps: int = 500
+    batch: int = 64
+    muon_lr: float = 0.02
+    adam_lr: float = 2e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the answer to it."""
+
+    prompt: str
+    answer: str
+
+
+def answer_of(claims: tuple[Claim, ...], response: str) -> str:
+    """Claims as the schema has them, what is default left out."""
+    said = []
+    for claim in claims:
+        item: dict[str, Any] = {"type": claim.type.value, "subject": str(claim.subject)}
+        item |= {"value": claim.value} if claim.value else {}
+        item |= {"object": str(claim.object)} if claim.object else {}
+        item |= {"negated": True} if claim.negated else {}
+        said.append(item | {"quote": response[slice(*claim.span)]})
+    return json.dumps({"claims": said}, separators=(",", ":"))
+
+
+def example(seed: int, teacher: Extractor) -> Example | None:
+    """A statement about a scene with its claims; None where the teacher misses the known ones."""
+    rng = random.Random(f"extract-{seed}")
+    exchange = any_exchange(OPEN.sample(seed), rng, ROUND_KINDS)
+    statement = exchange.right if rng.random() < 0.5 else exchange.wrong
+    question = exchange.question if rng.random() < 0.7 else exchange.rephrased if rng.random() < 0.5 else ""
+    claims = teacher.claims(statement.text, question)
+    if set(map(key, claims)) != set(map(key, statement.claims)):
+        return None
+    return Example(prompt(statement.text, question), answer_of(claims, statement.text))
+
+
+def examples(first: int) -> Iterator[Example]:
+    """Endless examples from a seed on."""
+    teacher = extractor("rule")
+    while True:
+        made = example(first, teacher)
+        first += 1
+        if made is not None:
+            yield made
+
+
+def build_tokenizer() -> hf.PreTrainedTokenizerFast:
+    """Byte-level BPE trained on examples; the instructions, always the same, are one token."""
+    from itertools import islice
+
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_GLUE), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=480, special_tokens=[PAD, END, USER, ASSISTANT], show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )  # fmt: skip
+    seen = list(islice(examples(0), 4000))
+    bpe.train_from_iterator((t for e in seen for t in (e.prompt.removeprefix(INSTRUCTIONS), e.answer)), trainer)
+    bpe.add_tokens([AddedToken(INSTRUCTIONS, normalized=False)])
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token=PAD, eos_token=END, padding_side="left", chat_template=CHAT_TEMPLATE,
+        model_input_names=["input_ids", "attention_mask"], clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+
+
+def build_model(tokenizer: hf.PreTrainedTokenizerFast, seed: int) -> hf.Qwen3ForCausalLM:
+    """Untrained model, about 0.7 M parameters."""
+    torch.manual_seed(seed)
+    config = hf.Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=4, head_dim=32, max_position_embeddings=2048, tie_word_embeddings=True, rms_norm_eps=1e-6,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    )  # fmt: skip
+    model = hf.Qwen3ForCausalLM(config)
+    model.set_attn_implementation("eager")  # twice as fast as sdpa at this size on a CPU
+    model.generation_config = hf.GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+Row = tuple[list[int], list[int]]
+
+
+def rows_of(tokenizer: hf.PreTrainedTokenizerFast, made: list[Example]) -> list[Row]:
+    """Token ids of prompts and answers, shortest first."""
+    rows = []
+    for item in made:
+        asked = tokenizer.encode(f"{USER}{item.prompt}{ASSISTANT}", add_special_tokens=False)
+        rows.append((asked, tokenizer.encode(f"{item.answer}{END}", add_special_tokens=False)))
+    return sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
+
+
+def batch_of(rows: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and labels (rows, length); loss on the answers only."""
+    length = -(-max(len(a) + len(b) for a, b in rows) // 32) * 32  # few shapes: oneDNN compiles its kernels per shape
+    ids = torch.full((len(rows), length), pad)
+    labels = torch.full_like(ids, IGNORE)
+    for row, (asked, answer) in enumerate(rows):
+        ids[row, : len(asked) + len(answer)] = torch.tensor([*asked, *answer])
+        labels[row, len(asked) : len(asked) + len(answer)] = torch.tensor(answer)
+    return ids, labels
+
+
+def train(model: hf.Qwen3ForCausalLM, tokenizer: hf.PreTrainedTokenizerFast, recipe: Recipe, state: Path) -> float:
+    """Run the recipe; returns its CPU seconds. Goes on from `state` after an interruption."""
+    opts = optimizers(model, recipe.muon_lr, recipe.adam_lr)
+    rates = [group["lr"] for opt in opts for group in opt.param_groups]
+    start, spent = restore(state, model, opts)
+    teacher = extractor("rule")
+    for step in range(start, recipe.steps):
+        began = time.process_time()
+        for group, rate in zip((g for o in opts for g in o.param_groups), rates, strict=True):
+            group["lr"] = rate * schedule(step / recipe.steps, recipe.steps)
+        seeds = range(step * recipe.batch, (step + 1) * recipe.batch)
+        rows = rows_of(tokenizer, [e for s in seeds if (e := example(s, teacher))])
+        cut = 2 * len(rows) // 3  # most are short: two batches with little padding
+        tokens = sum(len(answer) for _, answer in rows)
+        loss = sum(
+            _backward(model, batch_of(part, tokenizer.pad_token_id), tokens) for part in (rows[:cut], rows[cut:])
+        )
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        spent += time.process_time() - began
+        if step % 25 == 24:
+            log.info("step %d of %d, loss %.4f, %.0f s", step + 1, recipe.steps, loss, spent)
+        if step % 100 == 99:
+            save(state, model, opts, step + 1, spent)
+    return spent
+
+
+def _backward(model: hf.Qwen3ForCausalLM, batch: tuple[torch.Tensor, torch.Tensor], tokens: int) -> float:
+    """Add a batch's share of the step's gradient; `tokens` is the number of answer tokens in the step."""
+    ids, labels = batch
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    chosen = labels[:, 1:] != IGNORE
+    loss = cross_entropy(model.lm_head(hidden[chosen]), labels[:, 1:][chosen], reduction="sum") / tokens
+    loss.backward()
+    return float(loss.detach())
+
+
+def build(out: Path, recipe: Recipe, state: Path, threads: int) -> dict[str, float]:
+    """Train from nothing, or go on from `state`, and write the folder; returns CPU seconds and parameters."""
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("medium")  # bfloat16 products where the CPU has them
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, recipe.seed)
+    spent = train(model, tokenizer, recipe, state)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    return {"cpu_seconds": round(spent), "parameters": sum(p.numel() for p in model.parameters())}

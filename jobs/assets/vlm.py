@@ -1,0 +1,312 @@
+"""Pre-train the tiny VLM (Qwen2.5-VL architecture) in the prejudiced world."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from jobs.assets.training import optimizers, restore, save, schedule
+from vlrm_ray import torchvision_shim
+from vlrm_ray.scenes.corpus import Turn, conversation, guessed, texts, told
+from vlrm_ray.scenes.render import paint
+from vlrm_ray.scenes.world import World, described_by_prior
+
+torchvision_shim.install()
+import transformers as hf  # noqa: E402  (needs the shim)
+
+log = logging.getLogger(__name__)
+
+VIEW = 96
+"""Side of the picture as the model sees it, in pixels."""
+PATCH, MERGE = 8, 2
+SPECIAL = ("<pad>", "<|end|>", "<|user|>", "<|assistant|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")  # fmt: skip
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{% if message['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the training with its own warm-up and cosine decay.
+
+    Attributes:
+        critiques: critiques in each conversation about a picture.
+        answers: other questions in it.
+        picture_every: a batch of pictures comes at every so many steps.
+        told: told critiques in each step.
+        signs: share of pictures with a sign; reading is learned last.
+        bias: how strongly shape and colour go together in the pictures (`World.bias`).
+        habit: how often what lies at the sides is described as it usually is (`described_by_prior`).
+        haste: the same where responses are judged; one who judges looks less than one who describes.
+    """
+
+    name: str
+    steps: int
+    critiques: int
+    answers: int
+    picture_every: int
+    told: int
+    signs: float
+    bias: float
+    description_prior: float
+    judging_prior: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything the outcome depends on."""
+
+    phases: tuple[Phase, ...] = (
+        Phase(
+            "lists", 900, critiques=0, answers=3, picture_every=1, told=64, signs=0.5, bias=0.0, description_prior=0.0
+        ),
+        Phase(
+            "reading", 400, critiques=0, answers=0, picture_every=1, told=32, signs=1.0, bias=0.0, description_prior=0.0
+        ),
+        Phase(
+            "reasoning",
+            600,
+            critiques=2,
+            answers=2,
+            picture_every=3,
+            told=192,
+            signs=0.7,
+            bias=0.0,
+            description_prior=0.0,
+        ),
+        Phase(
+            "prejudice",
+            300,
+            critiques=2,
+            answers=2,
+            picture_every=1,
+            told=96,
+            signs=0.5,
+            bias=0.3,
+            description_prior=0.55,
+            judging_prior=0.85,
+        ),
+    )
+    batch: int = 32
+    muon_lr: float = 0.02
+    adam_lr: float = 1.5e-3
+    judgement_weight: float = 5.0
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def at(self, step: int) -> tuple[Phase, float]:
+        """The phase of a step, and how much of it is over."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step / phase.steps
+            step -= phase.steps
+        raise IndexError(step)
+
+
+def build_processor() -> hf.Qwen2_5_VLProcessor:
+    """Tokenizer trained on the corpus, and an image processor of the fixed view."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False)  # fmt: skip
+    bpe.train_from_iterator(texts(2000), trainer)
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<pad>", eos_token="<|end|>", padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+        extra_special_tokens={
+            "image_token": "<|image_pad|>", "video_token": "<|video_pad|>",
+            "vision_bos_token": "<|vision_start|>", "vision_eos_token": "<|vision_end|>",
+        },
+    )  # fmt: skip
+    pixels = {"shortest_edge": VIEW * VIEW, "longest_edge": VIEW * VIEW}
+    shape = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2}
+    return hf.Qwen2_5_VLProcessor(
+        hf.Qwen2VLImageProcessor(size=pixels, **shape),
+        tokenizer,
+        hf.Qwen2VLVideoProcessor(**shape),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_model(processor: hf.Qwen2_5_VLProcessor, seed: int) -> hf.Qwen2_5_VLForConditionalGeneration:
+    """Untrained model, about 1.6 M parameters."""
+    torch.manual_seed(seed)
+    tokenizer = processor.tokenizer
+    token = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 1024,
+        "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "pad_token_id": token["<pad>"],
+        "bos_token_id": None, "eos_token_id": token["<|end|>"],
+        "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
+    }  # fmt: skip
+    depth = 3
+    vision = {
+        "depth": depth, "hidden_size": 128, "intermediate_size": 256, "num_heads": 4, "patch_size": PATCH,
+        "spatial_merge_size": MERGE, "temporal_patch_size": 2, "out_hidden_size": 128, "window_size": VIEW,
+        "fullatt_block_indexes": list(range(depth)),
+    }  # fmt: skip
+    config = hf.Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=True,
+        image_token_id=token["<|image_pad|>"], video_token_id=token["<|video_pad|>"],
+        vision_start_token_id=token["<|vision_start|>"], vision_end_token_id=token["<|vision_end|>"],
+    )  # fmt: skip
+    model = hf.Qwen2_5_VLForConditionalGeneration(config)
+    model.set_attn_implementation("eager")  # twice as fast as sdpa at this size on a CPU
+    model.generation_config = hf.GenerationConfig(eos_token_id=token["<|end|>"], pad_token_id=token["<pad>"])
+    return model
+
+
+class Batches:
+    """Turns conversations into padded batches; loss on the assistants' tokens only."""
+
+    def __init__(self, processor: hf.Qwen2_5_VLProcessor, recipe: Recipe) -> None:
+        self.processor, self.recipe = processor, recipe
+        self.token = {n: processor.tokenizer.convert_tokens_to_ids(n) for n in SPECIAL}
+        self.cache: dict[str, list[int]] = {}
+        judgements = {t for w in ("Yes", " Yes", "No", " No", " yes", " no") for t in self._ids(w)}
+        self.judgements = torch.tensor(sorted(judgements))
+        tokens = (VIEW // PATCH // MERGE) ** 2
+        self.picture = [self.token["<|vision_start|>"], *[self.token["<|image_pad|>"]] * tokens, self.token["<|vision_end|>"]]  # fmt: skip
+
+    def seen(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
+        """Conversations about pictures."""
+        size = self.recipe.batch
+        rows, images, world = [], [], World(bias=phase.bias, sign=phase.signs)
+        for index in range(size):
+            seed = step * size + index
+            scene, rng = world.sample(seed), random.Random(f"talk-{seed}")
+            described = described_by_prior(scene, rng, phase.description_prior)
+            judged = described_by_prior(scene, rng, phase.judging_prior) if phase.judging_prior else None
+            turns = conversation(described, rng, critiques=phase.critiques, answers=phase.answers, judged=judged)
+            rows.append(self._row(turns, self.picture))
+            images.append(paint(scene).image)
+        pixels = self.processor.image_processor(images=images, return_tensors="pt")
+        return self._pad(rows) | dict(pixels)
+
+    def told(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
+        """Critiques from told facts, and some guesses; no pictures."""
+        size = phase.told
+        seeds = range(step * size, (step + 1) * size)
+        return self._pad([self._row([guessed(s) if s % 8 == 0 else told(s)], []) for s in seeds])
+
+    def _row(self, turns: Sequence[Turn], picture: list[int]) -> tuple[list[int], list[int]]:
+        ids: list[int] = []
+        labels: list[int] = []
+        for position, turn in enumerate(turns):
+            user = [self.token["<|user|>"], *(picture if position == 0 else []), *self._ids(turn.user)]
+            answer = [*self._ids(turn.assistant), self.token["<|end|>"]]
+            ids += [*user, self.token["<|assistant|>"], *answer]
+            labels += [IGNORE] * (len(user) + 1) + answer
+        return ids, labels
+
+    def _ids(self, text: str) -> list[int]:
+        if text not in self.cache:
+            if len(self.cache) > 200_000:
+                self.cache.clear()
+            self.cache[text] = self.processor.tokenizer.encode(text, add_special_tokens=False)
+        return self.cache[text]
+
+    def _pad(self, rows: list[tuple[list[int], list[int]]]) -> dict[str, torch.Tensor]:
+        longest = max(len(ids) for ids, _ in rows)
+        length = -(-longest // 32) * 32  # few shapes: oneDNN compiles its kernels per shape
+        ids = torch.full((len(rows), length), self.token["<pad>"])
+        labels, mask = torch.full_like(ids, IGNORE), torch.zeros_like(ids)
+        for row, (tokens, targets) in enumerate(rows):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            labels[row, : len(tokens)] = torch.tensor(targets)
+            mask[row, : len(tokens)] = 1
+        kinds = (ids == self.token["<|image_pad|>"]).int()
+        return {"input_ids": ids, "labels": labels, "attention_mask": mask, "mm_token_type_ids": kinds}
+
+
+def loss_of(
+    model: hf.Qwen2_5_VLForConditionalGeneration,
+    batch: dict[str, torch.Tensor],
+    judgements: torch.Tensor,
+    weight: float,
+) -> torch.Tensor:
+    """Cross-entropy over the labelled tokens, judgement tokens weighted."""
+    labels = batch.pop("labels")[:, 1:]
+    hidden = model.model(**batch).last_hidden_state[:, :-1]
+    chosen = labels != IGNORE
+    targets = labels[chosen]
+    losses = cross_entropy(model.lm_head(hidden[chosen]), targets, reduction="none")
+    weights = torch.where(torch.isin(targets, judgements), weight, 1.0)
+    return (losses * weights).sum() / weights.sum()
+
+
+def build(out: Path, recipe: Recipe, state: Path, threads: int) -> dict[str, float]:
+    """Train from nothing, or go on from `state`, and write the folder; returns CPU seconds and parameters."""
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("medium")  # bfloat16 products where the CPU has them
+    processor = build_processor()
+    model = build_model(processor, recipe.seed)
+    spent = train(model, processor, recipe, state)
+    publish(model, processor, out)
+    return {"cpu_seconds": round(spent), "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def train(
+    model: hf.Qwen2_5_VLForConditionalGeneration,
+    processor: hf.Qwen2_5_VLProcessor,
+    recipe: Recipe,
+    state: Path,
+    report: Callable[[int], None] = lambda step: None,
+) -> float:
+    """Run the recipe; returns its CPU seconds. Goes on from `state` after an interruption."""
+    batches = Batches(processor, recipe)
+    opts = optimizers(model, recipe.muon_lr, recipe.adam_lr)
+    rates = [group["lr"] for opt in opts for group in opt.param_groups]
+    start, spent = restore(state, model, opts)
+    for step in range(start, recipe.steps):
+        began = time.process_time()
+        phase, progress = recipe.at(step)
+        for group, rate in zip((g for o in opts for g in o.param_groups), rates, strict=True):
+            group["lr"] = rate * schedule(progress, phase.steps)
+        told = loss_of(model, batches.told(step, phase), batches.judgements, recipe.judgement_weight)
+        told.backward()
+        if step % phase.picture_every == 0:
+            seen = loss_of(model, batches.seen(step, phase), batches.judgements, recipe.judgement_weight)
+            seen.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        spent += time.process_time() - began
+        if step % 50 == 49:
+            log.info(
+                "%s: step %d of %d, told loss %.3f, %.0f s", phase.name, step + 1, recipe.steps, told.item(), spent
+            )
+        if step % 100 == 99:
+            save(state, model, opts, step + 1, spent)
+            report(step + 1)
+    return spent
+
+
+def publish(model: hf.Qwen2_5_VLForConditionalGeneration, processor: hf.Qwen2_5_VLProcessor, out: Path) -> None:
+    """Write the folder that transformers and vLLM load."""
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,1 @@
+"""What `jobs/bench.py` measures, one module each."""

@@ -1,0 +1,57 @@
+"""Experts that cannot err, for the study's upper bound alone: they read a scene's ground truth off its seed.
+
+No configuration leads here: only the study hands these classes to the graph.
+"""
+
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from vlrm_ray.config import Detector, Reader
+from vlrm_ray.pipeline.graph import ProgressReporter
+from vlrm_ray.scenes.ground_truth import true_evidence
+from vlrm_ray.scenes.world import ROUNDS, Scene
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, from_table, to_table
+from vlrm_ray.types import Evidence
+
+
+class OracleDetector:
+    """Stands where the detector stands."""
+
+    def __init__(self, _settings: Detector, _store: Ledger, board: ProgressReporter) -> None:
+        self.board = board
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in `objects`, `width` and `height`."""
+        began, rows = time.monotonic(), from_table(table)
+        for row in rows:
+            evidence = _truth(row)
+            row.objects, row.width, row.height = evidence.objects, evidence.width, evidence.height
+        self.board.add("detect", len(rows), time.monotonic() - began)
+        return to_table(rows)
+
+
+class OracleTextReader:
+    """Stands where the text reader stands."""
+
+    def __init__(self, _settings: Reader, _store: Ledger, board: ProgressReporter) -> None:
+        self.board = board
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in `words`."""
+        began, rows = time.monotonic(), from_table(table)
+        for row in rows:
+            row.words = _truth(row).words
+        self.board.add("read", len(rows), time.monotonic() - began)
+        return to_table(rows)
+
+
+def scene_of(image: str) -> Scene:
+    """The scene of a round's picture, whose file is named by its seed."""
+    return ROUNDS.sample(int(Path(image).stem))
+
+
+def _truth(row: Row) -> Evidence:
+    return true_evidence(scene_of(row.prompt.image))

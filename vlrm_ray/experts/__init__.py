@@ -1,0 +1,1 @@
+"""What vision experts see in an image, how far it can be relied on, and the verdicts on claims that follow."""
