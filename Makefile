@@ -1,11 +1,12 @@
 # make demo   install everything, then train a reward model over three rounds on this machine
 # make test   install what tests need, then check types and run all tests
+# make docs   install what the documentation needs, then build the site into site/
 PYTHON ?= python3.11
 VENV ?= .venv
 EXTRAS ?= cpu,experts
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint docs bench install clean
 demo: $(VENV)/.demo
 	$(BIN)/python jobs/iterate.py --config jobs/configs/scenes.yaml
 
@@ -15,6 +16,10 @@ test: $(VENV)/.dev lint
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/python jobs/config_reference.py --check
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.demo
 	$(BIN)/python jobs/bench.py
@@ -29,5 +34,9 @@ $(VENV)/.dev: $(VENV)/.demo
 	PYTHON=$(PYTHON) .ci/install $(VENV) $(EXTRAS),dev
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.dev
+	PYTHON=$(PYTHON) .ci/install $(VENV) $(EXTRAS),dev,docs
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

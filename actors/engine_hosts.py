@@ -1,4 +1,4 @@
-"""Long-lived actors around one engine each: who responds, and who judges."""
+"""Long-lived Ray actors with one inference engine each: policy generator, critique writer and claim extractor."""
 
 import os
 from collections.abc import Sequence
@@ -12,49 +12,60 @@ from vlrm_ray.store.ledger import Ledger
 
 
 class EngineHost:
-    """An engine with a name and a version of its weights.
+    """Actor class that runs one engine.
 
-    A problem that the user has to mend does not crash the actor (Ray would start it again): it is
-    told by `health`.
+    If the engine cannot start because of a `UserError`, the constructor does not raise, because Ray would restart the
+    actor again and again. `health` then returns the error as `Health.problem`.
+
+    Attributes:
+        version: version of the loaded weights; 0 is the initial model.
+        problem: message of the `UserError`; "" if the engine started.
+        engine: the engine; None if it did not start or was closed.
     """
 
     def __init__(self, name: str, settings: EngineSettings) -> None:
+        """Start the engine.
+
+        Args:
+            name: name of the actor.
+            settings: settings of the engine.
+        """
         self.name, self.settings = name, settings
         self.version, self.problem = 0, ""
         self.engine: Engine | None = None
         try:
-            self.engine = _start(settings)
+            self.engine = _start_engine(settings)
         except UserError as error:
             self.problem = str(error)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """`sampling.n` answers to each request."""
-        return self._running().generate(requests, sampling)
+        """See `vlrm_ray.engines.Engine.generate`."""
+        return self._running_engine().generate(requests, sampling)
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
-        """p(Yes) and p(No) as the next token of each request."""
-        return self._running().score(requests)
+        """See `vlrm_ray.engines.Engine.score`."""
+        return self._running_engine().score(requests)
 
     def load(self, version: int, folder: str) -> int:
-        """Take the weights of a published version in place; returns the version."""
-        self._running().load(folder)
+        """Replace the weights by those of a published version; returns the version."""
+        self._running_engine().load(folder)
         self.version = version
         return version
 
     def health(self) -> Health:
-        """How it is; answers once the engine has started."""
+        """State of the engine. Calls return only after the engine has started or failed to."""
         memory = psutil.Process().memory_info().rss >> 20
         return Health(self.name, self.version, Path(self.settings.model).name, self.problem, memory, os.getpid())
 
     def close(self) -> None:
-        """Free the engine's memory; the actor can then be ended."""
+        """Shut the engine down and free its memory, before the actor is killed."""
         if self.engine is not None:
             self.engine.close()
             self.engine = None
 
-    def _running(self) -> Engine:
+    def _running_engine(self) -> Engine:
         if self.engine is None:
-            raise RuntimeError(f"{self.name} has no engine: {self.problem or 'it was closed'}")
+            raise RuntimeError(f"{self.name} has no running engine: {self.problem or 'it was closed'}")
         return self.engine
 
     def __repr__(self) -> str:
@@ -62,28 +73,29 @@ class EngineHost:
 
 
 class PolicyGenerator(EngineHost):
-    """Writes the responses that are judged."""
+    """Generates the responses that are judged."""
 
 
 class ClaimExtractorHost(EngineHost):
-    """Finds the claims of responses, where a language model is asked for them."""
+    """Extracts the claims from responses with a language model."""
 
 
 class CritiqueWriter(EngineHost):
-    """Writes critiques with the newest published reward model.
+    """Writes critiques with the latest published reward model.
 
-    A restarted one learns from the ledger which version that is.
+    The constructor looks the version up in the ledger, so an actor that Ray restarts loads the latest weights too.
     """
 
     def __init__(self, name: str, settings: EngineSettings, ledger: Ledger) -> None:
+        """Start the engine and load the latest version published in `ledger`, if there is one."""
         super().__init__(name, settings)
         newest = ledger.newest_version()
         if newest and self.engine is not None:
             self.load(newest, ledger.fetch_version(newest))
 
 
-def _start(settings: EngineSettings) -> Engine:
-    """Import the engine's library here: an actor pays for its own one only."""
+def _start_engine(settings: EngineSettings) -> Engine:
+    """Start an engine. Its library is imported here, so that an actor imports only the one it uses."""
     if settings.kind == "vllm":
         from actors.vllm_engine import VllmEngine
 

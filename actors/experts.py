@@ -1,6 +1,7 @@
-"""Vision experts, owned and scaled by Ray Data: a block of rows in, the same with their answers out.
+"""Ray Data actors that run the vision experts: a block of rows in, the same rows with detections or words out.
 
-Their models are loaded for the first image that nobody has looked at yet: a round made again loads none.
+Answers are cached by the image's sha256. A model is loaded at the first image that is not in the cache, so a repeated
+round with a full cache loads none.
 """
 
 import time
@@ -10,14 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from vlrm_ray.config import Detector, Reader, is_checkpoint
 from vlrm_ray.experts.detection import Pixels, detect_objects
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.ids import digest
 from vlrm_ray.store.cache import AnswerCache
-from vlrm_ray.store.images import load
+from vlrm_ray.store.images import load_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table, to_table
 from vlrm_ray.types import Detection, Detections, Word
@@ -26,16 +26,20 @@ if TYPE_CHECKING:
     from actors.paddle_ocr import Paddle
 
 
-class Board(Protocol):
-    """Where progress is reported to."""
+class ProgressSink(Protocol):
+    """Receiver of progress reports, such as `ProgressReporter`."""
 
     def add(self, stage: str, rows: int, seconds: float) -> None:
-        """Count rows that left a stage, and the seconds it was busy with them."""
+        """Record `rows` that a stage finished, and the seconds that it took."""
         ...
 
 
 class DetectorAdapter(Protocol):
-    """An adapter of a detector library; `fingerprint` changes with whatever changes its answers."""
+    """Adapter of a detector library.
+
+    Attributes:
+        fingerprint: hash over everything that changes the detections.
+    """
 
     fingerprint: str
 
@@ -45,7 +49,11 @@ class DetectorAdapter(Protocol):
 
 
 def load_detector(settings: Detector) -> DetectorAdapter:
-    """A checkpoint file is opened by ultralytics, a folder or hub name by transformers."""
+    """Load the detector: a checkpoint file with ultralytics, a folder or hub name with transformers.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
     if is_checkpoint(settings.model):
         from actors.yolo import Yolo
 
@@ -56,64 +64,83 @@ def load_detector(settings: Detector) -> DetectorAdapter:
 
 
 class DetectorExpert:
-    """Objects with boxes, scores and colours, and what the image is like."""
+    """Runs the object detector on the images of rows."""
 
-    def __init__(self, settings: Detector, ledger: Ledger, board: Board) -> None:
+    def __init__(self, settings: Detector, ledger: Ledger, board: ProgressSink) -> None:
+        """Open the cache.
+
+        Args:
+            settings: settings of the detector.
+            ledger: where detections are cached.
+            board: receives the progress.
+        """
         self.settings, self.board = settings, board
-        known = detector_fingerprint(settings) if is_checkpoint(settings.model) else self.detector.fingerprint
-        self.cache = AnswerCache(ledger, f"looks-{digest(known, settings.confidence)}", Detections)
+        # a checkpoint's fingerprint is known without loading the model
+        fingerprint = detector_fingerprint(settings) if is_checkpoint(settings.model) else self.detector.fingerprint
+        self.cache = AnswerCache(ledger, f"looks-{digest(fingerprint, settings.confidence)}", Detections)
 
     @cached_property
     def detector(self) -> DetectorAdapter:
-        """The detector, loaded when it is first needed."""
+        """The detector, loaded at first use."""
         return load_detector(self.settings)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Fill in what the detector saw."""
-        began, rows = time.monotonic(), from_table(table)
+        """Add the detections and the image quality to a block of rows."""
+        start, rows = time.monotonic(), from_table(table)
         good = [row for row in rows if not row.quarantined]
-        answers = self.cache.fill([r.prompt.sha256 for r in good], lambda asked: self._look([good[i] for i in asked]))
-        for row, (seen,) in zip(good, answers, strict=True):
-            row.width, row.height = seen.width, seen.height
-            row.objects, row.faint, row.quality = seen.objects, seen.faint, seen.quality
-        self.board.add("detect", len(rows), time.monotonic() - began)
+        answers = self.cache.get_or_compute(
+            [row.prompt.sha256 for row in good], lambda missing: self._detect([good[i] for i in missing])
+        )
+        for row, (detections,) in zip(good, answers, strict=True):
+            row.width, row.height = detections.width, detections.height
+            row.objects, row.faint, row.quality = detections.objects, detections.faint, detections.quality
+        self.board.add("detect", len(rows), time.monotonic() - start)
         return to_table(rows)
 
-    def _look(self, rows: list[Row]) -> list[tuple[Detections, ...]]:
-        found: list[tuple[Detections, ...]] = []
+    def _detect(self, rows: list[Row]) -> list[tuple[Detections, ...]]:
+        """One `Detections` for each row, as a tuple of one element."""
+        answers: list[tuple[Detections, ...]] = []
         for start in range(0, len(rows), self.settings.batch):
-            pixels = [_pixels(row) for row in rows[start : start + self.settings.batch]]
-            found += [(seen,) for seen in detect_objects(pixels, self.detector.detect, self.settings.confidence)]
-        return found
+            images = [_pixels(row) for row in rows[start : start + self.settings.batch]]
+            answers += [(d,) for d in detect_objects(images, self.detector.detect, self.settings.confidence)]
+        return answers
 
 
 class TextExpert:
-    """Words with boxes and scores, by PaddleOCR."""
+    """Runs the OCR reader on the images of rows."""
 
-    def __init__(self, settings: Reader, ledger: Ledger, board: Board) -> None:
+    def __init__(self, settings: Reader, ledger: Ledger, board: ProgressSink) -> None:
+        """Open the cache.
+
+        Args:
+            settings: settings of the reader.
+            ledger: where the words are cached.
+            board: receives the progress.
+        """
         self.settings, self.board = settings, board
         self.cache = AnswerCache(ledger, f"words-{reader_fingerprint(settings)}", Word)
 
     @cached_property
     def paddle(self) -> "Paddle":
-        """PaddleOCR, loaded when it is first needed."""
+        """PaddleOCR, loaded at first use."""
         from actors.paddle_ocr import Paddle
 
         return Paddle(self.settings)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Fill in `words`."""
-        began, rows = time.monotonic(), from_table(table)
+        """Add the words to a block of rows."""
+        start, rows = time.monotonic(), from_table(table)
         good = [row for row in rows if not row.quarantined]
-        answers = self.cache.fill(
-            [r.prompt.sha256 for r in good],
-            lambda asked: [self.paddle.read(_pixels(good[i])) for i in asked],
+        answers = self.cache.get_or_compute(
+            [row.prompt.sha256 for row in good],
+            lambda missing: [self.paddle.read(_pixels(good[i])) for i in missing],
         )
         for row, words in zip(good, answers, strict=True):
             row.words = words
-        self.board.add("read", len(rows), time.monotonic() - began)
+        self.board.add("read", len(rows), time.monotonic() - start)
         return to_table(rows)
 
 
-def _pixels(row: Row) -> NDArray[np.uint8]:
-    return np.asarray(load(row.prompt.image))
+def _pixels(row: Row) -> Pixels:
+    """RGB image of a row, shape (h, w, 3), uint8."""
+    return np.asarray(load_image(row.prompt.image))

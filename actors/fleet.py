@@ -1,4 +1,4 @@
-"""The long-lived actors of a run: started once, loaded with each new version, closed at the end."""
+"""The fleet: starts the long-lived actors of a run, loads published weights into them, and stops them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +12,36 @@ from ray.util import list_named_actors
 
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
 from actors.experts import DetectorExpert, TextExpert
+from actors.local import EXTRACTOR_TOKENS
 from actors.progress_board import ProgressBoard
 from vlrm_ray.config import Config, Engine, asset_path
 from vlrm_ray.engines import Completion, EngineSettings, Health, Request, Sampling, batches
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
-from vlrm_ray.pipeline.graph import ProgressReporter, StageActors
+from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
 from vlrm_ray.reward.canary import check_canary
 from vlrm_ray.store.ledger import Ledger
 
-EXTRACTOR_LENGTH = 2048
-"""Prompt and answer of the LLM claim extractor together, in tokens, at least."""
 NAME_RELEASE_SECONDS = 30
-"""How long a cluster may take to free the name of a killed actor."""
+"""Timeout for Ray to free the names of killed actors."""
+CLOSE_SECONDS = 20
+"""Timeout for an engine to shut down; after that its actor is killed."""
 REQUESTS_PER_CALL = 256
-"""Requests in one call to a critic, outside the graph."""
+"""Requests in one remote call, outside the Ray Data graph."""
 
 
 class Fleet:
-    """Policy generators, critique writers and the progress board. Nothing is detached: the driver owns them."""
+    """Policy generators, critique writers, the claim extractor and the progress board of a run.
+
+    The actors are named but not detached: they end with the driver's job.
+
+    Attributes:
+        policy: handles of the policy generators.
+        critics: handles of the critique writers.
+        extractors: handle of the LLM claim extractor; empty with `experts.extractor: rule`.
+        board: handle of the progress board.
+    """
 
     def __init__(
         self,
@@ -43,6 +53,16 @@ class Fleet:
         restarts: int = 2,
         board: ActorHandle[Any] | None = None,
     ) -> None:
+        """Start the progress board; `start` starts the engines.
+
+        Args:
+            config: configuration of the run.
+            ledger: ledger of the run, for the published versions.
+            experts: actor classes of the detector and of the OCR reader.
+            verifier: verifier for the claims; None creates one from the configured calibrations.
+            restarts: how often Ray restarts an actor, and retries a call, after a crash.
+            board: handle of an existing progress board to use.
+        """
         self.config, self.ledger, self.experts, self.verifier = config, ledger, experts, verifier
         self.restarts = restarts
         self.board = board or ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0).remote()
@@ -51,29 +71,33 @@ class Fleet:
         self.extractors: list[ActorHandle[Any]] = []
 
     def start(self, *, policy: bool = True) -> list[Health]:
-        """Start all engines, or the critics alone, and wait until each answers.
+        """Start the engines and wait until all of them are ready.
 
-        Raises UserError with what a user has to mend.
+        Args:
+            policy: whether to start the policy generators too.
+
+        Raises:
+            UserError: an engine failed to start or timed out.
         """
-        config = self.config
-        writer, critic = (
-            engine_settings(config.policy.engine, config.policy.model),
-            engine_settings(config.critic.engine, config.critic.model),
-        )
+        policy_engine, critic_engine = self.config.policy.engine, self.config.critic.engine
+        policy_settings = engine_settings(policy_engine, self.config.policy.model)
+        critic_settings = engine_settings(critic_engine, self.config.critic.model)
         self.policy = [
-            self._remote(PolicyGenerator, config.policy.engine, f"policy-{i}").remote(f"policy-{i}", writer)
-            for i in range(config.policy.engine.actors if policy else 0)
+            self._remote(PolicyGenerator, policy_engine, f"policy-{i}").remote(f"policy-{i}", policy_settings)
+            for i in range(policy_engine.actors if policy else 0)
         ]
         self.critics = [
-            self._remote(CritiqueWriter, config.critic.engine, f"critic-{i}").remote(f"critic-{i}", critic, self.ledger)
-            for i in range(config.critic.engine.actors)
+            self._remote(CritiqueWriter, critic_engine, f"critic-{i}").remote(
+                f"critic-{i}", critic_settings, self.ledger
+            )
+            for i in range(critic_engine.actors)
         ]
-        if config.experts.extractor == "llm":
-            settings = engine_settings(config.policy.engine, config.experts.extractor_model)
-            settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_LENGTH))
+        if self.config.experts.extractor == "llm":
+            settings = engine_settings(policy_engine, self.config.experts.extractor_model)
+            settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
             name = "extractor-0"
-            self.extractors = [self._remote(ClaimExtractorHost, config.policy.engine, name).remote(name, settings)]
-        return self._answers([a.health.remote() for a in (*self.policy, *self.critics, *self.extractors)])
+            self.extractors = [self._remote(ClaimExtractorHost, policy_engine, name).remote(name, settings)]
+        return self._wait_until_ready([a.health.remote() for a in (*self.policy, *self.critics, *self.extractors)])
 
     def share_with(
         self,
@@ -82,9 +106,17 @@ class Fleet:
         experts: tuple[type, type] = (DetectorExpert, TextExpert),
         verifier: Verifier | None = None,
     ) -> "Fleet":
-        """The same actors for another run with the same engines; its critics begin with the untrained model.
+        """Fleet of another run that uses the same actors.
 
-        A critic that Ray restarts asks the first run's ledger for weights, so lend crews that do not restart.
+        The critique writers load the other run's latest version, or the initial model if it has none. The runs must
+        have the same engine settings and must not be active at the same time. Create this fleet with `restarts=0`,
+        because a critique writer that Ray restarts loads the weights of this fleet's run.
+
+        Args:
+            config: configuration of the other run.
+            ledger: ledger of the other run.
+            experts: actor classes of the detector and of the OCR reader.
+            verifier: verifier for the claims; None creates one from the configured calibrations.
         """
         other = Fleet(config, ledger, experts, verifier, board=self.board)
         other.policy, other.critics, other.extractors = self.policy, self.critics, self.extractors
@@ -94,45 +126,53 @@ class Fleet:
         return other
 
     def stage_actors(self) -> StageActors:
-        """What the graph works with."""
+        """The actors that the graph of a round works with."""
         extractor = self.extractors[0] if self.extractors else None
         board = ProgressReporter(self.board)
         return StageActors(self.policy, self.critics, *self.experts, board, extractor, self.verifier)
 
     def counts(self) -> dict[str, int]:
-        """Rows that left each stage so far."""
-        counts: dict[str, int] = ray.get(self.board.take.remote())
+        """Rows finished since the last reset, by stage."""
+        counts: dict[str, int] = ray.get(self.board.counts.remote())
         return counts
 
     def seconds(self) -> dict[str, float]:
-        """Busy seconds of each stage so far."""
+        """Busy seconds since the last reset, by stage."""
         seconds: dict[str, float] = ray.get(self.board.seconds.remote())
         return seconds
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
-        """When each actor of the graph was at work so far, in Unix time."""
+        """When each actor of the graph worked since the last reset: (start, end) in Unix time."""
         spans: dict[str, list[tuple[float, float]]] = ray.get(self.board.spans.remote())
         return spans
 
-    def clear(self) -> None:
-        """Begin counting anew."""
+    def reset_counts(self) -> None:
+        """Reset counts, seconds and spans."""
         ray.get(self.board.clear.remote())
 
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
-        """One greedy critique for each request, spread over all critics."""
+        """One greedy critique for each request, generated by all critique writers in parallel.
+
+        Args:
+            requests: the requests.
+            done: called with the number of requests that have just been answered.
+        """
         sampling = Sampling(self.config.critic.max_tokens)
-        return [group[0] for group in spread(self.critics, requests, sampling, done)]
+        return [group[0] for group in generate_in_parallel(self.critics, requests, sampling, done)]
 
     def load(self, version: int) -> float:
-        """Give all critics a published version in place; returns how much the canary's score moved."""
+        """Load a published version into all critique writers.
+
+        Returns:
+            The largest change of the canary's p(Yes) or p(No), which shows that the weights were replaced.
+        """
         folder = self.ledger.fetch_version(version)
-        moved = [check_canary(critic, version, folder, self.config.critic.format) for critic in self.critics]
-        return max(moved)
+        return max(check_canary(critic, version, folder, self.config.critic.format) for critic in self.critics)
 
     def release_devices(self) -> None:
-        """Close the engines before training, where they share their devices with it."""
+        """Stop the engines before training, if `cluster.placement` is `phased`."""
         if self.config.cluster.placement == "phased":
-            self._end_engines()
+            self._stop_engines()
 
     def reacquire_devices(self) -> None:
         """Start the engines again after `release_devices`."""
@@ -140,19 +180,19 @@ class Fleet:
             self.start()
 
     def close(self) -> None:
-        """End all actors; their memory and their names are free when this returns."""
-        self._end_engines()
-        _end({"progress-board": self.board})
+        """Stop all actors and wait until their names are free."""
+        self._stop_engines()
+        _kill({"progress-board": self.board})
 
-    def _end_engines(self) -> None:
+    def _stop_engines(self) -> None:
         kinds = {"policy": self.policy, "critic": self.critics, "extractor": self.extractors}
         named = {f"{kind}-{i}": actor for kind, actors in kinds.items() for i, actor in enumerate(actors)}
         for reference in [actor.close.remote() for actor in named.values()]:
             try:
-                ray.get(reference, timeout=20)
-            except (RayActorError, GetTimeoutError):  # dead already, or stuck: it is killed below
+                ray.get(reference, timeout=CLOSE_SECONDS)
+            except (RayActorError, GetTimeoutError):  # the actor is dead or hangs; it is killed below
                 continue
-        _end(named)
+        _kill(named)
         self.policy, self.critics, self.extractors = [], [], []
 
     def _remote(self, kind: type, engine: Engine, name: str) -> Any:
@@ -166,24 +206,25 @@ class Fleet:
             runtime_env={"env_vars": WORKER_ENV | (CPU_ENV if on_cpu else {})},
         )
 
-    def _answers(self, references: Sequence[ray.ObjectRef[Health]]) -> list[Health]:
+    def _wait_until_ready(self, references: Sequence[ray.ObjectRef[Health]]) -> list[Health]:
+        timeout = self.config.cluster.start_timeout
         try:
-            found = ray.get(list(references), timeout=self.config.cluster.start_timeout)
+            states = ray.get(list(references), timeout=timeout)
         except GetTimeoutError:
             raise UserError(
-                f"the engines did not start within {self.config.cluster.start_timeout} s; "
-                "see the actors in the dashboard, or raise cluster.start_timeout"
+                f"the engines did not start within cluster.start_timeout={timeout} s; check the actors in the Ray "
+                "dashboard, or raise the timeout"
             ) from None
         except RayActorError as error:
-            raise UserError(f"an engine died while starting: {str(error).strip().splitlines()[-1][:300]}") from error
-        for health in found:
+            raise UserError(f"an engine crashed while starting: {str(error).strip().splitlines()[-1][:300]}") from error
+        for health in states:
             if health.problem:
                 raise UserError(health.problem)
-        return list(found)
+        return list(states)
 
 
-def _end(named: Mapping[str, ActorHandle[Any]]) -> None:
-    """Kill actors, and wait until their names are free: the next ones have the same."""
+def _kill(named: Mapping[str, ActorHandle[Any]]) -> None:
+    """Kill actors and wait until their names are free for the next actors."""
     for actor in named.values():
         ray.kill(actor)
     deadline = time.monotonic() + NAME_RELEASE_SECONDS
@@ -191,10 +232,20 @@ def _end(named: Mapping[str, ActorHandle[Any]]) -> None:
         time.sleep(0.2)
 
 
-def spread(
+def generate_in_parallel(
     actors: Sequence[ActorHandle[Any]], requests: Sequence[Request], sampling: Sampling, done: Callable[[int], None]
 ) -> list[list[Completion]]:
-    """Answers to each request, in order, asked of all actors at the same time."""
+    """Generate answers on several actors at the same time.
+
+    Args:
+        actors: handles of `EngineHost` actors.
+        requests: the requests; they are split into batches of `REQUESTS_PER_CALL`.
+        sampling: sampling parameters.
+        done: called with the size of each finished batch.
+
+    Returns:
+        `sampling.n` answers to each request, in the order of the requests.
+    """
     parts = list(batches(requests, REQUESTS_PER_CALL))
     pending = [actors[i % len(actors)].generate.remote(list(part), sampling) for i, part in enumerate(parts)]
     answers: list[list[Completion]] = []
@@ -205,7 +256,7 @@ def spread(
 
 
 def engine_settings(engine: Engine, model: str) -> EngineSettings:
-    """What an engine's actor needs to know of the configuration."""
+    """Settings for an engine's actor, from the configuration of the engine and its model."""
     return EngineSettings(
         kind=engine.kind,
         model=asset_path(model),

@@ -1,4 +1,4 @@
-"""Vision experts and the LLM claim extractor in the calling process, for commands that need no Ray."""
+"""Vision experts and the LLM claim extractor in the calling process, for commands that do not use Ray."""
 
 import os
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from vlrm_ray.experts.vision_experts import VisionExperts
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
 
 EXTRACTOR_TOKENS = 2048
-"""Context of the LLM claim extractor: prompt and answer together, in tokens."""
+"""Context length of the LLM claim extractor in tokens, prompt and answer together."""
 
 
 def load_vision_experts(config: Config) -> VisionExperts:
-    """Load the detector and, if it is enabled, the reader; raises UserError."""
+    """Load the detector and, if it is enabled, the OCR reader; raises UserError if a model cannot be loaded."""
     os.environ.update(WORKER_ENV | CPU_ENV)
     from actors.experts import load_detector
 
@@ -31,7 +31,11 @@ def load_vision_experts(config: Config) -> VisionExperts:
 
 @contextmanager
 def local_llm_extractor(model: str) -> Iterator[LlmExtractor]:
-    """An LLM extractor with a vLLM engine in this process, on the first GPU where there is one."""
+    """LLM claim extractor with a vLLM engine in this process, on the first GPU if there is one.
+
+    Args:
+        model: folder or hub name of the language model.
+    """
     os.environ.update(WORKER_ENV)
     import torch
 
@@ -40,7 +44,17 @@ def local_llm_extractor(model: str) -> Iterator[LlmExtractor]:
     from actors.vllm_engine import VllmEngine
 
     engine = VllmEngine(
-        EngineSettings("vllm", model, "bfloat16" if gpus else "float32", EXTRACTOR_TOKENS, 64, 128, 0.5, gpus, 1)
+        EngineSettings(
+            kind="vllm",
+            model=model,
+            dtype="bfloat16" if gpus else "float32",
+            max_model_len=EXTRACTOR_TOKENS,
+            max_num_seqs=64,
+            kv_cache_mb=128,
+            gpu_memory=0.5,
+            gpus=gpus,
+            tensor_parallel=1,
+        )
     )
     try:
         yield LlmExtractor(engine.generate)

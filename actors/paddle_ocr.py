@@ -1,4 +1,4 @@
-"""Adapter for PaddleOCR (written against 3.7)."""
+"""Adapter for PaddleOCR 3.7."""
 
 import importlib.machinery
 import logging
@@ -20,8 +20,8 @@ from vlrm_ray.types import Word
 os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
 
 
-def _without_modelscope() -> None:
-    """PaddleX imports modelscope, and with it torch, for one downloader: an empty module spares that."""
+def _stub_modelscope() -> None:
+    """Put an empty `modelscope` module in place: PaddleX imports it, and with it torch, only to download models."""
     if "modelscope" not in sys.modules:
         empty = types.ModuleType("modelscope")
         empty.__spec__ = importlib.machinery.ModuleSpec("modelscope", None)
@@ -29,15 +29,20 @@ def _without_modelscope() -> None:
 
 
 class Paddle:
-    """Text detection and recognition: where words are, and what they say."""
+    """OCR reader: text detection and text recognition.
+
+    Attributes:
+        fingerprint: hash over everything that changes the words read.
+    """
 
     def __init__(self, settings: Reader) -> None:
+        """Load the models; raises UserError if a folder is no PaddleOCR model."""
         self.settings = settings
         detection, recognition = (_folder(name) for name in (settings.detection_model, settings.recognition_model))
         for folder in filter(None, (detection, recognition)):
-            _description(folder)
+            _read_description(folder)
         if detection and recognition:
-            _without_modelscope()
+            _stub_modelscope()
         from paddleocr import PaddleOCR
 
         logging.getLogger("paddlex").setLevel(logging.ERROR)
@@ -56,7 +61,7 @@ class Paddle:
         self.fingerprint = reader_fingerprint(settings)
 
     def read(self, image: NDArray[np.uint8]) -> tuple[Word, ...]:
-        """Texts in an RGB image (h, w, 3)."""
+        """Read the texts in an RGB image (h, w, 3), uint8; those below the configured confidence are left out."""
         result = self.ocr.predict(np.ascontiguousarray(image[:, :, ::-1]))[0]  # PaddleOCR takes BGR
         return tuple(
             _word(text, box, score)
@@ -66,51 +71,56 @@ class Paddle:
 
 
 def _name(folder: str | None) -> str | None:
-    """The registered name under which PaddleOCR takes a folder; it insists on the one in `inference.yml`."""
-    return None if folder is None else str(_description(folder)["Global"]["model_name"])
+    """Model name of a folder. PaddleOCR requires the name in its `inference.yml`."""
+    return None if folder is None else str(_read_description(folder)["Global"]["model_name"])
 
 
 def _parameters(detection: str | None) -> dict[str, Any]:
-    """What a local finder was trained for, from its own `inference.yml`; the pipeline's defaults are for others."""
+    """Parameters of a text detection model, from its `inference.yml`; PaddleOCR's defaults are for its own models."""
     if detection is None:
         return {}
-    content = _description(detection)
+    content = _read_description(detection)
     steps = {name: step for entry in content["PreProcess"]["transform_ops"] for name, step in entry.items()}
     resize, post = steps.get("DetResizeForTest") or {}, content["PostProcess"]
-    wanted = {
+    parameters = {
         "text_det_limit_side_len": resize.get("limit_side_len"),
         "text_det_limit_type": resize.get("limit_type"),
         "text_det_thresh": post.get("thresh"),
         "text_det_box_thresh": post.get("box_thresh"),
         "text_det_unclip_ratio": post.get("unclip_ratio"),
     }
-    return {name: value for name, value in wanted.items() if value is not None}
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _description(folder: str) -> dict[str, Any]:
-    """What `inference.yml` says, plain values only; raises UserError."""
+def _read_description(folder: str) -> dict[str, Any]:
+    """Content of a model folder's `inference.yml`, loaded safely (plain values only); raises UserError."""
     try:
         content: dict[str, Any] = yaml.safe_load(Path(folder, "inference.yml").read_text())
         content["PreProcess"]["transform_ops"], content["PostProcess"]
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{folder}/inference.yml does not describe a PaddleOCR model: {reason}") from error
+        raise UserError(
+            f"{folder}/inference.yml does not describe a PaddleOCR model: {reason}; use a folder exported by PaddleOCR"
+        ) from error
     return content
 
 
 def _engine(name: str) -> dict[str, Any]:
+    """Arguments of PaddleOCR that select the inference library; one thread per actor."""
     if name == "onnxruntime":
         return {"engine": "onnxruntime", "engine_config": {"intra_op_num_threads": 1, "inter_op_num_threads": 1}}
-    return {"enable_mkldnn": False, "cpu_threads": 1}  # oneDNN fails on these graphs in paddle 3.3
+    return {"enable_mkldnn": False, "cpu_threads": 1}  # oneDNN fails on these models in paddle 3.3
 
 
 def _folder(name: str) -> str | None:
+    """Local folder of a configured model; None for PaddleOCR's default. Raises UserError if it is no model folder."""
     if not name:
         return None
     path = asset_path(name)
     if not Path(path, "inference.yml").is_file():
         raise UserError(
-            f"OCR model folder {path} holds no inference.yml; set experts.reader to a PaddleOCR model folder"
+            f"OCR model folder {path} has no inference.yml; set experts.reader.detection_model and "
+            "experts.reader.recognition_model to PaddleOCR model folders, or leave them empty"
         )
     return path
 

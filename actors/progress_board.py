@@ -1,64 +1,71 @@
-"""Where stages that run elsewhere say how far they are."""
+"""Actor that collects the progress of the stages of a round, for display by the driver."""
 
 import time
 
 Span = tuple[float, float]
-BLINK = 0.2
-"""Seconds: a shorter pause of an actor is no pause."""
+"""Start and end, in Unix time."""
+MIN_PAUSE = 0.2
+"""Spans of one actor that are less than this many seconds apart are joined."""
 
 
 class ProgressBoard:
-    """Counts of rows by stage, and who was at work when; the driver reads them."""
+    """Counts the rows and busy seconds of each stage, and records when each actor worked."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.busy: dict[str, float] = {}
-        self.work: dict[str, list[Span]] = {}
-        self.nameless: dict[str, list[str]] = {}
+        self._rows: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self._spans: dict[str, list[Span]] = {}
+        self._pool_actors: dict[str, list[str]] = {}
 
     def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
-        """Count rows that left a stage, and the seconds an actor was busy with them until now.
+        """Record a finished piece of work.
 
-        An `actor` that begins with "#" is one of a pool and gets its stage's name and a number.
+        Args:
+            stage: name of the stage.
+            rows: rows that were finished.
+            seconds: how long the work took, until now.
+            actor: name of the actor. An id that starts with "#" belongs to an actor of a pool; it is replaced by the
+                stage's name and a number. "" stands for the stage itself.
         """
-        self.counts[stage] = self.counts.get(stage, 0) + rows
-        self.busy[stage] = self.busy.get(stage, 0.0) + seconds
+        self._rows[stage] = self._rows.get(stage, 0) + rows
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
         if seconds > 0:
             now = time.time()
-            name = self._number(stage, actor) if actor.startswith("#") else actor or stage
-            self.work.setdefault(name, []).append((now - seconds, now))
+            name = self._pool_actor_name(stage, actor) if actor.startswith("#") else actor or stage
+            self._spans.setdefault(name, []).append((now - seconds, now))
 
-    def _number(self, stage: str, actor: str) -> str:
-        known = self.nameless.setdefault(stage, [])
+    def _pool_actor_name(self, stage: str, actor: str) -> str:
+        known = self._pool_actors.setdefault(stage, [])
         if actor not in known:
             known.append(actor)
         return f"{stage}-{known.index(actor)}"
 
-    def take(self) -> dict[str, int]:
-        """The rows of each stage so far."""
-        return dict(self.counts)
+    def counts(self) -> dict[str, int]:
+        """Rows finished so far, by stage."""
+        return dict(self._rows)
 
     def seconds(self) -> dict[str, float]:
-        """The busy seconds of each stage so far."""
-        return dict(self.busy)
+        """Busy seconds so far, by stage."""
+        return dict(self._seconds)
 
     def spans(self) -> dict[str, list[Span]]:
-        """When each actor, or stage without one, was at work: spans in Unix time that do not overlap."""
-        return {actor: _joined(spans) for actor, spans in self.work.items()}
+        """When each actor worked, or each stage without named actors: sorted spans that do not overlap."""
+        return {actor: _joined(spans) for actor, spans in self._spans.items()}
 
     def clear(self) -> None:
-        """Begin again, for a new round."""
-        self.counts.clear()
-        self.busy.clear()
-        self.work.clear()
-        self.nameless.clear()
+        """Reset everything, before a new round."""
+        self._rows.clear()
+        self._seconds.clear()
+        self._spans.clear()
+        self._pool_actors.clear()
 
 
 def _joined(spans: list[Span]) -> list[Span]:
+    """Sort spans and join those that overlap or are less than `MIN_PAUSE` apart."""
     joined: list[Span] = []
-    for began, ended in sorted(spans):
-        if joined and began <= joined[-1][1] + BLINK:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], ended))
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1] + MIN_PAUSE:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
         else:
-            joined.append((began, ended))
+            joined.append((start, end))
     return joined

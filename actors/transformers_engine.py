@@ -1,4 +1,4 @@
-"""Adapter for transformers: the same verbs where vLLM has no platform, held to the same scores."""
+"""Adapter for generation with transformers, for platforms without vLLM; its scores agree with those of vLLM."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from vlrm_ray import torchvision_shim
 from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, Request, Sampling, batches, label_tokens
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import seed_of
-from vlrm_ray.store.images import view
+from vlrm_ray.store.images import load_in_condition
 from vlrm_ray.types import NO, YES
 
 torchvision_shim.install()
@@ -16,12 +16,18 @@ import torch  # noqa: E402
 from transformers import AutoModelForImageTextToText, AutoProcessor, BatchEncoding  # noqa: E402
 
 _JUDGEMENT = re.compile(rf"^(.*)(\s(?:{YES}|{NO}))\W*$|^({YES}|{NO})\b", re.DOTALL)
+"""A judgement at the end of an answer (group 1 is the text before it), or an answer that starts with one."""
 
 
 class TransformersEngine:
-    """A model in the process of its actor; requests with and without a picture are batched apart."""
+    """transformers model in the process of its actor. Requests with and without an image go to separate batches.
+
+    Attributes:
+        labels: token ids of Yes and No.
+    """
 
     def __init__(self, settings: EngineSettings) -> None:
+        """Load the model; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
         self.settings = settings
         self.device = torch.device("cuda" if settings.gpus > 0 else "cpu")
         try:
@@ -33,16 +39,14 @@ class TransformersEngine:
         self.load(settings.model)
 
     def load(self, folder: str) -> None:
-        """See `Engine`."""
+        """See `Engine.load`."""
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, self.settings.dtype))
         self.model = model.to(self.device).eval()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """See `Engine`. Judgements are scored in a second pass over the finished text."""
+        """See `Engine.generate`. Judgements are scored in a second forward pass, over the finished text."""
         if sampling.json_schema:
-            raise UserError(
-                "the transformers engine does not hold answers to a JSON schema; set the engine's kind to vllm"
-            )
+            raise UserError("the transformers engine does not support JSON schemas; set the engine's kind to vllm")
         answers: dict[int, list[str]] = {}
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs // sampling.n or 1):
             torch.manual_seed(seed_of(*(requests[i].seed for i in indices)))
@@ -62,23 +66,21 @@ class TransformersEngine:
                     tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
                 )
             ]
-            for place, index in enumerate(indices):
-                answers[index] = texts[place * sampling.n : (place + 1) * sampling.n]
-        return self._judged(requests, [answers[i] for i in range(len(requests))])
+            for position, index in enumerate(indices):
+                answers[index] = texts[position * sampling.n : (position + 1) * sampling.n]
+        return self._with_scores(requests, [answers[i] for i in range(len(requests))])
 
-    def _judged(self, requests: Sequence[Request], answers: list[list[str]]) -> list[list[Completion]]:
-        places, asked = [], []
+    def _with_scores(self, requests: Sequence[Request], answers: list[list[str]]) -> list[list[Completion]]:
+        """Add p(Yes) and p(No) at the judgement of each answer that has one."""
+        positions, prefixes = [], []
         for row, (request, texts) in enumerate(zip(requests, answers, strict=True)):
             for column, text in enumerate(texts):
                 match = _JUDGEMENT.match(text)
                 if match:
-                    places.append((row, column))
-                    asked.append(
-                        Request(
-                            request.text, request.image, request.condition, prefix=request.prefix + (match[1] or "")
-                        )
-                    )
-        scores = dict(zip(places, self.score(asked), strict=True))
+                    positions.append((row, column))
+                    prefix = request.prefix + (match[1] or "")
+                    prefixes.append(Request(request.text, request.image, request.condition, prefix=prefix))
+        scores = dict(zip(positions, self.score(prefixes), strict=True))
         return [
             [
                 Completion(t, scores[r, c].yes, scores[r, c].no) if (r, c) in scores else Completion(t)
@@ -88,33 +90,34 @@ class TransformersEngine:
         ]
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
-        """See `Engine`."""
+        """See `Engine.score`."""
         scores: dict[int, Completion] = {}
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs):
             with torch.inference_mode():
                 logprobs = self.model(**inputs, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)
-            wanted = logprobs[:, list(self.labels.all)].tolist()
-            for index, row in zip(indices, wanted, strict=True):
+            label_logprobs = logprobs[:, list(self.labels.all)].tolist()
+            for index, row in zip(indices, label_logprobs, strict=True):
                 scores[index] = Completion("", *self.labels.masses(dict(zip(self.labels.all, row, strict=True))))
         return [scores[i] for i in range(len(requests))]
 
     def close(self) -> None:
-        """See `Engine`."""
+        """See `Engine.close`."""
         del self.model
 
     def _inputs(self, requests: Sequence[Request], size: int) -> Iterator[tuple[list[int], BatchEncoding]]:
-        images = [view(r.image, r.condition) if r.image else None for r in requests]
-        for pictured in (True, False):
-            members = [i for i, image in enumerate(images) if (image is not None) is pictured]
+        """Batches of at most `size` requests: their indices, and the model's inputs."""
+        images = [load_in_condition(r.image, r.condition) if r.image else None for r in requests]
+        for with_image in (True, False):
+            members = [i for i, image in enumerate(images) if (image is not None) is with_image]
             for batch in batches(members, size):
-                texts = [self._text(requests[i], pictured) for i in batch]
-                pictures = [[images[i]] for i in batch] if pictured else None
-                inputs = self.processor(text=texts, images=pictures, return_tensors="pt", padding=True)
+                texts = [self._text(requests[i], with_image) for i in batch]
+                batch_images = [[images[i]] for i in batch] if with_image else None
+                inputs = self.processor(text=texts, images=batch_images, return_tensors="pt", padding=True)
                 yield list(batch), inputs.to(self.device)
 
-    def _text(self, request: Request, pictured: bool) -> str:
+    def _text(self, request: Request, with_image: bool) -> str:
         parts = [{"type": "text", "text": request.text}]
-        content = [{"type": "image"}, *parts] if pictured else parts
+        content = [{"type": "image"}, *parts] if with_image else parts
         prompt = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )

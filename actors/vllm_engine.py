@@ -1,4 +1,4 @@
-"""Adapter for vLLM (written against 0.32, CPU and GPU builds): all of its version's habits stay here."""
+"""Adapter for vLLM 0.32, CPU and GPU builds. Everything that depends on the vLLM version is in this module."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from vlrm_ray import torchvision_shim
 from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, Request, Sampling, label_tokens
 from vlrm_ray.errors import UserError
-from vlrm_ray.store.images import view
+from vlrm_ray.store.images import load_in_condition
 
 torchvision_shim.install()
 os.environ.setdefault("VLLM_PLUGINS", "")
@@ -21,17 +21,23 @@ from vllm.v1.engine.exceptions import EngineDeadError  # noqa: E402
 
 
 class VllmEngine:
-    """An engine in the process of its actor."""
+    """vLLM engine in the process of its actor.
+
+    Attributes:
+        has_vision: whether the model takes images.
+        labels: token ids of Yes and No.
+    """
 
     def __init__(self, settings: EngineSettings) -> None:
+        """Load the model; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
         self.settings = settings
         try:
             self.processor = AutoProcessor.from_pretrained(settings.model)
         except (OSError, ValueError) as error:
             raise UserError(f"model {settings.model} cannot be loaded: {str(error).splitlines()[0]}") from error
-        # a model without pictures has a tokenizer for its processor
-        self.sees = hasattr(self.processor, "tokenizer")
-        self.tokenizer = self.processor.tokenizer if self.sees else self.processor
+        # AutoProcessor returns the tokenizer itself for a text-only model
+        self.has_vision = hasattr(self.processor, "tokenizer")
+        self.tokenizer = self.processor.tokenizer if self.has_vision else self.processor
         self.labels: LabelTokens = label_tokens(self.tokenizer, settings.model)
         self.on_gpu = settings.gpus > 0
         self.llm = LLM(**self._arguments())
@@ -43,7 +49,7 @@ class VllmEngine:
             "dtype": s.dtype,
             "max_model_len": s.max_model_len,
             "max_num_seqs": s.max_num_seqs,
-            "limit_mm_per_prompt": {"image": 1} if self.sees else {},
+            "limit_mm_per_prompt": {"image": 1} if self.has_vision else {},
             "seed": 0,
             "disable_log_stats": True,
             "tensor_parallel_size": s.tensor_parallel,
@@ -55,13 +61,13 @@ class VllmEngine:
             "enforce_eager": True,
             "kv_cache_memory_bytes": s.kv_cache_mb << 20,
             "max_num_batched_tokens": max(8192, s.max_model_len),
-            # a seeded prompt must not be chunked on CPU: its generator knows no offset
+            # on CPU a seeded request must not be prefilled in chunks, because vLLM's generator has no offset
             "enable_chunked_prefill": False,
             "enable_prefix_caching": False,
         }
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """See `Engine`."""
+        """See `Engine.generate`."""
         schema = sampling.json_schema
         params = [
             SamplingParams(
@@ -71,7 +77,7 @@ class VllmEngine:
                 top_p=sampling.top_p,
                 seed=request.seed if sampling.temperature > 0 else None,
                 logprob_token_ids=list(self.labels.all),
-                detokenize=False,  # it would also write out every label at every token
+                detokenize=False,  # vLLM would also decode both labels at each token
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             )
             for request in requests
@@ -80,7 +86,7 @@ class VllmEngine:
         return [[self._completion(answer) for answer in output.outputs] for output in outputs]
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
-        """See `Engine`."""
+        """See `Engine.score`."""
         params = SamplingParams(
             max_tokens=1, temperature=0.0, logprob_token_ids=list(self.labels.all), detokenize=False
         )
@@ -88,7 +94,7 @@ class VllmEngine:
         return [Completion("", *self._masses(output.outputs[0].logprobs[0])) for output in outputs]
 
     def load(self, folder: str) -> None:
-        """See `Engine`. The caches are emptied: they hold what the old weights made of prompts and images."""
+        """See `Engine.load`. Clears the caches of prefixes and image embeddings, which the old weights computed."""
         self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         if not self.on_gpu:
             self.llm.apply_model(_repack_output_layer)
@@ -97,7 +103,7 @@ class VllmEngine:
         self.llm.reset_prefix_cache()
 
     def close(self) -> None:
-        """See `Engine`."""
+        """See `Engine.close`."""
         self.llm.llm_engine.engine_core.shutdown()
         del self.llm
 
@@ -106,12 +112,13 @@ class VllmEngine:
             outputs: list[Any] = self.llm.generate([self._prompt(r) for r in requests], params, use_tqdm=False)
             return outputs
         except EngineDeadError:
-            os._exit(1)  # Ray restarts the actor; a live actor around a dead engine would only fail for ever
+            os._exit(1)  # so that Ray restarts the actor; an actor with a dead engine would fail all later calls
 
     def _prompt(self, request: Request) -> dict[str, Any]:
-        image = view(request.image, request.condition) if request.image else None
+        """Chat prompt of a request, with its prefix and image, as vLLM takes it."""
+        image = load_in_condition(request.image, request.condition) if request.image else None
         parts = [{"type": "text", "text": request.text}]
-        content: Any = [{"type": "image"}, *parts] if image is not None else parts if self.sees else request.text
+        content: Any = [{"type": "image"}, *parts] if image is not None else parts if self.has_vision else request.text
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
@@ -119,6 +126,7 @@ class VllmEngine:
         return prompt | {"multi_modal_data": {"image": image}} if image is not None else prompt
 
     def _completion(self, answer: CompletionOutput) -> Completion:
+        """Decoded answer, with p(Yes) and p(No) at its last Yes or No token."""
         text = self.tokenizer.decode(answer.token_ids, skip_special_tokens=True).strip()
         for token, logprobs in zip(reversed(answer.token_ids), reversed(answer.logprobs or []), strict=False):
             if token in self.labels.yes or token in self.labels.no:
@@ -130,7 +138,7 @@ class VllmEngine:
 
 
 def _repack_output_layer(model: torch.nn.Module) -> None:
-    """On CPU a tied output layer keeps its packed copy of the old weights after a reload: pack it again."""
+    """Repack a tied output layer on CPU, which keeps its packed copy of the old weights after a reload."""
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
     for name, module in model.named_modules():

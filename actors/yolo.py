@@ -1,4 +1,4 @@
-"""Adapter for ultralytics (AGPL-3.0, written against 8.4): closed and open vocabulary."""
+"""Adapter for ultralytics 8.4 (AGPL-3.0): YOLO detectors with a closed or open vocabulary."""
 
 import os
 import tempfile
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.experts.detection import FAINTEST
+from vlrm_ray.experts.detection import MIN_SCORE
 from vlrm_ray.experts.fingerprints import detector_fingerprint
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.types import Detection
 
-# set before the import: no network, no telemetry, no installing at run time, no code out of
-# checkpoints (only known classes are unpickled), settings nobody shares
+# Set before the import: no network access, telemetry or package installation; checkpoints are unpickled with an
+# allow-list of classes; the settings file is private to this process.
 os.environ.update(
     YOLO_OFFLINE="1",
     YOLO_AUTOINSTALL="0",
@@ -35,22 +35,37 @@ from ultralytics import settings as ultralytics_settings  # noqa: E402
 ultralytics_settings.update({"sync": False})
 
 SUFFIXES = (".pt", ".onnx")
-"""Kinds of checkpoint: pickles read with an allow-list of classes, and graphs that hold no code."""
+"""Suffixes of accepted checkpoints. Both load safely: .pt with an allow-list of classes; ONNX graphs have no code."""
 
 
 class Yolo:
-    """A detector out of a checkpoint file."""
+    """YOLO detector from a checkpoint file.
+
+    Attributes:
+        fingerprint: see `DetectorAdapter`.
+    """
 
     def __init__(self, settings: Detector) -> None:
+        """Load the checkpoint.
+
+        Raises:
+            UserError: the file is missing, unsafe, damaged, or has another sha256 than configured.
+        """
         self.settings = settings
         self.fingerprint = detector_fingerprint(settings)
         path = Path(asset_path(settings.model))
         if path.suffix not in SUFFIXES:
-            raise UserError(f"detector checkpoint {path} is not one of {', '.join(SUFFIXES)}")
+            raise UserError(
+                f"detector checkpoint {path} has the suffix {path.suffix or '(none)'}, expected "
+                f"{' or '.join(SUFFIXES)}; set experts.detector.model to such a file"
+            )
         content = sha256_of(path.read_bytes())
         if settings.sha256 and settings.sha256 != content:
-            raise UserError(f"detector checkpoint {path} has sha256 {content}, not the one in experts.detector.sha256")
-        self.model = _loaded(path, settings.classes)
+            raise UserError(
+                f"detector checkpoint {path} has sha256 {content}, but experts.detector.sha256 is {settings.sha256}; "
+                "restore the file, or correct the key"
+            )
+        self.model = _load(path, settings.classes)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
@@ -58,15 +73,15 @@ class Yolo:
         results = self.model.predict(
             [np.ascontiguousarray(image[:, :, ::-1]) for image in images],  # ultralytics takes BGR
             imgsz=self.settings.image_size,
-            conf=FAINTEST,
+            conf=MIN_SCORE,
             iou=0.5,
             device=self.device,
             verbose=False,
         )
         return [
             [
-                Detection(result.names[int(kind)], (x0, y0, x1, y1), float(score))
-                for kind, score, (x0, y0, x1, y1) in zip(
+                Detection(result.names[int(index)], (x0, y0, x1, y1), float(score))
+                for index, score, (x0, y0, x1, y1) in zip(
                     result.boxes.cls, result.boxes.conf, result.boxes.xyxy.tolist(), strict=True
                 )
             ]
@@ -74,8 +89,8 @@ class Yolo:
         ]
 
 
-def _loaded(path: Path, classes: tuple[str, ...]) -> YOLO:
-    """The model, looking for `classes` where given; raises UserError for a file that is no plain checkpoint."""
+def _load(path: Path, classes: tuple[str, ...]) -> YOLO:
+    """Load a checkpoint and set `classes`, if given; raises UserError for an unsafe or damaged file."""
     try:
         model = YOLO(str(path), task="detect")
         if classes:
@@ -83,6 +98,6 @@ def _loaded(path: Path, classes: tuple[str, ...]) -> YOLO:
     except (TypeError, ModuleNotFoundError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"detector checkpoint {path} is refused: {reason}; use weights as ultralytics saves them"
+            f"detector checkpoint {path} is refused: {reason}; use a checkpoint saved by ultralytics"
         ) from error
     return model

@@ -1,4 +1,4 @@
-"""Adapter for open-vocabulary detectors of transformers (OWLv2, GroundingDINO): safetensors only."""
+"""Adapter for open-vocabulary detectors of transformers (OWLv2, GroundingDINO). Weights must be safetensors."""
 
 import inspect
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.experts.detection import FAINTEST
+from vlrm_ray.experts.detection import MIN_SCORE
 from vlrm_ray.ids import digest, fingerprint
 from vlrm_ray.types import Detection
 
@@ -22,16 +22,23 @@ from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor  # n
 
 
 class ZeroShot:
-    """A detector that looks for the words in `experts.detector.classes`."""
+    """Detector of the classes named in `experts.detector.classes`.
+
+    Attributes:
+        fingerprint: see `DetectorAdapter`.
+    """
 
     def __init__(self, settings: Detector) -> None:
+        """Load the model; raises UserError if it cannot be loaded or no classes are configured."""
         if not settings.classes:
-            raise UserError("an open-vocabulary detector looks for words: list them in experts.detector.classes")
+            raise UserError(
+                "experts.detector.classes is empty, but an open-vocabulary detector needs class names; list them there"
+            )
         self.classes = tuple(name.lower() for name in settings.classes)
         self.batch = settings.batch
         folder = Path(asset_path(settings.model))
         source = str(folder) if folder.is_dir() else settings.model
-        self.processor, self.model = _loaded(source)
+        self.processor, self.model = _load(source)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
         self.model.to(self.device).eval()
         content = fingerprint(folder) if folder.is_dir() else self.model.config._commit_hash
@@ -44,21 +51,22 @@ class ZeroShot:
         inputs = self.processor(images=list(images), text=words, return_tensors="pt", padding=True).to(self.device)
         results = self._boxes(self.model(**inputs), inputs, [image.shape[:2] for image in images])
         return [
-            [seen for answer in zip(*_columns(result), strict=True) if (seen := self._seen(image, *answer))]
+            [found for box in zip(*_columns(result), strict=True) if (found := self._detection(image, *box))]
             for image, result in zip(images, results, strict=True)
         ]
 
     def _boxes(self, outputs: Any, inputs: Any, sizes: list[Any]) -> list[dict[str, Any]]:
+        """Boxes, scores and label phrases of each image; `sizes` are (height, width) in pixels."""
         post = self.processor.post_process_grounded_object_detection
-        arguments = {"threshold": FAINTEST, "target_sizes": sizes, "text_labels": [list(self.classes)] * len(sizes)}
-        known = inspect.signature(post).parameters
-        if "input_ids" in known:  # GroundingDINO answers with pieces of the words it was asked for
-            arguments |= {"input_ids": inputs["input_ids"], "text_threshold": FAINTEST}
+        arguments = {"threshold": MIN_SCORE, "target_sizes": sizes, "text_labels": [list(self.classes)] * len(sizes)}
+        # GroundingDINO only: it labels boxes with fragments of the text prompt
+        if "input_ids" in inspect.signature(post).parameters:
+            arguments |= {"input_ids": inputs["input_ids"], "text_threshold": MIN_SCORE}
         boxes: list[dict[str, Any]] = post(outputs, **arguments)
         return boxes
 
-    def _seen(self, image: NDArray[np.uint8], phrase: str, score: float, corners: list[float]) -> Detection | None:
-        """An answer as a box within the image; None for a phrase that is no class, or an empty box."""
+    def _detection(self, image: NDArray[np.uint8], phrase: str, score: float, corners: list[float]) -> Detection | None:
+        """Detection clipped to the image; None if the phrase matches no class or the box is empty."""
         height, width = image.shape[:2]
         x0, x1 = (min(max(v, 0.0), width) for v in corners[::2])
         y0, y1 = (min(max(v, 0.0), height) for v in corners[1::2])
@@ -71,14 +79,18 @@ def _columns(result: dict[str, Any]) -> tuple[list[str], list[float], list[list[
 
 
 def class_of(phrase: str, classes: tuple[str, ...]) -> str:
-    """The longest class whose words the phrase holds, "" if there is none or it names two."""
+    """Class that a label phrase stands for: the longest class name all of whose words occur in it.
+
+    Returns "" if there is none, or if the phrase contains another class name too.
+    """
     words = set(phrase.lower().split())
-    held = [name for name in classes if set(name.split()) <= words]
-    longest = max(held, key=lambda name: len(name.split()), default="")
-    return longest if all(set(name.split()) <= set(longest.split()) for name in held) else ""
+    contained = [name for name in classes if set(name.split()) <= words]
+    longest = max(contained, key=lambda name: len(name.split()), default="")
+    return longest if all(set(name.split()) <= set(longest.split()) for name in contained) else ""
 
 
-def _loaded(source: str) -> tuple[Any, Any]:
+def _load(source: str) -> tuple[Any, Any]:
+    """Processor and model of a folder or hub name; raises UserError."""
     try:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
         model = AutoModelForZeroShotObjectDetection.from_pretrained(

@@ -1,11 +1,12 @@
-"""Measure the pipeline on this machine: one round, and the bare engine on the same prompts.
+"""Measure the throughput of the pipeline on this machine: one round, then the bare engine on the same prompts.
 
     python jobs/bench.py                          the embedded scenes
     python jobs/bench.py prompts.per_round=320    with overrides, as for jobs/iterate.py
-    python jobs/bench.py --json                   for programs
-    python jobs/bench.py experts                  the experts and the matcher alone, without Ray
+    python jobs/bench.py --json                   also print the figures as JSON
+    python jobs/bench.py experts                  the vision experts and the verifier alone, without Ray
 
-Absolute times depend on what else the machine does; the ratios are taken in one run.
+The run's folder is temporary. Absolute times depend on the load of the machine; the ratio of pipeline and bare engine
+compares two measurements of the same session.
 """
 
 import argparse
@@ -34,10 +35,13 @@ from vlrm_ray.types import ImageCondition
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", metavar="FILE", help="YAML file, as for jobs/iterate.py")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON, last line")
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration file, as for jobs/iterate.py")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON on the last line")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="overrides; `experts` before them measures the experts alone"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="configuration overrides with dotted keys; `experts` before them measures the experts alone",
     )
     arguments = parser.parse_args()
     if arguments.overrides[:1] == ["experts"]:
@@ -66,19 +70,19 @@ def _show(figures: dict[str, float], progress: Progress, *, as_json: bool) -> No
 
 
 def measure(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
-    """Seconds per stage and rates of one round."""
+    """Run one round with its evaluations; returns seconds per stage and rates by name."""
     with ExitStack() as stack:
-        began = time.monotonic()
+        start = time.monotonic()
         stack.enter_context(connected(config, progress.log))
         from actors.fleet import Fleet
         from vlrm_ray.pipeline import graph
         from vlrm_ray.pipeline.rounds import Rounds
 
-        graph.tune_ray_data()
+        graph.configure_ray_data()
         fleet = Fleet(config, ledger)
         fleet.start()
         stack.callback(fleet.close)
-        started = time.monotonic() - began
+        start_seconds = time.monotonic() - start
         rounds = Rounds(config, ledger, fleet, progress)
         rounds.evaluate(0)
         rounds.gather(1)
@@ -87,7 +91,7 @@ def measure(config: Config, ledger: Ledger, progress: Progress) -> dict[str, flo
     results: dict[str, Any] = {
         s: ledger.result(1, s) or {} for s in ("generate", "verify", "pair", "critique", "select", "train", "evaluate")
     }
-    figures = {"seconds, start Ray and engines": started}
+    figures = {"seconds, start Ray and engines": start_seconds}
     figures |= {
         f"seconds busy, {stage}": result["seconds"] for stage, result in results.items() if result.get("seconds")
     }
@@ -97,7 +101,7 @@ def measure(config: Config, ledger: Ledger, progress: Progress) -> dict[str, flo
     training = results["train"].get("metrics", {}).get("seconds", 0.0)
     return figures | {
         "seconds, gather (wall, with the pools' start)": wall,
-        "candidates/s, generate stage": candidates / _working(results["select"]["spans"], "policy"),
+        "candidates/s, generate stage": candidates / _busy_seconds(results["select"]["spans"], "policy"),
         "candidates/s, gather": candidates / wall,
         "critiques/s, critique stage": critiques / max(1e-9, results["critique"]["seconds"]),
         "verified pairs/s, gather": pairs / wall,
@@ -106,14 +110,14 @@ def measure(config: Config, ledger: Ledger, progress: Progress) -> dict[str, flo
     }
 
 
-def _working(spans: dict[str, list[tuple[float, float]]], actor: str) -> float:
-    """Seconds in which the actors of a kind had work, waiting for one another counted once."""
-    of_kind = [sum(end - begin for begin, end in found) for name, found in spans.items() if name.startswith(actor)]
-    return sum(of_kind) / max(1, len(of_kind))
+def _busy_seconds(spans: dict[str, list[tuple[float, float]]], prefix: str) -> float:
+    """Mean busy seconds of the actors whose names start with `prefix`; `spans` are (start, end) by actor."""
+    seconds = [sum(end - start for start, end in busy) for name, busy in spans.items() if name.startswith(prefix)]
+    return sum(seconds) / max(1, len(seconds))
 
 
 def bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
-    """The policy's engine alone, in this process, on the requests that the round made."""
+    """Run the policy's engine in this process on the requests of the measured round; returns its rate by name."""
     os.environ.update(WORKER_ENV | CPU_ENV)
     from actors.fleet import engine_settings
     from vlrm_ray.engines import Engine
@@ -134,34 +138,37 @@ def bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str,
         engine.generate(
             batches[0][ImageCondition.FULL][:8], Sampling(policy.max_tokens, policy.temperature, policy.top_p, 1)
         )
-        began = time.monotonic()
+        start = time.monotonic()
         for batch in batches:
-            for how, n in (
+            for condition, n in (
                 (ImageCondition.FULL, policy.samples),
                 (ImageCondition.IMAGE_FREE, policy.image_free),
                 (ImageCondition.IMAGE_DEGRADED, policy.image_degraded),
             ):
                 if n:
                     answers = engine.generate(
-                        batch[how], Sampling(policy.max_tokens, policy.temperature, policy.top_p, n)
+                        batch[condition], Sampling(policy.max_tokens, policy.temperature, policy.top_p, n)
                     )
-                    counts[how] = counts.get(how, 0) + sum(map(len, answers))
-        seconds = time.monotonic() - began
+                    counts[condition] = counts.get(condition, 0) + sum(map(len, answers))
+        seconds = time.monotonic() - start
         engine.close()
     return {"candidates/s, bare engine": sum(counts.values()) / seconds}
 
 
 def _requests(config: Config, ledger: Ledger) -> list[dict[ImageCondition, list[Request]]]:
+    """The requests of round 1, by part and image condition, with the same seeds as in the round."""
     from vlrm_ray.store.rows import from_table
 
     parts = (ledger.result(1, "select") or {})["parts"]
     return [
         {
-            how: [
-                Request(row.prompt.question, row.prompt.image, how, seed_of("sample", row.prompt.prompt_id, how))
+            condition: [
+                Request(
+                    row.prompt.question, row.prompt.image, condition, seed_of("sample", row.prompt.prompt_id, condition)
+                )
                 for row in from_table(ledger.get_part(1, "select", part))
             ]
-            for how in ImageCondition
+            for condition in ImageCondition
         }
         for part in range(parts)
     ]

@@ -1,11 +1,11 @@
-"""Rebuild the assets of the embedded scenes from nothing, each with a model card beside it.
+"""Train the assets of the embedded world from scratch, and write a model card for each.
 
-    python jobs/build_assets.py                   all four (about an hour on two cores)
-    python jobs/build_assets.py detector ocr      some
-    python jobs/build_assets.py --measure-only    only measure what is there, and write the cards
-    python jobs/build_assets.py --out FOLDER      elsewhere than in the package
+    python jobs/build_assets.py                   build all four (about an hour on two cores)
+    python jobs/build_assets.py detector ocr      build only the named assets
+    python jobs/build_assets.py --measure-only    measure and calibrate the existing assets, without training
+    python jobs/build_assets.py --out FOLDER      write to FOLDER instead of the package
 
-The trainings of the VLM and of the extractor go on where they were interrupted.
+If the training of the VLM or of the extractor is interrupted, run the same command again to resume it.
 """
 
 import argparse
@@ -35,35 +35,41 @@ CARD = "MODEL_CARD.md"
 
 
 def main() -> None:
-    """Parse the command line and build."""
+    """Parse the command line, and build or measure the chosen assets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "assets", nargs="*", metavar="detector|ocr|vlm|extractor", help="which to build; all without any"
+        "assets", nargs="*", metavar="detector|ocr|vlm|extractor", help="assets to build (default: all)"
     )
-    parser.add_argument("--out", type=Path, default=Path(asset_path(ASSETS)), help="folder of the assets")
-    parser.add_argument("--measure-only", action="store_true", help="train nothing")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    parser.add_argument(
+        "--out", type=Path, default=Path(asset_path(ASSETS)), help="folder of the assets (default: the package's)"
+    )
+    parser.add_argument(
+        "--measure-only", action="store_true", help="measure and calibrate existing assets, without training"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="CPU threads for training (default: %(default)s)"
+    )
     parser.add_argument(
         "--vlm-state",
         type=Path,
         default=Path("vlm-training.pt"),
-        help="where the VLM's training is kept between sessions",
+        help="file of the VLM's training state, to resume from (default: %(default)s)",
     )
     parser.add_argument(
         "--extractor-state",
         type=Path,
         default=Path("extractor-training.pt"),
-        help="where the extractor's training is kept between sessions",
+        help="file of the extractor's training state, to resume from (default: %(default)s)",
     )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    makers = {"detector": _detector, "ocr": _ocr, "vlm": _vlm, "extractor": _extractor}
-    unknown = set(arguments.assets) - set(makers)
+    builders = {"detector": _detector, "ocr": _ocr, "vlm": _vlm, "extractor": _extractor}
+    unknown = set(arguments.assets) - set(builders)
     if unknown:
-        parser.error(f"unknown asset {sorted(unknown)[0]}; choose from {', '.join(makers)}")
-    for name in arguments.assets or makers:
+        parser.error(f"unknown asset '{sorted(unknown)[0]}', expected one of {', '.join(builders)}")
+    for name in arguments.assets or builders:
         log.info("%s: %s", name, "measuring" if arguments.measure_only else "building")
-        makers[name](arguments.out / name, arguments)
+        builders[name](arguments.out / name, arguments)
 
 
 def _detector(out: Path, arguments: argparse.Namespace) -> None:
@@ -109,7 +115,7 @@ def _expert_quality(assets: Path) -> dict[str, float]:
 
 
 def _calibrate(assets: Path) -> None:
-    """Measure both experts' trustworthiness, and store it beside them."""
+    """Calibrate the detector and the OCR models, and write the calibrations beside them."""
     from jobs.assets.calibrate import calibrate
 
     experts = _experts_in(assets)
@@ -156,56 +162,61 @@ def _extractor(out: Path, arguments: argparse.Namespace) -> None:
 
 
 def extractor_quality(folder: str, scenes: int = 1000) -> dict[str, float]:
-    """Measure an extractor folder by vLLM, on statements that its training has not seen."""
+    """Measure an extractor, run by vLLM, on held-out statements about scenes.
+
+    Returns:
+        Exact-match F1 over all claim types and for each, and the counts of `LlmExtractor.counts`.
+    """
     from actors.local import local_llm_extractor
     from vlrm_ray.scenes.extractor_quality import extractor_score
     from vlrm_ray.types import ClaimType
 
     with local_llm_extractor(folder) as extractor:
         score = extractor_score(extractor, scenes, seed=1)
-        losses = asdict(extractor.losses)
+        counts = asdict(extractor.counts)
     by_type = {f"f1_{kind}": round(score.f1([kind]), 4) for kind in ClaimType}
-    return {"f1": round(score.f1(), 4), **by_type, **losses}
+    return {"f1": round(score.f1(), 4), **by_type, **counts}
 
 
 def vlm_quality(folder: str, scenes: int = 300) -> dict[str, float]:
-    """Measure a VLM folder by the transformers engine."""
+    """Measure a VLM, run by transformers (`VlmQuality.measure`)."""
     from actors.transformers_engine import TransformersEngine
-    from jobs.assets.quality import VlmQuality, blank_picture
-    from vlrm_ray.scenes.pictures import store_picture
+    from jobs.assets.quality import VlmQuality, blank_image
+    from vlrm_ray.scenes.images import store_image
     from vlrm_ray.scenes.render import SIZE
 
     engine = TransformersEngine(EngineSettings("transformers", folder, "float32", 512, 64, 64, 0.5, 0, 1))
     with tempfile.TemporaryDirectory() as scratch:
         ledger, blank = Ledger(scratch), Path(scratch, "blank.png")
-        blank_picture(SIZE).save(blank)
-        return VlmQuality(engine.generate, lambda scene: store_picture(scene, ledger), str(blank)).measure(scenes)
+        blank_image(SIZE).save(blank)
+        return VlmQuality(engine.generate, lambda scene: store_image(scene, ledger), str(blank)).measure(scenes)
 
 
 def _timed(build: Callable[[], dict[str, float]], arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Build an asset; returns facts for its card, or None with --measure-only."""
     if arguments.measure_only:
         return None
-    began = time.monotonic()
+    start = time.monotonic()
     facts: dict[str, Any] = dict(build())
-    if "cpu_seconds" not in facts:  # which counts all sessions of a training that was interrupted
-        facts["seconds"] = round(time.monotonic() - began)
+    if "cpu_seconds" not in facts:  # includes all sessions of an interrupted training
+        facts["seconds"] = round(time.monotonic() - start)
     return {"machine": f"{os.cpu_count()} cores, {platform.machine()}", **facts}
 
 
 def _write_card(
-    out: Path, title: str, what: str, recipe: dict[str, Any], built: dict[str, Any] | None, quality: dict[str, float]
+    out: Path, title: str, summary: str, recipe: dict[str, Any], built: dict[str, Any] | None, quality: dict[str, float]
 ) -> None:
-    """Write the card; measuring alone keeps what the card says of the building."""
-    known = out / "card.json"
-    built = built or (json.loads(known.read_text())["built"] if known.exists() else {})
+    """Write card.json and the model card; with --measure-only (`built` is None) the facts of the building are kept."""
+    card_file = out / "card.json"
+    built = built or (json.loads(card_file.read_text())["built"] if card_file.exists() else {})
     card = {"recipe": recipe, "built": built, "quality": quality}
-    known.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    card_file.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
     sections = "".join(
         f"\n## {name}\n\n| | |\n|---|---|\n"
         + "".join(f"| {key.replace('_', ' ')} | {value} |\n" for key, value in part.items())
         for name, part in (("Recipe", recipe), ("Building", built), ("Quality on fresh scenes", quality))
     )
-    (out / CARD).write_text(f"# {title}\n\n{what}. Rebuild: `python jobs/build_assets.py {out.name}`.\n{sections}")
+    (out / CARD).write_text(f"# {title}\n\n{summary}. Rebuild: `python jobs/build_assets.py {out.name}`.\n{sections}")
     log.info("%s: %s", out.name, quality)
 
 

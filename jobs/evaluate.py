@@ -1,9 +1,13 @@
-"""Look at what a run, a reward model or an expert is worth.
+"""Evaluate a reward model, the vision experts or a finished run.
 
-    python jobs/evaluate.py COMMAND ...
-    python jobs/evaluate.py COMMAND --help
+    python jobs/evaluate.py COMMAND [options]
+    python jobs/evaluate.py COMMAND --help      options and examples of a command
 
-Each command is a module of `jobs/evaluations/`.
+Examples:
+
+    python jobs/evaluate.py verify --image photo.png --text "There is a red circle."
+    python jobs/evaluate.py report --run runs/scenes
+    python jobs/evaluate.py bench --rm runs/scenes/versions/0003 --benchmark pope --data FOLDER --out FOLDER
 """
 
 import argparse
@@ -17,20 +21,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 from vlrm_ray.errors import run_as_program
 
 COMMANDS: dict[str, str] = {
-    "claims": "the claims of each line of a text file",
-    "verify": "claims, verdicts and evidence of one response on one picture",
-    "experts": "how far the experts' verdicts can be trusted, on fresh scenes and under shift",
-    "show": "one prompt of a run as a web page: picture, responses, verdicts, evidence",
-    "report": "a run's report.html, written again",
-    "bench": "a reward model on a public benchmark",
-    "compare": "two benchmark summaries, item by item",
-    "study": "the method against its ablations, over seeds",
+    "claims": "extract the claims from each line of a text file",
+    "verify": "check one response against one image: claims, verdicts and evidence",
+    "experts": "measure the accuracy of the experts' verdicts on held-out scenes and under image shifts",
+    "show": "write a web page about one prompt of a run: image, responses, verdicts, pairs, critiques",
+    "report": "write report.html and report.json of a run again",
+    "bench": "score a reward model or a VLM on a public benchmark",
+    "compare": "compare two results of `bench`, item by item",
+    "study": "train the method and its ablations over several seeds and compare them",
 }
-"""What `--help` says of each module in `jobs/evaluations/`."""
+"""Summary of each command for `--help`; the commands are modules of `jobs/evaluations/`."""
 
 
 class Command(Protocol):
-    """A module in `jobs/evaluations/`."""
+    """Interface of a module in `jobs/evaluations/`."""
 
     __doc__: str | None
 
@@ -39,17 +43,17 @@ class Command(Protocol):
         ...
 
     def run(self, arguments: argparse.Namespace) -> None:
-        """Do it; raises UserError with what the user has to mend."""
+        """Run the command; raises UserError if the user must change something."""
         ...
 
 
 def main() -> None:
-    """Hand the command line to the command it names."""
-    listed = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    """Parse the command name and run the command with the remaining arguments."""
+    commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
-        description=f"{__doc__}\ncommands:\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
+        description=f"{__doc__}\nCommands:\n\n{commands}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands above")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     command = cast(Command, importlib.import_module(f"jobs.evaluations.{chosen.command}"))

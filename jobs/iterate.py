@@ -1,11 +1,15 @@
-"""Train a vision-language reward model over rounds: generate, verify, pair, critique, select, train,
-publish, evaluate.
+"""Train a vision-language reward model over several rounds.
 
-    python jobs/iterate.py                                        the embedded scenes
-    python jobs/iterate.py --config FILE train.lr=1e-4 rounds=1   a configuration, with overrides
-    python jobs/iterate.py --config FILE --dry-run                the resolved configuration and plan
+Each round samples responses to image prompts, verifies them with vision experts (object detector, OCR), makes
+preference pairs, writes and selects critiques, trains the reward model on them, publishes it as a new version and
+evaluates it.
 
-Run the same command again after an interruption: it goes on at the first unfinished stage.
+    python jobs/iterate.py                                        the embedded scenes; no GPU, no download
+    python jobs/iterate.py --config FILE train.lr=1e-4 rounds=1   a YAML file, with overrides
+    python jobs/iterate.py --config FILE --dry-run                print configuration and resource plan, start nothing
+
+Results are written to <folder>/<name>/, by default runs/scenes/. Open report.html there to read them.
+You can interrupt a run at any time; run the same command again to resume at the first unfinished stage.
 """
 
 import argparse
@@ -31,91 +35,94 @@ from vlrm_ray.store.ledger import Ledger, driver_name
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", metavar="FILE", help="YAML file; the defaults are the embedded scenes")
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration file; default: the embedded scenes")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved configuration and the resource plan, start nothing"
+        "--dry-run", action="store_true", help="print the resolved configuration and the resource plan, then exit"
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides, such as train.lr=1e-4")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="configuration overrides with dotted keys: train.lr=1e-4"
+    )
     arguments = parser.parse_args()
     config = load(arguments.config, arguments.overrides)
     progress = Progress()
     if arguments.dry_run:
-        show(config, progress)
+        print_plan(config, progress)
         return
     progress.log(f"vlrm-ray: run {config.name}, {config.rounds} rounds of {config.prompts.per_round} prompts")
     check_inputs(config)
-    iterate(config, progress)
+    run(config, progress)
 
 
-def iterate(config: Config, progress: Progress) -> None:
-    """The loop: a baseline evaluation, then the rounds, each stage skipped where it is done."""
+def run(config: Config, progress: Progress) -> None:
+    """Run all unfinished rounds of a run, and write its report."""
     from vlrm_ray import report
     from vlrm_ray.pipeline import rounds
 
     ledger = Ledger(f"{config.folder.rstrip('/')}/{config.name}")
     reporter = report.Reporter(config, ledger)
-    with OneDriver(ledger):
-        rounds.claim_config(config, ledger)
-        progress.log(f"results go to {ledger.uri}")
-        if not rounds.finished(config, ledger):
+    with DriverLease(ledger):
+        rounds.bind_config(config, ledger)
+        progress.log(f"results are written to {ledger.uri}")
+        if not rounds.is_finished(config, ledger):
             with ExitStack() as stack:
                 with progress.stage("start Ray") as meter:
                     dashboard = stack.enter_context(connected(config, progress.log))
-                    meter.close(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
-                work(config, ledger, progress, reporter.write)
-        found = reporter.write()
-    progress.table(f"run {config.name}", *report.table(found))
-    progress.log(f"report: {ledger.uri}/report.html (a page to look at), {ledger.uri}/report.json (for programs)")
+                    meter.set_summary(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
+                run_rounds(config, ledger, progress, reporter.write)
+        final_report = reporter.write()
+    progress.table(f"run {config.name}", *report.final_table(final_report))
+    progress.log(f"report: {ledger.uri}/report.html (to read in a browser), {ledger.uri}/report.json (for programs)")
 
 
-def work(config: Config, ledger: Ledger, progress: Progress, write_report: Callable[[], object]) -> None:
-    """All rounds, on a running cluster; the report is written after each."""
+def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report: Callable[[], object]) -> None:
+    """Start the engines, evaluate the baseline, then run the rounds. Finished stages are skipped."""
     from actors.fleet import Fleet
-    from vlrm_ray.pipeline import graph
+    from vlrm_ray.pipeline.graph import configure_ray_data
     from vlrm_ray.pipeline.rounds import Rounds
 
-    graph.tune_ray_data()
+    configure_ray_data()
     fleet = Fleet(config, ledger)
     rounds = Rounds(config, ledger, fleet, progress)
     with progress.stage("start engines") as meter:
-        meter.close("; ".join(f"{h.name} ({h.model} version {h.version}, {h.memory_mb} MB)" for h in fleet.start()))
+        engines = fleet.start()
+        meter.set_summary("; ".join(f"{e.name} ({e.model} version {e.version}, {e.memory_mb} MB)" for e in engines))
     try:
         rounds.evaluate(0)
         write_report()
         for number in range(1, config.rounds + 1):
-            rounds.gather(number)
-            rounds.train(number)
+            rounds.gather(number)  # generate, verify, pair, critique, select
+            rounds.train(number)  # train, publish
             rounds.evaluate(number)
             write_report()
     finally:
         fleet.close()
 
 
-class OneDriver:
-    """Hold the run's lease while the driver lives."""
+class DriverLease:
+    """Context manager that holds the run's lease, so that no second driver can work in the run's folder."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.stop = ledger, threading.Event()
 
     def __enter__(self) -> None:
-        self.ledger.claim(driver_name())
+        self.ledger.claim_lease(driver_name())
         threading.Thread(target=self._renew, daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        self.ledger.release()
+        self.ledger.release_lease()
 
     def _renew(self) -> None:
         while not self.stop.wait(20):
-            self.ledger.renew(driver_name())
+            self.ledger.renew_lease(driver_name())
 
 
-def show(config: Config, progress: Progress) -> None:
-    """Print what a run would be."""
+def print_plan(config: Config, progress: Progress) -> None:
+    """Print the resolved configuration and the resources that a run with it needs."""
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
-    progress.table("resource plan", ["what", "count", "CPU each", "GPU each"], resource_plan.table(config))
+    progress.table("resource plan", ["role", "count", "CPU each", "GPU each"], resource_plan.table(config))
     cpus, gpus = resource_plan.peak(config)
-    print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU ({config.cluster.placement})")
+    print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU (placement: {config.cluster.placement})")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The configuration: one schema, defaults in one place, unknown keys refused.
+"""Configuration of a run: schema, defaults and validation. Unknown keys are errors.
 
-`load` merges a YAML file and dotted overrides (`train.lr=1e-4`) and validates the result.
+`load` merges a YAML file with dotted overrides (`train.lr=1e-4`) and validates the result. The docstring under each
+field is the reference for users.
 """
 
 import difflib
@@ -16,100 +17,105 @@ from yaml import YAMLError
 from vlrm_ray.errors import UserError
 
 ASSETS = "assets:"
-"""Prefix of a path inside the package's own assets: "assets:vlm"."""
+"""Prefix of the path of a model shipped with the package, such as "assets:vlm"."""
+RENAMED_KEYS = {
+    "experts.reader.finder": "experts.reader.detection_model",
+    "experts.reader.reader": "experts.reader.recognition_model",
+}
+"""Keys of earlier releases, with their present names."""
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, strict about keys."""
+    """Base class of all sections: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Prompts(Section):
-    """Where images and questions come from."""
+    """Source of images and questions."""
 
     source: str = "scenes"
-    """`scenes` (the embedded world), a JSONL or Parquet file with columns `image` and `question`, or a folder of images."""
+    """`scenes` (embedded scenes), a folder of images, or a JSONL or Parquet file with columns `image`, `question`."""
     per_round: int = Field(320, ge=1)
-    """Prompts in each round; a smaller source is gone through again, a larger one never repeats."""
+    """Prompts per round; a source with fewer prompts than all rounds need in total is repeated in later rounds."""
     question: str = "Describe the image."
-    """Question asked about each image of a folder."""
+    """Question asked about each image if `source` is a folder."""
 
 
 class Engine(Section):
-    """How a model is hosted."""
+    """How a model is served."""
 
     kind: Literal["vllm", "transformers"] = "vllm"
-    """Engine library; `transformers` serves platforms without vLLM."""
+    """Inference library: `vllm`, or `transformers` for platforms without vLLM."""
     actors: int = Field(1, ge=1)
-    """Long-lived actors, each with its own copy of the model."""
+    """Number of long-lived Ray actors, each with its own copy of the model."""
     cpus: float = Field(0.25, ge=0)
-    """Logical CPUs an actor reserves."""
+    """Logical CPUs reserved per actor."""
     gpus: float = Field(0, ge=0)
-    """GPUs an actor reserves."""
+    """GPUs reserved per actor, multiplied by `tensor_parallel`; 0 runs on CPU."""
     tensor_parallel: int = Field(1, ge=1)
-    """GPUs that one copy of the model is spread over."""
+    """Number of GPUs that one copy of the model is sharded over."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Number format of the weights in the engine."""
+    """Data type of the weights."""
     max_model_len: int = Field(512, ge=64)
-    """Longest prompt and answer together, in tokens, image included."""
+    """Maximum length of prompt and answer together, in tokens; image tokens count."""
     max_num_seqs: int = Field(256, ge=1)
-    """Sequences decoded at the same time."""
+    """Maximum number of sequences decoded at the same time."""
     kv_cache_mb: int = Field(160, ge=16)
-    """Memory for the key-value cache in MB, on CPU."""
+    """Memory for the KV cache in MiB, on CPU only."""
     gpu_memory: float = Field(0.85, gt=0, le=1)
-    """Share of a GPU's memory that vLLM may use."""
+    """Share of the GPU memory that vLLM may use, 0 to 1."""
 
 
 class Policy(Section):
     """The model whose responses are judged."""
 
     model: str = "assets:vlm"
-    """Hugging Face folder or name, or `assets:` and the name of a shipped one."""
+    """Hugging Face folder or hub name, or `assets:` and the name of a shipped model."""
     engine: Engine = Engine()
-    """How it is hosted."""
+    """How the policy is served."""
     samples: int = Field(4, ge=1)
-    """Responses per prompt that saw the whole image."""
+    """Responses per prompt with the full image."""
     image_free: int = Field(1, ge=0)
-    """Responses per prompt that saw no image; they serve as negatives only."""
+    """Responses per prompt without the image; they are used as rejected responses only."""
     image_degraded: int = Field(1, ge=0)
-    """Responses per prompt that saw a blurred, half-covered image; negatives only."""
+    """Responses per prompt with a blurred, half-covered image; they are used as rejected responses only."""
     max_tokens: int = Field(48, ge=1)
-    """Longest response in tokens."""
+    """Maximum length of a response in tokens."""
     temperature: float = Field(1.0, ge=0)
     """Sampling temperature."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus sampling."""
+    """Nucleus sampling: cumulative probability of the tokens sampled from; 1 disables it."""
 
 
 class Critic(Section):
-    """The reward model as critique writer."""
+    """The reward model, which writes critiques."""
 
     model: str = "assets:vlm"
-    """Where the reward model starts from."""
+    """Initial model: Hugging Face folder or hub name, or `assets:` and the name of a shipped model."""
     engine: Engine = Engine(actors=2)
-    """How it is hosted."""
+    """How the reward model is served."""
     format: Literal["compact", "detailed", "direct"] = "compact"
-    """Wording: `compact` critiques for the tiny model, `detailed` for large ones, `direct` a bare Yes or No."""
+    """Critique format: `compact` for the shipped tiny model, `detailed` for large models, `direct` for Yes or No."""
     k: int = Field(3, ge=1)
-    """Critiques per side of a pair."""
+    """Critiques sampled per side of a pair."""
     max_tokens: int = Field(120, ge=8)
-    """Longest critique in tokens."""
+    """Maximum length of a critique in tokens."""
     temperature: float = Field(0.8, ge=0)
     """Sampling temperature of critiques."""
 
 
 class Pool(Section):
-    """Size of an expert pool that Ray Data owns and scales."""
+    """Size of an actor pool that Ray Data scales."""
 
     min: int = Field(1, ge=1)
-    """Actors that are always there."""
+    """Minimum number of actors."""
     max: int = Field(1, ge=1)
-    """Actors it may grow to; an autoscaler follows."""
+    """Maximum number of actors."""
     cpus: float = Field(0.25, ge=0)
-    """Logical CPUs per actor."""
+    """Logical CPUs reserved per actor."""
     gpus: float = Field(0, ge=0)
-    """GPUs per actor."""
+    """GPUs reserved per actor; 0 runs on CPU."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Pool":
@@ -122,118 +128,117 @@ class Detector(Section):
     """The object detector."""
 
     model: str = "assets:detector/detector.pt"
-    """YOLO checkpoint file (.pt, .onnx) for ultralytics, or folder or hub name of an OWLv2 or GroundingDINO for transformers."""
+    """YOLO checkpoint (.pt, .onnx) for ultralytics, or OWLv2 or GroundingDINO folder or hub name for transformers."""
     sha256: str = ""
-    """Refuse the checkpoint unless its file has this hash; empty accepts any."""
+    """Required sha256 of a checkpoint file; empty accepts any file."""
     classes: tuple[str, ...] = ()
-    """Words that an open-vocabulary detector looks for; empty takes a closed checkpoint's own."""
+    """Class names that an open-vocabulary detector looks for; empty uses the checkpoint's own classes."""
     image_size: int = Field(128, ge=32)
-    """Side that ultralytics resizes images to; other detectors know their own."""
+    """Image size in pixels that ultralytics resizes to; ignored by other detectors."""
     confidence: float = Field(0.35, ge=0, le=1)
-    """Boxes below this score support nothing; absence is not claimed in spite of them."""
+    """Minimum score of a detection that supports a claim; lower ones keep an object from being called absent."""
     batch: int = Field(32, ge=1)
     """Images per forward pass."""
     exhaustive: tuple[str, ...] = ()
-    """Classes of which absence may be claimed though no calibration beside the model says so."""
+    """Classes whose absence may be claimed even though no calibration shows a sufficient recall."""
     pool: Pool = Pool()
-    """How many run."""
+    """Number and resources of the detector actors."""
 
 
 class Reader(Section):
-    """The text reader (PaddleOCR)."""
+    """The OCR reader (PaddleOCR)."""
 
     enabled: bool = True
-    """Without it no claim about text is verified."""
+    """Whether to run OCR; without it, claims about text stay unverified."""
     detection_model: str = "assets:ocr/detection"
-    """Folder of the text detection model; empty for PaddleOCR's default, downloaded."""
+    """Folder of the text detection model; empty downloads PaddleOCR's default model."""
     recognition_model: str = "assets:ocr/recognition"
-    """Folder of the text recognition model; empty for PaddleOCR's default, downloaded."""
+    """Folder of the text recognition model; empty downloads PaddleOCR's default model."""
     engine: Literal["onnxruntime", "paddle"] = "onnxruntime"
-    """What runs the models."""
+    """Inference library that runs the models."""
     confidence: float = Field(0.5, ge=0, le=1)
-    """Texts below this score are ignored."""
+    """Minimum score of a text; texts below it are ignored."""
     pool: Pool = Pool()
-    """How many run."""
+    """Number and resources of the reader actors."""
 
 
 class Experts(Section):
-    """What checks the responses."""
+    """The vision experts and the claim extractor."""
 
     detector: Detector = Detector()
-    """Objects, and by their boxes colours, counts and relations."""
+    """The object detector: objects and their colors, counts and spatial relations."""
     reader: Reader = Reader()
-    """Words."""
+    """The OCR reader: text in images."""
     extractor: Literal["rule", "llm"] = "rule"
-    """Who finds the claims in a response: rules, or a language model in an actor of its own (on vLLM)."""
+    """Claim extraction: `rule` (a parser) or `llm` (a language model on vLLM, in an actor of its own)."""
     extractor_model: str = "assets:extractor"
-    """Hugging Face folder or name of that language model; hosted as the policy's engine is."""
+    """Folder or hub name of the language model for `extractor: llm`, served with the settings of `policy.engine`."""
 
 
 class Pairing(Section):
-    """How candidates become pairs."""
+    """How responses are combined into pairs."""
 
     labels: Literal["experts", "self"] = "experts"
-    """Who decides what is chosen and what rejected; `self`, the reward model's own scores, is there to show the dilemma."""
-
+    """What decides which response is chosen: `experts`, or `self` (scores of the reward model, as a baseline)."""
     per_prompt: int = Field(2, ge=1)
-    """Most pairs made of one prompt's candidates."""
+    """Maximum number of pairs per prompt."""
     max_length_ratio: float = Field(1.6, ge=1)
-    """Longer over shorter response, in characters, above which a pair would teach length."""
+    """Maximum ratio of the longer to the shorter response of a pair, in characters."""
 
 
 class Selection(Section):
     """Margin-based rejection sampling."""
 
     margin: float = Field(0.1, ge=-1, le=1)
-    """Smallest reward(chosen) - reward(rejected) of a kept pair; -1 rejects nothing, not even wrong judgements."""
+    """Minimum reward(chosen) - reward(rejected) of a kept pair; -1 keeps pairs with wrong judgements too."""
     label_mass: float = Field(0.5, ge=0, le=1)
-    """Smallest p(Yes) + p(No) at a judgement that counts."""
+    """Minimum p(Yes) + p(No) at the judgement token of a usable critique."""
 
 
 class Lora(Section):
-    """Low-rank adapters (peft) instead of full fine-tuning."""
+    """Low-rank adapters (LoRA, by peft)."""
 
     rank: int = Field(0, ge=0)
-    """Rank of the adapters; 0 trains all weights."""
+    """Rank of the adapters; 0 trains all weights instead."""
     alpha: float = Field(32, gt=0)
-    """Scale of the adapters."""
+    """Scaling factor (lora_alpha) of the adapters."""
     targets: str = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-    """Regular expression over the names of the adapted modules."""
+    """Regular expression that matches the names of the modules to adapt."""
 
 
 class Train(Section):
-    """Fine-tuning of the reward model, each round."""
+    """Fine-tuning of the reward model in each round."""
 
     workers: int = Field(2, ge=1)
-    """Processes that share the model by FSDP2."""
+    """Training processes; the model is sharded over them by FSDP2."""
     cpus: float = Field(0.5, ge=0)
-    """Logical CPUs per worker."""
+    """Logical CPUs reserved per worker."""
     gpus: float = Field(0, ge=0)
-    """GPUs per worker: 0 trains on CPU with gloo, else on GPU with nccl."""
+    """GPUs reserved per worker; 0 trains on CPU with gloo, otherwise on GPU with nccl."""
     epochs: int = Field(3, ge=1)
-    """Passes over the round's pairs."""
+    """Passes over the round's selected pairs."""
     batch: int = Field(32, ge=1)
     """Examples per optimizer step, over all workers."""
     micro_batch: int = Field(16, ge=1)
     """Examples per forward pass of one worker."""
     lr: float = Field(1e-3, gt=0)
-    """Peak learning rate of AdamW in the first round; warm-up over a tenth of the steps, then cosine."""
+    """Peak learning rate of AdamW in round 1; linear warm-up over 10 % of the steps, then cosine decay to 10 %."""
     lr_decay: float = Field(0.55, gt=0, le=1)
-    """Factor on the learning rate from each round to the next."""
+    """Factor on the peak learning rate from one round to the next."""
     weight_decay: float = Field(0.01, ge=0)
-    """AdamW's weight decay."""
+    """Weight decay of AdamW."""
     judgement_weight: float = Field(8.0, gt=0)
-    """Weight of the Yes/No token against the other tokens of a critique."""
+    """Loss weight of the Yes or No token; the other tokens of a critique have weight 1."""
     response_weight: float = Field(0.1, ge=0)
-    """Weight (lambda) of the likelihood of the chosen response."""
+    """Loss weight (lambda) of the tokens of the chosen response."""
     clip: float = Field(1.0, gt=0)
-    """Largest norm of a gradient."""
+    """Maximum gradient norm."""
     lora: Lora = Lora()
-    """Low-rank adapters."""
+    """Low-rank adapters instead of full fine-tuning."""
     max_failures: int = Field(2, ge=0)
-    """Worker crashes that a fit survives, going on from its last epoch."""
+    """Worker crashes tolerated per training; after each, training resumes from the checkpoint of its last epoch."""
     start_timeout: int = Field(240, ge=10)
-    """Seconds to wait for the workers' resources before the fit ends with an error."""
+    """Timeout in seconds for the training workers to get their resources."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "Train":
@@ -243,88 +248,96 @@ class Train(Section):
 
 
 class Evaluation(Section):
-    """Measuring the reward model, before the first round and after each."""
+    """Evaluation of the reward model, before the first round and after each round."""
 
     pairs: int = Field(240, ge=0)
-    """ScenesBench pairs per group; 0 skips evaluation."""
+    """ScenesBench pairs per group; 0 disables evaluation."""
     split: Literal["dev", "test"] = "dev"
-    """Part of ScenesBench; `test` is for the study's last word, parameters are chosen on `dev`."""
+    """Split of ScenesBench: `dev` for choosing parameters, `test` for final results."""
     pope: int = Field(300, ge=0)
-    """Scenes of a POPE that is asked before the first round and after the last; 0 asks none."""
+    """Number of scenes of the POPE evaluation before the first and after the last round; 0 disables it."""
 
 
 class Cluster(Section):
-    """Where it runs."""
+    """The Ray cluster."""
 
     address: str = ""
-    """Ray cluster to join; empty takes RAY_ADDRESS, or starts an own one on this machine."""
+    """Address of the Ray cluster to join; empty uses RAY_ADDRESS, or starts Ray on this machine."""
     cpus: int = Field(2, ge=1)
-    """Logical CPUs of an own cluster."""
+    """Logical CPUs of Ray on this machine; ignored on an existing cluster."""
     object_store_mb: int = Field(300, ge=80)
-    """Object store of an own cluster."""
+    """Size in MiB of the object store of Ray on this machine; ignored on an existing cluster."""
     dashboard: bool = True
-    """Serve the dashboard of an own cluster, on this machine only."""
+    """Whether to serve the dashboard of Ray on this machine (on localhost); ignored on an existing cluster."""
     placement: Literal["disaggregated", "phased"] = "disaggregated"
-    """`disaggregated` keeps engines and trainers on their own devices; `phased` closes the engines while training."""
+    """`disaggregated` keeps engines and training on separate devices; `phased` stops the engines during training."""
     start_timeout: int = Field(300, ge=10)
-    """Seconds to wait for engines to start."""
+    """Timeout in seconds for the engines to start."""
 
 
 class Config(Section):
-    """A run."""
+    """Configuration of a run."""
 
     name: str = Field("scenes", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run and of its folder."""
     folder: str = "runs"
-    """Folder or URI (s3://, gs://) that holds the runs."""
+    """Folder or URI (s3://, gs://) that contains the folders of the runs."""
     rounds: int = Field(3, ge=0)
-    """Rounds of generate, verify, pair, critique, select, train, evaluate, publish."""
+    """Number of rounds; each generates, verifies, pairs, critiques, selects, trains, evaluates and publishes."""
     seed: int = 0
-    """Seed of prompts and sampling."""
+    """Random seed for prompts and sampling."""
     cache: str = ""
-    """Folder or URI that runs share: candidates, evidence, pictures, by content. Empty keeps them in the run."""
+    """Folder or URI shared by runs for responses, evidence and images, by content; empty keeps them in the run."""
     part_rows: int = Field(40, ge=1)
-    """Prompts that travel through the stages together and are committed together."""
+    """Prompts per part; a part is processed as one block and committed as a whole."""
     prompts: Prompts = Prompts()
     """Images and questions."""
     policy: Policy = Policy()
-    """Who responds."""
+    """The model whose responses are judged."""
     experts: Experts = Experts()
-    """Who checks."""
+    """The vision experts, which check the responses."""
     pairing: Pairing = Pairing()
-    """Which responses are compared."""
+    """How responses are combined into pairs."""
     critic: Critic = Critic()
-    """Who writes critiques."""
+    """The reward model as critique writer."""
     selection: Selection = Selection()
-    """Which critiques are kept."""
+    """Which critiques are used for training."""
     train: Train = Train()
-    """How the reward model learns."""
+    """Fine-tuning of the reward model."""
     evaluation: Evaluation = Evaluation()
-    """How it is measured."""
+    """Evaluation of the reward model."""
     cluster: Cluster = Cluster()
-    """Where it runs."""
+    """The Ray cluster."""
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file (all defaults without one) and apply dotted overrides; raises UserError."""
+    """Load a configuration.
+
+    Args:
+        path: YAML file; None starts from the defaults.
+        overrides: dotted overrides such as `train.lr=1e-4`, applied in order.
+
+    Raises:
+        UserError: the file cannot be read, or a key or value is invalid.
+    """
     base = OmegaConf.create({}) if path is None else _read(Path(path))
     return _merged(base, overrides, str(path or "command line"))
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """Another configuration: this one with dotted overrides; raises UserError."""
+    """Copy of a configuration with dotted overrides; raises UserError for an invalid key or value."""
     return _merged(OmegaConf.create(config.model_dump(mode="json")), overrides, "overrides")
 
 
 def _merged(base: Any, overrides: Sequence[str], where: str) -> Config:
     for item in overrides:
         if "=" not in item or item.startswith("-"):
-            raise UserError(f"'{item}' is not an override; write it as key=value, for example train.lr=1e-4")
+            raise UserError(f"'{item}' is not an override; write key=value, for example train.lr=1e-4")
     try:
         merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration cannot be merged: {_first_line(error)}") from error
+        raise UserError(f"cannot merge {where} with the overrides: {_first_line(error)}") from error
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -339,7 +352,7 @@ def _read(path: Path) -> Any:
     except (YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is not readable YAML: {_first_line(error)}") from error
     if not OmegaConf.is_dict(content):
-        raise UserError(f"{path} must hold keys and values, not a list")
+        raise UserError(f"{path} must contain keys and values (a YAML mapping)")
     return content
 
 
@@ -348,34 +361,36 @@ def _explain(error: ValidationError, where: str) -> str:
     key = ".".join(map(str, first["loc"]))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
+        if key in RENAMED_KEYS:
+            return f"{where}: {key} was renamed to {RENAMED_KEYS[key]}{more}"
         close = difflib.get_close_matches(key, keys(), n=1, cutoff=0.5)
-        hint = f"; did you mean '{close[0]}'?" if close else "; see --dry-run for all keys"
+        hint = f"; did you mean '{close[0]}'?" if close else "; --dry-run lists all keys"
         return f"unknown key '{key}' in {where}{hint}{more}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {key or 'configuration'}: {message}, got {first['input']!r}"[:300] + more
 
 
 def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Every dotted key of the configuration."""
+    """All dotted keys of a section, by default of the whole configuration; `prefix` is put before each."""
     names: list[str] = []
     for name, info in model.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            names += keys(inner, f"{prefix}{name}.")
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += keys(kind, f"{prefix}{name}.")
         else:
             names.append(prefix + name)
     return names
 
 
 def asset_path(name: str) -> str:
-    """Resolve `assets:` to the package's own files; other names stay as they are."""
+    """Path of a model shipped with the package ("assets:vlm"); other names are returned unchanged."""
     if not name.startswith(ASSETS):
         return name
     return str(Path(__file__).parent / "scenes" / "assets" / name.removeprefix(ASSETS))
 
 
 def is_checkpoint(model: str) -> bool:
-    """Whether a detector is a checkpoint file of ultralytics, not a model folder or hub name."""
+    """Whether a detector model is a checkpoint file for ultralytics, not a folder or hub name for transformers."""
     return Path(model).suffix in (".pt", ".onnx")
 
 

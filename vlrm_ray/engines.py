@@ -1,4 +1,4 @@
-"""What an engine does, whichever library stands behind it."""
+"""Interface of the inference engines, independent of the library (vLLM, transformers) behind it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a model.
+    """One request to a model.
 
     Attributes:
-        text: the user's turn.
-        image: URI of the picture; None asks without one.
-        condition: in what state the model sees the picture.
-        seed: seed of sampling; the same request gives the same answer.
-        prefix: beginning of the model's answer, already given.
+        text: text of the user's turn.
+        image: URI of the image; None for a request without an image.
+        condition: whether the model sees the full image, a degraded one, or none.
+        seed: sampling seed; the same request with the same seed gives the same answer.
+        prefix: given start of the model's answer, which it continues.
     """
 
     text: str
@@ -31,9 +31,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn; temperature 0 takes the likeliest token.
+    """Sampling parameters of a batch of requests.
 
-    `json_schema`, as JSON text, holds the answers to it; vLLM alone serves that.
+    Attributes:
+        max_tokens: maximum length of an answer in tokens.
+        temperature: sampling temperature; 0 means greedy decoding.
+        top_p: nucleus sampling.
+        n: answers per request.
+        json_schema: JSON schema, as text, that the answers must follow; "" for free text. Supported by vLLM only.
     """
 
     max_tokens: int
@@ -45,7 +50,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer, and p(Yes), p(No) at its last judgement token (0 and 0 if it has none)."""
+    """An answer, with p(Yes) and p(No) at its last Yes or No token (both 0 if it has none)."""
 
     text: str
     yes: float = 0.0
@@ -54,7 +59,16 @@ class Completion:
 
 @dataclass(frozen=True)
 class Health:
-    """State of a hosted engine; `problem` is what a user has to mend, empty if all is well."""
+    """State of an engine in an actor.
+
+    Attributes:
+        name: name of the actor.
+        version: version of the weights; 0 is the initial model.
+        model: name of the model's folder.
+        problem: error message for the user; "" if the engine runs.
+        memory_mb: resident memory of the actor's process, in MiB.
+        pid: process id of the actor.
+    """
 
     name: str
     version: int
@@ -66,7 +80,8 @@ class Health:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine is started with."""
+    """Settings that an engine is started with; see `config.Engine` for their meaning. `model` is a folder or hub
+    name."""
 
     kind: str
     model: str
@@ -80,28 +95,34 @@ class EngineSettings:
 
 
 class Engine(Protocol):
-    """The verbs of an engine."""
+    """An inference engine with one model."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """`sampling.n` answers to each request, in the order of the requests."""
+        """Generate `sampling.n` answers to each request, in the order of the requests."""
         ...
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
-        """p(Yes) and p(No) as the next token of each request."""
+        """Compute p(Yes) and p(No) as the next token after each request's prefix; the completions have no text."""
         ...
 
     def load(self, folder: str) -> None:
-        """Take the weights of a published folder."""
+        """Replace the weights by those of a model folder."""
         ...
 
     def close(self) -> None:
-        """Free all memory."""
+        """Shut the engine down and free its memory."""
         ...
 
 
 @dataclass(frozen=True)
 class LabelTokens:
-    """Token ids that stand for Yes and for No, with and without a leading space."""
+    """Token ids of the two judgements, with and without a leading space.
+
+    Attributes:
+        yes: ids that mean Yes.
+        no: ids that mean No.
+        all: both, sorted.
+    """
 
     yes: frozenset[int]
     no: frozenset[int]
@@ -111,7 +132,7 @@ class LabelTokens:
         object.__setattr__(self, "all", tuple(sorted(self.yes | self.no)))
 
     def masses(self, logprobs: Mapping[int, float]) -> tuple[float, float]:
-        """p(Yes) and p(No) from log-probabilities by token id."""
+        """p(Yes) and p(No), from the log-probabilities of the next token by token id."""
         from math import exp
 
         def mass(ids: frozenset[int]) -> float:
@@ -121,15 +142,23 @@ class LabelTokens:
 
 
 class Encoder(Protocol):
-    """The part of a tokenizer that finds the labels."""
+    """The part of the tokenizer interface that `label_tokens` needs."""
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text."""
+        """Encode a text to token ids."""
         ...
 
 
 def label_tokens(tokenizer: Encoder, model: str) -> LabelTokens:
-    """Find the single tokens for Yes and No; raises UserError where a model has none."""
+    """Find the tokens that stand for Yes and No.
+
+    Args:
+        tokenizer: tokenizer of the model.
+        model: name of the model, for the error message.
+
+    Raises:
+        UserError: the tokenizer has no single token for one of the words.
+    """
 
     def ids(word: str) -> Iterator[int]:
         for text in (word, f" {word}"):
@@ -140,17 +169,17 @@ def label_tokens(tokenizer: Encoder, model: str) -> LabelTokens:
     yes, no = frozenset(ids(YES)), frozenset(ids(NO))
     if not yes or not no or yes & no:
         raise UserError(
-            f"model {model} has no single tokens for '{YES}' and '{NO}'; choose a model whose tokenizer does"
+            f"model {model} has no single token for each of '{YES}' and '{NO}'; choose a model whose tokenizer has them"
         )
     return LabelTokens(yes, no)
 
 
 def scored_critique(answer: Completion) -> ScoredCritique:
-    """A critique with its reward, to four digits: the next ones depend on what else was in the batch."""
+    """Make a critique of an answer. Probabilities are rounded to 4 digits; further digits vary with the batch."""
     return ScoredCritique(answer.text, float(f"{answer.yes:.4g}"), float(f"{answer.no:.4g}"))
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Cut a sequence into runs of at most `size`."""
+    """Split a sequence into slices of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

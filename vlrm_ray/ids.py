@@ -1,4 +1,4 @@
-"""Identities and seeds: functions of content, never of worker ranks or time."""
+"""Ids, seeds and hashes: computed from content only, so that a restarted or repeated run gets the same ones."""
 
 import hashlib
 import json
@@ -7,27 +7,27 @@ from typing import Any
 
 
 def digest(*parts: object) -> str:
-    """Hash of the parts' JSON form, 16 hexadecimal digits."""
+    """Id of some values: the first 16 hex digits of the sha256 of their JSON form."""
     text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def seed_of(*parts: object) -> int:
-    """A sampling seed of 31 bits."""
+    """Sampling seed derived from some values, an integer of 31 bits."""
     return int(digest("seed", *parts), 16) & 0x7FFFFFFF
 
 
 def sha256_of(data: bytes) -> str:
-    """Full hexadecimal sha256."""
+    """sha256 of bytes, as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash over the names and contents of all files in a folder."""
+    """Hash of the names and contents of all files in a folder and its subfolders."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return digest([(str(p.relative_to(folder)), sha256_of(p.read_bytes())) for p in files])
 
 
-def canonical(value: Any) -> str:
-    """JSON with sorted keys: equal content gives equal text."""
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys: equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,14 +1,14 @@
-"""The vocabulary as types. Plain data: no torch, no ray, no vllm."""
+"""Data types shared by all stages. Plain dataclasses; this module imports no torch, ray or vllm."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 YES, NO = "Yes", "No"
-"""The two judgements, as a reward model writes them."""
+"""The two judgements that a critique ends with."""
 
 
 class ClaimType(StrEnum):
-    """What kind of thing a claim says."""
+    """Kind of a claim."""
 
     OBJECT = "object"
     ATTRIBUTE = "attribute"
@@ -18,7 +18,7 @@ class ClaimType(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What the experts say about a claim."""
+    """Result of checking a claim against the evidence."""
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 
 
 class ImageCondition(StrEnum):
-    """How a candidate was made."""
+    """What the policy saw of the image when it wrote a response: all of it, nothing, or a degraded copy."""
 
     FULL = "full"
     IMAGE_FREE = "image_free"
@@ -35,7 +35,12 @@ class ImageCondition(StrEnum):
 
 @dataclass(frozen=True)
 class PromptRef:
-    """A question about an image, by the image's URI; the image has not been opened yet."""
+    """A question about an image that has not been opened yet.
+
+    Attributes:
+        image: URI or local path of the image file.
+        question: the question.
+    """
 
     image: str
     question: str
@@ -43,7 +48,14 @@ class PromptRef:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question about an image; `sha256` is that of the image file's bytes."""
+    """A question about an image that was read successfully.
+
+    Attributes:
+        prompt_id: id derived from the image, the question, the round and the run's seed.
+        image: URI or local path of the image file.
+        sha256: sha256 of the image file.
+        question: the question.
+    """
 
     prompt_id: str
     image: str
@@ -53,7 +65,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Noun:
-    """A singular noun with the attributes that pick out which one is meant: "the red circle"."""
+    """A singular noun with its attributes: "red circle" has the name "circle" and the attributes ("red",)."""
 
     name: str
     attributes: tuple[str, ...] = ()
@@ -67,14 +79,14 @@ class Claim:
     """One atomic, checkable statement of a response.
 
     Attributes:
-        type: kind of claim.
-        subject: what it is about.
-        value: the attribute, the number ("2", or "more", "fewer", "as_many" beside an object),
-            the relation ("left_of", ...) or the words read; None for existence.
+        type: kind of the claim.
+        subject: the noun that the claim is about.
+        value: depends on the type. object: None. attribute: the attribute. count: the number ("2"), or "more", "fewer"
+            or "as_many" for a comparison with `object`. relation: the relation ("left_of"). text: the words.
         object: the other noun of a relation or comparison.
-        negated: the response denies it ("there is no dog").
-        hedged: the response leaves it open ("perhaps a dog").
-        span: start and end in the response, in characters.
+        negated: whether the response denies it ("there is no dog").
+        hedged: whether the response is unsure about it ("perhaps a dog").
+        span: start and end of the statement in the response, in characters.
     """
 
     type: ClaimType
@@ -88,9 +100,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Detection:
-    """One detected object: box in pixels (x0, y0, x1, y1), its colour ("" if none is certain).
+    """One detected object.
 
-    `rival` is another class that the detector sees in the same place ("" if none).
+    Attributes:
+        name: class of the object.
+        box: corners in pixels: x0, y0, x1, y1.
+        score: the detector's confidence, 0 to 1.
+        color: color name; "" if it is uncertain.
+        rival: another class that was detected in the same place; "" if there is none.
     """
 
     name: str
@@ -102,7 +119,13 @@ class Detection:
 
 @dataclass(frozen=True)
 class Word:
-    """One read text with its box in pixels and the reader's confidence."""
+    """One text that OCR read.
+
+    Attributes:
+        text: the text; it may have several words.
+        box: corners in pixels: x0, y0, x1, y1.
+        score: the reader's confidence, 0 to 1.
+    """
 
     text: str
     box: tuple[float, float, float, float]
@@ -111,11 +134,11 @@ class Word:
 
 @dataclass(frozen=True)
 class Quality:
-    """What an image is like, to be compared with the images that experts were calibrated on.
+    """Quality of an image, to compare with the images that the detector was calibrated on.
 
     Attributes:
         blur: 0 (sharp) to 1 (blurred).
-        unexplained: share of the image that stands out from its surroundings and is in no box.
+        unexplained: share of the pixels that differ from their surroundings and are in no box.
     """
 
     blur: float = 0.0
@@ -124,10 +147,14 @@ class Quality:
 
 @dataclass(frozen=True)
 class Detections:
-    """What the detector saw in one image of `width` x `height` pixels.
+    """Output of the detector for one image.
 
-    `faint` are the boxes below the configured confidence: they support nothing, and absence is not
-    claimed in spite of them.
+    Attributes:
+        width: image width in pixels.
+        height: image height in pixels.
+        objects: detections at or above the configured confidence.
+        faint: detections below it. They support no claim, but an object is not called absent if one may be it.
+        quality: quality of the image.
     """
 
     width: int
@@ -139,7 +166,16 @@ class Detections:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the experts saw in one image of `width` x `height` pixels; see `Detections`."""
+    """Output of the detector and the OCR reader for one image.
+
+    Attributes:
+        width: image width in pixels.
+        height: image height in pixels.
+        objects: detections at or above the configured confidence.
+        words: texts that OCR read.
+        faint: detections below the configured confidence; see `Detections`.
+        quality: quality of the image.
+    """
 
     width: int
     height: int
@@ -151,7 +187,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on one claim, with the indices of the evidence it rests on and a confidence."""
+    """Verdict on one claim.
+
+    Attributes:
+        verdict: the verdict.
+        confidence: estimated probability that the verdict is right; 0 if unverifiable.
+        objects: indices in `Evidence.objects` of the detections that the verdict relies on.
+        words: indices in `Evidence.words` of the texts that the verdict relies on.
+        reason: why the claim is unverifiable; "not_detected" if the verdict relies on the absence of objects; else "".
+    """
 
     verdict: Verdict
     confidence: float = 0.0
@@ -162,7 +206,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckedClaim:
-    """A claim and what was found about it."""
+    """A claim with its verdict."""
 
     claim: Claim
     finding: Finding
@@ -170,9 +214,14 @@ class CheckedClaim:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One response of the policy, and once verified, its claims with their verdicts.
+    """One response of the policy.
 
-    `reward` is the reward model's own, where a run labels by that instead of by experts.
+    Attributes:
+        candidate_id: id derived from the prompt, the sample's index and the generation settings.
+        text: the response.
+        condition: what the policy saw of the image.
+        claims: claims of the response with their verdicts; empty before verification.
+        reward: score by the reward model, in runs with `pairing.labels: self`; else None.
     """
 
     candidate_id: str
@@ -182,20 +231,23 @@ class Candidate:
     reward: float | None = None
 
     def count(self, verdict: Verdict) -> int:
-        """How many claims have the verdict."""
+        """Number of claims with a verdict."""
         return sum(c.finding.verdict is verdict for c in self.claims)
 
     @property
     def contradicted(self) -> bool:
-        """Whether an expert contradicts any claim."""
+        """Whether any claim is contradicted."""
         return self.count(Verdict.CONTRADICTED) > 0
 
 
 @dataclass(frozen=True)
 class ScoredCritique:
-    """A critique with the reward at its judgement token.
+    """A critique with the probabilities at its judgement token.
 
-    `yes` and `no` are the probabilities of the two words there; 0 where no judgement was reached.
+    Attributes:
+        text: the critique.
+        yes: probability of "Yes" at the judgement token; 0 if the critique has no judgement.
+        no: probability of "No" at the judgement token; 0 if the critique has no judgement.
     """
 
     text: str
@@ -209,13 +261,13 @@ class ScoredCritique:
 
     @property
     def reward(self) -> float:
-        """p(Yes) / (p(Yes) + p(No)); 0.5, the value that says nothing, without label mass."""
+        """p(Yes) / (p(Yes) + p(No)); 0.5 if the label mass is 0."""
         return self.yes / self.label_mass if self.label_mass > 0 else 0.5
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Chosen and rejected candidate of one prompt, with the critiques written for each."""
+    """Chosen and rejected candidate of one prompt, with the critiques of each."""
 
     pair_id: str
     chosen: Candidate
@@ -226,7 +278,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class SelectedPair:
-    """A pair as training sees it: one critique for each side, and what separates them."""
+    """A pair as it is used for training: response, critique and reward of each side."""
 
     pair_id: str
     chosen: str
@@ -244,7 +296,14 @@ class SelectedPair:
 
 @dataclass
 class RowCounts:
-    """Where the rows of a stage went: rows in = kept + dropped + quarantined, by reason."""
+    """Row counts of a stage: rows_in = kept + dropped + quarantined.
+
+    Attributes:
+        rows_in: rows that entered the stage.
+        kept: rows that left it for the next stage.
+        dropped: rows removed on purpose, by reason.
+        quarantined: rows that could not be processed, by reason.
+    """
 
     rows_in: int = 0
     kept: int = 0
@@ -252,19 +311,22 @@ class RowCounts:
     quarantined: dict[str, int] = field(default_factory=dict)
 
     def check(self, stage: str) -> None:
-        """Raise if a row was lost or doubled."""
-        gone = sum(self.dropped.values()) + sum(self.quarantined.values())
-        if self.rows_in != self.kept + gone:
-            raise AssertionError(f"{stage}: {self.rows_in} rows in, but {self.kept} kept and {gone} gone")
+        """Check that the counts add up; raises AssertionError naming the stage."""
+        dropped, quarantined = sum(self.dropped.values()), sum(self.quarantined.values())
+        if self.rows_in != self.kept + dropped + quarantined:
+            raise AssertionError(
+                f"stage {stage}: {self.rows_in} rows in, but {self.kept} kept + {dropped} dropped + "
+                f"{quarantined} quarantined"
+            )
 
     def add(self, other: "RowCounts") -> None:
-        """Count another part's rows in."""
+        """Add the counts of another part."""
         self.rows_in += other.rows_in
         self.kept += other.kept
-        for mine, theirs in ((self.dropped, other.dropped), (self.quarantined, other.quarantined)):
-            for reason, count in theirs.items():
-                mine[reason] = mine.get(reason, 0) + count
+        for total, added in ((self.dropped, other.dropped), (self.quarantined, other.quarantined)):
+            for reason, count in added.items():
+                total[reason] = total.get(reason, 0) + count
 
     def as_json(self) -> dict[str, object]:
-        """As a stage's result and `report.json` hold it."""
+        """Form used in a stage's result and in `report.json`."""
         return {"in": self.rows_in, "kept": self.kept, "dropped": self.dropped, "quarantined": self.quarantined}

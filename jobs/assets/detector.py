@@ -1,4 +1,4 @@
-"""Train the YOLO checkpoint on scenes without correlations."""
+"""Trains the YOLO detector on scenes without correlations."""
 
 import os
 import shutil
@@ -13,11 +13,12 @@ from vlrm_ray.scenes.world import SHAPES, SIGN, World
 
 CLASSES = (*SHAPES, SIGN)
 EXPERT_WORLD = World(bias=0.0, held_out=0.1, shape_counts=(0.1, 0.2, 0.3, 0.3, 0.1))
+"""The experts' training scenes; unlike the tiny VLM's, they contain the held-out combinations."""
 TRAIN_SEED, VAL_SEED = 10_000_000, 11_000_000
 
 
 def offline_ultralytics(folder: Path) -> None:
-    """Set ultralytics up before its first import: no network, no telemetry, settings in `folder`."""
+    """Configure ultralytics without network and telemetry, with its settings in `folder`; call before its first import."""
     settings = folder / "Ultralytics"
     settings.mkdir(parents=True, exist_ok=True)
     os.environ.update(
@@ -31,7 +32,17 @@ def offline_ultralytics(folder: Path) -> None:
 
 
 def build(out: Path, *, images: int = 4000, epochs: int = 14, seed: int = 0) -> dict[str, float]:
-    """Train and write `detector.pt`; returns mAP50 and mAP50-95 on fresh scenes."""
+    """Train the detector and write `detector.pt`.
+
+    Args:
+        out: folder of the asset.
+        images: number of training images.
+        epochs: number of epochs.
+        seed: seed of ultralytics' training.
+
+    Returns:
+        mAP50 and mAP50-95 on validation scenes.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         offline_ultralytics(folder)
@@ -54,13 +65,13 @@ def build(out: Path, *, images: int = 4000, epochs: int = 14, seed: int = 0) -> 
 
 
 def measure_fresh(checkpoint: Path, scratch: Path, images: int = 300) -> dict[str, float]:
-    """Quality of a checkpoint on freshly drawn validation scenes."""
+    """mAP50 and mAP50-95 of a checkpoint on validation scenes, which are rendered into the folder `scratch`."""
     offline_ultralytics(scratch)
     return measure(checkpoint, _write_dataset(scratch / "data", 1, images))
 
 
 def measure(checkpoint: Path, data: Path) -> dict[str, float]:
-    """Quality of a checkpoint on the validation part of an ultralytics data set."""
+    """mAP50 and mAP50-95 of a checkpoint on the validation split of an ultralytics data set (a data.yaml)."""
     import ultralytics
 
     box = (
@@ -73,7 +84,7 @@ def measure(checkpoint: Path, data: Path) -> dict[str, float]:
 
 
 def _place_font(folder: Path) -> None:
-    # ultralytics fetches this font at every training, also when told to stay offline
+    # ultralytics downloads this font before every training, even in offline mode
     import matplotlib
 
     font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -81,20 +92,21 @@ def _place_font(folder: Path) -> None:
 
 
 def _write_dataset(root: Path, images: int, validation: int = 300) -> Path:
+    """Write an ultralytics data set with that many training and validation images; returns its data.yaml."""
     for split, count, first in (("train", images, TRAIN_SEED), ("val", validation, VAL_SEED)):
-        pictures, labels = root / "images" / split, root / "labels" / split
-        pictures.mkdir(parents=True)
-        labels.mkdir(parents=True)
+        image_folder, label_folder = root / "images" / split, root / "labels" / split
+        image_folder.mkdir(parents=True)
+        label_folder.mkdir(parents=True)
         for index in range(count):
             scene = EXPERT_WORLD.sample(first + index)
-            picture = paint(scene)
-            picture.image.save(pictures / f"{index:05d}.png")
+            rendered = paint(scene)
+            rendered.image.save(image_folder / f"{index:05d}.png")
             lines = [
-                f"{CLASSES.index(thing.shape)} {(x0 + x1) / 2 / SIZE:.5f} {(y0 + y1) / 2 / SIZE:.5f} "
+                f"{CLASSES.index(obj.shape)} {(x0 + x1) / 2 / SIZE:.5f} {(y0 + y1) / 2 / SIZE:.5f} "
                 f"{(x1 - x0) / SIZE:.5f} {(y1 - y0) / SIZE:.5f}"
-                for thing, (x0, y0, x1, y1) in zip(scene.things, picture.boxes, strict=True)
+                for obj, (x0, y0, x1, y1) in zip(scene.objects, rendered.boxes, strict=True)
             ]
-            (labels / f"{index:05d}.txt").write_text("\n".join(lines))
+            (label_folder / f"{index:05d}.txt").write_text("\n".join(lines))
     data = root / "data.yaml"
     names = dict(enumerate(CLASSES))
     data.write_text(yaml.safe_dump({"path": str(root), "train": "images/train", "val": "images/val", "names": names}))

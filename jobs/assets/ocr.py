@@ -1,7 +1,7 @@
-"""Train the two small networks that PaddleOCR loads: where text is, and what it says.
+"""Trains the two small networks of the OCR: text detection and text recognition.
 
-Both are plain convolutions, trained in torch and written as ONNX beside the `inference.yml` by
-which PaddleOCR knows how to feed them and how to read their output.
+Both are convolutional networks, trained in torch and exported to ONNX. The `inference.yml` beside each tells PaddleOCR
+how to prepare the input and how to decode the output.
 """
 
 import math
@@ -23,13 +23,13 @@ from vlrm_ray.scenes.render import FACES, SIZE, font, paint
 from vlrm_ray.scenes.world import SIGN, WORDS, World
 
 LETTERS = string.ascii_uppercase
-DETECTION_NAME, RECOGNITION_NAME = "PP-OCRv5_mobile_det", "en_PP-OCRv5_mobile_rec"  # names PaddleOCR knows
+DETECTION_NAME, RECOGNITION_NAME = "PP-OCRv5_mobile_det", "en_PP-OCRv5_mobile_rec"  # PaddleOCR accepts only known names
 DETECTION_SIDE = 256
 RECOGNITION_HEIGHT, RECOGNITION_WIDTH = 32, 160
 SIGNS = World(bias=0.0, held_out=0.1, sign=0.85)
 DETECTION_SEED, RECOGNITION_SEED = 12_000_000, 13_000_000
 _MEAN, _STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
-_SIGN_MARGIN = 3.5  # white around the word, in pixels
+_SIGN_MARGIN = 3.5  # white margin around a sign's word, in pixels
 
 Pixels = NDArray[np.uint8]
 
@@ -44,10 +44,7 @@ def _conv(
 
 
 class TextDetector(nn.Module):
-    """Text map: pictures (n, 3, h, w), h and w multiples of 16, to logits (n, 1, h/2, w/2).
-
-    In evaluation mode it gives probabilities at full size, as DB post-processing expects.
-    """
+    """Text detection network in the manner of DB (Liao et al. 2020), which predicts a map of shrunk text regions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +55,15 @@ class TextDetector(nn.Module):
         self.merge, self.join, self.out = _conv(24, 16), _conv(28, 12), nn.Conv2d(12, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """Predict the text map.
+
+        Args:
+            x: normalized images of shape (n, 3, h, w); h and w are multiples of 16.
+
+        Returns:
+            Logits of shape (n, 1, h/2, w/2) in training mode. In evaluation mode probabilities of shape (n, 1, h, w),
+            as DB post-processing expects.
+        """
         half = self.by2(x)
         quarter = self.by4(half)
         eighth = self.by8(quarter)
@@ -69,10 +74,7 @@ class TextDetector(nn.Module):
 
 
 class TextRecognizer(nn.Module):
-    """Letters: crops (n, 3, 32, w) to CTC logits (n, w/4, classes); probabilities in evaluation mode.
-
-    Classes are blank, the letters, and the space that PaddleOCR always appends.
-    """
+    """Text recognition network for CTC; the classes are blank, the letters, and the space that PaddleOCR appends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +86,14 @@ class TextRecognizer(nn.Module):
         self.classes = nn.Linear(96, len(LETTERS) + 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """Predict the letters.
+
+        Args:
+            x: normalized crops of shape (n, 3, 32, w).
+
+        Returns:
+            CTC logits of shape (n, ceil(w/4), classes) in training mode, probabilities in evaluation mode.
+        """
         f = self.body(x)
         f = self.context(torch.cat([f[:, :, 0:1], f[:, :, 1:2]], 1)).squeeze(2).transpose(1, 2)
         logits = self.classes(f)
@@ -96,7 +105,7 @@ def _double(x: torch.Tensor) -> torch.Tensor:
 
 
 def build(out: Path, *, detection_steps: int = 500, recognition_steps: int = 3000, seed: int = 0) -> dict[str, float]:
-    """Train both and write `detection/` and `recognition/`; returns their losses at the end."""
+    """Train both networks and write `detection/` and `recognition/`; returns their final losses."""
     torch.manual_seed(seed)
     detection, detection_loss = _train_detection(detection_steps)
     recognition, recognition_loss = _train_recognition(recognition_steps)
@@ -109,8 +118,8 @@ def _optimizer(net: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-4)
 
 
-def _lay_out(net: nn.Module, memory: torch.memory_format) -> None:
-    """Reorder the convolutions' weights in place; channels last trains twice as fast on a CPU."""
+def _set_memory_format(net: nn.Module, memory: torch.memory_format) -> None:
+    """Set the memory format of the convolutions' weights; channels last trains twice as fast on a CPU."""
     for parameter in net.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=memory)
@@ -122,8 +131,9 @@ def _set_rate(opt: torch.optim.Optimizer, step: int, steps: int) -> None:
 
 
 def _train_detection(steps: int) -> tuple[nn.Module, float]:
+    """Train with cross-entropy on text and the hardest background pixels, plus Dice loss."""
     net = TextDetector()
-    _lay_out(net, torch.channels_last)
+    _set_memory_format(net, torch.channels_last)
     opt = _optimizer(net)
     loss = torch.zeros(())
     for step in range(steps):
@@ -144,31 +154,32 @@ def _train_detection(steps: int) -> tuple[nn.Module, float]:
 
 
 def _detection_batch(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    pictures = np.empty((size, DETECTION_SIDE, DETECTION_SIDE, 3), np.float32)
+    """Images (size, 3, 256, 256) and their target maps (size, 128, 128), which are 1 in shrunk text regions."""
+    images = np.empty((size, DETECTION_SIDE, DETECTION_SIDE, 3), np.float32)
     maps = np.zeros((size, DETECTION_SIDE // 2, DETECTION_SIDE // 2), np.float32)
     scale = DETECTION_SIDE / SIZE
     for index in range(size):
         scene = SIGNS.sample(DETECTION_SEED + step * size + index)
-        picture = paint(scene)
-        bgr = np.asarray(picture.image)[:, :, ::-1]
-        pictures[index] = cv2.resize(bgr, (DETECTION_SIDE, DETECTION_SIDE))
-        for thing, box in zip(scene.things, picture.boxes, strict=True):
-            if thing.shape != SIGN:
+        rendered = paint(scene)
+        bgr = np.asarray(rendered.image)[:, :, ::-1]
+        images[index] = cv2.resize(bgr, (DETECTION_SIDE, DETECTION_SIDE))
+        for obj, box in zip(scene.objects, rendered.boxes, strict=True):
+            if obj.shape != SIGN:
                 continue
             x0, y0, x1, y1 = (v * scale for v in box)
-            m = _SIGN_MARGIN * scale
-            x0, y0, x1, y1 = x0 + m, y0 + m, x1 - m, y1 - m
+            margin = _SIGN_MARGIN * scale
+            x0, y0, x1, y1 = x0 + margin, y0 + margin, x1 - margin, y1 - margin
             width, height = x1 - x0, y1 - y0
-            shrink = width * height * (1 - 0.4**2) / (2 * (width + height))  # DB's rule, ratio 0.4
+            shrink = width * height * (1 - 0.4**2) / (2 * (width + height))  # shrink offset of DB with ratio 0.4
             rows = slice(round((y0 + shrink) / 2), round((y1 - shrink) / 2) + 1)
             maps[index, rows, round((x0 + shrink) / 2) : round((x1 - shrink) / 2) + 1] = 1
-    x = ((pictures / 255 - _MEAN) / _STD).transpose(0, 3, 1, 2)
+    x = ((images / 255 - _MEAN) / _STD).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(x)).to(memory_format=torch.channels_last), torch.from_numpy(maps)
 
 
 def _train_recognition(steps: int) -> tuple[nn.Module, float]:
     net = TextRecognizer()
-    _lay_out(net, torch.channels_last)
+    _set_memory_format(net, torch.channels_last)
     opt = _optimizer(net)
     running = 0.0
     for step in range(steps):
@@ -177,8 +188,8 @@ def _train_recognition(steps: int) -> tuple[nn.Module, float]:
         log_p = F.log_softmax(net(x), -1).transpose(0, 1)
         targets = torch.tensor([LETTERS.index(c) + 1 for w in words for c in w])
         lengths = torch.tensor([len(w) for w in words])
-        # letters only within the crop's own width, blanks in the padding: left free, CTC comes to
-        # write the last letter into the padding, blindly
+        # CTC over the crop's own width only, and blanks in the padding: without this the network learns to
+        # predict the last letter in the padding
         used = torch.tensor([math.ceil(w / 4) for w in widths])
         padding = torch.arange(log_p.shape[0])[:, None] >= used[None, :]
         loss = F.ctc_loss(log_p, targets, used, lengths, blank=0, zero_infinity=True)
@@ -193,7 +204,7 @@ def _train_recognition(steps: int) -> tuple[nn.Module, float]:
 
 
 def _recognition_batch(step: int, size: int) -> tuple[torch.Tensor, list[str], list[int]]:
-    """Crops (size, 3, 32, 160), their words, and how wide each crop is before the padding."""
+    """Crops (size, 3, 32, 160), their words, and the width in pixels of each crop without padding."""
     crops = np.zeros((size, RECOGNITION_HEIGHT, RECOGNITION_WIDTH, 3), np.float32)
     words: list[str] = []
     widths: list[int] = []
@@ -209,7 +220,7 @@ def _recognition_batch(step: int, size: int) -> tuple[torch.Tensor, list[str], l
 
 
 def _crop(rng: random.Random) -> tuple[Pixels, str]:
-    """A word as a text detector cuts it out of a picture: uneven margins, frame, blur, grain."""
+    """A random word as a text detector crops it, with uneven margins, frame, blur and noise; BGR uint8 (h, w, 3)."""
     letters = "".join(rng.choices(LETTERS, k=rng.randint(1, 6)))
     word = rng.choice(WORDS) if rng.random() < 0.35 else letters
     face = font(rng.choice(FACES), rng.choice((24, 26, 26, 28, 28, 30)))
@@ -232,9 +243,9 @@ def _crop(rng: random.Random) -> tuple[Pixels, str]:
     return np.ascontiguousarray(pixels[:, :, ::-1]).astype(np.uint8), word
 
 
-def _log(what: str, step: int, steps: int, loss: torch.Tensor) -> None:
+def _log(name: str, step: int, steps: int, loss: torch.Tensor) -> None:
     if step % 100 == 99:
-        print(f"{time.strftime('%H:%M:%S')} {what} {step + 1} of {steps}, loss {loss.item():.4f}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {name}: step {step + 1} of {steps}, loss {loss.item():.4f}", flush=True)
 
 
 def _export(
@@ -245,8 +256,9 @@ def _export(
     out: Path,
     settings: dict[str, object],
 ) -> None:
+    """Write `inference.onnx`, with dynamic axes `ins` and `outs`, and `inference.yml`."""
     out.mkdir(parents=True, exist_ok=True)
-    _lay_out(net, torch.contiguous_format)
+    _set_memory_format(net, torch.contiguous_format)
     torch.onnx.export(
         net, (example,), str(out / "inference.onnx"),
         input_names=["x"], output_names=["y"], dynamic_axes={"x": ins, "y": outs},

@@ -1,4 +1,4 @@
-"""What the recipes of the language models share: optimizers, learning rate, going on after an interruption."""
+"""Shared by the language models' recipes: optimizers, learning-rate schedule, saving and restoring the state."""
 
 import math
 from pathlib import Path
@@ -7,12 +7,12 @@ import torch
 
 
 def optimizers(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for the rest."""
+    """Muon for the weight matrices except embeddings, AdamW for all other parameters."""
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        inner = parameter.ndim == 2 and "embed" not in name
-        (matrices if inner else others).append(parameter)
+        is_matrix = parameter.ndim == 2 and "embed" not in name
+        (matrices if is_matrix else others).append(parameter)
     return [
         torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.01, momentum=0.95),
         torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
@@ -20,20 +20,37 @@ def optimizers(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> list[t
 
 
 def schedule(progress: float, steps: int) -> float:
-    """Warm-up over 60 steps, then cosine to a fiftieth, within a phase."""
-    warm = min(1.0, (progress * steps + 1) / 60)
-    return warm * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+    """Factor of the learning rate: linear warm-up over 60 steps, cosine decay from 1 to 0.02.
+
+    Args:
+        progress: completed share of the steps, 0 to 1.
+        steps: number of steps.
+    """
+    warm_up = min(1.0, (progress * steps + 1) / 60)
+    return warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
 
 
 def save(state: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer], step: int, spent: float) -> None:
-    """Keep everything that going on needs; the file is whole or the old one."""
+    """Save the training state atomically.
+
+    Args:
+        state: file of the state.
+        model: the model.
+        opts: its optimizers.
+        step: number of completed steps.
+        spent: CPU seconds so far.
+    """
     content = {"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step, "spent": spent}
     torch.save(content, state.with_suffix(".tmp"))
     state.with_suffix(".tmp").replace(state)
 
 
 def restore(state: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer]) -> tuple[int, float]:
-    """Step and CPU seconds reached so far; 0 and 0 without a state."""
+    """Load the training state into the model and the optimizers, if the file exists.
+
+    Returns:
+        Completed steps and CPU seconds so far; (0, 0.0) without a file.
+    """
     if not state.exists():
         return 0, 0.0
     content = torch.load(state, weights_only=True)

@@ -1,4 +1,4 @@
-"""Pre-train the tiny VLM (Qwen2.5-VL architecture) in the prejudiced world."""
+"""Pre-trains the tiny VLM (Qwen2.5-VL architecture), including the biased prior that the rounds have to correct."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from jobs.assets.training import optimizers, restore, save, schedule
 from vlrm_ray import torchvision_shim
-from vlrm_ray.scenes.corpus import Turn, conversation, guessed, texts, told
+from vlrm_ray.scenes.corpus import Turn, conversation, text_only_answer, text_only_critique, texts
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import World, described_by_prior
 
@@ -22,8 +22,8 @@ import transformers as hf  # noqa: E402  (needs the shim)
 
 log = logging.getLogger(__name__)
 
-VIEW = 96
-"""Side of the picture as the model sees it, in pixels."""
+INPUT_SIZE = 96
+"""Side of the image that the model gets, in pixels."""
 PATCH, MERGE = 8, 2
 SPECIAL = ("<pad>", "<|end|>", "<|user|>", "<|assistant|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")  # fmt: skip
 CHAT_TEMPLATE = (
@@ -40,17 +40,19 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the training with its own warm-up and cosine decay.
+    """A phase of the training with its own warm-up and cosine decay.
 
     Attributes:
-        critiques: critiques in each conversation about a picture.
-        answers: other questions in it.
-        picture_every: a batch of pictures comes at every so many steps.
-        told: told critiques in each step.
-        signs: share of pictures with a sign; reading is learned last.
-        bias: how strongly shape and colour go together in the pictures (`World.bias`).
-        habit: how often what lies at the sides is described as it usually is (`described_by_prior`).
-        haste: the same where responses are judged; one who judges looks less than one who describes.
+        name: name of the phase, for the log.
+        steps: number of steps.
+        critiques: critiques in each conversation about an image.
+        answers: other questions in each conversation about an image.
+        picture_every: interval in steps between batches with images.
+        told: text-only conversations in each step (`Batches.text_only`).
+        signs: share of images with a sign (`World.sign`).
+        bias: correlation of shape and colour in the images (`World.bias`).
+        description_prior: probability that an object is described by the prior (`described_by_prior`).
+        judging_prior: the same probability where responses are judged; 0 uses the description's scene.
     """
 
     name: str
@@ -67,7 +69,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything the outcome depends on."""
+    """All hyperparameters of the training."""
 
     phases: tuple[Phase, ...] = (
         Phase(
@@ -108,11 +110,11 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        """Steps of all phases."""
+        """Number of steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     def at(self, step: int) -> tuple[Phase, float]:
-        """The phase of a step, and how much of it is over."""
+        """The phase of a step, and the completed share of that phase; raises IndexError after the last phase."""
         for phase in self.phases:
             if step < phase.steps:
                 return phase, step / phase.steps
@@ -121,7 +123,7 @@ class Recipe:
 
 
 def build_processor() -> hf.Qwen2_5_VLProcessor:
-    """Tokenizer trained on the corpus, and an image processor of the fixed view."""
+    """Train the tokenizer on the corpus, and combine it with an image processor of the fixed input size."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     bpe = Tokenizer(models.BPE())
@@ -138,7 +140,7 @@ def build_processor() -> hf.Qwen2_5_VLProcessor:
             "vision_bos_token": "<|vision_start|>", "vision_eos_token": "<|vision_end|>",
         },
     )  # fmt: skip
-    pixels = {"shortest_edge": VIEW * VIEW, "longest_edge": VIEW * VIEW}
+    pixels = {"shortest_edge": INPUT_SIZE * INPUT_SIZE, "longest_edge": INPUT_SIZE * INPUT_SIZE}
     shape = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2}
     return hf.Qwen2_5_VLProcessor(
         hf.Qwen2VLImageProcessor(size=pixels, **shape),
@@ -149,7 +151,7 @@ def build_processor() -> hf.Qwen2_5_VLProcessor:
 
 
 def build_model(processor: hf.Qwen2_5_VLProcessor, seed: int) -> hf.Qwen2_5_VLForConditionalGeneration:
-    """Untrained model, about 1.6 M parameters."""
+    """Create the untrained model of about 1.8 M parameters."""
     torch.manual_seed(seed)
     tokenizer = processor.tokenizer
     token = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
@@ -163,7 +165,7 @@ def build_model(processor: hf.Qwen2_5_VLProcessor, seed: int) -> hf.Qwen2_5_VLFo
     depth = 3
     vision = {
         "depth": depth, "hidden_size": 128, "intermediate_size": 256, "num_heads": 4, "patch_size": PATCH,
-        "spatial_merge_size": MERGE, "temporal_patch_size": 2, "out_hidden_size": 128, "window_size": VIEW,
+        "spatial_merge_size": MERGE, "temporal_patch_size": 2, "out_hidden_size": 128, "window_size": INPUT_SIZE,
         "fullatt_block_indexes": list(range(depth)),
     }  # fmt: skip
     config = hf.Qwen2_5_VLConfig(
@@ -178,7 +180,10 @@ def build_model(processor: hf.Qwen2_5_VLProcessor, seed: int) -> hf.Qwen2_5_VLFo
 
 
 class Batches:
-    """Turns conversations into padded batches; loss on the assistants' tokens only."""
+    """Converts conversations into padded batches of tensors.
+
+    Only the assistant's tokens have labels. Token tensors are int64 of shape (conversations, length).
+    """
 
     def __init__(self, processor: hf.Qwen2_5_VLProcessor, recipe: Recipe) -> None:
         self.processor, self.recipe = processor, recipe
@@ -186,11 +191,11 @@ class Batches:
         self.cache: dict[str, list[int]] = {}
         judgements = {t for w in ("Yes", " Yes", "No", " No", " yes", " no") for t in self._ids(w)}
         self.judgements = torch.tensor(sorted(judgements))
-        tokens = (VIEW // PATCH // MERGE) ** 2
-        self.picture = [self.token["<|vision_start|>"], *[self.token["<|image_pad|>"]] * tokens, self.token["<|vision_end|>"]]  # fmt: skip
+        tokens = (INPUT_SIZE // PATCH // MERGE) ** 2
+        self.image_tokens = [self.token["<|vision_start|>"], *[self.token["<|image_pad|>"]] * tokens, self.token["<|vision_end|>"]]  # fmt: skip
 
-    def seen(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
-        """Conversations about pictures."""
+    def with_images(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
+        """The step's conversations about images."""
         size = self.recipe.batch
         rows, images, world = [], [], World(bias=phase.bias, sign=phase.signs)
         for index in range(size):
@@ -199,22 +204,22 @@ class Batches:
             described = described_by_prior(scene, rng, phase.description_prior)
             judged = described_by_prior(scene, rng, phase.judging_prior) if phase.judging_prior else None
             turns = conversation(described, rng, critiques=phase.critiques, answers=phase.answers, judged=judged)
-            rows.append(self._row(turns, self.picture))
+            rows.append(self._row(turns, self.image_tokens))
             images.append(paint(scene).image)
         pixels = self.processor.image_processor(images=images, return_tensors="pt")
         return self._pad(rows) | dict(pixels)
 
-    def told(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
-        """Critiques from told facts, and some guesses; no pictures."""
+    def text_only(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
+        """The step's conversations without an image: seven critiques from given facts for each answer by the prior."""
         size = phase.told
         seeds = range(step * size, (step + 1) * size)
-        return self._pad([self._row([guessed(s) if s % 8 == 0 else told(s)], []) for s in seeds])
+        return self._pad([self._row([text_only_answer(s) if s % 8 == 0 else text_only_critique(s)], []) for s in seeds])
 
-    def _row(self, turns: Sequence[Turn], picture: list[int]) -> tuple[list[int], list[int]]:
+    def _row(self, turns: Sequence[Turn], image_tokens: list[int]) -> tuple[list[int], list[int]]:
         ids: list[int] = []
         labels: list[int] = []
         for position, turn in enumerate(turns):
-            user = [self.token["<|user|>"], *(picture if position == 0 else []), *self._ids(turn.user)]
+            user = [self.token["<|user|>"], *(image_tokens if position == 0 else []), *self._ids(turn.user)]
             answer = [*self._ids(turn.assistant), self.token["<|end|>"]]
             ids += [*user, self.token["<|assistant|>"], *answer]
             labels += [IGNORE] * (len(user) + 1) + answer
@@ -229,7 +234,7 @@ class Batches:
 
     def _pad(self, rows: list[tuple[list[int], list[int]]]) -> dict[str, torch.Tensor]:
         longest = max(len(ids) for ids, _ in rows)
-        length = -(-longest // 32) * 32  # few shapes: oneDNN compiles its kernels per shape
+        length = -(-longest // 32) * 32  # few distinct shapes, as oneDNN compiles kernels per shape
         ids = torch.full((len(rows), length), self.token["<pad>"])
         labels, mask = torch.full_like(ids, IGNORE), torch.zeros_like(ids)
         for row, (tokens, targets) in enumerate(rows):
@@ -246,20 +251,37 @@ def loss_of(
     judgements: torch.Tensor,
     weight: float,
 ) -> torch.Tensor:
-    """Cross-entropy over the labelled tokens, judgement tokens weighted."""
+    """Weighted mean of the cross-entropy over the labelled tokens.
+
+    Args:
+        model: the model.
+        batch: output of `Batches`; its labels are removed.
+        judgements: ids of the tokens that are judgements.
+        weight: weight of these tokens; all others have weight 1.
+    """
     labels = batch.pop("labels")[:, 1:]
     hidden = model.model(**batch).last_hidden_state[:, :-1]
-    chosen = labels != IGNORE
-    targets = labels[chosen]
-    losses = cross_entropy(model.lm_head(hidden[chosen]), targets, reduction="none")
+    labelled = labels != IGNORE
+    targets = labels[labelled]
+    losses = cross_entropy(model.lm_head(hidden[labelled]), targets, reduction="none")
     weights = torch.where(torch.isin(targets, judgements), weight, 1.0)
     return (losses * weights).sum() / weights.sum()
 
 
 def build(out: Path, recipe: Recipe, state: Path, threads: int) -> dict[str, float]:
-    """Train from nothing, or go on from `state`, and write the folder; returns CPU seconds and parameters."""
+    """Pre-train the VLM and write its folder.
+
+    Args:
+        out: folder of the asset.
+        recipe: hyperparameters.
+        state: file of the training state; an existing one is resumed.
+        threads: CPU threads.
+
+    Returns:
+        CPU seconds and number of parameters.
+    """
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("medium")  # bfloat16 products where the CPU has them
+    torch.set_float32_matmul_precision("medium")  # bfloat16 matrix products on CPUs that support them
     processor = build_processor()
     model = build_model(processor, recipe.seed)
     spent = train(model, processor, recipe, state)
@@ -274,29 +296,45 @@ def train(
     state: Path,
     report: Callable[[int], None] = lambda step: None,
 ) -> float:
-    """Run the recipe; returns its CPU seconds. Goes on from `state` after an interruption."""
+    """Train by the recipe, resuming from the file `state` if it exists.
+
+    Args:
+        model: the model.
+        processor: its processor.
+        recipe: hyperparameters.
+        state: file of the training state, written every 100 steps.
+        report: called with the number of completed steps whenever the state is written.
+
+    Returns:
+        CPU seconds of all sessions.
+    """
     batches = Batches(processor, recipe)
     opts = optimizers(model, recipe.muon_lr, recipe.adam_lr)
     rates = [group["lr"] for opt in opts for group in opt.param_groups]
-    start, spent = restore(state, model, opts)
-    for step in range(start, recipe.steps):
-        began = time.process_time()
+    first_step, spent = restore(state, model, opts)
+    for step in range(first_step, recipe.steps):
+        start_time = time.process_time()
         phase, progress = recipe.at(step)
         for group, rate in zip((g for o in opts for g in o.param_groups), rates, strict=True):
             group["lr"] = rate * schedule(progress, phase.steps)
-        told = loss_of(model, batches.told(step, phase), batches.judgements, recipe.judgement_weight)
-        told.backward()
+        text_loss = loss_of(model, batches.text_only(step, phase), batches.judgements, recipe.judgement_weight)
+        text_loss.backward()
         if step % phase.picture_every == 0:
-            seen = loss_of(model, batches.seen(step, phase), batches.judgements, recipe.judgement_weight)
-            seen.backward()
+            image_batch = batches.with_images(step, phase)
+            loss_of(model, image_batch, batches.judgements, recipe.judgement_weight).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        spent += time.process_time() - began
+        spent += time.process_time() - start_time
         if step % 50 == 49:
             log.info(
-                "%s: step %d of %d, told loss %.3f, %.0f s", phase.name, step + 1, recipe.steps, told.item(), spent
+                "%s: step %d of %d, text-only loss %.3f, %.0f s",
+                phase.name,
+                step + 1,
+                recipe.steps,
+                text_loss.item(),
+                spent,
             )
         if step % 100 == 99:
             save(state, model, opts, step + 1, spent)
@@ -305,7 +343,7 @@ def train(
 
 
 def publish(model: hf.Qwen2_5_VLForConditionalGeneration, processor: hf.Qwen2_5_VLProcessor, out: Path) -> None:
-    """Write the folder that transformers and vLLM load."""
+    """Write model and processor as a folder that transformers and vLLM can load."""
     model.save_pretrained(out)
     processor.save_pretrained(out)
     config = json.loads((out / "config.json").read_text())

@@ -1,1 +1,1 @@
-"""What `jobs/bench.py` measures, one module each."""
+"""The measurements of `jobs/bench.py` that have a module of their own."""

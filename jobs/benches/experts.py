@@ -1,4 +1,4 @@
-"""Rates of the experts and of the matcher in this process, on fresh scenes."""
+"""Throughput of the vision experts, the cache and the verifier, in this process, on freshly rendered scenes."""
 
 import random
 import tempfile
@@ -8,85 +8,89 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from actors.local import load_vision_experts
-from vlrm_ray.claims import extractor
+from vlrm_ray.claims import make_extractor
 from vlrm_ray.config import Config
+from vlrm_ray.engines import batches
 from vlrm_ray.experts.detection import Pixels, detect_objects
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.experts.vision_experts import VisionExperts
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, View, view
+from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, LabelledImage, labelled_image
 from vlrm_ray.scenes.statements import statements
 from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.types import Detections, Evidence
+from vlrm_ray.types import Claim, Detections, Evidence
 
 FIRST_SEED, IMAGES = 73_000_000, 128
 BATCHES = (1, 8, 32)
+"""Batch sizes of the detector."""
 CLAIMS_PER_IMAGE = 40
-"""Several candidates of several claims each, as in a round."""
+"""As in a round, where an image has several candidates with several claims each."""
 
 
 def measure_experts(config: Config, progress: Progress) -> dict[str, float]:
-    """Images per second of each expert by batch size, claims per second, the cache's hit rate."""
+    """Measure images per second of each expert, claims per second of the verifier, and the cache's hit rate and speed."""
     vision_experts = load_vision_experts(config)
-    views = [view(IN_DISTRIBUTION, FIRST_SEED + index) for index in range(IMAGES)]
-    pictures = [np.asarray(v.picture.image) for v in views]
-    detect_objects(pictures[:8], vision_experts.detect, vision_experts.confidence)
+    labelled = [labelled_image(IN_DISTRIBUTION, FIRST_SEED + index) for index in range(IMAGES)]
+    images = [np.asarray(item.rendered.image) for item in labelled]
+    detect_objects(images[:8], vision_experts.detect, vision_experts.confidence)  # warm-up
     figures: dict[str, float] = {}
     for batch in BATCHES:
-        with progress.stage(f"detector, {batch} at a time"):
+        with progress.stage(f"detector, batch size {batch}"):
             figures[f"images/s, detector, colours and quality, batch {batch}"] = _rate(
                 IMAGES,
-                lambda batch=batch: _looked(pictures, vision_experts, batch),  # type: ignore[misc]
+                lambda batch=batch: _detect_in_batches(images, vision_experts, batch),  # type: ignore[misc]
             )
     with progress.stage("reader"):
-        figures["images/s, reader, batch 1"] = _rate(IMAGES, lambda: [vision_experts.read(p) for p in pictures])
-    figures |= _cached(pictures, vision_experts)
-    with progress.stage("matching"):
-        figures |= _matched(views, vision_experts.inspect(pictures), Verifier.from_config(config.experts))
+        figures["images/s, reader, batch 1"] = _rate(IMAGES, lambda: [vision_experts.read(image) for image in images])
+    figures |= _measure_cache(images, vision_experts)
+    with progress.stage("verifier"):
+        figures |= _measure_verifier(labelled, vision_experts.inspect(images), Verifier.from_config(config.experts))
     return figures
 
 
-def _looked(pictures: Sequence[Pixels], vision_experts: VisionExperts, batch: int) -> list[Detections]:
-    starts = range(0, len(pictures), batch)
+def _detect_in_batches(images: Sequence[Pixels], vision_experts: VisionExperts, size: int) -> list[Detections]:
     return [
-        seen
-        for start in starts
-        for seen in detect_objects(pictures[start : start + batch], vision_experts.detect, vision_experts.confidence)
+        detections
+        for batch in batches(images, size)
+        for detections in detect_objects(batch, vision_experts.detect, vision_experts.confidence)
     ]
 
 
-def _cached(pictures: Sequence[Pixels], vision_experts: VisionExperts) -> dict[str, float]:
-    """The same images in a second round, after a restart: everything comes from the run's folder."""
-    hashes = [sha256_of(picture.tobytes()) for picture in pictures]
+def _measure_cache(images: Sequence[Pixels], vision_experts: VisionExperts) -> dict[str, float]:
+    """Look up the same images again with a new cache object, as a restarted process does."""
+    hashes = [sha256_of(image.tobytes()) for image in images]
     with tempfile.TemporaryDirectory() as scratch:
         ledger = Ledger(scratch)
-        AnswerCache(ledger, "bench", Detections).fill(
-            hashes, lambda asked: [(s,) for s in vision_experts.detections(pictures)]
+        AnswerCache(ledger, "bench", Detections).get_or_compute(
+            hashes, lambda missing: [(found,) for found in vision_experts.detections(images)]
         )
         restarted = AnswerCache(ledger, "bench", Detections)
-        rate = _rate(len(hashes), lambda: restarted.fill(hashes, lambda asked: []))
+        rate = _rate(len(hashes), lambda: restarted.get_or_compute(hashes, lambda missing: []))
     return {
-        "cache hit rate, second round after a restart": restarted.hits / restarted.asked,
+        "cache hit rate, second round after a restart": restarted.hits / restarted.lookups,
         "images/s, answered by the cache": rate,
     }
 
 
-def _matched(views: Sequence[View], seen: Sequence[Evidence], verifier: Verifier) -> dict[str, float]:
-    rules = extractor("rule")
-    said = []
-    for shown, evidence in zip(views, seen, strict=True):
-        rng = random.Random(shown.scene.seed)
-        claims = [c for s in statements(shown, rng) for c in rules.claims(s.text, s.question)]
-        said.append(((claims * CLAIMS_PER_IMAGE)[:CLAIMS_PER_IMAGE], evidence))
-    total = sum(len(claims) for claims, _ in said)
-    together = _rate(total, lambda: [verifier.check_all(claims, evidence) for claims, evidence in said])
-    alone = _rate(total, lambda: [verifier.check(claim, evidence) for claims, evidence in said for claim in claims])
-    return {"claims/s, all of an image together": together, "claims/s, one at a time": alone}
+def _measure_verifier(
+    labelled: Sequence[LabelledImage], evidence_of_images: Sequence[Evidence], verifier: Verifier
+) -> dict[str, float]:
+    rules = make_extractor("rule")
+    work: list[tuple[list[Claim], Evidence]] = []
+    for item, evidence in zip(labelled, evidence_of_images, strict=True):
+        rng = random.Random(item.scene.seed)
+        claims = [c for s in statements(item, rng) for c in rules.claims(s.text, s.question)]
+        work.append(((claims * CLAIMS_PER_IMAGE)[:CLAIMS_PER_IMAGE], evidence))
+    total = sum(len(claims) for claims, _ in work)
+    together = _rate(total, lambda: [verifier.check_all(claims, evidence) for claims, evidence in work])
+    single = _rate(total, lambda: [verifier.check(claim, evidence) for claims, evidence in work for claim in claims])
+    return {"claims/s, all of an image together": together, "claims/s, one at a time": single}
 
 
 def _rate(count: int, work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    """Items per second of one call of `work`, which processes `count` items."""
+    start = time.perf_counter()
     work()
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - start)

@@ -1,4 +1,5 @@
-"""Subcommands of `jobs/evaluate.py`, one module each, imported only when asked for.
+"""Subcommands of `jobs/evaluate.py`, one module each.
 
-A command module has `add_arguments(parser)` and `run(arguments)`.
+A module is imported only when its command is run. It defines `add_arguments(parser)` and `run(arguments)`; its
+docstring is the command's help text.
 """

@@ -1,12 +1,12 @@
-"""The claims of each line of a text file, or an extractor against sentences annotated by hand.
+"""Extract claims from each line of a text file, or measure a claim extractor on annotated responses.
 
-    python jobs/evaluate.py claims --file LINES.txt                   a readable list
-    python jobs/evaluate.py claims --file LINES.txt --json            one JSON object per line of text
-    python jobs/evaluate.py claims --gold tests/data/photo_claims.yaml   F1 per claim type, and every failure
+    python jobs/evaluate.py claims --file LINES.txt                      print a readable list
+    python jobs/evaluate.py claims --file LINES.txt --json               print one JSON object per line of text
+    python jobs/evaluate.py claims --gold tests/data/photo_claims.yaml   print F1 per claim type, and each error
 
-A line of JSON is {"text", "claims": [{"type", "subject", "value", "object", "negated", "hedged", "span"}]}:
-subject and object are singular nouns; value is the attribute, the number, the relation or the words read, null
-where there is none; span is [start, end] in characters of the line.
+A JSON object is {"text", "claims": [{"type", "subject", "value", "object", "negated", "hedged", "span"}]}.
+`subject` and `object` are singular nouns. `value` is the attribute, the number, the relation or the written text; it is
+null for claims of type "object". `span` is [start, end] in characters of the line.
 """
 
 import argparse
@@ -15,35 +15,38 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.evaluations.extractor_options import add_options, chosen
+from jobs.evaluations.extractor_options import add_extractor_options, open_extractor
 from vlrm_ray.claims import Extractor, gold
 from vlrm_ray.errors import UserError
 from vlrm_ray.types import Claim, ClaimType
 
+_MAX_PRINTED = 400
+"""Characters of a text that are printed."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See `Command`."""
+    """Declare the options."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--file", metavar="LINES.txt", help="responses, one a line; - reads standard input")
-    source.add_argument("--gold", metavar="FILE.yaml", help="sentences with the claims expected")
+    source.add_argument("--file", metavar="LINES.txt", help="responses, one per line; - reads standard input")
+    source.add_argument("--gold", metavar="FILE.yaml", help="annotated responses to measure the extractor on")
     parser.add_argument("--question", default="", metavar="Q", help="the question that every line answers")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    add_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_extractor_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See `Command`."""
-    sentences = gold.load(arguments.gold) if arguments.gold else []
-    lines = [] if arguments.gold else _lines(arguments.file)
-    with chosen(arguments) as extractor:
+    """List the claims of the lines, or measure the extractor."""
+    responses = gold.load_annotations(arguments.gold) if arguments.gold else []
+    lines = [] if arguments.gold else _read_lines(arguments.file)
+    with open_extractor(arguments) as extractor:
         if arguments.gold:
-            _measure(extractor, sentences, as_json=arguments.json)
+            _measure(extractor, responses, as_json=arguments.json)
         else:
             _list(extractor, lines, arguments.question, as_json=arguments.json)
 
 
-def _lines(name: str) -> list[str]:
-    """Lines as "\\n" ends them: other control characters are part of a response."""
+def _read_lines(name: str) -> list[str]:
+    """Lines of a file or, for "-", of standard input. Only "\\n" and "\\r\\n" end a line."""
     try:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
@@ -53,43 +56,41 @@ def _lines(name: str) -> list[str]:
 
 
 def _list(extractor: Extractor, lines: Sequence[str], question: str, *, as_json: bool) -> None:
-    found = extractor.many([(line, question) for line in lines])
-    for line, claims in zip(lines, found, strict=True):
+    """Print the claims of each line."""
+    claims_of_lines = extractor.claims_batch([(line, question) for line in lines])
+    for line, claims in zip(lines, claims_of_lines, strict=True):
         if as_json:
             print(json.dumps({"text": line, "claims": [_as_json(c) for c in claims]}))
         else:
-            shown = [f"  {gold.key(c)!s:40} {line[slice(*c.span)]!r}" for c in claims]
-            print("\n".join([_printable(line), *shown]))
+            listed = [f"  {gold.claim_key(c)!s:40} {line[slice(*c.span)]!r}" for c in claims]
+            print("\n".join([_printable(line), *listed]))
 
 
 def _as_json(claim: Claim) -> dict[str, object]:
-    return {**gold.key(claim)._asdict(), "span": list(claim.span)}
+    """A claim as a JSON object."""
+    return {**gold.claim_key(claim)._asdict(), "span": list(claim.span)}
 
 
 def _printable(text: str) -> str:
-    """The text without characters that would move a terminal's cursor, cut to what a person reads."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:400])
-    return shown + (" ..." if len(text) > 400 else "")
+    """The start of a text, with control characters replaced because a terminal would act on them."""
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:_MAX_PRINTED])
+    return printable + (" ..." if len(text) > _MAX_PRINTED else "")
 
 
-def _measure(extractor: Extractor, sentences: Sequence[gold.Sentence], *, as_json: bool) -> None:
+def _measure(extractor: Extractor, responses: Sequence[gold.AnnotatedResponse], *, as_json: bool) -> None:
+    """Print the scores and errors on the responses used for development and on those held out."""
     for name, held_out in (("developed on", False), ("held out", True)):
-        part = [s for s in sentences if s.held_out is held_out]
+        part = [r for r in responses if r.held_out is held_out]
         if not part:
             continue
         score = gold.measure(extractor, part)
-        by_type = {kind.value: round(score.f1([kind]), 4) for kind in ClaimType}
+        f1_by_type = {kind.value: round(score.f1([kind]), 4) for kind in ClaimType}
         if as_json:
-            print(
-                json.dumps(
-                    {"part": name, "n": len(part), "f1": round(score.f1(), 4), **by_type, "failures": score.failures}
-                )
-            )
+            f1 = {"f1": round(score.f1(), 4), **f1_by_type}
+            print(json.dumps({"part": name, "n": len(part), **f1, "failures": score.failures}))
             continue
-        print(
-            f"{name}: {len(part)} responses, F1 {score.f1():.4f}  "
-            + "  ".join(f"{k} {v:.3f}" for k, v in by_type.items())
-        )
+        listed = "  ".join(f"{kind} {f1:.3f}" for kind, f1 in f1_by_type.items())
+        print(f"{name}: {len(part)} responses, F1 {score.f1():.4f}  {listed}")
         for text, missed, false in score.failures:
             print(f"  {_printable(text)}")
             print("".join(f"    missed  {c}\n" for c in missed) + "".join(f"    false   {c}\n" for c in false), end="")

@@ -1,10 +1,10 @@
-"""Hold two results of one benchmark side by side, item by item.
+"""Compare two results of the same benchmark, item by item.
 
-    python jobs/evaluate.py compare A B
+    python jobs/evaluate.py compare results/before results/after
 
-A and B are folders that `bench --out` has finished (or the summary.json in them). Shown are the
-accuracies on the items that both have, the exact McNemar test, and a paired bootstrap of the
-difference, overall and for each group.
+A and B are output folders of finished `evaluate.py bench` commands, or the summary.json in them. On the items that
+both results have, the command prints both accuracies, their difference with a 95 % interval (paired bootstrap), and
+the p-value of the exact McNemar test, overall and for each group.
 """
 
 import argparse
@@ -13,25 +13,28 @@ from pathlib import Path
 from vlrm_ray.evaluation.benchmarks import compare
 from vlrm_ray.pipeline.progress import Progress
 
+SIGNIFICANCE_LEVEL = 0.05
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the two results."""
-    parser.add_argument("a", metavar="A", type=Path, help="folder of a result")
-    parser.add_argument("b", metavar="B", type=Path, help="folder of another one")
+    parser.add_argument("a", metavar="A", type=Path, help="folder of the first result, for example of the base model")
+    parser.add_argument("b", metavar="B", type=Path, help="folder of the second result; differences are B minus A")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the table."""
+    """Print the comparison."""
     progress = Progress()
     a, b = compare.load(arguments.a), compare.load(arguments.b)
-    shared = compare.common(a, b)
+    shared = compare.common_items(a, b)
     if len(shared) != len(a.outcomes) or len(shared) != len(b.outcomes):
         progress.log(
-            f"the results have different items: A {len(a.outcomes)}, B {len(b.outcomes)}; "
-            f"compared on the {len(shared)} that both have"
+            f"the results have different items: A has {len(a.outcomes)}, B has {len(b.outcomes)}; "
+            f"comparing the {len(shared)} common ones"
         )
-    found = compare.differences(a, b)
-    progress.table(f"{a.summary['benchmark']}: A = {a.folder}, B = {b.folder}", *compare.table(found))
-    overall = found["overall"]
-    sure = "differ" if overall.p < 0.05 else "do not differ beyond chance"
-    progress.log(f"A and B {sure} (exact McNemar p = {overall.p:.3g}, {overall.n} items)")
+    differences = compare.differences(a, b)
+    title = f"{a.summary['benchmark']}: A = {a.folder}, B = {b.folder}"
+    progress.table(title, *compare.comparison_table(differences))
+    overall = differences["overall"]
+    verdict = "differ significantly" if overall.p < SIGNIFICANCE_LEVEL else "do not differ significantly"
+    progress.log(f"A and B {verdict} (exact McNemar test, p = {overall.p:.3g}, {overall.n} items)")

@@ -1,11 +1,11 @@
-"""How far the experts' verdicts can be trusted: statements about fresh scenes, in distribution and under shift.
+"""Measure the accuracy of the experts' verdicts on held-out scenes, in distribution and under image shifts.
 
-    python jobs/evaluate.py experts                    2,000 scenes, and 400 of each shift
+    python jobs/evaluate.py experts                    2,000 scenes in distribution, and 400 of each shift
     python jobs/evaluate.py experts --scenes 500 --json
     python jobs/evaluate.py experts --svg FILE         also draw the reliability diagram
 
-True and false sentences of every claim type go the whole way, text to claims to verdicts. The
-experts are calibrated on other scenes, parameters were chosen on a third lot (--split dev).
+True and false sentences of every claim type pass through the whole pipeline, from text over claims to verdicts. The
+experts were calibrated on other scenes, and their parameters tuned on a third set (--split dev).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.local import load_vision_experts
-from jobs.evaluations.extractor_options import add_options, chosen
+from jobs.evaluations.extractor_options import add_extractor_options, open_extractor
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
@@ -24,7 +24,7 @@ from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, SHIFTS
 from vlrm_ray.scenes.verdict_quality import (
     FIRST_SEED,
     PER_SEED,
-    Experts,
+    ExpertsUnderTest,
     Outcome,
     figures,
     figures_of,
@@ -32,38 +32,47 @@ from vlrm_ray.scenes.verdict_quality import (
     reliability,
 )
 
-SHARE_OF_SHIFT = 5
-"""One scene of each shift for so many in distribution."""
+SCENES_PER_SHIFTED = 5
+"""Number of scenes in distribution for each scene of a shift."""
+STATEMENTS_PER_SCENE = 9
+"""Mean number of statements about a scene, for the progress bar."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", metavar="FILE", help="YAML file, as for jobs/iterate.py")
-    parser.add_argument("--scenes", type=int, default=2000, metavar="N", help="scenes in distribution (2000)")
-    parser.add_argument("--seed", type=int, default=0, help="which fresh scenes (0)")
-    parser.add_argument("--split", choices=FIRST_SEED, default="test", help="choose parameters on dev, report on test")
-    add_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON, last line")
-    parser.add_argument("--svg", metavar="FILE", type=Path, help="draw the reliability diagram")
+    parser.add_argument("--config", metavar="FILE", help="configuration in YAML, as for jobs/iterate.py")
+    parser.add_argument(
+        "--scenes", type=int, default=2000, metavar="N", help="number of scenes in distribution (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: %(default)s)")
+    parser.add_argument(
+        "--split",
+        choices=FIRST_SEED,
+        default="test",
+        help="use dev to tune parameters and test to report (default: %(default)s)",
+    )
+    add_extractor_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on the last line")
+    parser.add_argument("--svg", metavar="FILE", type=Path, help="write the reliability diagram to FILE")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure and print."""
+    """Measure the experts, and print the report."""
     if arguments.scenes < 1:
-        raise UserError(f"--scenes must be at least 1, got {arguments.scenes}")
+        raise UserError(f"--scenes is {arguments.scenes}, expected at least 1")
     from vlrm_ray.scenes.extractor_quality import extractor_f1
 
     progress, config = Progress(), load(arguments.config)
     vision_experts, verifier = load_vision_experts(config), Verifier.from_config(config.experts)
-    with chosen(arguments) as extractor:
-        experts = Experts(vision_experts, extractor, verifier)
+    with open_extractor(arguments) as extractor:
+        experts = ExpertsUnderTest(vision_experts, extractor, verifier)
         first = FIRST_SEED[arguments.split] + arguments.seed * PER_SEED
-        found = {IN_DISTRIBUTION: _tried(experts, IN_DISTRIBUTION, first, arguments.scenes, progress)}
+        outcomes = {IN_DISTRIBUTION: _run_experts(experts, IN_DISTRIBUTION, first, arguments.scenes, progress)}
         for kind in SHIFTS:
-            count = max(1, arguments.scenes // SHARE_OF_SHIFT)
-            found[kind] = _tried(experts, kind, first, count, progress)
-        f1 = {arguments.extractor: extractor_f1(extractor, max(1, arguments.scenes // SHARE_OF_SHIFT), first)}
-    report = report_of(found, f1)
+            count = max(1, arguments.scenes // SCENES_PER_SHIFTED)
+            outcomes[kind] = _run_experts(experts, kind, first, count, progress)
+        f1 = {arguments.extractor: extractor_f1(extractor, max(1, arguments.scenes // SCENES_PER_SHIFTED), first)}
+    report = report_of(outcomes, f1)
     _print(report, progress)
     if arguments.svg:
         from vlrm_ray.evaluation.reliability_diagram import draw
@@ -73,26 +82,31 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(report))
 
 
-def _tried(experts: Experts, kind: str, first: int, count: int, progress: Progress) -> list[Outcome]:
+def _run_experts(experts: ExpertsUnderTest, kind: str, first: int, count: int, progress: Progress) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    with progress.stage(kind.replace("_", " "), count * 9, "statements") as meter:
-        for batch in experts.try_out(kind, range(first, first + count)):
+    with progress.stage(kind.replace("_", " "), count * STATEMENTS_PER_SCENE, "statements") as meter:
+        for batch in experts.run(kind, range(first, first + count)):
             outcomes += batch
             meter.add(len(batch))
     return outcomes
 
 
-def report_of(found: dict[str, list[Outcome]], f1: dict[str, float]) -> dict[str, Any]:
-    """The report from the outcomes in distribution and of each shift."""
-    shifted = [outcome for kind in SHIFTS for outcome in found[kind]]
-    both: dict[str, Sequence[Outcome]] = {IN_DISTRIBUTION: found[IN_DISTRIBUTION], "shift": shifted}
+def report_of(outcomes: dict[str, list[Outcome]], f1: dict[str, float]) -> dict[str, Any]:
+    """Build the report.
+
+    Args:
+        outcomes: outcomes by kind, `IN_DISTRIBUTION` and each of `SHIFTS`.
+        f1: F1 of the extractor, by its name.
+    """
+    shifted = [outcome for kind in SHIFTS for outcome in outcomes[kind]]
+    both: dict[str, Sequence[Outcome]] = {IN_DISTRIBUTION: outcomes[IN_DISTRIBUTION], "shift": shifted}
     return {
-        **{name: figures(outcomes) for name, outcomes in both.items()},
-        "overall": {name: figures_of(outcomes) for name, outcomes in {**both, **found}.items()},
-        "shifts": {kind: figures(found[kind]) for kind in SHIFTS},
+        **{name: figures(part) for name, part in both.items()},
+        "overall": {name: figures_of(part) for name, part in {**both, **outcomes}.items()},
+        "shifts": {kind: figures(outcomes[kind]) for kind in SHIFTS},
         "extractor": f1,
-        "reliability": {name: reliability(outcomes) for name, outcomes in both.items()},
-        "unverifiable_because": {name: reasons(outcomes) for name, outcomes in both.items()},
+        "reliability": {name: reliability(part) for name, part in both.items()},
+        "unverifiable_because": {name: reasons(part) for name, part in both.items()},
     }
 
 
@@ -120,11 +134,12 @@ def _print(report: dict[str, Any], progress: Progress) -> None:
             ]
             for b in bins
         ]
-        progress.table(f"reliability, {name.replace('_', ' ')}", ["confidence", "mean", "right", "", "n"], rows)
-    for name, why in report["unverifiable_because"].items():
-        progress.log(f"unverifiable, {name.replace('_', ' ')}: " + ", ".join(f"{n} {r}" for r, n in why.items()))
+        progress.table(f"reliability, {name.replace('_', ' ')}", ["confidence", "mean", "accuracy", "", "n"], rows)
+    for name, counts in report["unverifiable_because"].items():
+        reasons_text = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        progress.log(f"unverifiable, {name.replace('_', ' ')}: {reasons_text}")
     for name, f1 in report["extractor"].items():
-        progress.log(f"claims found by the {name} extractor: exact-match F1 {f1:.3f}")
+        progress.log(f"exact-match F1 of the {name} extractor's claims: {f1:.3f}")
 
 
 def _percent(value: float | None) -> str:

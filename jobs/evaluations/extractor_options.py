@@ -1,33 +1,35 @@
-"""`--extractor` and `--extractor-model`, which several commands share."""
+"""Command-line options `--extractor` and `--extractor-model`, which several commands share."""
 
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from actors.local import local_llm_extractor
-from vlrm_ray.claims import KINDS, Extractor, extractor
+from vlrm_ray.claims import EXTRACTOR_KINDS, Extractor, make_extractor
 from vlrm_ray.config import asset_path
 
-MODEL = "assets:extractor"
+DEFAULT_MODEL = "assets:extractor"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Declare `--extractor` and `--extractor-model`."""
-    parser.add_argument("--extractor", choices=KINDS, default="rule", help="who finds the claims (default: rule)")
+    parser.add_argument(
+        "--extractor", choices=EXTRACTOR_KINDS, default="rule", help="how to extract claims (default: rule)"
+    )
     parser.add_argument(
         "--extractor-model",
-        default=MODEL,
+        default=DEFAULT_MODEL,
         metavar="MODEL",
         help="folder or name of a Hugging Face language model for --extractor llm "
-        "(default: the shipped one, which knows the rendered scenes only)",
+        "(default: the bundled model, which is trained on the rendered scenes only)",
     )
 
 
 @contextmanager
-def chosen(arguments: argparse.Namespace) -> Iterator[Extractor]:
-    """The extractor of the parsed options; closes its engine at the end."""
+def open_extractor(arguments: argparse.Namespace) -> Iterator[Extractor]:
+    """The extractor that the parsed options choose. An engine started for it is closed on exit."""
     if arguments.extractor == "rule":
-        yield extractor("rule")
+        yield make_extractor("rule")
         return
-    with local_llm_extractor(asset_path(arguments.extractor_model)) as found:
-        yield found
+    with local_llm_extractor(asset_path(arguments.extractor_model)) as extractor:
+        yield extractor

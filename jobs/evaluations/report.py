@@ -1,10 +1,10 @@
-"""Write a run's report.html and report.json again, from what its ledger holds.
+"""Write report.html and report.json of a run again, from the content of its folder.
 
-    python jobs/evaluate.py report --run runs/scenes
-    python jobs/evaluate.py report --run runs/scenes --out page.html    only the page, the run is left as it is
+    python jobs/evaluate.py report --run runs/scenes                     update both files in the run's folder
+    python jobs/evaluate.py report --run runs/scenes --out page.html     write the page elsewhere, change nothing else
 
-The page is one file that opens by a double click. It can be written at any time: of a run under way or
-killed it shows what there is. The picture in docs/ was taken of such a page:
+The page is one self-contained file: open it in a browser by a double click. You can write it at any time; for a
+running or killed run it shows what has been committed so far. The screenshot in docs/ was made with
 
     chromium --headless --screenshot=docs/report.png --window-size=1200,1500 --hide-scrollbars runs/scenes/report.html
 """
@@ -17,19 +17,20 @@ from vlrm_ray.store.ledger import Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
+    """Declare the options."""
     parser.add_argument("--run", required=True, metavar="FOLDER", help="folder of the run, or its URI")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the page there and nothing in the run")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write only the page, to this file")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Rebuild the report, and write it."""
+    """Build the report and write it."""
     ledger = Ledger(arguments.run)
-    found = report.rebuilt(ledger)
+    content = report.rebuild_report(ledger)
+    page = report.report_page(ledger, content)
     if arguments.out:
-        report.put_file(arguments.out, report.page_of(ledger, found))
+        report.write_file(arguments.out, page)
         print(arguments.out)
         return
-    ledger.put_json(report.JSON, found)
-    ledger.put(report.PAGE, report.page_of(ledger, found))
-    print(ledger.path(report.PAGE))
+    ledger.put_json(report.REPORT_JSON, content)
+    ledger.put(report.REPORT_PAGE, page)
+    print(ledger.path(report.REPORT_PAGE))

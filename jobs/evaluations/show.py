@@ -1,10 +1,10 @@
-"""Look at one prompt of a run: picture, boxes, words, responses with verdicts, evidence, pairs, critiques.
+"""Write a web page about one prompt of a run: image, evidence, responses, claims, verdicts, pairs and critiques.
 
-    python jobs/evaluate.py show --run runs/scenes                       lists some prompts
-    python jobs/evaluate.py show --run runs/scenes --prompt 8a51         writes runs/scenes/prompts/8a51….html
+    python jobs/evaluate.py show --run runs/scenes                       list some prompts
+    python jobs/evaluate.py show --run runs/scenes --prompt 8a51         write runs/scenes/prompts/8a51....html
     python jobs/evaluate.py show --run runs/scenes --prompt 8a51 --out page.html
 
-The beginning of an id is enough. The page is one file that opens by a double click.
+The first characters of an id suffice. The page is one self-contained file: open it in a browser by a double click.
 """
 
 import argparse
@@ -15,23 +15,30 @@ from vlrm_ray.store.ledger import Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
+    """Declare the options."""
     parser.add_argument("--run", required=True, metavar="FOLDER", help="folder of the run, or its URI")
-    parser.add_argument("--prompt", metavar="ID", help="id of the prompt, or its beginning; without it some are listed")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the page")
+    parser.add_argument(
+        "--prompt", metavar="ID", help="id of the prompt or its first characters (default: list some prompts)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where to write the page (default: prompts/ID.html in the run's folder)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Find the prompt, and write its page."""
+    """List some prompts, or find one prompt and write its page."""
     ledger = Ledger(arguments.run)
     if not arguments.prompt:
-        for row in report.some_prompts(ledger):
+        for row in report.sample_prompts(ledger):
             print(report.prompt_line(row))
         return
     row = report.find_prompt(ledger, arguments.prompt)
-    page = report.page_of_prompt(ledger, row)
+    page = report.prompt_page(ledger, row)
     if arguments.out:
-        report.put_file(arguments.out, page)
+        report.write_file(arguments.out, page)
         print(arguments.out)
         return
     name = f"prompts/{row.prompt.prompt_id}.html"

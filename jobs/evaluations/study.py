@@ -1,12 +1,13 @@
-"""The method against its ablations, over seeds, on ScenesBench's test split.
+"""Train the method and its ablations over several seeds, and compare them on ScenesBench.
 
-    python jobs/evaluate.py study                          all arms, seeds 0 to 4
+    python jobs/evaluate.py study                          all arms, each with its 3 or 5 seeds
     python jobs/evaluate.py study --arms full,oracle --seeds 0,1 --pairs 200
-    python jobs/evaluate.py study --summary                what has finished so far
+    python jobs/evaluate.py study --summary                print the results so far, without training
 
-Interrupt it at any time and run it again: finished runs are not repeated, an unfinished one goes on at
-its first unfinished stage. Results are in runs/study/study.json; without that file it goes on from the
-committed docs/study.json. Arms of the same seed share the policy's candidates and the experts' evidence.
+You can interrupt the study at any time; run the same command again to resume. Finished runs are not repeated, and an
+unfinished run resumes at its first unfinished stage. Results are written to runs/study/study.json. If that file does
+not exist, the study starts from the committed docs/study.json. Arms of the same seed share the policy's candidates and
+the experts' evidence.
 """
 
 import argparse
@@ -14,10 +15,10 @@ import shutil
 import time
 from pathlib import Path
 
-from actors.fleet import Fleet, spread
+from actors.fleet import Fleet, generate_in_parallel
 from jobs.study.arms import ARMS, FULL, config_of
 from jobs.study.oracle import OracleDetector, OracleTextReader
-from jobs.study.page import figure, fill, headline
+from jobs.study.page import fill, format_estimate, format_headline
 from jobs.study.plots import draw
 from jobs.study.results import Results, method_fingerprint, run_record
 from jobs.study.summary import summarize
@@ -29,51 +30,64 @@ from vlrm_ray.pipeline import graph
 from vlrm_ray.pipeline.cluster import connected
 from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.pipeline.rounds import Rounds, claim_config
+from vlrm_ray.pipeline.rounds import Rounds, bind_config
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.scenes import bench, best_of_n
 from vlrm_ray.scenes.facts import KINDS
 from vlrm_ray.store.ledger import Ledger
 
 METHOD, COMMITTED = Path("jobs/configs/study.yaml"), Path("docs/study.json")
-BETWEEN = 200
-"""Pairs per group after rounds that are neither the first nor the last."""
+INTERMEDIATE_PAIRS = 200
+"""Pairs per group in the evaluations between the start and the last round."""
+RESPONSES = 8
+"""Responses to each prompt in the best-of-n test."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", metavar="FILE", default=METHOD, help="the method (%(default)s)")
-    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated; all without it: %(default)s")
-    parser.add_argument("--seeds", help="comma-separated numbers; without it each arm has its own 3 or 5")
-    parser.add_argument("--pairs", type=int, default=2000, help="pairs per group before and after (%(default)s)")
-    parser.add_argument("--split", choices=("dev", "test"), default="test", help="part of ScenesBench (%(default)s)")
-    parser.add_argument("--prompts", type=int, default=150, help="prompts of the best-of-8 test (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder (%(default)s)")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="a page whose marked tables are made anew")
-    parser.add_argument("--summary", action="store_true", help="only print what has finished")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides of the method")
+    parser.add_argument(
+        "--config", metavar="FILE", default=METHOD, help="configuration of the method (default: %(default)s)"
+    )
+    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated arms (default: %(default)s)")
+    parser.add_argument("--seeds", help="comma-separated seeds (default: the 3 or 5 of each arm)")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=2000,
+        help="pairs per group before the first and after the last round (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="split of ScenesBench (default: %(default)s)"
+    )
+    parser.add_argument("--prompts", type=int, default=150, help="prompts of the best-of-8 test (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="output folder (default: %(default)s)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="Markdown page whose marked tables are updated")
+    parser.add_argument("--summary", action="store_true", help="print the results so far, without training")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides of the configuration by dotted key"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run what has not finished, and say what all of it shows."""
+    """Run the unfinished runs, and print the summary of all."""
     progress = Progress()
     base = with_overrides(
         load(arguments.config, arguments.overrides),
         [f"evaluation.split={arguments.split}", f"evaluation.pairs={arguments.pairs}"],
     )
     results = Results(arguments.out / "study.json", method_fingerprint(base), COMMITTED)
-    todo = _todo(arguments, results)
-    if todo and not arguments.summary:
+    unfinished = _unfinished(arguments, results)
+    if unfinished and not arguments.summary:
         check_inputs(base)
-        progress.log(f"{len(todo)} runs to do: " + ", ".join(f"{arm}-{seed}" for arm, seed in todo))
+        progress.log(f"{len(unfinished)} unfinished runs: " + ", ".join(f"{arm}-{seed}" for arm, seed in unfinished))
         with connected(base, progress.log):
-            graph.tune_ray_data()
+            graph.configure_ray_data()
             fleet = Fleet(base, Ledger(f"{arguments.out}/shared"), restarts=0)
             try:
                 with progress.stage("start engines"):
                     fleet.start()
-                for arm, seed in todo:
-                    _Run(base, arm, seed, arguments, fleet, progress).into(results)
+                for arm, seed in unfinished:
+                    _Run(base, arm, seed, arguments, fleet, progress).run(results)
                     results.content["summary"] = summarize(results)
                     results.write()
             finally:
@@ -83,25 +97,27 @@ def run(arguments: argparse.Namespace) -> None:
     draw(results, arguments.out)
     if arguments.page:
         arguments.page.write_text(fill(arguments.page.read_text(), results.content["summary"]))
-    _show(results, progress)
+    _print_summary(results, progress)
 
 
-def _todo(arguments: argparse.Namespace, results: Results) -> list[tuple[str, int]]:
-    """Runs by seed, then by arm, so that arms which share candidates follow one another."""
+def _unfinished(arguments: argparse.Namespace, results: Results) -> list[tuple[str, int]]:
+    """(arm, seed) of the unfinished runs, ordered by seed, so that runs which share candidates follow one another."""
     names = arguments.arms.split(",")
     unknown = [name for name in names if name not in ARMS]
     if unknown:
-        raise UserError(f"there is no arm '{unknown[0]}'; choose from {', '.join(ARMS)}")
+        raise UserError(f"--arms: unknown arm '{unknown[0]}', expected one of {', '.join(ARMS)}")
     try:
-        chosen = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else None
+        seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else None
     except ValueError:
-        raise UserError(f"--seeds {arguments.seeds} is not a list of numbers like 0,1,2") from None
-    wanted = [(name, seed) for name in names for seed in (chosen or range(ARMS[name].seeds))]
-    return sorted((r for r in wanted if results.run(*r) is None), key=lambda r: (r[1], names.index(r[0])))
+        raise UserError(
+            f"--seeds: '{arguments.seeds}' is not a comma-separated list of integers such as 0,1,2"
+        ) from None
+    requested = [(name, seed) for name in names for seed in (seeds or range(ARMS[name].seeds))]
+    return sorted((r for r in requested if results.run(*r) is None), key=lambda r: (r[1], names.index(r[0])))
 
 
 class _Run:
-    """One arm with one seed."""
+    """One run: an arm with a seed."""
 
     def __init__(
         self, base: Config, arm: str, seed: int, arguments: argparse.Namespace, fleet: Fleet, progress: Progress
@@ -109,28 +125,30 @@ class _Run:
         self.arm, self.seed, self.progress, self.prompts = arm, seed, progress, arguments.prompts
         self.config = config_of(base, arm, seed, str(arguments.out))
         self.ledger = Ledger(f"{arguments.out}/{self.config.name}")
-        truth = (
-            ((OracleDetector, OracleTextReader), Verifier(Calibrations(exhaustive=KINDS))) if ARMS[arm].truth else ()
-        )
-        self.fleet = fleet.share_with(self.config, self.ledger, *truth)
+        oracle = ((OracleDetector, OracleTextReader), Verifier(Calibrations(exhaustive=KINDS)))
+        experts = oracle if ARMS[arm].ground_truth else ()
+        self.fleet = fleet.share_with(self.config, self.ledger, *experts)
 
-    def into(self, results: Results) -> None:
-        """Run to the end, and keep what the run leaves."""
-        began = time.monotonic()
-        self.progress.log(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].what}")
-        claim_config(self.config, self.ledger)
+    def run(self, results: Results) -> None:
+        """Run all rounds, add the record to the results, and delete the weights and training data."""
+        start = time.monotonic()
+        self.progress.log(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].description}")
+        bind_config(self.config, self.ledger)
         for round_ in range(self.config.rounds + 1):
             self._round(round_)
         best = {"best_of": self._best_of()} if self.arm == FULL else {}
-        tested = bench.items(self.config.evaluation.split, self.config.evaluation.pairs, self._store())
-        texts = [(item.question, item.chosen, item.rejected) for item in tested]
-        results.add(self.arm, self.seed, run_record(self.config, self.ledger, time.monotonic() - began, texts) | best)
-        for left in ("versions", "train"):
-            shutil.rmtree(self.ledger.path(left), ignore_errors=True)
+        items = bench.items(self.config.evaluation.split, self.config.evaluation.pairs, self._store())
+        texts = [(item.question, item.chosen, item.rejected) for item in items]
+        results.add(self.arm, self.seed, run_record(self.config, self.ledger, time.monotonic() - start, texts) | best)
+        for folder in ("versions", "train"):
+            shutil.rmtree(self.ledger.path(folder), ignore_errors=True)
 
     def _round(self, round_: int) -> None:
-        whole = round_ in (0, self.config.rounds)
-        config = self.config if whole else with_overrides(self.config, [f"evaluation.pairs={BETWEEN}"])
+        """Run one round. Round 0 only evaluates the start."""
+        full_evaluation = round_ in (0, self.config.rounds)
+        config = (
+            self.config if full_evaluation else with_overrides(self.config, [f"evaluation.pairs={INTERMEDIATE_PAIRS}"])
+        )
         rounds = Rounds(config, self.ledger, self.fleet, self.progress)
         if round_:
             rounds.gather(round_)
@@ -138,37 +156,38 @@ class _Run:
         rounds.evaluate(round_)
 
     def _best_of(self) -> dict[str, object]:
+        """Run the best-of-n test with the newest reward model."""
         critic = self.config.critic
-        votes, total = max(best_of_n.VOTES), self.prompts * 8
-        with self.progress.stage("best of 8", total * (2 + votes), "texts") as meter:
-            asked = best_of_n.options(
+        votes, responses = max(best_of_n.VOTES), self.prompts * RESPONSES
+        with self.progress.stage(f"best of {RESPONSES}", responses * (2 + votes), "texts") as meter:
+            sampled = best_of_n.sample_responses(
                 self.prompts,
-                8,
-                lambda r, s: spread(self.fleet.policy, r, s, lambda n: meter.add(8 * n)),
+                RESPONSES,
+                lambda r, s: generate_in_parallel(self.fleet.policy, r, s, lambda n: meter.add(RESPONSES * n)),
                 self.config.policy.max_tokens,
                 self._store(),
             )
             sighted, blind = (
                 best_of_n.rewards(
-                    asked,
+                    sampled,
                     FORMATS[critic.format],
-                    lambda r, s: spread(self.fleet.critics, r, s, lambda n: meter.add(n * s.n)),
+                    lambda r, s: generate_in_parallel(self.fleet.critics, r, s, lambda n: meter.add(n * s.n)),
                     k,
                     critic.max_tokens,
-                    blind=unseeing,
+                    blind=without_image,
                 )
-                for k, unseeing in ((votes, False), (1, True))
+                for k, without_image in ((votes, False), (1, True))
             )
-        return dict(best_of_n.best_of(asked, sighted, blind))
+        return dict(best_of_n.best_of(sampled, sighted, blind))
 
     def _store(self) -> Ledger:
         return Ledger(self.config.cache)
 
 
-def _show(results: Results, progress: Progress) -> None:
+def _print_summary(results: Results, progress: Progress) -> None:
     summary = results.content["summary"]
-    rows = [[name, headline(name, f), str(f["n"])] for name, f in summary.items() if "ci95" in f]
-    progress.table("study", ["figure", "mean over seeds [95 % interval]", "seeds"], rows)
-    rows = [[arm, *(figure(f) for f in groups.values())] for arm, groups in summary["ablations"].items()]
+    rows = [[name, format_headline(name, f), str(f["n"])] for name, f in summary.items() if "ci95" in f]
+    progress.table("study", ["estimate", "mean over seeds [95 % interval]", "seeds"], rows)
+    rows = [[arm, *(format_estimate(f) for f in groups.values())] for arm, groups in summary["ablations"].items()]
     progress.table("full method minus the arm", ["arm", "hallucination", "reasoning", "consistency"], rows)
     progress.log(f"results: {results.path}")

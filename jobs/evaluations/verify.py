@@ -1,7 +1,9 @@
-"""Try the verifier: the claims of one response, their verdicts, and the evidence, on one picture.
+"""Check one response against one image: print its claims, their verdicts and the evidence.
 
-python jobs/evaluate.py verify --image photo.png --text "There is a red circle left of the sign."
-python jobs/evaluate.py verify --image photo.png --question "Is there a star?" --text "No." --json
+    python jobs/evaluate.py verify --image photo.png --text "There is a red circle left of the sign."
+    python jobs/evaluate.py verify --image photo.png --question "Is there a star?" --text "No." --json
+
+A claim is supported, contradicted or unverifiable. The vision experts (object detector, OCR) provide the evidence.
 """
 
 import argparse
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from actors.local import load_vision_experts
-from jobs.evaluations.extractor_options import add_options, chosen
+from jobs.evaluations.extractor_options import add_extractor_options, open_extractor
 from vlrm_ray.config import load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.evidence import describe_evidence
@@ -23,65 +25,68 @@ from vlrm_ray.types import CheckedClaim, Claim, Evidence
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--image", required=True, metavar="FILE", help="picture, a path or a pyarrow.fs URI")
+    parser.add_argument("--image", required=True, metavar="FILE", help="image file: a path or a URI such as s3://...")
     parser.add_argument("--text", required=True, help="the response to check")
-    parser.add_argument("--question", default="", help="what it answers")
-    parser.add_argument("--config", metavar="FILE", help="YAML file, as for jobs/iterate.py")
-    add_options(parser)
+    parser.add_argument("--question", default="", help="the question that the response answers (default: none)")
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration file, as for jobs/iterate.py")
+    add_extractor_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Look, judge, print."""
+    """Detect objects and text in the image, check the claims of the response, and print the result."""
     try:
         image = decode(read_bytes(arguments.image))
     except BadImage as error:
-        raise UserError(
-            f"{arguments.image}: {str(error).replace('_', ' ')}; give a PNG, JPEG, WebP, BMP or GIF"
-        ) from None
+        reason = str(error).replace("_", " ")
+        raise UserError(f"--image {arguments.image}: {reason}; give a PNG, JPEG, WebP, BMP or GIF file") from None
     config = load(arguments.config)
     verifier = Verifier.from_config(config.experts)
     (evidence,) = load_vision_experts(config).inspect([np.asarray(image)])
-    with chosen(arguments) as extractor:
+    with open_extractor(arguments) as extractor:
         claims = extractor.claims(arguments.text, arguments.question)
     checked = verifier.check_all(claims, evidence)
     if arguments.json:
         print(json.dumps(_as_json(checked, evidence)))
     else:
-        _print(arguments.text, checked, evidence, calibrated=verifier.calibrations.objects is not None)
+        _print(arguments.text, checked, evidence, calibrated=verifier.calibrations.detector is not None)
 
 
 def _print(text: str, checked: tuple[CheckedClaim, ...], evidence: Evidence, *, calibrated: bool) -> None:
     progress = Progress()
-    progress.log(f"seen: {describe_evidence(evidence)}")
+    progress.log(f"evidence: {describe_evidence(evidence)}")
     if evidence.faint:
-        progress.log("faintly: " + ", ".join(f"{s.name} {s.score:.2f}" for s in evidence.faint))
+        detections = ", ".join(f"{detection.name} {detection.score:.2f}" for detection in evidence.faint)
+        progress.log(f"detections below the score threshold: {detections}")
     if not checked:
-        progress.log("no claim was found in the text")
+        progress.log("no claim found in the text")
         return
     rows = [
         [
-            in_short(c.claim),
+            _format_claim(c.claim),
             text[slice(*c.claim.span)],
             str(c.finding.verdict),
             f"{c.finding.confidence:.3f}" if c.finding.confidence else "-",
-            ", ".join(_found(c, evidence)) or c.finding.reason.replace("_", " "),
+            ", ".join(_evidence_of(c, evidence)) or c.finding.reason.replace("_", " "),
         ]
         for c in checked
     ]
-    progress.table("claims", ["claim", "in the text", "verdict", "confidence", "evidence, or why"], rows)
+    progress.table("claims", ["claim", "in the text", "verdict", "confidence", "evidence or reason"], rows)
     if not calibrated:
-        progress.log("no calibration lies beside the detector: scores are its own, and absence is not claimed")
+        progress.log(
+            "the detector has no calibration file: confidences are raw detector scores, and the absence of an object "
+            "is not concluded"
+        )
 
 
-def in_short(claim: Claim) -> str:
-    """A claim in one line: "not: relation red circle left_of sign"."""
+def _format_claim(claim: Claim) -> str:
+    """A claim in one line, for example "not: relation red circle left_of sign"."""
     parts = [str(claim.type), str(claim.subject), claim.value or "", str(claim.object or "")]
-    marks = ("not: " if claim.negated else "") + ("perhaps: " if claim.hedged else "")
-    return marks + " ".join(part for part in parts if part)
+    prefix = ("not: " if claim.negated else "") + ("perhaps: " if claim.hedged else "")
+    return prefix + " ".join(part for part in parts if part)
 
 
-def _found(checked: CheckedClaim, evidence: Evidence) -> list[str]:
+def _evidence_of(checked: CheckedClaim, evidence: Evidence) -> list[str]:
     objects = [f"[{i}] {evidence.objects[i].color} {evidence.objects[i].name}" for i in checked.finding.objects]
     return objects + [f'"{evidence.words[i].text}"' for i in checked.finding.words]
 

@@ -1,1 +1,9 @@
-"""The method against its ablations, over seeds: which arms there are, what a run of one leaves, what all say together."""
+"""The study: compares the method with its ablations over several seeds. Run by `jobs/evaluate.py study`.
+
+arms: the configurations that are compared.
+oracle: error-free experts for the upper bound.
+results: the record of each finished run, kept in study.json.
+bag_of_words: a text-only baseline, trained on a run's own pairs.
+summary: estimates with confidence intervals over all runs.
+page, plots: the summary as Markdown tables and SVG figures, for docs/results.md and the README.
+"""

@@ -1,4 +1,4 @@
-"""The arms of the study: the method, its upper bound, the dilemma, and the method with one part taken away."""
+"""The arms of the study: the method, an upper bound, self-labelling, and ablations of single parts."""
 
 from dataclasses import dataclass
 
@@ -9,41 +9,48 @@ FULL, ORACLE, SELF = "full", "oracle", "self_labelling"
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm.
+    """One arm of the study.
 
     Attributes:
-        what: what it differs in, in a few words.
+        description: difference from the method, in a few words.
         overrides: dotted overrides of the method's configuration.
-        seeds: how many of the study's seeds it is run with.
-        truth: labels and hints come from ground truth instead of experts.
-        once: all rounds' prompts in a single round.
+        seeds: number of seeds that it is run with, starting at 0.
+        ground_truth: labels and evidence come from ground truth instead of experts.
+        single_round: the prompts of all rounds are used in a single round.
     """
 
-    what: str
+    description: str
     overrides: tuple[str, ...] = ()
     seeds: int = 3
-    truth: bool = False
-    once: bool = False
+    ground_truth: bool = False
+    single_round: bool = False
 
 
 ARMS: dict[str, Arm] = {
     FULL: Arm("the method", seeds=5),
     SELF: Arm("labels from the reward model's own scores, no experts", ("pairing.labels=self",), seeds=5),
-    ORACLE: Arm("labels and hints from ground truth", seeds=5, truth=True),
-    "no_critique": Arm("a direct Yes or No", ("critic.format=direct", "selection.margin=-1")),
-    "no_margin": Arm("every pair is kept, with its first critiques", ("selection.margin=-1",)),
-    "one_round": Arm("one round with all rounds' prompts", once=True),
-    "no_image_free": Arm("no candidates made without the image", ("policy.image_free=0",)),
+    ORACLE: Arm("labels and evidence from ground truth", seeds=5, ground_truth=True),
+    "no_critique": Arm("direct Yes or No, without a critique", ("critic.format=direct", "selection.margin=-1")),
+    "no_margin": Arm("all pairs are kept, each with its first critiques", ("selection.margin=-1",)),
+    "one_round": Arm("a single round with the prompts of all rounds", single_round=True),
+    "no_image_free": Arm("no image-free candidates", ("policy.image_free=0",)),
     "policy_only": Arm(
-        "no candidates made without or with a poor image", ("policy.image_free=0", "policy.image_degraded=0")
+        "no image-free and no image-degraded candidates", ("policy.image_free=0", "policy.image_degraded=0")
     ),
-    "no_length_matching": Arm("pairs of any length", ("pairing.max_length_ratio=1000",)),
+    "no_length_matching": Arm("no limit on the length ratio of a pair", ("pairing.max_length_ratio=1000",)),
 }
 
 
 def config_of(base: Config, arm: str, seed: int, folder: str) -> Config:
-    """The configuration of one run: the method's, changed as the arm says."""
-    chosen = ARMS[arm]
+    """The configuration of one run.
+
+    Args:
+        base: the method's configuration.
+        arm: name of the arm.
+        seed: seed of the run.
+        folder: folder of the study; runs share the cache in its subfolder `shared`.
+    """
+    changes = ARMS[arm]
     rounds, prompts = base.rounds, base.prompts.per_round
     return with_overrides(
         base,
@@ -52,8 +59,8 @@ def config_of(base: Config, arm: str, seed: int, folder: str) -> Config:
             f"folder={folder}",
             f"cache={folder}/shared",
             f"seed={seed}",
-            f"rounds={1 if chosen.once else rounds}",
-            f"prompts.per_round={prompts * rounds if chosen.once else prompts}",
-            *chosen.overrides,
+            f"rounds={1 if changes.single_round else rounds}",
+            f"prompts.per_round={prompts * rounds if changes.single_round else prompts}",
+            *changes.overrides,
         ],
     )

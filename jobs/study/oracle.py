@@ -1,6 +1,6 @@
-"""Experts that cannot err, for the study's upper bound alone: they read a scene's ground truth off its seed.
+"""Error-free experts for the study's upper bound: they report the ground truth of the scene.
 
-No configuration leads here: only the study hands these classes to the graph.
+No configuration selects them. Only the study passes these classes to the graph.
 """
 
 import time
@@ -9,48 +9,48 @@ from pathlib import Path
 import pyarrow as pa
 
 from vlrm_ray.config import Detector, Reader
-from vlrm_ray.pipeline.graph import ProgressReporter
+from vlrm_ray.pipeline.stage_actors import ProgressReporter
 from vlrm_ray.scenes.ground_truth import true_evidence
-from vlrm_ray.scenes.world import ROUNDS, Scene
+from vlrm_ray.scenes.world import ROUND_WORLD, Scene
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table, to_table
 from vlrm_ray.types import Evidence
 
 
 class OracleDetector:
-    """Stands where the detector stands."""
+    """Replaces the detector actor; reports the objects of the scene."""
 
     def __init__(self, _settings: Detector, _store: Ledger, board: ProgressReporter) -> None:
         self.board = board
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Fill in `objects`, `width` and `height`."""
-        began, rows = time.monotonic(), from_table(table)
+        """Fill in `objects`, `width` and `height` of each row."""
+        start, rows = time.monotonic(), from_table(table)
         for row in rows:
             evidence = _truth(row)
             row.objects, row.width, row.height = evidence.objects, evidence.width, evidence.height
-        self.board.add("detect", len(rows), time.monotonic() - began)
+        self.board.add("detect", len(rows), time.monotonic() - start)
         return to_table(rows)
 
 
 class OracleTextReader:
-    """Stands where the text reader stands."""
+    """Replaces the text reader actor; reports the words of the scene."""
 
     def __init__(self, _settings: Reader, _store: Ledger, board: ProgressReporter) -> None:
         self.board = board
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Fill in `words`."""
-        began, rows = time.monotonic(), from_table(table)
+        """Fill in `words` of each row."""
+        start, rows = time.monotonic(), from_table(table)
         for row in rows:
             row.words = _truth(row).words
-        self.board.add("read", len(rows), time.monotonic() - began)
+        self.board.add("read", len(rows), time.monotonic() - start)
         return to_table(rows)
 
 
 def scene_of(image: str) -> Scene:
-    """The scene of a round's picture, whose file is named by its seed."""
-    return ROUNDS.sample(int(Path(image).stem))
+    """The scene of a round's image, whose file name is the scene's seed."""
+    return ROUND_WORLD.sample(int(Path(image).stem))
 
 
 def _truth(row: Row) -> Evidence:

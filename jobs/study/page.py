@@ -1,4 +1,4 @@
-"""The study's tables in Markdown, and a page that holds them between marks:
+"""The study's summary as Markdown tables, inserted into pages between marks:
 
 <!-- table: gains -->
 ...
@@ -16,99 +16,118 @@ _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEADLINES = {
     "hallucination_gain": "hallucination pair accuracy, round 3 minus round 0",
     "reasoning_consistency_gain": "reasoning consistency, round 3 minus round 0",
-    "hallucination_gain_over_pairs": "the same gain, other pairs drawn as well",
-    "reasoning_consistency_gain_over_pairs": "the same consistency gain, other pairs drawn as well",
-    "oracle_gap_recovered": "share of the oracle's hallucination gain",
-    "oracle_gap_recovered_consistency": "share of the oracle's consistency gain",
-    "self_labelling_share": "self-labelling's share of the hallucination gain",
-    "self_labelling_share_consistency": "self-labelling's share of the consistency gain",
-    "best_of_8_reduction": "best of 8: fewer false claims than a random pick",
-    "best_of_8_reduction_blind": "best of 8: fewer false claims than the image-blind pick",
+    "hallucination_gain_over_pairs": "hallucination gain, interval over seeds and pairs",
+    "reasoning_consistency_gain_over_pairs": "consistency gain, interval over seeds and pairs",
+    "oracle_gap_recovered": "hallucination gain as a share of the oracle's",
+    "oracle_gap_recovered_consistency": "consistency gain as a share of the oracle's",
+    "self_labelling_share": "hallucination gain of self-labelling as a share of the method's",
+    "self_labelling_share_consistency": "consistency gain of self-labelling as a share of the method's",
+    "best_of_8_reduction": "best of 8: reduction of false claims against a random pick",
+    "best_of_8_reduction_blind": "best of 8: reduction of false claims against the pick without the image",
     "ece": "expected calibration error after round 3",
 }
 
 
 def fill(page: str, summary: Mapping[str, Any]) -> str:
-    """The page with its marked tables made anew; raises KeyError for a mark that names no table."""
+    """Replace the marked tables of a page by those of the summary; raises KeyError for an unknown table name."""
     made = tables(summary)
     return _MARKED.sub(lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}", page)
 
 
 def tables(summary: Mapping[str, Any]) -> dict[str, str]:
-    """All tables by name."""
+    """All tables in Markdown, by name."""
     return {
         "gains": _gains(summary),
         "rounds": _rounds(summary.get("rounds", {})),
         "ablations": _ablations(summary.get("ablations", {})),
         "prior": _prior(summary.get("prior", {})),
-        "readers": _readers(summary.get("readers", {})),
+        "readers": _text_only(summary.get("readers", {})),
         "kinds": _kinds(summary.get("kinds", {})),
     }
 
 
 def _gains(summary: Mapping[str, Any]) -> str:
     rows = [
-        [text, headline(name, summary[name]), _n(summary[name])] for name, text in _HEADLINES.items() if name in summary
+        [text, format_headline(name, summary[name]), _n(summary[name])]
+        for name, text in _HEADLINES.items()
+        if name in summary
     ]
     return _table(["", "mean over seeds [95 % interval]", "seeds"], rows)
 
 
 def _rounds(rounds: Mapping[str, Sequence[float]]) -> str:
     count = max((len(values) for values in rounds.values()), default=1)
-    rows = [[name.replace("_", " "), *(f"{v:.3f}" for v in values)] for name, values in rounds.items()]
+    rows = [[_words(name), *(f"{v:.3f}" for v in values)] for name, values in rounds.items()]
     return _table(["full method, mean over seeds", "start", *(f"round {i}" for i in range(1, count))], rows)
 
 
 def _ablations(ablations: Mapping[str, Any]) -> str:
     rows = [
-        [arm.replace("_", " "), ARMS[arm].what, *(figure(groups[g]) for g in groups), _n(groups["hallucination"])]
+        [
+            _words(arm),
+            ARMS[arm].description,
+            *(format_estimate(groups[g]) for g in groups),
+            _n(groups["hallucination"]),
+        ]
         for arm, groups in ablations.items()
     ]
     return _table(["full method minus", "", "hallucination", "reasoning", "consistency", "seeds"], rows)
 
 
 def _prior(prior: Mapping[str, Any]) -> str:
-    arms = list(next(iter(prior.values()), {}))
+    columns = list(next(iter(prior.values()), {}))
     rows = [
-        [noun, side.replace("_", " "), *(f"{found[arm][side]:.3f}" for arm in arms)]
-        for noun, found in prior.items()
-        for side in found[arms[0]]
+        [noun, _words(side), *(f"{values[column][side]:.3f}" for column in columns)]
+        for noun, values in prior.items()
+        for side in values[columns[0]]
     ]
-    return _table(["pairs about", "the truth is", *(arm.replace("_", " ") for arm in arms)], rows)
+    return _table(["pairs about", "the truth is", *map(_words, columns)], rows)
 
 
 def _kinds(kinds: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    columns = [(o, kind) for o, rows in kinds.items() for kind in next(iter(rows.values()))]
-    head = [f"{kind.replace('_', ' ')}{', consistent' if o == CONSISTENCY else ''}" for o, kind in columns]
+    columns = [(outcome, kind) for outcome, rows in kinds.items() for kind in next(iter(rows.values()))]
+    head = [f"{_words(kind)}{', consistent' if outcome == CONSISTENCY else ''}" for outcome, kind in columns]
     arms = list(next(iter(kinds.values()), {}))
-    rows = [[arm.replace("_", " "), *(f"{kinds[o][arm][kind]:.3f}" for o, kind in columns)] for arm in arms]
+    rows = [[_words(arm), *(f"{kinds[outcome][arm][kind]:.3f}" for outcome, kind in columns)] for arm in arms]
     return _table(["after the last round", *head], rows)
 
 
-def _readers(readers: Mapping[str, Any]) -> str:
+def _text_only(estimates: Mapping[str, Any]) -> str:
     return _table(
-        ["pair accuracy without looking", "mean over seeds [95 % interval]"],
-        [[name.replace("_", " "), figure(f, sign="")] for name, f in readers.items()],
+        ["pair accuracy without the image", "mean over seeds [95 % interval]"],
+        [[_words(name), format_estimate(estimate, sign="")] for name, estimate in estimates.items()],
     )
 
 
-def headline(name: str, found: Mapping[str, Any]) -> str:
-    """A headline figure with its interval; gains are differences, shares and errors are not."""
-    return figure(found, sign="+" if "_gain" in name else "")
+def format_headline(name: str, estimate: Mapping[str, Any]) -> str:
+    """Format an estimate of the summary by its name: gains get a sign, shares and errors do not."""
+    return format_estimate(estimate, sign="+" if "_gain" in name else "")
 
 
-def figure(found: Mapping[str, Any], sign: str = "+") -> str:
-    """A figure with its interval, differences with their sign; "-" where there is none."""
-    value = found.get("value", found.get("difference"))
+def format_estimate(estimate: Mapping[str, Any], sign: str = "+") -> str:
+    """Format an estimate with its interval.
+
+    Args:
+        estimate: a `summary.Estimate`.
+        sign: "+" to show the sign of positive numbers, or "".
+
+    Returns:
+        Text such as "+0.172 [+0.157, +0.188]"; "-" without a value.
+    """
+    value = estimate.get("value", estimate.get("difference"))
     if value is None:
         return "-"
-    low, high = found["ci95"]
-    shown = f"{value:{sign}.3f}"
-    return shown if low is None else f"{shown} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    low, high = estimate["ci95"]
+    text = f"{value:{sign}.3f}"
+    return text if low is None else f"{text} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
-def _n(found: Mapping[str, Any]) -> str:
-    return str(found["n"])
+def _n(estimate: Mapping[str, Any]) -> str:
+    return str(estimate["n"])
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

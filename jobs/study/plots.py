@@ -1,4 +1,4 @@
-"""The study's figures as SVG files, for docs/results.md."""
+"""Plots of the study's results as SVG files, for docs/results.md."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ _SETTINGS = {"svg.hashsalt": "study", "svg.fonttype": "none", "font.size": 10, "
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write what can be drawn of what has finished; returns the files."""
+    """Write the plots for which results exist into a folder; returns the files."""
     with matplotlib.rc_context(_SETTINGS):
         drawings = {"study-arms.svg": _arms(results), "study-votes.svg": _votes(results)}
         written = []
@@ -29,7 +29,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _arms(results: Results) -> Figure | None:
-    """Both headline metrics after each round: a line per seed, a colour per arm."""
+    """Both headline metrics after each round, one line per seed and one colour per arm."""
     arms = [arm for arm in ARMS if results.seeds(arm)]
     if not arms:
         return None
@@ -46,24 +46,27 @@ def _arms(results: Results) -> Figure | None:
 
 
 def _line(run: dict[str, Any], name: str) -> tuple[list[int], list[float]]:
-    """Rounds and values; an arm with one round ends where the others end."""
+    """Rounds and values of a metric; the end of a one-round arm is plotted at round 3, where the others end."""
     count = len(run["rounds"])
     return ([0, 3] if count == 2 else list(range(count))), [metric(run, name, i) for i in range(count)]
 
 
 def _votes(results: Results) -> Figure | None:
-    """Share of false claims in the picked response, by the number of critiques behind a reward."""
-    found = [best for s in results.seeds(FULL) if (best := (results.run(FULL, s) or {}).get("best_of"))]
-    if not found:
+    """Share of false claims in the picked responses, by the number of critiques that a reward is averaged over."""
+    records = [best for s in results.seeds(FULL) if (best := (results.run(FULL, s) or {}).get("best_of"))]
+    if not records:
         return None
     drawing = Figure(figsize=(5, 3.2), layout="constrained")
     axes = drawing.subplots()
-    votes = list(found[0]["votes"])
+    votes = list(records[0]["votes"])
     axes.plot(
-        votes, [float(np.mean([b["votes"][k] for b in found])) for k in votes], "o-", label="picked by the reward model"
+        votes,
+        [float(np.mean([b["votes"][k] for b in records])) for k in votes],
+        "o-",
+        label="picked by the reward model",
     )
     for name, style in (("random", "--"), ("blind", ":")):
-        axes.axhline(float(np.mean([b[name] for b in found])), ls=style, color="0.4", label=f"{name} pick")
+        axes.axhline(float(np.mean([b[name] for b in records])), ls=style, color="0.4", label=f"{name} pick")
     axes.set(xlabel="critiques per response (K)", ylabel="share of false claims", ylim=(0, None))
     axes.legend(frameon=False)
     return drawing

@@ -1,4 +1,4 @@
-"""What finished runs have left, as `study.json` holds it; enough to go on elsewhere."""
+"""Records of finished runs, stored in study.json."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,84 +13,102 @@ from vlrm_ray.ids import digest, fingerprint
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 from vlrm_ray.store.ledger import Ledger
 
-Facts = dict[str, Any]
+RunRecord = dict[str, Any]
+"""The record of one run, a JSON object; see `run_record`."""
 
 
 class Results:
-    """The finished runs by arm and seed, in a file that is written after each."""
+    """The records of finished runs by arm and seed, kept in a file that is rewritten after each run."""
 
     def __init__(self, path: Path, method: str, committed: Path) -> None:
+        """Load earlier results of the same method.
+
+        Args:
+            path: file of the results. It need not exist.
+            method: the method's fingerprint (`method_fingerprint`).
+            committed: results to start from if `path` does not exist; ignored if they are of another method.
+
+        Raises:
+            UserError: if `path` holds results of another method.
+        """
         self.path, self.method = path, method
-        self.content: Facts = {"method": method, "arms": {}}
-        for known in (path, committed):
-            if known.is_file():
-                content = json.loads(known.read_text())
+        self.content: dict[str, Any] = {"method": method, "arms": {}}
+        for file in (path, committed):
+            if file.is_file():
+                content = json.loads(file.read_text())
                 if content.get("method") == method:
                     self.content = content
                     return
-                if known == path:
+                if file == path:
                     raise UserError(
-                        f"{path} holds results of another method (configuration or assets have changed); move it away to begin anew"
+                        f"{path} holds results of another method ({content.get('method')}, expected {method}), as the "
+                        "configuration or the assets have changed; move the file away to start a new study"
                     )
 
-    def run(self, arm: str, seed: int) -> Facts | None:
-        """A finished run, or None."""
-        found = self.content["arms"].get(arm, {}).get(str(seed))
-        return None if found is None else dict(found)
+    def run(self, arm: str, seed: int) -> RunRecord | None:
+        """The record of a finished run, or None."""
+        record = self.content["arms"].get(arm, {}).get(str(seed))
+        return None if record is None else dict(record)
 
-    def add(self, arm: str, seed: int, facts: Facts) -> None:
-        """Keep a finished run."""
-        self.content["arms"].setdefault(arm, {})[str(seed)] = facts
+    def add(self, arm: str, seed: int, record: RunRecord) -> None:
+        """Add the record of a finished run, and write the file."""
+        self.content["arms"].setdefault(arm, {})[str(seed)] = record
         self.write()
 
     def write(self) -> None:
-        """Write the file, all or nothing."""
+        """Write the file atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".tmp")
         partial.write_text(json.dumps(self.content, indent=1) + "\n")
         partial.replace(self.path)
 
     def seeds(self, arm: str) -> list[int]:
-        """Seeds that the arm has finished."""
+        """Seeds of the arm's finished runs, sorted."""
         return sorted(map(int, self.content["arms"].get(arm, {})))
 
 
 def method_fingerprint(base: Config) -> str:
-    """Fingerprint of what results depend on: the method's configuration, the arms, the shipped models."""
+    """Fingerprint of everything the results depend on: the method's configuration, the arms and the shipped assets."""
     settings = base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"})
-    arms = {name: (arm.overrides, arm.truth, arm.once) for name, arm in ARMS.items()}
+    arms = {name: (arm.overrides, arm.ground_truth, arm.single_round) for name, arm in ARMS.items()}
     return digest(settings, arms, CALIBRATION_PAIRS, fingerprint(Path(asset_path(ASSETS))))
 
 
-def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[tuple[str, str, str]]) -> Facts:
-    """What a finished run leaves: metrics by round, outcomes by item, and what a mere reader learns from its pairs."""
+def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[tuple[str, str, str]]) -> RunRecord:
+    """The record of a finished run: metrics by round, outcomes by item, and the bag-of-words baseline.
+
+    Args:
+        config: the run's configuration.
+        ledger: the run's ledger.
+        seconds: duration of the run.
+        bench: (question, chosen, rejected) of the bench's pairs, to test the baseline on.
+    """
     rounds = [ledger.result(r, "evaluate") or {} for r in range(config.rounds + 1)]
     last = rounds[-1]
-    words = bag_of_words(pairs_of(config, ledger), bench).as_json()
     return {
-        "rounds": [{"round": i, "metrics": found["metrics"]} for i, found in enumerate(rounds)],
+        "rounds": [{"round": i, "metrics": result["metrics"]} for i, result in enumerate(rounds)],
         "hits": {"first": rounds[0]["hits"], "last": last["hits"]},
         "prior": {"first": rounds[0]["prior"], "last": last["prior"]},
         "reliability": last["reliability"],
         "temperature": last["temperature"],
         "pairs": [(ledger.result(r, "select") or {})["rows"]["kept"] for r in range(1, config.rounds + 1)],
-        "bag_of_words": words,
+        "bag_of_words": bag_of_words(pairs_of(config, ledger), bench).as_json(),
         "seconds": round(seconds),
     }
 
 
 def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:
-    """(question, chosen, rejected) of all pairs a run was trained on."""
+    """(question, chosen, rejected) of all pairs that a run was trained on."""
     from vlrm_ray.store.rows import from_table
 
-    found = []
+    pairs = []
     for round_ in range(1, config.rounds + 1):
         for part in ledger.parts(round_, "select"):
             for row in from_table(ledger.get_part(round_, "select", part)):
-                found += [(row.prompt.question, pair.chosen, pair.rejected) for pair in row.selected]
-    return found
+                pairs += [(row.prompt.question, pair.chosen, pair.rejected) for pair in row.selected]
+    return pairs
 
 
 def metric(run: Mapping[str, Any], name: str, round_: int = -1) -> float:
-    """A metric's value after a round."""
+    """Value of a metric after a round, by default the last one."""
     return float(run["rounds"][round_]["metrics"][name]["value"])

@@ -1,4 +1,8 @@
-"""What all runs say together, with intervals."""
+"""Summary of all finished runs: estimates with 95 % confidence intervals.
+
+Two kinds of intervals are used. `over_seeds` is Student's t interval of the mean over seeds. The paired bootstrap of
+`_paired_bootstrap` resamples seeds and benchmark pairs.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +20,8 @@ HALLUCINATION, REASONING, CONSISTENCY = (
     "reasoning_consistency",
 )
 GROUPS = {HALLUCINATION: HALLUCINATION_GROUP, REASONING: REASONING_GROUP, CONSISTENCY: REASONING_GROUP}
-"""Of which pairs each outcome is."""
-FOLLOWED = (
+"""The group of pairs that each outcome is computed on."""
+ROUND_METRICS = (
     HALLUCINATION,
     REASONING,
     CONSISTENCY,
@@ -28,144 +32,164 @@ FOLLOWED = (
     "critique_right_by_false_facts",
     "ece",
 )
-BLIND = (
+"""Metrics that are shown after each round."""
+BLIND_METRICS = (
     f"blind_{HALLUCINATION}",
     f"blind_{REASONING}",
     "pick_shorter_accuracy",
     "pick_longer_accuracy",
     "always_first_accuracy",
 )
+"""Metrics of judges that do not get the image."""
 DRAWS = 2000
-Figure = dict[str, Any]
+"""Resamples of the bootstrap."""
+Summary = dict[str, Any]
+"""The summary or a part of it, a JSON object."""
+Estimate = dict[str, Any]
+"""An estimate: its `value` or `difference`, the number `n` of seeds, and `ci95`, the interval's (low, high)."""
 Runs = Mapping[int, Mapping[str, Any]]
+"""Records of an arm's runs by seed."""
 
 
-def summarize(results: Results) -> Figure:
-    """The summary of whatever has finished; figures without their runs are left out."""
+def summarize(results: Results) -> Summary:
+    """Summarize the finished runs. Estimates whose runs are missing are left out."""
     full, self_, oracle = ({s: results.run(a, s) or {} for s in results.seeds(a)} for a in (FULL, SELF, ORACLE))
-    found: Figure = {}
+    summary: Summary = {}
     if full:
-        found["hallucination_gain"] = over_seeds([_gain(r, HALLUCINATION) for r in full.values()])
-        found["reasoning_consistency_gain"] = over_seeds([_gain(r, CONSISTENCY) for r in full.values()])
-        found["hallucination_gain_over_pairs"] = _gain_over_pairs(full, HALLUCINATION)
-        found["reasoning_consistency_gain_over_pairs"] = _gain_over_pairs(full, CONSISTENCY)
-        found["ece"] = over_seeds([metric(r, "ece") for r in full.values()])
+        summary["hallucination_gain"] = over_seeds([_gain(r, HALLUCINATION) for r in full.values()])
+        summary["reasoning_consistency_gain"] = over_seeds([_gain(r, CONSISTENCY) for r in full.values()])
+        summary["hallucination_gain_over_pairs"] = _gain_over_pairs(full, HALLUCINATION)
+        summary["reasoning_consistency_gain_over_pairs"] = _gain_over_pairs(full, CONSISTENCY)
+        summary["ece"] = over_seeds([metric(r, "ece") for r in full.values()])
         best = [r["best_of"] for r in full.values() if r.get("best_of")]
         for name, pick in (("best_of_8_reduction", "random"), ("best_of_8_reduction_blind", "blind")):
-            found[name] = over_seeds([1 - b["votes"]["1"] / b[pick] for b in best if b[pick] > 0])
-        found["rounds"] = _by_round(list(full.values()))
-        found["readers"] = _readers(list(full.values()))
-        found["prior"] = _prior(list(full.values()), list(self_.values()))
-        found["kinds"] = _kinds(results)
-    for name, arm, whole in (
+            summary[name] = over_seeds([1 - b["votes"]["1"] / b[pick] for b in best if b[pick] > 0])
+        summary["rounds"] = _by_round(list(full.values()))
+        summary["readers"] = _text_only(list(full.values()))
+        summary["prior"] = _prior(list(full.values()), list(self_.values()))
+        summary["kinds"] = _kinds(results)
+    for name, part, whole in (
         ("oracle_gap_recovered", full, oracle),
         ("self_labelling_share", self_, full),
     ):
-        if both := sorted(arm.keys() & whole.keys()):
-            pairs = [(arm[s], whole[s]) for s in both]
-            found[name] = _share(pairs, HALLUCINATION)
-            found[f"{name}_consistency"] = _share(pairs, CONSISTENCY)
-    found["ablations"] = {
-        arm: _against(full, {s: results.run(arm, s) or {} for s in results.seeds(arm)})
+        if seeds := sorted(part.keys() & whole.keys()):
+            pairs = [(part[s], whole[s]) for s in seeds]
+            summary[name] = _share_of_gain(pairs, HALLUCINATION)
+            summary[f"{name}_consistency"] = _share_of_gain(pairs, CONSISTENCY)
+    summary["ablations"] = {
+        arm: _full_minus(full, {s: results.run(arm, s) or {} for s in results.seeds(arm)})
         for arm in results.content["arms"]
         if arm != FULL and full.keys() & set(results.seeds(arm))
     }
-    return found
+    return summary
 
 
 def _by_round(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Means over seeds of what a reader follows from round to round."""
+    """Mean over seeds of each of the `ROUND_METRICS`, for the start and after each round."""
     return {
         name: [float(round(np.mean([metric(r, name, i) for r in runs]), 4)) for i in range(len(runs[0]["rounds"]))]
-        for name in FOLLOWED
+        for name in ROUND_METRICS
     }
 
 
-def _readers(runs: Sequence[Mapping[str, Any]]) -> Figure:
-    """How well one judges without looking: the trained model without the image, and four that only read."""
-    found = {name: over_seeds([metric(r, name) for r in runs]) for name in BLIND}
-    return found | {"bag_of_words": over_seeds([r["bag_of_words"]["value"] for r in runs])}
+def _text_only(runs: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
+    """Pair accuracy without the image: of the trained reward model, and of four text-only baselines."""
+    estimates = {name: over_seeds([metric(r, name) for r in runs]) for name in BLIND_METRICS}
+    return estimates | {"bag_of_words": over_seeds([r["bag_of_words"]["value"] for r in runs])}
 
 
-def _prior(full: Sequence[Mapping[str, Any]], self_: Sequence[Mapping[str, Any]]) -> Figure:
-    """Pair accuracy by what the pair is about, the truth being as usual or not: at the start, and after two methods."""
-    columns = {
+def _prior(full: Sequence[Mapping[str, Any]], self_: Sequence[Mapping[str, Any]]) -> Summary:
+    """Pair accuracy with and against the prior, by noun: at the start, and after the full method and self-labelling."""
+    tables_by_column = {
         "start": [r["prior"]["first"] for r in full],
         FULL: [r["prior"]["last"] for r in full],
         SELF: [r["prior"]["last"] for r in self_],
     }
     return {
         noun: {
-            arm: {side: float(round(np.mean([t[noun][side]["value"] for t in tables]), 4)) for side in tables[0][noun]}
-            for arm, tables in columns.items()
+            column: {
+                side: float(round(np.mean([t[noun][side]["value"] for t in tables]), 4)) for side in tables[0][noun]
+            }
+            for column, tables in tables_by_column.items()
             if tables
         }
         for noun in full[0]["prior"]["first"]
     }
 
 
-def _kinds(results: Results) -> Figure:
-    """Outcomes by kind of question, mean over an arm's seeds: at the start, and after the last round of each arm."""
+def _kinds(results: Results) -> Summary:
+    """Mean outcomes over seeds by kind of question: at the start, and after the last round of each arm."""
     runs = {arm: [results.run(arm, s) or {} for s in results.seeds(arm)] for arm in results.content["arms"]}
-    rows = {"start": (runs[FULL], "first")} | {arm: (found, "last") for arm, found in runs.items()}
+    rows = {"start": (runs[FULL], "first")} | {arm: (records, "last") for arm, records in runs.items()}
     return {
-        outcome: {row: _by_kind([_bits(r, outcome, when) for r in found], group) for row, (found, when) in rows.items()}
+        outcome: {
+            row: _by_kind([_hits(r, outcome, when) for r in records], group) for row, (records, when) in rows.items()
+        }
         for outcome, group in GROUPS.items()
     }
 
 
-def _by_kind(seeds: Sequence[np.ndarray], group: str) -> dict[str, float]:
-    mean = np.mean(seeds, axis=0)
+def _by_kind(hits: Sequence[np.ndarray], group: str) -> dict[str, float]:
+    mean = np.mean(hits, axis=0)
     kinds = np.array(kinds_of(group, len(mean)))
     return {kind: float(round(mean[kinds == kind].mean(), 4)) for kind in dict.fromkeys(kinds.tolist())}
 
 
-def over_seeds(values: Sequence[float]) -> Figure:
-    """Mean over seeds with its 95 % interval by Student's t; without spread for a single seed."""
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean over seeds with Student's t 95 % interval; the interval is (None, None) for a single seed."""
     if not values:
         return {"value": None, "n": 0, "ci95": [None, None]}
     mean = float(np.mean(values))
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
     low, high = (mean - half, mean + half) if len(values) > 1 else (None, None)
-    return {"value": _short(mean), "n": len(values), "ci95": [_short(low), _short(high)]}
+    return {"value": _rounded(mean), "n": len(values), "ci95": [_rounded(low), _rounded(high)]}
 
 
-def _short(value: float | None) -> float | None:
+def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
 
 
 def _gain(run: Mapping[str, Any], name: str) -> float:
+    """A metric after the last round minus that at the start."""
     return metric(run, name) - metric(run, name, 0)
 
 
-def _share(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], name: str) -> Figure:
-    """Each first run's gain as a share of the second's; a second that gained nothing has no shares."""
+def _share_of_gain(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], name: str) -> Estimate:
+    """Ratio of the gains of each (part, whole) pair of runs; pairs whose whole has no gain are left out."""
     return over_seeds([_gain(part, name) / gain for part, whole in pairs if (gain := _gain(whole, name)) > 0])
 
 
-def _gain_over_pairs(runs: Runs, name: str) -> Figure:
-    """The gain with an interval that knows of the bench's sample of pairs too, which seeds share."""
-    return _paired([_bits(r, name) for r in runs.values()], [_bits(r, name, "first") for r in runs.values()])
+def _gain_over_pairs(runs: Runs, name: str) -> Estimate:
+    """The gain with an interval that includes the sampling of the benchmark's pairs, which all seeds share."""
+    return _paired_bootstrap([_hits(r, name) for r in runs.values()], [_hits(r, name, "first") for r in runs.values()])
 
 
-def _against(full: Runs, other: Runs) -> dict[str, Figure]:
-    """Full method minus the arm after the last round."""
+def _full_minus(full: Runs, other: Runs) -> dict[str, Estimate]:
+    """Outcomes of the full method minus those of another arm after the last round, on their common seeds."""
     seeds = sorted(full.keys() & other.keys())
     return {
-        group: _paired(
-            [_bits(full[s], name) for s in seeds],
-            [_bits(other[s], name) for s in seeds],
+        group: _paired_bootstrap(
+            [_hits(full[s], name) for s in seeds],
+            [_hits(other[s], name) for s in seeds],
         )
         for group, name in (("hallucination", HALLUCINATION), ("reasoning", REASONING), ("consistency", CONSISTENCY))
     }
 
 
-def _bits(run: Mapping[str, Any], name: str, when: str = "last") -> np.ndarray:
+def _hits(run: Mapping[str, Any], name: str, when: str = "last") -> np.ndarray:
+    """Outcomes of a run's items, 1.0 for a hit and 0.0 for a miss, of shape (items,)."""
     return np.array([bit == "1" for bit in run["hits"][when][name]], float)
 
 
-def _paired(full: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Figure:
-    """Paired bootstrap over seeds and items; all seeds judge the same items, so they are drawn for all at once."""
+def _paired_bootstrap(full: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Estimate:
+    """Mean difference with a percentile bootstrap over seeds and items.
+
+    All seeds judge the same items. Each resample therefore draws the items once for all seeds.
+
+    Args:
+        full: outcomes of shape (items,) for each seed.
+        other: outcomes that are subtracted, for the same seeds.
+    """
     differences = np.stack(full) - np.stack(other)
     seeds, items = differences.shape
     rng = np.random.default_rng(0)
@@ -175,4 +199,4 @@ def _paired(full: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Figure:
     ]
     low, high = np.percentile(draws, [2.5, 97.5])
     value = float(differences.mean())
-    return {"difference": _short(value), "n": seeds, "ci95": [_short(float(low)), _short(float(high))]}
+    return {"difference": _rounded(value), "n": seeds, "ci95": [_rounded(float(low)), _rounded(float(high))]}

@@ -1,4 +1,4 @@
-"""The shipped assets on fresh scenes: good enough to stand on."""
+"""The shipped assets reach their required quality on fresh scenes."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def test_assets_are_small_and_have_cards() -> None:
     assert all((ASSETS / name / "MODEL_CARD.md").is_file() for name in ("detector", "ocr", "vlm"))
 
 
-def test_the_detector_finds_things_and_the_reader_reads_signs() -> None:
+def test_the_detector_finds_objects_and_the_reader_reads_signs() -> None:
     from actors.local import load_vision_experts
     from jobs.assets.quality import experts
 
@@ -37,13 +37,13 @@ def vlm() -> dict[str, float]:
     return vlm_quality(str(ASSETS / "vlm"))
 
 
-def test_the_tiny_vlm_sees(vlm: dict[str, float]) -> None:
+def test_the_tiny_vlm_uses_the_image(vlm: dict[str, float]) -> None:
     assert vlm["existence_with_image"] >= vlm["existence_blank_image"] + 0.15
 
 
-def test_the_tiny_vlm_is_prejudiced(vlm: dict[str, float]) -> None:
+def test_the_tiny_vlm_is_biased_towards_its_prior(vlm: dict[str, float]) -> None:
     assert vlm["attribute_agreeing_with_prior"] >= vlm["attribute_against_prior"] + 0.15
 
 
-def test_its_free_responses_leave_something_to_find(vlm: dict[str, float]) -> None:
+def test_some_of_its_responses_are_contradicted(vlm: dict[str, float]) -> None:
     assert 0.2 <= vlm["responses_contradicted"] <= 0.6

@@ -106,9 +106,9 @@ def test_a_killed_run_ends_the_same(data: Path, out: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--k", "2"], "holds results of another judge (k: 1 -> 2)"),
+        (["--k", "2"], "has results of another benchmark or judge (k: 1 -> 2)"),
         (["--limit", "0"], "--limit 0: expected at least 1"),
-        (["critic.model=x"], "leave critic.model out"),
+        (["critic.model=x"], "critic.model cannot be overridden"),
     ],
 )
 def test_what_cannot_go_on_is_one_line(data: Path, out: Path, more: Sequence[str], expected: str) -> None:

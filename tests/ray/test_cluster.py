@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from vlrm_ray import config as configuration
-from vlrm_ray.pipeline.cluster import connected, own_env
+from vlrm_ray.pipeline.cluster import connected, local_cluster_env
 
 
 @ray.remote(num_cpus=0)
@@ -32,7 +32,7 @@ def burst() -> set[int]:
 def test_tasks_in_bursts_meet_the_processes_of_the_burst_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without that, each burst of the graph's tasks pays for its imports anew."""
     settings = configuration.load(None, ["cluster.dashboard=false", "cluster.object_store_mb=100"])
-    for name in ("RAY_ADDRESS", *own_env(settings)):
+    for name in ("RAY_ADDRESS", *local_cluster_env(settings)):
         monkeypatch.delenv(name, raising=False)
     with connected(settings, print):
         holders = [Holder.remote() for _ in range(3)]

@@ -9,7 +9,7 @@ import pytest
 
 from vlrm_ray.config import asset_path
 from vlrm_ray.scenes.render import paint
-from vlrm_ray.scenes.world import OPEN
+from vlrm_ray.scenes.world import UNBIASED_WORLD
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     made = tmp_path_factory.mktemp("engines")
     for seed in range(4):
-        paint(OPEN.sample(seed)).image.save(made / f"{seed}.png")
+        paint(UNBIASED_WORLD.sample(seed)).image.save(made / f"{seed}.png")
     model = AutoModelForImageTextToText.from_pretrained(asset_path("assets:vlm"), dtype=torch.float32)
     torch.manual_seed(0)
     with torch.no_grad():

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from vlrm_ray import config as configuration
 from vlrm_ray.config import Config, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.preferences.critique import compose
+from vlrm_ray.preferences.critique import format_critique
 from vlrm_ray.reward.fit import fit
-from vlrm_ray.scenes.pictures import store_picture
-from vlrm_ray.scenes.world import OPEN
+from vlrm_ray.scenes.images import store_image
+from vlrm_ray.scenes.world import UNBIASED_WORLD
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, to_table
 from vlrm_ray.types import Prompt, SelectedPair
@@ -53,12 +53,12 @@ def selected(ledger: Ledger, count: int) -> None:
             f"pair-{index}",
             "There is a red circle.",
             "There is a blue star.",
-            compose(facts, "a yes", True),
-            compose(facts, "b no", False),
+            format_critique(facts, "a yes", True),
+            format_critique(facts, "b no", False),
             0.9,
             0.1,
         )
-        prompt = Prompt(f"prompt-{index}", store_picture(OPEN.sample(index), ledger), "", "What do you see?")
+        prompt = Prompt(f"prompt-{index}", store_image(UNBIASED_WORLD.sample(index), ledger), "", "What do you see?")
         rows.append(Row(0, 1, prompt, selected=(pair,)))
     ledger.put_part(1, "select", 0, to_table(rows), {})
 

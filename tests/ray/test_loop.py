@@ -16,7 +16,7 @@ import pytest
 
 from vlrm_ray import report
 from vlrm_ray.scenes.render import paint
-from vlrm_ray.scenes.world import OPEN
+from vlrm_ray.scenes.world import UNBIASED_WORLD
 from vlrm_ray.store.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = []
     for index in range(16):
         path = folder / f"{index:02d}.png"
-        paint(OPEN.sample(900 + index)).image.save(path)
+        paint(UNBIASED_WORLD.sample(900 + index)).image.save(path)
         lines += [json.dumps({"image": path.name, "question": question}) for question in QUESTIONS]
     (folder / "03.png").write_bytes(b"this is no picture")
     (folder / "prompts.jsonl").write_text("\n".join(lines))
@@ -164,11 +164,11 @@ def test_a_changed_configuration_is_refused(prompts: Path, folder: Path, unkille
 def test_the_published_folder_loads_in_transformers(unkilled: Path, tmp_path: Path) -> None:
     from actors.transformers_engine import TransformersEngine
     from vlrm_ray.engines import EngineSettings
-    from vlrm_ray.reward.canary import TOLERANCE, request
+    from vlrm_ray.reward.canary import TOLERANCE, canary_request
 
     version = tmp_path / "version"
     shutil.copytree(unkilled / "versions" / "0001", version)
     engine = TransformersEngine(EngineSettings("transformers", str(version), "float32", 512, 8, 64, 0.5, 0, 1))
-    (found,) = engine.score([request(str(version), "compact")])
+    (found,) = engine.score([canary_request(str(version), "compact")])
     published = json.loads((version / "vlrm_reward.json").read_text())["canary"]
     assert found.yes == pytest.approx(published["yes"], abs=TOLERANCE)

@@ -1,4 +1,4 @@
-"""Small made-up files in the public formats of the benchmarks; no row is from a real one."""
+"""Small made-up files in the public formats of the benchmarks; no row is from a real benchmark."""
 
 import io
 import json
@@ -22,11 +22,11 @@ def png(color: tuple[int, int, int] = (200, 30, 30), size: int = 32) -> bytes:
 
 
 def silent(text: str) -> None:
-    """Say nothing."""
+    """A log function that prints nothing."""
 
 
 def judged(item: Item, outcome: str) -> Judgement:
-    """A judgement that is `right`, `wrong`, or undecided in one of three ways."""
+    """A judgement with the outcome `right`, `wrong`, `tie`, `unparsed` or `quarantined`."""
     if outcome in ("right", "wrong"):
         pick = item.better if outcome == "right" else 1 - item.better
         rewards = (0.9, 0.2) if pick == 0 else (0.2, 0.9)
@@ -48,7 +48,7 @@ VL_OUTCOMES = ("right", "wrong", "right", "unparsed", "right", "wrong", "right",
 
 
 def vl_rows(image: Any) -> list[Row]:
-    """Eight pairs of all sources; the last shares its id with the third, its ranking is reversed."""
+    """Eight pairs of all sources; the last has the same id as the third and the reverse ranking."""
     return [
         {
             "id": name, "query": f"What is it? {i}", "response": [f"one {i}", f"two, longer {i}"], "image": image,
@@ -72,8 +72,8 @@ MM_OUTCOMES = ("right", "wrong", "right", "unparsed", "tie", "right")
 
 
 def mm_rows() -> list[Row]:
-    """Six rows of four tasks; Better is Output1 and Output2 in turn."""
-    named = (
+    """Six rows of four tasks; Better alternates between Output1 and Output2."""
+    categories_and_ids = (
         ("safety", "PAIRS_0"), ("safety", "hateful_0"), ("reasoning", "MathVista_0"), ("reasoning", "emma_0"),
         ("vqa", "vqa_0"), ("open_generation/correctness_task", "nocaps_0"),
     )  # fmt: skip
@@ -82,7 +82,7 @@ def mm_rows() -> list[Row]:
             "ID": name, "Text": f"Question {i}?", "Image": "images/a.png", "Output1": f"one {i}",
             "Output2": f"two, longer {i}", "Better": f"Output{1 + i % 2}", "Category": category,
         }
-        for i, (category, name) in enumerate(named)
+        for i, (category, name) in enumerate(categories_and_ids)
     ]  # fmt: skip
 
 
@@ -100,8 +100,8 @@ RLHF_OUTCOMES = ("right", "right", "right", "wrong", "tie", "right", "right", "q
 
 
 def rlhf_rows() -> list[Row]:
-    """Eight pairs over five ids: one of one task, one half right, one tied, one across two tasks, one a video."""
-    shown = (
+    """Eight pairs of five ids: one id of one task, one half right, one tied, one of two tasks, one with a video."""
+    media = (
         ("a", "image", "mcq/0.png"), ("a", "image", "mcq/0.png"), ("b", "image", "long/1.png"),
         ("b", "image", "long/1.png"), ("c", "image", "safety/2.png"), ("d", "image", "short/3.png"),
         ("d", "image", "mcq/0.png"), ("e", "video", "video/4"),
@@ -111,7 +111,7 @@ def rlhf_rows() -> list[Row]:
             "id": name, kind: path, "prompt": f"Question {i}?", "chosen": f"chosen, longer {i}", "rejected": f"rej {i}",
             "chosen_reason": "", "rejected_reason": "",
         }
-        for i, (name, kind, path) in enumerate(shown)
+        for i, (name, kind, path) in enumerate(media)
     ]  # fmt: skip
 
 
@@ -179,7 +179,7 @@ HALLUSION_OUTCOMES = tuple(row[-1] for row in HALLUSION)
 
 
 def hallusion_rows() -> list[Row]:
-    """One set of each category with two questions; the true answer is yes for every first question."""
+    """One set of each category with two questions per figure; the true answer to the first of them is yes."""
     return [
         {
             "category": category, "subcategory": "chart", "visual_input": visual, "set_id": set_, "figure_id": figure,

@@ -1,4 +1,4 @@
-"""A made-up run for tests of the report: two pairs of one prompt, one evaluation before and one after."""
+"""A synthetic run for tests of the report: two pairs of one prompt, and an evaluation before and after training."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline import part_statistics, row_accounting
-from vlrm_ray.preferences.critique import compose
+from vlrm_ray.preferences.critique import format_critique
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row
 from vlrm_ray.types import (  # fmt: skip
@@ -48,13 +48,13 @@ def candidate(name: str, text: str, verdict: Verdict) -> Candidate:
 
 
 def critiques(rewards: Sequence[float], text: str) -> tuple[ScoredCritique, ...]:
-    return tuple(ScoredCritique(compose(text, text, reward > 0.5), reward, 1 - reward) for reward in rewards)
+    return tuple(ScoredCritique(format_critique(text, text, reward > 0.5), reward, 1 - reward) for reward in rewards)
 
 
 def pair(
     name: str, chosen: Sequence[float] = (0.9,), rejected: Sequence[float] = (0.1,), text: str = "The circle is red."
 ) -> Pair:
-    """A pair with critiques of these rewards; `text` is every text a model could have written."""
+    """A pair whose critiques have these rewards; `text` stands for every text that a model writes."""
     return Pair(
         name,
         candidate(f"{name}-chosen", text, Verdict.SUPPORTED),
@@ -65,7 +65,7 @@ def pair(
 
 
 def row(pairs: Sequence[Pair], keep: Sequence[str], image: str = "a.png", sha256: str = "", text: str = "What?") -> Row:
-    """A row whose other pairs were refused for their margin."""
+    """A row in which the pairs in `keep` are selected, and all others dropped for their margin."""
     selected = [
         SelectedPair(
             p.pair_id, p.chosen.text, p.rejected.text, p.chosen_critiques[0].text, p.rejected_critiques[0].text,
@@ -81,8 +81,8 @@ def row(pairs: Sequence[Pair], keep: Sequence[str], image: str = "a.png", sha256
     )  # fmt: skip
 
 
-def picture(folder: Path) -> tuple[str, str]:
-    """Path and sha256 of a picture that a row can be about."""
+def write_image(folder: Path) -> tuple[str, str]:
+    """Write an image for a row; returns its path and sha256."""
     sink = io.BytesIO()
     Image.new("RGB", (64, 48), "white").save(sink, "PNG")
     path = folder / "images" / "a.png"
@@ -91,10 +91,10 @@ def picture(folder: Path) -> tuple[str, str]:
     return str(path), sha256_of(sink.getvalue())
 
 
-def evaluation_result(hits: str, began: float, image: str = "a.png", text: str = "Is it red?") -> dict[str, Any]:
-    """An evaluation whose pairs came out as `hits` says, one digit each."""
+def evaluation_result(hits: str, start: float, image: str = "a.png", text: str = "Is it red?") -> dict[str, Any]:
+    """An evaluation with one digit per pair in `hits`: 1 if it is judged correctly, else 0."""
     metric = share([hit == "1" for hit in hits]).as_json()
-    judged = asdict(ScoredCritique(compose(text, text, True), 0.8, 0.2))
+    critique = asdict(ScoredCritique(format_critique(text, text, True), 0.8, 0.2))
     sample = {"item_id": "x-0", "kind": "attribute", "image": image, "question": text, "chosen": text, "rejected": text}
     names = ("hallucination_pair_accuracy", "blind_hallucination_pair_accuracy", "attribute_pair_accuracy")
     return {
@@ -102,21 +102,21 @@ def evaluation_result(hits: str, began: float, image: str = "a.png", text: str =
         "version": 0,
         "reliability": [{"low": 0.8, "high": 0.9, "n": 4, "mean_reward": 0.85, "right": 0.5}],
         "hits": {"hallucination_pair_accuracy": hits},
-        "samples": [sample | {"chosen_critique": judged, "rejected_critique": judged}],
-        **times(began),
+        "samples": [sample | {"chosen_critique": critique, "rejected_critique": critique}],
+        **times(start),
     }
 
 
-def times(began: float) -> dict[str, float]:
-    return {"seconds": 1.0, "began": began, "ended": began + 1}
+def times(start: float) -> dict[str, float]:
+    return {"seconds": 1.0, "began": start, "ended": start + 1}
 
 
 def ledger_of_one_round(
     folder: Path, before: str = "1100", after: str = "1111", text: str = "The circle is red.", until: str = "evaluate"
 ) -> Ledger:
-    """A run with one round, finished up to a stage."""
+    """A run with one round that is finished up to the stage `until`."""
     ledger = Ledger(str(folder))
-    image, sha256 = picture(folder)
+    image, sha256 = write_image(folder)
     ledger.put_json("config.json", config().model_dump(mode="json", exclude={"cluster", "rounds"}))
     ledger.finish(0, "evaluate", evaluation_result(before, 1000.0, image, text))
     rows = [row([pair("a", text=text), pair("b", (0.5,), (0.5,), text)], ["a"], image, sha256, text)]

@@ -1,4 +1,4 @@
-"""What a benchmark's files and pictures may look like, and the one line that says what is wrong with them."""
+"""Input of the benchmarks: valid and invalid data files and images, and the one-line messages about them."""
 
 import base64
 import io
@@ -12,16 +12,16 @@ from PIL import Image
 from tests.unit import benchmark_files as files
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.evaluation.benchmarks import BENCHMARKS
-from vlrm_ray.evaluation.benchmarks.pictures import Pictures
-from vlrm_ray.store.images import load
+from vlrm_ray.evaluation.benchmarks.images import ImageResolver
+from vlrm_ray.store.images import load_image
 from vlrm_ray.store.ledger import Ledger
 
 
-def pictures(folder: Path, **options: bool) -> Pictures:
-    return Pictures([folder / "data"], Ledger(str(folder / "out")), **options)
+def resolver(folder: Path, **options: bool) -> ImageResolver:
+    return ImageResolver([folder / "data"], Ledger(str(folder / "out")), **options)
 
 
-# --- pictures ---------------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------------
 
 
 def jpeg(size: int) -> bytes:
@@ -31,20 +31,20 @@ def jpeg(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [8, 200])
-def test_base64_that_looks_like_an_absolute_path_is_a_picture(size: int, tmp_path: Path) -> None:
+def test_base64_that_looks_like_an_absolute_path_is_an_image(size: int, tmp_path: Path) -> None:
     text = base64.b64encode(jpeg(size)).decode()
     assert text.startswith("/9j/")
-    assert load(pictures(tmp_path).uri(text)).size == (size, size)
+    assert load_image(resolver(tmp_path).uri(text)).size == (size, size)
 
 
 @pytest.mark.parametrize("form", ["path", "bytes", "base64", "data URL"])
-def test_a_picture_comes_in_many_forms(form: str, tmp_path: Path) -> None:
+def test_an_image_is_read_from_each_form(form: str, tmp_path: Path) -> None:
     data = files.png()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.png").write_bytes(data)
     text = base64.b64encode(data).decode()
     image = {"path": "./a.png", "bytes": data, "base64": text, "data URL": f"data:image/png;base64,{text}"}[form]
-    assert load(pictures(tmp_path).uri(image)).size == (32, 32)
+    assert load_image(resolver(tmp_path).uri(image)).size == (32, 32)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_picture_comes_in_many_forms(form: str, tmp_path: Path) -> None:
         ("broken.png", "image_undecodable"),
         ("https://example.org/a.png", "image_url_not_allowed"),
         ("file:///etc/passwd", "image_missing"),
-        (b"no picture", "image_undecodable"),
+        (b"no image", "image_undecodable"),
         ("QUJD" * 50, "image_undecodable"),
         ("x" * 300 + ".png", "image_missing"),
         ("x" * 5000 + ".png", "image_missing"),
@@ -65,29 +65,29 @@ def test_a_picture_comes_in_many_forms(form: str, tmp_path: Path) -> None:
         ("\ud800.png", "image_missing"),
     ],
 )
-def test_a_picture_that_cannot_be_had_says_why(image: str | bytes, reason: str, tmp_path: Path) -> None:
+def test_an_unusable_image_is_rejected_with_a_reason(image: str | bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "broken.png").write_bytes(b"broken")
     (tmp_path / "secret.png").write_bytes(files.png())
     (tmp_path / "data" / "link").symlink_to(tmp_path)
     with pytest.raises(BadImage, match=reason):
-        pictures(tmp_path).uri(image)
+        resolver(tmp_path).uri(image)
 
 
-def test_an_absolute_path_stays_inside_too(tmp_path: Path) -> None:
+def test_an_absolute_path_must_be_inside_the_data_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    for place in ("data/in.png", "out.png"):
-        (tmp_path / place).write_bytes(files.png())
-    assert pictures(tmp_path).uri(str(tmp_path / "data" / "in.png"))
+    for path in ("data/in.png", "out.png"):
+        (tmp_path / path).write_bytes(files.png())
+    assert resolver(tmp_path).uri(str(tmp_path / "data" / "in.png"))
     with pytest.raises(BadImage, match="image_outside_the_data"):
-        pictures(tmp_path).uri(str(tmp_path / "out.png"))
+        resolver(tmp_path).uri(str(tmp_path / "out.png"))
 
 
 # --- bad input ----------------------------------------------------------------------------------
 
 
 def broken(rows: list[dict[str, Any]], row: int, **change: Any) -> list[dict[str, Any]]:
-    """The rows with columns of one changed, or dropped where the value is None."""
+    """Change columns of one row; a column whose new value is None is removed."""
     rows[row] = {k: v for k, v in {**rows[row], **change}.items() if v is not None}
     return rows
 
@@ -103,7 +103,9 @@ def broken(rows: list[dict[str, Any]], row: int, **change: Any) -> list[dict[str
         ("vl_rewardbench", ["no object"], r"row 1: expected an object"),
     ],
 )  # fmt: skip
-def test_a_bad_row_is_named_with_what_was_expected(bench: str, rows: list[Any], expected: str, tmp_path: Path) -> None:
+def test_a_bad_row_is_rejected_with_its_number_and_the_expected_value(
+    bench: str, rows: list[Any], expected: str, tmp_path: Path
+) -> None:
     files.lines(tmp_path / "data.jsonl", rows)
     with pytest.raises(UserError, match=expected) as caught:
         BENCHMARKS[bench].read(tmp_path, files.silent)
@@ -111,10 +113,10 @@ def test_a_bad_row_is_named_with_what_was_expected(bench: str, rows: list[Any], 
 
 
 @pytest.mark.parametrize("bench", BENCHMARKS)
-def test_a_wrong_folder_says_what_was_expected(bench: str, tmp_path: Path) -> None:
+def test_a_wrong_folder_is_rejected_with_the_expected_files(bench: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected"):
         BENCHMARKS[bench].read(tmp_path, files.silent)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         BENCHMARKS[bench].read(tmp_path / "nowhere", files.silent)
 
 
@@ -126,14 +128,14 @@ def test_a_wrong_folder_says_what_was_expected(bench: str, tmp_path: Path) -> No
         ("data/test.parquet", b"PAR1 but not really", "not a readable Parquet file"),
     ],
 )
-def test_a_damaged_file_is_named(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_rejected_with_its_path(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=expected):
         BENCHMARKS["vl_rewardbench"].read(tmp_path, files.silent)
 
 
-def test_bytes_that_are_no_utf8_survive(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_replaced(tmp_path: Path) -> None:
     row = json.dumps(files.vl_rows("a.png")[0]).encode()
     (tmp_path / "data.jsonl").write_bytes(b"\xef\xbb\xbf" + row.replace(b"What is it", b"What \xff is\xe2\x80\xa8 it"))
     (item,) = BENCHMARKS["vl_rewardbench"].read(tmp_path, files.silent)
@@ -146,7 +148,7 @@ def test_amber_needs_its_annotations(tmp_path: Path) -> None:
     path = tmp_path / "data" / "annotations.json"
     rows = json.loads(path.read_text())
     path.write_text(json.dumps(rows[:-1]))
-    with pytest.raises(UserError, match=r"query_all.json row 8: expected an id that .*annotations.json has, got 8"):
+    with pytest.raises(UserError, match=r"query_all.json row 8: expected an id of .*annotations.json, got 8"):
         BENCHMARKS["amber"].read(tmp_path, files.silent)
     path.write_text(json.dumps([*rows[:-1], {**rows[-1], "truth": "perhaps"}]))
     with pytest.raises(UserError, match="expected yes or no, got 'perhaps'"):

@@ -1,4 +1,4 @@
-"""From sentences to claims, as a reader would list them."""
+"""The rule-based claim extractor on sentences, questions and hostile texts."""
 
 import time
 from pathlib import Path
@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrm_ray.claims import lexicon
-from vlrm_ray.claims.lexicon import load, plural_of
+from vlrm_ray.claims.lexicon import load_lexicon, plural_of
 from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.types import Claim, ClaimType
 
 EXTRACTOR = RuleExtractor()
 
 
-def spelled(claim: Claim) -> str:
+def notation(claim: Claim) -> str:
     parts = [str(claim.subject), claim.value or "", str(claim.object or "")]
     marks = ("not " if claim.negated else "") + ("maybe " if claim.hedged else "")
     return marks + f"{claim.type.value}: " + " ".join(p for p in parts if p)
@@ -59,15 +59,15 @@ CASES = {
 
 
 @pytest.mark.parametrize("sentence", CASES)
-def test_sentence_says(sentence: str) -> None:
-    assert [spelled(c) for c in EXTRACTOR.claims(sentence)] == CASES[sentence]
+def test_claims_of_a_sentence(sentence: str) -> None:
+    assert [notation(c) for c in EXTRACTOR.claims(sentence)] == CASES[sentence]
 
 
 @pytest.mark.parametrize(
     ("answer", "claims"), [("Yes.", ["attribute: circle red"]), ("No", ["not attribute: circle red"])]
 )
 def test_a_bare_answer_asserts_or_denies_its_question(answer: str, claims: list[str]) -> None:
-    assert [spelled(c) for c in EXTRACTOR.claims(answer, "Is there a red circle?")] == claims
+    assert [notation(c) for c in EXTRACTOR.claims(answer, "Is there a red circle?")] == claims
 
 
 @pytest.mark.parametrize(
@@ -85,25 +85,25 @@ def test_a_bare_answer_asserts_or_denies_its_question(answer: str, claims: list[
         ("", "No.", []),
     ],
 )
-def test_an_answer_is_read_with_its_question(question: str, answer: str, claims: list[str]) -> None:
-    assert [spelled(c) for c in EXTRACTOR.claims(answer, question)] == claims
+def test_an_answer_is_interpreted_with_its_question(question: str, answer: str, claims: list[str]) -> None:
+    assert [notation(c) for c in EXTRACTOR.claims(answer, question)] == claims
 
 
-def test_a_span_holds_the_words_that_make_the_claim() -> None:
+def test_a_span_contains_the_words_that_make_the_claim() -> None:
     text = "  **Two dogs** — brown — and a *sign* that says “Keep out”.\nThe cat isn’t on the sofa."
-    spans = {spelled(c): text[slice(*c.span)] for c in EXTRACTOR.claims(text)}
+    spans = {notation(c): text[slice(*c.span)] for c in EXTRACTOR.claims(text)}
     assert spans["count: dog 2"] == "Two dogs"
     assert spans["text: sign Keep out"].endswith("“Keep out”")
     assert spans["not relation: cat on couch"] == "The cat isn’t on the sofa"
 
 
-WORDS = st.sampled_from([*sorted(load().entries), ",", ".", "?", ":", "(", ")", '"STOP"', "\n- ", "’s", "n't", "42", "Zürich", "<b>", "<|end|>"])  # fmt: skip
+WORDS = st.sampled_from([*sorted(load_lexicon().entries), ",", ".", "?", ":", "(", ")", '"STOP"', "\n- ", "’s", "n't", "42", "Zürich", "<b>", "<|end|>"])  # fmt: skip
 TEXTS = st.one_of(st.text(max_size=300), st.lists(WORDS, max_size=40).map(" ".join))
 
 
 @given(TEXTS, TEXTS)
 @settings(max_examples=400, deadline=None)
-def test_any_text_gives_claims_whose_spans_lie_in_it(text: str, question: str) -> None:
+def test_spans_lie_within_any_text(text: str, question: str) -> None:
     for claim in EXTRACTOR.claims(text, question):
         start, end = claim.span
         assert 0 <= start < end <= len(text)
@@ -113,15 +113,15 @@ def test_any_text_gives_claims_whose_spans_lie_in_it(text: str, question: str) -
 
 @given(TEXTS)
 @settings(max_examples=200, deadline=None)
-def test_a_claim_is_listed_once_and_the_same_text_gives_the_same_claims(text: str) -> None:
+def test_claims_are_unique_and_deterministic(text: str) -> None:
     claims = EXTRACTOR.claims(text)
-    assert len(set(map(spelled, claims))) == len(claims)
+    assert len(set(map(notation, claims))) == len(claims)
     assert RuleExtractor().claims(text) == claims
 
 
 @given(st.sampled_from(["dog", "red circle", "wooden bench"]), st.integers(2, 12), st.booleans())
-def test_numbers_are_read_as_words_and_digits(name: str, number: int, describe_evidence: bool) -> None:
-    written = inflect.engine().number_to_words(number) if describe_evidence else str(number)
+def test_numbers_are_read_as_words_and_digits(name: str, number: int, as_words: bool) -> None:
+    written = inflect.engine().number_to_words(number) if as_words else str(number)
     (count,) = [c for c in EXTRACTOR.claims(f"There are {written} {plural_of(name)}.") if c.type is ClaimType.COUNT]
     assert (count.value, count.subject.name) == (str(number), name.split()[-1])
 
@@ -131,20 +131,20 @@ HOSTILE = ["There is a red circle. ", "a ", "the red and ", '"', "'", "“", "`"
 
 @pytest.mark.parametrize("part", HOSTILE)
 def test_a_megabyte_of_text_takes_bounded_time(part: str) -> None:
-    began = time.process_time()
+    start = time.process_time()
     EXTRACTOR.claims(part * (1_000_000 // len(part)), part * (1_000_000 // len(part)))
-    assert time.process_time() - began < 10
+    assert time.process_time() - start < 10
 
 
 def test_the_synonyms_of_an_edited_lexicon_are_used(tmp_path: Path) -> None:
-    own = Path(lexicon.__file__).with_name("lexicon.yaml").read_text().replace("dog: []", "dog: [doggo]", 1)
-    (tmp_path / "own.yaml").write_text(own)
-    claims = RuleExtractor(load(tmp_path / "own.yaml")).claims("Two doggos.")
-    assert [spelled(c) for c in claims] == ["object: dog", "count: dog 2"]
+    edited = Path(lexicon.__file__).with_name("lexicon.yaml").read_text().replace("dog: []", "dog: [doggo]", 1)
+    (tmp_path / "edited.yaml").write_text(edited)
+    claims = RuleExtractor(load_lexicon(tmp_path / "edited.yaml")).claims("Two doggos.")
+    assert [notation(c) for c in claims] == ["object: dog", "count: dog 2"]
 
 
-def test_a_broader_kind_is_known_for_a_narrower_noun() -> None:
-    words = load()
-    assert (words.broader_of("puppy"), words.kind_of("puppy")) == ("dog", "animal")
-    assert words.broader_of("passenger train") == "train"
-    assert words.broader_of("circle") == words.broader_of("coffee maker") == ""
+def test_the_lexicon_knows_broader_nouns() -> None:
+    known = load_lexicon()
+    assert (known.broader_of("puppy"), known.kind_of("puppy")) == ("dog", "animal")
+    assert known.broader_of("passenger train") == "train"
+    assert known.broader_of("circle") == known.broader_of("coffee maker") == ""

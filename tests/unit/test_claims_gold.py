@@ -1,19 +1,19 @@
-"""The extractors against sentences annotated by hand, and against the generator's ground truth."""
+"""Claim extractors on hand-annotated responses and on generated statements, and the annotation format."""
 
 from pathlib import Path
 
 import pytest
 
-from vlrm_ray.claims import extractor, gold
+from vlrm_ray.claims import gold, make_extractor
 from vlrm_ray.errors import UserError
 from vlrm_ray.scenes.extractor_quality import extractor_f1, statements
 from vlrm_ray.types import ClaimType
 
-PHOTOS = gold.load(Path(__file__).parents[1] / "data" / "photo_claims.yaml")
-RULE = extractor("rule")
+PHOTOS = gold.load_annotations(Path(__file__).parents[1] / "data" / "photo_claims.yaml")
+RULE = make_extractor("rule")
 
 
-def test_the_photo_sentences_are_enough_and_of_all_kinds() -> None:
+def test_the_annotated_photo_responses_cover_all_claim_types() -> None:
     assert sum(not s.held_out for s in PHOTOS) >= 150
     assert sum(s.held_out for s in PHOTOS) >= 50
     for kind in ClaimType:
@@ -23,57 +23,57 @@ def test_the_photo_sentences_are_enough_and_of_all_kinds() -> None:
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-def test_the_rules_read_photo_sentences(held_out: bool) -> None:
+def test_the_rule_extractor_on_photo_responses(held_out: bool) -> None:
     score = gold.measure(RULE, [s for s in PHOTOS if s.held_out is held_out])
-    listed = "\n".join(f"{text[:70]}: missed {missed}, false {false}" for text, missed, false in score.failures)
-    assert score.f1() >= 0.90, listed
-    assert all(score.f1([kind]) >= 0.85 for kind in ClaimType), listed
+    details = "\n".join(f"{text[:70]}: missed {missed}, false {false}" for text, missed, false in score.failures)
+    assert score.f1() >= 0.90, details
+    assert all(score.f1([kind]) >= 0.85 for kind in ClaimType), details
 
 
-def test_the_rules_read_all_generated_statements() -> None:
+def test_the_rule_extractor_on_generated_statements() -> None:
     assert extractor_f1(RULE, 500, seed=3) == 1.0
 
 
-def test_statements_come_true_and_false_and_anew_for_each_seed() -> None:
+def test_statements_depend_on_the_seed_only() -> None:
     assert statements(20, 1) == statements(20, 1) != statements(20, 2)
 
 
 NOTATION = {
-    "object dog": gold.Key("object", "dog", None, None, False, False),
-    "not maybe object fire hydrant": gold.Key("object", "fire hydrant", None, None, True, True),
-    "attribute potted plant stainless steel": gold.Key("attribute", "potted plant", "stainless steel", None, False, False),
-    "count dog 2": gold.Key("count", "dog", "2", None, False, False),
-    "count dog more cat": gold.Key("count", "dog", "more", "cat", False, False),
-    "relation traffic light left_of stop sign": gold.Key("relation", "traffic light", "left_of", "stop sign", False, False),
-    "relation sofa in_background": gold.Key("relation", "couch", "in_background", None, False, False),
-    'not text stop sign "NO ENTRY"': gold.Key("text", "stop sign", "NO ENTRY", None, True, False),
+    "object dog": gold.ClaimKey("object", "dog", None, None, False, False),
+    "not maybe object fire hydrant": gold.ClaimKey("object", "fire hydrant", None, None, True, True),
+    "attribute potted plant stainless steel": gold.ClaimKey("attribute", "potted plant", "stainless steel", None, False, False),
+    "count dog 2": gold.ClaimKey("count", "dog", "2", None, False, False),
+    "count dog more cat": gold.ClaimKey("count", "dog", "more", "cat", False, False),
+    "relation traffic light left_of stop sign": gold.ClaimKey("relation", "traffic light", "left_of", "stop sign", False, False),
+    "relation sofa in_background": gold.ClaimKey("relation", "couch", "in_background", None, False, False),
+    'not text stop sign "NO ENTRY"': gold.ClaimKey("text", "stop sign", "NO ENTRY", None, True, False),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("notation", NOTATION)
 def test_notation(notation: str) -> None:
-    assert gold.parse(notation) == NOTATION[notation]
-    assert gold.parse(str(gold.parse(notation))) == NOTATION[notation]
+    assert gold.parse_claim_key(notation) == NOTATION[notation]
+    assert gold.parse_claim_key(str(gold.parse_claim_key(notation))) == NOTATION[notation]
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         ("- say: Yes\n", "put it in quotes"),
-        ("- say: a dog\n  claims: dog", "is no claim"),
+        ("- say: a dog\n  claims: dog", "is not a claim"),
         ("- say: a dog\n  claims: relation dog cat", "has no value"),
         ("just text", "must be a list"),
         ("- [", "not readable YAML"),
     ],
 )
-def test_a_mistake_in_the_file_is_named(tmp_path: Path, content: str, complaint: str) -> None:
+def test_an_error_in_the_file_is_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "bad.yaml").write_text(content)
-    with pytest.raises(UserError, match=complaint):
-        gold.load(tmp_path / "bad.yaml")
+    with pytest.raises(UserError, match=message):
+        gold.load_annotations(tmp_path / "bad.yaml")
 
 
 def test_a_score_counts_hits_false_claims_and_missed_ones() -> None:
-    a, b, c = (gold.parse(f"object {name}") for name in ("dog", "cat", "bird"))
+    a, b, c = (gold.parse_claim_key(f"object {name}") for name in ("dog", "cat", "bird"))
     score = gold.Score()
     score.add("text", frozenset({a, b}), frozenset({b, c}))
     assert score.f1() == score.f1(["object"]) == 0.5

@@ -1,5 +1,6 @@
-"""One schema, defaults in one place, every mistake in one line."""
+"""Configuration: defaults, overrides, and error messages."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def test_dotted_overrides_win() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("train.lrr=1", "did you mean 'train.lr'"),
         ("rounds=many", "valid integer"),
@@ -35,11 +36,20 @@ def test_dotted_overrides_win() -> None:
         ("name=../x", "pattern"),
     ],
 )
-def test_mistakes_are_told_in_one_line(override: str, says: str) -> None:
+def test_mistakes_are_reported_in_one_line(override: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         config.load(None, [override])
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new"), config.RENAMED_KEYS.items())
+def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
+    (tmp_path / "old.yaml").write_text(f"experts: {{reader: {{{old.rpartition('.')[2]}: models/ocr}}}}\n")
+    for path, overrides in ((tmp_path / "old.yaml", []), (None, [f"{old}=models/ocr"])):
+        with pytest.raises(UserError, match=rf"{re.escape(old)} was renamed to {re.escape(new)}$"):
+            config.load(path, overrides)
+    assert new in set(config.keys())
 
 
 def test_every_field_has_a_docstring() -> None:
@@ -53,8 +63,8 @@ def test_every_field_has_a_docstring() -> None:
 
 
 def test_there_are_few_keys() -> None:
-    twice = len(config.keys(config.Engine)) + len(config.keys(config.Pool))  # two engines and two pools are alike
-    assert len(config.keys()) - twice <= 80
+    repeated = len(config.keys(config.Engine)) + len(config.keys(config.Pool))  # two engines and two pools
+    assert len(config.keys()) - repeated <= 80
 
 
 def test_a_cluster_that_is_too_small_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The figures, against values worked out by hand."""
+"""The metrics, compared with values computed by hand."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import pytest
 from vlrm_ray import report
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.evaluation import metrics
-from vlrm_ray.preferences.critique import COMPACT, compose, parse
+from vlrm_ray.preferences.critique import COMPACT, format_critique, parse_critique
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.scenes import evaluation
 from vlrm_ray.scenes.bench import BenchItem
@@ -45,14 +45,14 @@ def test_balanced_accuracy_by_hand() -> None:
     assert metrics.balanced_accuracy([0.9, 0.1, 0.1, 0.1], [True, True, False, False]).value == 0.75
 
 
-def test_no_items_give_no_certainty() -> None:
+def test_no_items_give_the_widest_interval() -> None:
     assert metrics.share([]) == metrics.Metric(0.0, 0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize(
     ("text", "seen", "judgement"),
     [
-        (compose("red circle top left", "red circle top left yes", True), "red circle top left", True),
+        (format_critique("red circle top left", "red circle top left yes", True), "red circle top left", True),
         ("Seen: a. Check: b no. Judgement: No.", "a", False),
         ("Judgement: Yes", "", True),
         ("Seen: a. Check: b", "", None),
@@ -61,23 +61,23 @@ def test_no_items_give_no_certainty() -> None:
         ("", "", None),
     ],
 )
-def test_critiques_are_taken_apart(text: str, seen: str, judgement: bool | None) -> None:
-    parts = parse(text)
+def test_critiques_are_parsed(text: str, seen: str, judgement: bool | None) -> None:
+    parts = parse_critique(text)
     assert (parts.seen, parts.judgement) == (seen, judgement)
 
 
 def perfect(requests: list[Request]) -> list[Completion]:
-    """A judge that knows the right responses and says only what is there."""
+    """A judge that knows the right responses and states only true facts."""
     answers = []
     for request in requests:
         good = any(f"Response: {item.chosen} " in request.text for item in ITEMS)
-        answers.append(Completion(compose(", ".join(FACTS), "x", good), *((0.9, 0.1) if good else (0.1, 0.9))))
+        answers.append(Completion(format_critique(", ".join(FACTS), "x", good), *((0.9, 0.1) if good else (0.1, 0.9))))
     return answers
 
 
 def test_a_perfect_judge_is_right_and_consistent() -> None:
-    views = evaluation.judge_items(ITEMS, COMPACT, perfect)
-    found = {name: metric.value for name, metric in evaluation.measure(ITEMS, views).items()}
+    critiques = evaluation.judge_items(ITEMS, COMPACT, perfect)
+    found = {name: metric.value for name, metric in evaluation.measure(ITEMS, critiques).items()}
     assert (
         found["hallucination_pair_accuracy"]
         == found["reasoning_pair_accuracy"]
@@ -99,45 +99,45 @@ def test_one_false_fact_breaks_consistency() -> None:
     assert found["critique_facts_true"].value == 0.0
 
 
-def test_the_blind_view_shows_no_image() -> None:
-    shown: list[str | None] = []
+def test_blind_requests_have_no_image() -> None:
+    images: list[str | None] = []
 
-    def ask(requests: list[Request]) -> list[Completion]:
-        shown.extend(r.image for r in requests)
+    def judge(requests: list[Request]) -> list[Completion]:
+        images.extend(r.image for r in requests)
         return perfect(requests)
 
-    evaluation.judge_items(ITEMS, COMPACT, ask)
-    assert shown == ["a.png", "a.png", "b.png", "b.png", None, None, None, None, "b.png", "b.png"]
-    assert len(shown) == evaluation.critique_count(ITEMS, COMPACT)
+    evaluation.judge_items(ITEMS, COMPACT, judge)
+    assert images == ["a.png", "a.png", "b.png", "b.png", None, None, None, None, "b.png", "b.png"]
+    assert len(images) == evaluation.critique_count(ITEMS, COMPACT)
 
 
-def test_what_looks_the_same_without_its_image_is_asked_once() -> None:
-    asked: list[Request] = []
+def test_identical_blind_requests_are_judged_once() -> None:
+    sent: list[Request] = []
 
-    def ask(requests: list[Request]) -> list[Completion]:
-        asked.extend(requests)
+    def judge(requests: list[Request]) -> list[Completion]:
+        sent.extend(requests)
         return perfect(requests)
 
-    twins = [ITEMS[0], replace(ITEMS[0], item_id="twin", image="c.png")]
-    views = evaluation.judge_items(twins, COMPACT, ask)
-    assert [r.image for r in asked] == ["a.png", "a.png", "c.png", "c.png", None, None]
-    assert views.blind[0] == views.blind[1]
-    assert len(asked) == evaluation.critique_count(twins, COMPACT)
+    duplicates = [ITEMS[0], replace(ITEMS[0], item_id="duplicate", image="c.png")]
+    critiques = evaluation.judge_items(duplicates, COMPACT, judge)
+    assert [r.image for r in sent] == ["a.png", "a.png", "c.png", "c.png", None, None]
+    assert critiques.blind[0] == critiques.blind[1]
+    assert len(sent) == evaluation.critique_count(duplicates, COMPACT)
 
 
 @pytest.mark.parametrize(
     ("critique", "expected"),
     [
-        (compose("red circle top left", "circle red found red yes", True), True),
-        (compose("red circle top left", "circle red found red yes", False), False),
-        (compose("blue circle top left", "circle red found blue no", False), True),
-        (compose("nothing", "x", True), False),
+        (format_critique("red circle top left", "circle red found red yes", True), True),
+        (format_critique("red circle top left", "circle red found red yes", False), False),
+        (format_critique("blue circle top left", "circle red found blue no", False), True),
+        (format_critique("nothing", "x", True), False),
         ("Judgement: Yes", False),
     ],
 )
-def test_a_judgement_follows_from_the_stated_facts_or_not(critique: str, expected: bool) -> None:
-    """Whether they are true is another question."""
-    assert evaluation.follows(critique, "The circle is red.", "What color is the circle?") is expected
+def test_a_judgement_follows_from_the_stated_facts(critique: str, expected: bool) -> None:
+    """Whether the facts are true does not matter."""
+    assert evaluation.judgement_follows(critique, "The circle is red.", "What color is the circle?") is expected
 
 
 def test_a_right_judgement_from_false_facts_is_counted() -> None:
@@ -148,33 +148,33 @@ def test_a_right_judgement_from_false_facts_is_counted() -> None:
     assert found["critique_right_by_false_facts"].value == 1.0
 
 
-def test_the_fitted_temperature_makes_confidence_what_it_is_worth() -> None:
-    """Log-odds of 4 that are right in 3 of 4 cases: log(3) is what they should have been."""
+def test_the_fitted_temperature_calibrates_the_confidence() -> None:
+    """Log-odds of 4 that are right in 3 of 4 cases should have been log(3)."""
     odds, right = [4.0, 4.0, 4.0, 4.0], [True, True, True, False]
     assert temperature_scaling.fit_temperature(odds, right) == pytest.approx(4 / math.log(3), rel=1e-3)
     assert temperature_scaling.fit_temperature([], []) == 1.0
     assert temperature_scaling.fit_temperature([1.0], [True]) == 1.0
 
 
-def test_a_temperature_changes_no_order_and_keeps_one_half() -> None:
-    rewards = [temperature_scaling.calibrated(yes, 1 - yes, 7.0) for yes in (0.0, 1e-9, 0.3, 0.5, 0.9, 1.0)]
+def test_a_temperature_keeps_the_order_and_one_half() -> None:
+    rewards = [temperature_scaling.calibrated_reward(yes, 1 - yes, 7.0) for yes in (0.0, 1e-9, 0.3, 0.5, 0.9, 1.0)]
     assert rewards == sorted(rewards)
     assert rewards[3] == 0.5
-    assert temperature_scaling.calibrated(0.0, 0.0, 3.0) == 0.5
+    assert temperature_scaling.calibrated_reward(0.0, 0.0, 3.0) == 0.5
 
 
-def test_f1_of_finding_wrong_responses_by_hand() -> None:
+def test_f1_of_detecting_wrong_responses_by_hand() -> None:
     # flagged: items 1, 2, 3; wrong: items 2, 3 -> precision 2/3, recall 1
     assert metrics.f1([0.9, 0.1, 0.2, 0.3], [True, True, False, False]).value == pytest.approx(0.8)
 
 
-def test_a_lost_row_is_noticed() -> None:
+def test_a_lost_row_raises() -> None:
     RowCounts(3, 1, {"x": 1}, {"y": 1}).check("select")
     with pytest.raises(AssertionError, match="select"):
         RowCounts(3, 1, {"x": 1}).check("select")
 
 
-def test_the_schema_accepts_a_report_and_refuses_a_stranger(tmp_path: Path) -> None:
+def test_the_schema_accepts_a_report_and_rejects_unknown_keys(tmp_path: Path) -> None:
     from vlrm_ray.config import Config
     from vlrm_ray.store.ledger import Ledger
 
@@ -182,14 +182,14 @@ def test_the_schema_accepts_a_report_and_refuses_a_stranger(tmp_path: Path) -> N
     ledger.finish(
         0, "evaluate", {"metrics": {"ece": metrics.ece([0.5], [True]).as_json()}, "version": 0, "seconds": 1.0}
     )
-    found = json.loads(json.dumps(report.build(Config().model_dump(mode="json"), ledger, 1.0, 1)))
+    found = json.loads(json.dumps(report.build_report(Config().model_dump(mode="json"), ledger, 1.0, 1)))
     jsonschema.validate(found, report.schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**found, "extra": 1}, report.schema())
 
 
-def test_pairs_beside_the_usual_are_counted_by_what_they_are_about() -> None:
-    """Both circles are judged rightly, though one is blue; the sign that says the unusual is not."""
+def test_the_prior_table_groups_pairs_by_noun_and_side() -> None:
+    """Both pairs about circles are judged correctly; the one about a sign, against the prior, is not."""
 
     def about(right: str, wrong: str) -> BenchItem:
         return BenchItem("x-0", "hallucination", "attribute", "a.png", "q", "r", "c", "w", FACTS, (right, wrong))

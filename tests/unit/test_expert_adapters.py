@@ -1,4 +1,4 @@
-"""Adapters of expert libraries: safe to load, quiet on the network, one form of answer."""
+"""Adapters of detector and OCR libraries: safe loading, no network access, outputs in the common form."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Bomb:
-    """Unpickled carelessly, it writes a file."""
+    """An object that creates a file when it is unpickled without an allow-list."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -36,7 +36,7 @@ def as_torch_archive(path: Path, content: object) -> None:
 
 
 @pytest.mark.parametrize("form", ["archive", "bare pickle"])
-def test_a_checkpoint_with_code_in_it_is_refused_and_runs_nothing(tmp_path: Path, form: str) -> None:
+def test_a_checkpoint_with_code_is_refused_and_does_not_run_it(tmp_path: Path, form: str) -> None:
     from actors.yolo import Yolo
 
     trace, file = tmp_path / "trace", tmp_path / "bomb.pt"
@@ -60,7 +60,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path, content: by
     assert "\n" not in str(refusal.value)
 
 
-def test_an_ocr_folder_with_code_in_its_yaml_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+def test_an_ocr_folder_with_code_in_its_yaml_is_refused_and_does_not_run_it(tmp_path: Path) -> None:
     from actors.paddle_ocr import Paddle
 
     trace = tmp_path / "trace"
@@ -72,7 +72,7 @@ def test_an_ocr_folder_with_code_in_its_yaml_is_refused_and_runs_nothing(tmp_pat
     assert not trace.exists()
 
 
-LOOK = """
+INSPECT = """
 import json, socket
 import numpy as np
 calls = []
@@ -87,9 +87,9 @@ print("RESULT", json.dumps([calls, len(evidence.objects), len(evidence.words)]))
 """
 
 
-def test_looking_at_a_picture_calls_nobody() -> None:
+def test_inspecting_an_image_opens_no_network_connection() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, env=environment, timeout=400)
+    done = subprocess.run([sys.executable, "-c", INSPECT], capture_output=True, text=True, env=environment, timeout=400)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stderr[-2000:]
     assert json.loads(lines[0].removeprefix("RESULT ")) == [[], 0, 0]
@@ -100,7 +100,7 @@ CLASSES = ("red circle", "star")
 
 @pytest.fixture(scope="module")
 def owlv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny OWLv2 with random weights, saved as a user would have one."""
+    """Folder of a tiny OWLv2 with random weights."""
     from vlrm_ray import torchvision_shim
 
     torchvision_shim.install()
@@ -136,7 +136,7 @@ def owlv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grounding_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny GroundingDINO with random weights."""
+    """Folder of a tiny GroundingDINO with random weights."""
     from vlrm_ray import torchvision_shim
 
     torchvision_shim.install()
@@ -179,27 +179,27 @@ def grounding_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("family", ["owlv2", "grounding_dino"])
-def test_a_zero_shot_detector_of_transformers_answers_with_boxes_of_the_classes_asked_for(
+def test_a_zero_shot_detector_returns_boxes_of_the_configured_classes(
     family: str, request: pytest.FixtureRequest
 ) -> None:
     from actors.experts import load_detector
 
     detector = load_detector(Detector(model=str(request.getfixturevalue(family)), classes=CLASSES))
-    pictures = [np.random.default_rng(i).integers(0, 255, (48 + 32 * i, 90, 3), np.uint8) for i in range(2)]
-    found = detector.detect(pictures)
-    assert any(found)
-    for picture, boxes in zip(pictures, found, strict=True):
-        for seen in boxes:
-            assert seen.name in CLASSES
-            assert 0.1 <= seen.score <= 1
-            x0, y0, x1, y1 = seen.box
-            assert 0 <= x0 < x1 <= picture.shape[1]
-            assert 0 <= y0 < y1 <= picture.shape[0]
-    (seen,) = detect_objects(pictures[:1], detector.detect, 0.99)
-    assert len(seen.faint) <= len(found[0])
+    images = [np.random.default_rng(i).integers(0, 255, (48 + 32 * i, 90, 3), np.uint8) for i in range(2)]
+    detected = detector.detect(images)
+    assert any(detected)
+    for image, boxes in zip(images, detected, strict=True):
+        for box in boxes:
+            assert box.name in CLASSES
+            assert 0.1 <= box.score <= 1
+            x0, y0, x1, y1 = box.box
+            assert 0 <= x0 < x1 <= image.shape[1]
+            assert 0 <= y0 < y1 <= image.shape[0]
+    (detections,) = detect_objects(images[:1], detector.detect, 0.99)
+    assert len(detections.faint) <= len(detected[0])
 
 
-def test_a_zero_shot_detector_asks_for_classes_and_safetensors(owlv2: Path, tmp_path: Path) -> None:
+def test_a_zero_shot_detector_requires_classes_and_safetensors(owlv2: Path, tmp_path: Path) -> None:
     from actors.zero_shot import ZeroShot
 
     with pytest.raises(UserError, match=r"experts\.detector\.classes"):
@@ -223,25 +223,25 @@ def test_a_zero_shot_detector_asks_for_classes_and_safetensors(owlv2: Path, tmp_
         ("red star circle", ""),
     ],
 )
-def test_pieces_of_words_are_taken_for_the_class_that_they_hold_whole(phrase: str, name: str) -> None:
+def test_a_label_phrase_stands_for_the_class_that_it_contains_completely(phrase: str, name: str) -> None:
     from actors.zero_shot import class_of
 
     assert class_of(phrase, CLASSES) == name
 
 
-class Silent:
-    """A board nobody reads."""
+class NoProgress:
+    """Ignores progress reports."""
 
     def add(self, stage: str, rows: int, seconds: float) -> None:
         pass
 
 
-def test_an_image_is_looked_at_once_also_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_processed_once_also_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from actors import experts
     from actors.experts import DetectorExpert, TextExpert
     from vlrm_ray.ids import sha256_of
     from vlrm_ray.scenes.render import paint
-    from vlrm_ray.scenes.world import OPEN
+    from vlrm_ray.scenes.world import UNBIASED_WORLD
     from vlrm_ray.store.ledger import Ledger
     from vlrm_ray.store.rows import Row, from_table, to_table
     from vlrm_ray.types import Prompt
@@ -249,16 +249,16 @@ def test_an_image_is_looked_at_once_also_after_a_restart(tmp_path: Path, monkeyp
     rows = []
     for index, seed in enumerate((1, 2, 1)):
         file = tmp_path / f"{seed}.png"
-        paint(OPEN.sample(seed)).image.save(file)
+        paint(UNBIASED_WORLD.sample(seed)).image.save(file)
         rows.append(Row(0, 1, Prompt(str(index), str(file), sha256_of(file.read_bytes()), "What do you see?")))
     ledger = Ledger(str(tmp_path / "run"))
-    first, reader = DetectorExpert(Detector(), ledger, Silent()), TextExpert(Reader(), ledger, Silent())
-    seen = from_table(reader(first(to_table(rows))))
-    assert (first.cache.asked, first.cache.hits, reader.cache.hits) == (3, 1, 1)
-    assert seen[0].evidence == seen[2].evidence != seen[1].evidence
-    assert all(row.evidence.objects and row.evidence.quality.blur > 0 for row in seen)
+    first, reader = DetectorExpert(Detector(), ledger, NoProgress()), TextExpert(Reader(), ledger, NoProgress())
+    result = from_table(reader(first(to_table(rows))))
+    assert (first.cache.lookups, first.cache.hits, reader.cache.hits) == (3, 1, 1)
+    assert result[0].evidence == result[2].evidence != result[1].evidence
+    assert all(row.evidence.objects and row.evidence.quality.blur > 0 for row in result)
 
-    again = DetectorExpert(Detector(), ledger, Silent())
-    monkeypatch.setattr(experts, "load_detector", lambda settings: pytest.fail("loaded for nothing"))
-    assert [r.objects for r in from_table(again(to_table(rows)))] == [r.objects for r in seen]
-    assert again.cache.hits == again.cache.asked == 3
+    restarted = DetectorExpert(Detector(), ledger, NoProgress())
+    monkeypatch.setattr(experts, "load_detector", lambda settings: pytest.fail("the model was loaded without need"))
+    assert [r.objects for r in from_table(restarted(to_table(rows)))] == [r.objects for r in result]
+    assert restarted.cache.hits == restarted.cache.lookups == 3

@@ -41,7 +41,7 @@ WITHOUT_ENGINES = (
 )
 MEASURED_ON_SCENES = {
     "pipeline/rounds.py": {"bench", "evaluation", "pope"},
-    "pipeline/prompts.py": {"language", "pictures", "world"},
+    "pipeline/prompts.py": {"images", "language", "world"},
 }
 """Where a run itself uses the embedded world: to draw its prompts, and to evaluate what it has trained."""
 

@@ -1,4 +1,4 @@
-"""Bad input: one clear line, or a quarantined row."""
+"""Invalid input is reported in one line, or recorded as the reason of a quarantined row."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def test_broken_images_have_a_reason(data: bytes, reason: str) -> None:
         images.decode(data)
 
 
-def test_a_decompression_bomb_is_refused_on_its_header() -> None:
+def test_a_decompression_bomb_is_refused_before_decoding() -> None:
     bomb = io.BytesIO()
     Image.new("1", (9500, 9500)).save(bomb, "PNG")
     assert len(bomb.getvalue()) < 100_000
@@ -49,29 +49,32 @@ def test_a_decompression_bomb_is_refused_on_its_header() -> None:
 
 def test_missing_images_have_a_reason(tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="image_missing"):
-        images.check(str(tmp_path / "none.png"))
+        images.validate_image(str(tmp_path / "none.png"))
 
 
-def test_views_of_an_image(tmp_path: Path) -> None:
+def test_an_image_in_each_condition(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(64))
-    assert images.view(str(path), ImageCondition.IMAGE_FREE) is None
-    whole, poor = images.view(str(path), ImageCondition.FULL), images.view(str(path), ImageCondition.IMAGE_DEGRADED)
-    assert whole is not None
-    assert poor is not None
-    assert whole.tobytes() != poor.tobytes()
+    assert images.load_in_condition(str(path), ImageCondition.IMAGE_FREE) is None
+    full, degraded = (
+        images.load_in_condition(str(path), ImageCondition.FULL),
+        images.load_in_condition(str(path), ImageCondition.IMAGE_DEGRADED),
+    )
+    assert full is not None
+    assert degraded is not None
+    assert full.tobytes() != degraded.tobytes()
 
 
 def test_prompts_from_a_folder_and_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    assert prompts.read(str(tmp_path), "What is it?") == (PromptRef(str(tmp_path / "a.png"), "What is it?"),)
+    assert prompts.read_prompts(str(tmp_path), "What is it?") == (PromptRef(str(tmp_path / "a.png"), "What is it?"),)
     table = tmp_path / "p.jsonl"
     table.write_text(json.dumps({"image": "a.png", "question": "Why?"}) + "\n")
-    assert prompts.read(str(table), "") == (PromptRef(str(tmp_path / "a.png"), "Why?"),)
+    assert prompts.read_prompts(str(table), "") == (PromptRef(str(tmp_path / "a.png"), "Why?"),)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("", "no prompts"),
         ("{", "line 1 is not JSON"),
@@ -80,15 +83,15 @@ def test_prompts_from_a_folder_and_from_a_table(tmp_path: Path) -> None:
         ("[1]", "row 1"),
     ],
 )
-def test_a_bad_prompt_file_names_the_row(tmp_path: Path, content: str, says: str) -> None:
+def test_a_bad_prompt_file_names_the_row(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(content)
-    with pytest.raises(UserError, match=says):
-        prompts.read(str(path), "")
+    with pytest.raises(UserError, match=message):
+        prompts.read_prompts(str(path), "")
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("policy.model=./nowhere", "policy.model"),
         ("critic.model=assets:detector", "no config.json"),
@@ -97,8 +100,8 @@ def test_a_bad_prompt_file_names_the_row(tmp_path: Path, content: str, says: str
         ("prompts.source=./none.jsonl", "does not exist"),
     ],
 )
-def test_missing_inputs_are_named_before_anything_starts(override: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_missing_inputs_are_reported_before_anything_starts(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         check_inputs(load(None, [override]))
 
 
@@ -120,28 +123,28 @@ def test_a_model_without_label_tokens_is_refused(tmp_path: Path) -> None:
     [["train.lrr=1"], ["--config", "nowhere.yaml"], ["cluster.cpus=1", "train.cpus=9"], ["prompts.source=/nowhere"]],
 )
 def test_the_driver_ends_with_one_line_and_status_2(arguments: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(ROOT / "jobs" / "iterate.py"), *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(ROOT / "jobs" / "iterate.py"), "--dry-run"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0
-    assert "per_round: 320" in done.stdout
-    assert "critique writer" in done.stdout
+    assert result.returncode == 0
+    assert "per_round: 320" in result.stdout
+    assert "critique writer" in result.stdout
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Parts, versions and leases exist whole or not at all."""
+"""The ledger: atomic parts and versions, and the lease of a run."""
 
 import pickle
 from pathlib import Path
@@ -20,21 +20,21 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_a_part_without_its_marker_does_not_exist(ledger: Ledger) -> None:
     ledger.put_part(1, "select", 0, TABLE, {})
     Path(ledger.path("round-0001/select/part-00000.json")).unlink()
-    assert ledger.part_facts(1, "select", 0) is None
+    assert ledger.part_marker(1, "select", 0) is None
 
 
 def test_a_committed_part_is_read_back(ledger: Ledger) -> None:
     ledger.put_part(1, "select", 0, TABLE, {"note": 1})
     assert ledger.get_part(1, "select", 0).equals(TABLE)
-    facts = ledger.part_facts(1, "select", 0)
-    assert facts is not None
-    assert (facts["rows"], facts["note"]) == (3, 1)
+    marker = ledger.part_marker(1, "select", 0)
+    assert marker is not None
+    assert (marker["rows"], marker["note"]) == (3, 1)
 
 
 def test_equal_rows_give_equal_hashes(ledger: Ledger) -> None:
     ledger.put_part(1, "select", 0, TABLE, {})
     ledger.put_part(2, "select", 0, TABLE, {})
-    hashes = [(ledger.part_facts(r, "select", 0) or {})["sha256"] for r in (1, 2)]
+    hashes = [(ledger.part_marker(r, "select", 0) or {})["sha256"] for r in (1, 2)]
     assert hashes[0] == hashes[1]
 
 
@@ -45,7 +45,7 @@ def test_a_damaged_part_is_refused(ledger: Ledger) -> None:
         ledger.get_part(1, "select", 0)
 
 
-def test_versions_count_from_their_markers(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_version_exists_once_its_marker_does(ledger: Ledger, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     assert ledger.newest_version() == 0
@@ -56,15 +56,15 @@ def test_versions_count_from_their_markers(ledger: Ledger, tmp_path: Path) -> No
         ledger.fetch_version(2)
 
 
-def test_a_second_driver_is_refused_while_the_first_lives(ledger: Ledger) -> None:
-    ledger.claim("elsewhere:1")
-    with pytest.raises(UserError, match="has a driver"):
-        ledger.claim("here:2")
-    ledger.release()
-    ledger.claim("here:2")
+def test_a_second_driver_is_refused_until_the_lease_is_released(ledger: Ledger) -> None:
+    ledger.claim_lease("elsewhere:1")
+    with pytest.raises(UserError, match="in use by another driver"):
+        ledger.claim_lease("here:2")
+    ledger.release_lease()
+    ledger.claim_lease("here:2")
 
 
-def test_only_the_address_travels(ledger: Ledger) -> None:
+def test_only_the_uri_is_pickled(ledger: Ledger) -> None:
     assert pickle.loads(pickle.dumps(ledger)).uri == ledger.uri
 
 
@@ -73,7 +73,7 @@ def test_no_temporary_file_is_left(ledger: Ledger) -> None:
     assert [p.name for p in Path(ledger.path("a")).iterdir()] == ["b.json"]
 
 
-def test_a_version_written_by_a_round_that_was_killed_is_made_again(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_version_of_an_interrupted_round_is_published_again(ledger: Ledger, tmp_path: Path) -> None:
     from typing import cast
 
     from vlrm_ray.config import Config

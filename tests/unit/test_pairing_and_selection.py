@@ -1,4 +1,4 @@
-"""Which candidates are compared, and which critiques are learned from."""
+"""Pairing of candidates and selection of critiques."""
 
 import math
 from dataclasses import replace
@@ -49,7 +49,7 @@ BAD = candidate("bad", "a blue circle", Verdict.SUPPORTED, Verdict.CONTRADICTED)
 
 
 def test_chosen_has_no_contradicted_claim_and_rejected_has_one() -> None:
-    pairs, unused = pairing.pairs_of(PROMPT, [BAD, GOOD], RULE)
+    pairs, unused = pairing.make_pairs(PROMPT, [BAD, GOOD], RULE)
     assert [(p.chosen, p.rejected) for p in pairs] == [(GOOD, BAD)]
     assert unused == {}
 
@@ -57,21 +57,21 @@ def test_chosen_has_no_contradicted_claim_and_rejected_has_one() -> None:
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [
-        (candidate("x", "whatever", Verdict.UNVERIFIABLE), pairing.NO_CLAIMS),
+        (candidate("x", "unclear", Verdict.UNVERIFIABLE), pairing.NO_CLAIMS),
         (candidate("x", "a red circle", Verdict.SUPPORTED), pairing.DUPLICATE),
         (candidate("x", "a circle", Verdict.SUPPORTED, condition=ImageCondition.IMAGE_FREE), pairing.NOT_FULL),
         (candidate("x", "a very long story of a circle", Verdict.CONTRADICTED), pairing.LENGTH),
         (candidate("x", "a red square", Verdict.SUPPORTED), pairing.NO_PARTNER),
     ],
 )
-def test_each_unused_candidate_says_why(odd: Candidate, reason: str) -> None:
-    _, unused = pairing.pairs_of(PROMPT, [GOOD, odd], RULE)
+def test_each_unused_candidate_has_a_reason(odd: Candidate, reason: str) -> None:
+    _, unused = pairing.make_pairs(PROMPT, [GOOD, odd], RULE)
     assert unused["x"] == reason
 
 
-def test_negatives_of_the_whole_image_come_first() -> None:
+def test_rejected_candidates_that_saw_the_whole_image_come_first() -> None:
     guess = candidate("guess", "a blue circle!", Verdict.CONTRADICTED, condition=ImageCondition.IMAGE_FREE)
-    (pair,), unused = pairing.pairs_of(PROMPT, [guess, GOOD, BAD], RULE)
+    (pair,), unused = pairing.make_pairs(PROMPT, [guess, GOOD, BAD], RULE)
     assert pair.rejected is BAD
     assert unused == {"guess": pairing.NO_PARTNER}
 
@@ -86,7 +86,7 @@ def test_no_candidate_is_lost_or_used_twice(made: list[tuple[str, list[Verdict],
     candidates = [
         candidate(str(i), text, *verdicts, condition=condition) for i, (text, verdicts, condition) in enumerate(made)
     ]
-    pairs, unused = pairing.pairs_of(PROMPT, candidates, RULE)
+    pairs, unused = pairing.make_pairs(PROMPT, candidates, RULE)
     used = [c.candidate_id for p in pairs for c in (p.chosen, p.rejected)]
     assert sorted([*used, *unused]) == sorted(c.candidate_id for c in candidates)
     assert all(p.rejected.contradicted and not p.chosen.contradicted for p in pairs)
@@ -110,7 +110,7 @@ def scored_critique(word: str, reward: float, mass: float = 1.0) -> ScoredCritiq
         ([ScoredCritique("Judgement: Yes", math.nan, 0)], [scored_critique("No", 0.1)], NOT_FINITE),
     ],
 )
-def test_each_rejected_pair_says_why(plus: list[ScoredCritique], minus: list[ScoredCritique], outcome: str) -> None:
+def test_each_rejected_pair_has_a_reason(plus: list[ScoredCritique], minus: list[ScoredCritique], outcome: str) -> None:
     assert select(Pair("p", GOOD, BAD, tuple(plus), tuple(minus)), SELECTION) == outcome
 
 
@@ -122,22 +122,22 @@ def test_the_pair_of_critiques_with_the_largest_margin_is_kept() -> None:
         (scored_critique("Yes", 0.7), scored_critique("Yes", 0.9)),
         (scored_critique("No", 0.3), scored_critique("No", 0.2)),
     )
-    found = select(pair, SELECTION)
-    assert isinstance(found, SelectedPair)
-    assert found.margin == pytest.approx(0.7)
+    selected = select(pair, SELECTION)
+    assert isinstance(selected, SelectedPair)
+    assert selected.margin == pytest.approx(0.7)
 
 
-def test_of_critiques_that_are_as_certain_the_one_said_most_often_is_kept() -> None:
+def test_among_equal_rewards_the_most_frequent_critique_is_kept() -> None:
     rare, common = (
         ScoredCritique("Check: one. Judgement: Yes", 0.999, 0.001),
         ScoredCritique("Check: two. Judgement: Yes", 0.998, 0.002),
     )
-    found = select(Pair("p", GOOD, BAD, (rare, common, common), (scored_critique("No", 0.1),)), SELECTION)
-    assert isinstance(found, SelectedPair)
-    assert found.chosen_critique == common.text
+    selected = select(Pair("p", GOOD, BAD, (rare, common, common), (scored_critique("No", 0.1),)), SELECTION)
+    assert isinstance(selected, SelectedPair)
+    assert selected.chosen_critique == common.text
 
 
-def test_without_rejection_the_first_critiques_are_taken_whatever_they_judge() -> None:
+def test_keep_all_takes_the_first_critiques_whatever_their_judgement() -> None:
     pair = Pair(
         "p",
         GOOD,
@@ -145,13 +145,13 @@ def test_without_rejection_the_first_critiques_are_taken_whatever_they_judge() -
         (scored_critique("No", 0.1), scored_critique("Yes", 0.9)),
         (scored_critique("Yes", 0.8), scored_critique("No", 0.2)),
     )
-    found = select(pair, SELECTION.model_copy(update={"margin": KEEP_ALL}))
-    assert isinstance(found, SelectedPair)
-    assert (found.chosen_reward, found.rejected_reward) == (0.1, 0.8)
+    selected = select(pair, SELECTION.model_copy(update={"margin": KEEP_ALL}))
+    assert isinstance(selected, SelectedPair)
+    assert (selected.chosen_reward, selected.rejected_reward) == (0.1, 0.8)
 
 
-def test_self_labelling_asks_no_expert() -> None:
-    """The reward model's own scores decide, whatever the experts say."""
-    liked, disliked = (replace(c, reward=r) for c, r in ((BAD, 0.9), (GOOD, 0.2)))
-    pairs, _ = pairing.pairs_of(PROMPT, [liked, disliked, candidate("x", "unscored")], RULE_SELF)
-    assert [(p.chosen, p.rejected) for p in pairs] == [(liked, disliked)]
+def test_self_labelling_ignores_the_experts() -> None:
+    """Labels come from the reward model's scores, whatever the verdicts are."""
+    high, low = (replace(c, reward=r) for c, r in ((BAD, 0.9), (GOOD, 0.2)))
+    pairs, _ = pairing.make_pairs(PROMPT, [high, low, candidate("x", "unscored")], RULE_SELF)
+    assert [(p.chosen, p.rejected) for p in pairs] == [(high, low)]

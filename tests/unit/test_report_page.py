@@ -1,4 +1,4 @@
-"""`report.html`: one safe file, whatever models wrote, and honest about what was measured."""
+"""`report.html`: safe against text from models, accessible, and consistent with the measurements."""
 
 import argparse
 import base64
@@ -21,12 +21,19 @@ from jobs.evaluations import show as show_command
 from tests.unit.made_up import config, ledger_of_one_round, row
 from vlrm_ray import report
 from vlrm_ray.errors import UserError
-from vlrm_ray.preferences.critique import compose
+from vlrm_ray.preferences.critique import format_critique
 from vlrm_ray.report.headline import headline
-from vlrm_ray.report.pictures import Album
-from vlrm_ray.report.tables import metrics_table, pope
+from vlrm_ray.report.images import ImageEmbedder
+from vlrm_ray.report.tables import metrics_table, pope_metrics
+from vlrm_ray.report.text import (
+    MAX_CHARACTERS,
+    describe_claim,
+    display_text,
+    replace_invisible,
+    signed,
+    split_at_claims,
+)
 from vlrm_ray.report.timeline import timeline
-from vlrm_ray.report.words import LONGEST, claim_in_words, segments, shown, signed, visible
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Finding, Noun, Verdict
 
@@ -38,12 +45,12 @@ HOSTILE = [
     "{{ 7 * 7 }}{% for x in y %}",
     "javascript:alert(1) <a href='javascript:alert(1)'>x</a>",
     "\x00\x07\x1b[31m\u202egnirts <|im_end|>",
-    compose("<b onclick=x>", "<i>", True),
+    format_critique("<b onclick=x>", "<i>", True),
 ]
 
 
 class Reader(HTMLParser):
-    """Collects a page's elements and its text."""
+    """Collects the elements and the text of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -62,11 +69,13 @@ class Reader(HTMLParser):
 
 
 def page_of(ledger: Ledger) -> str:
-    return report.page_of(ledger, report.build(config().model_dump(mode="json"), ledger, 60.0, 1 << 30)).decode()
+    return report.report_page(
+        ledger, report.build_report(config().model_dump(mode="json"), ledger, 60.0, 1 << 30)
+    ).decode()
 
 
 def prompt_page(ledger: Ledger) -> str:
-    return report.page_of_prompt(ledger, report.find_prompt(ledger, "feed")).decode()
+    return report.prompt_page(ledger, report.find_prompt(ledger, "feed")).decode()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +96,7 @@ def test_text_from_models_stays_text(tmp_path: Path, text: str, make) -> None:  
     assert not {"script", "iframe", "img", "object", "embed", "form"} & {tag for tag, _ in hostile.elements}
     assert not [key for _, attributes in hostile.elements for key in attributes if key.startswith("on")]
     assert all(target.startswith(("#", "data:")) for target in hostile.all("href") + hostile.all("xlink:href"))
-    assert visible(text).split("\n")[0][:20] in hostile.text
+    assert replace_invisible(text).split("\n")[0][:20] in hostile.text
 
 
 @pytest.mark.parametrize("make", [page_of, prompt_page])
@@ -110,33 +119,33 @@ def test_a_megabyte_of_text_leaves_a_small_page(tmp_path: Path) -> None:
     assert "more characters" in page
 
 
-def test_pictures_beyond_the_budget_are_left_out_and_said_so(tmp_path: Path) -> None:
+def test_images_beyond_the_budget_are_left_out_with_a_note(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
-    shown_row = report.find_prompt(ledger, "feed")
-    picture = Album(ledger, budget=10).of_row(shown_row, "x")
-    assert (picture.data, picture.problem) == ("", "left_out_for_size")
+    prompt_row = report.find_prompt(ledger, "feed")
+    image = ImageEmbedder(ledger, budget=10).embed_row(prompt_row, "x")
+    assert (image.data, image.problem) == ("", "left_out_for_size")
 
 
-def test_a_moved_run_finds_its_own_pictures_and_takes_no_others(tmp_path: Path) -> None:
+def test_a_moved_run_finds_its_own_images_and_no_others(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path / "run")
-    found = report.find_prompt(ledger, "feed")
-    moved = row([], [], image="/gone/images/a.png", sha256=found.prompt.sha256)
-    assert Album(ledger, 10_000).of_row(moved, "x").data
+    original = report.find_prompt(ledger, "feed")
+    moved = row([], [], image="/gone/images/a.png", sha256=original.prompt.sha256)
+    assert ImageEmbedder(ledger, 10_000).embed_row(moved, "x").data
     changed = row([], [], image="/gone/images/a.png", sha256="0" * 64)
-    assert Album(ledger, 10_000).of_row(changed, "x").problem == "image_missing"
+    assert ImageEmbedder(ledger, 10_000).embed_row(changed, "x").problem == "image_missing"
 
 
-# --- for everybody ----------------------------------------------------------------------------------
+# --- accessibility ---------------------------------------------------------------------------------
 
 
-def test_ids_are_unique_and_links_lead_somewhere(page: str) -> None:
+def test_ids_are_unique_and_links_have_targets(page: str) -> None:
     reader = Reader(page)
     ids = reader.all("id")
     assert len(ids) == len(set(ids))
     assert {link[1:] for link in reader.all("href") if link.startswith("#")} <= set(ids)
 
 
-def test_every_drawing_has_a_text_or_is_decoration(page: str) -> None:
+def test_every_drawing_has_a_text_alternative_or_is_decoration(page: str) -> None:
     drawings = [attributes for tag, attributes in Reader(page).elements if tag == "svg"]
     assert drawings
     assert all(a.get("aria-hidden") == "true" or (a.get("role") == "img" and a.get("aria-label")) for a in drawings)
@@ -150,7 +159,7 @@ def test_headings_do_not_skip_a_level_and_there_is_one_title(page: str) -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_claims_open_by_keyboard_and_lead_to_their_evidence(page: str) -> None:
+def test_claims_link_to_their_evidence(page: str) -> None:
     reader = Reader(page)
     links = [a for tag, a in reader.elements if tag == "a" and a.get("class") in ("supported", "contradicted")]
     assert links
@@ -159,50 +168,50 @@ def test_claims_open_by_keyboard_and_lead_to_their_evidence(page: str) -> None:
 
 
 def test_contrast_is_enough_in_light_and_dark() -> None:
-    """WCAG 2.2: 4.5 to 1 for every colour that text has, on each ground it stands on."""
+    """WCAG 2.2: a contrast of 4.5 to 1 for every text color on each background that it is used on."""
     css = (ROOT / "vlrm_ray/report/templates/page.css.j2").read_text()
     schemes = [
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]+)", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
     ]
     assert len(schemes) == 2
-    for colours in schemes:
-        for text in ("ink", "muted", "one", "two", "good", "bad", "open"):
-            for ground in ("bg", "panel"):
-                assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
-        for ground in ("good-soft", "bad-soft", "open-soft"):
-            assert contrast(colours["ink"], colours[ground]) >= 4.5, ground
+    for colors in schemes:
+        for text in ("ink", "muted", "primary", "secondary", "good", "bad", "unclear"):
+            for background in ("bg", "panel"):
+                assert contrast(colors[text], colors[background]) >= 4.5, (text, background)
+        for background in ("good-soft", "bad-soft", "unclear-soft"):
+            assert contrast(colors["ink"], colors[background]) >= 4.5, background
 
 
-def contrast(one: str, two: str) -> float:
-    light, dark = sorted((luminance(one), luminance(two)), reverse=True)
+def contrast(first: str, second: str) -> float:
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 
-def luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * c for c in colour[1:])
+def luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(2 * c for c in color[1:])
     parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-# --- what it says -----------------------------------------------------------------------------------
+# --- content ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("interval", "title", "meaning"),
+    ("interval", "title", "interpretation"),
     [
         ((0.02, 0.2), "rose from 60.0", "excludes zero"),
-        ((-0.02, 0.2), "No measurable gain", "no evidence of a gain"),
+        ((-0.02, 0.2), "No significant change", "no evidence of a gain"),
         ((-0.2, -0.02), "fell from 60.0", "got worse"),
     ],
 )
-def test_the_headline_claims_what_the_interval_allows(interval: tuple[float, float], title: str, meaning: str) -> None:
+def test_the_headline_agrees_with_the_interval(interval: tuple[float, float], title: str, interpretation: str) -> None:
     gain = {"from_round": 0, "to_round": 1, "value": sum(interval) / 2, "n": 10, "ci95": interval, "paired": True}
     metric = {"value": 0.6, "n": 10, "ci95": [0.5, 0.7]}
     rounds = [{"round": i, "metrics": {"hallucination_pair_accuracy": metric}} for i in (0, 1)]
-    found = headline({"gains": {"hallucination_pair_accuracy": gain}, "rounds": rounds})
-    assert title in found.title
-    assert meaning in found.sentence
+    result = headline({"gains": {"hallucination_pair_accuracy": gain}, "rounds": rounds})
+    assert title in result.title
+    assert interpretation in result.sentence
 
 
 def test_the_page_is_a_function_of_the_ledger(tmp_path: Path) -> None:
@@ -212,45 +221,46 @@ def test_the_page_is_a_function_of_the_ledger(tmp_path: Path) -> None:
 
 def test_the_page_shows_each_part_of_a_run(page: str) -> None:
     text = Reader(page).text
-    for words in ("Gains per round", "By kind of question", "Calibration of rewards", "Margins of pairs", "dropped: margin",
-                  "Timeline", "Kept for training", "Refused: margin", "Critiques, before and after", "Resolved configuration"):  # fmt: skip
-        assert words in text, words
+    for heading in ("Accuracy by round", "Accuracy by kind of question", "Calibration of the reward", "Margins of the pairs",
+                    "dropped: margin", "Timeline", "Kept for training", "Dropped: margin",
+                    "Critiques before and after training", "Resolved configuration"):  # fmt: skip
+        assert heading in text, heading
 
 
-def test_a_run_without_anything_has_a_page(tmp_path: Path) -> None:
+def test_an_empty_run_has_a_page(tmp_path: Path) -> None:
     text = Reader(page_of(Ledger(str(tmp_path)))).text
-    assert "Nothing was measured yet" in text
-    assert "next is round 0: evaluate" in text
+    assert "Nothing has been evaluated yet" in text
+    assert "next stage: round 0: evaluate" in text
 
 
-def test_a_killed_run_shows_the_parts_it_has(tmp_path: Path) -> None:
+def test_the_page_of_a_killed_run_shows_its_committed_parts(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path, until="select")
     Path(ledger.path("round-0001", "select.json")).unlink()
     text = Reader(page_of(ledger)).text
-    assert "Only the start was measured so far" in text
-    assert "next is round 1: gather" in text
+    assert "Only round 0 has been evaluated so far" in text
+    assert "next stage: round 1: gather" in text
     assert "Kept for training" in text
 
 
-def test_a_damaged_part_is_named_and_the_rest_is_shown(tmp_path: Path) -> None:
+def test_a_damaged_part_is_reported_on_the_page(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
     Path(ledger.path("round-0001", "select", "part-00000.parquet")).write_bytes(b"broken")
     assert "is damaged" in Reader(page_of(ledger)).text
 
 
-def test_pope_figures_are_shown_where_a_run_has_them() -> None:
+def test_pope_metrics_are_shown_if_a_run_has_them() -> None:
     rounds = [
         {"round": i, "metrics": {"pope_random_f1": {"value": 0.5 + i / 10, "n": 300, "ci95": [0.4, 0.7]}}}
         for i in (0, 1)
     ]
-    table = metrics_table(rounds, pope(rounds), "POPE")
+    table = metrics_table(rounds, pope_metrics(rounds), "POPE")
     assert table is not None
-    assert [(line.name, [cell.text for cell in line.cells]) for line in table.lines] == [
-        ("random f1, N 300", ["50.0\u00a0%", "60.0\u00a0%", "+10.0"])
+    assert [(table_row.name, [cell.text for cell in table_row.cells]) for table_row in table.rows] == [
+        ("random f1, N = 300", ["50.0\u00a0%", "60.0\u00a0%", "+10.0"])
     ]
 
 
-def test_a_night_between_two_sessions_takes_little_of_the_timeline() -> None:
+def test_a_long_pause_between_two_sessions_is_shortened_in_the_timeline() -> None:
     spans = [
         {"lane": "train", "round": 1, "began": 0.0, "ended": 100.0},
         {"lane": "train", "round": 2, "began": 40_000.0, "ended": 40_100.0},
@@ -260,36 +270,38 @@ def test_a_night_between_two_sessions_takes_little_of_the_timeline() -> None:
     assert "paused 11 h" in drawn.svg
 
 
-# --- words ------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------------
 
 
 @given(st.text())
 def test_characters_are_replaced_one_for_one_and_none_is_invisible(text: str) -> None:
-    found = visible(text)
-    assert len(found) == len(text)
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f\ud800-\udfff]", found)
+    result = replace_invisible(text)
+    assert len(result) == len(text)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f\ud800-\udfff]", result)
 
 
-@given(st.text(max_size=2 * LONGEST), st.lists(st.tuples(st.integers(-5, 3000), st.integers(-5, 3000)), max_size=5))
-def test_segments_together_are_the_text(text: str, spans: list[tuple[int, int]]) -> None:
+@given(
+    st.text(max_size=2 * MAX_CHARACTERS), st.lists(st.tuples(st.integers(-5, 3000), st.integers(-5, 3000)), max_size=5)
+)
+def test_segments_joined_are_the_displayed_text(text: str, spans: list[tuple[int, int]]) -> None:
     claims = [CheckedClaim(Claim(ClaimType.OBJECT, Noun("dog"), span=s), Finding(Verdict.SUPPORTED)) for s in spans]
-    assert "".join(segment.text for segment in segments(text, claims)) == shown(text)
+    assert "".join(segment.text for segment in split_at_claims(text, claims)) == display_text(text)
 
 
 def test_the_worst_verdict_of_overlapping_claims_wins() -> None:
     def claim(verdict: Verdict, span: tuple[int, int]) -> CheckedClaim:
         return CheckedClaim(Claim(ClaimType.OBJECT, Noun("dog"), span=span), Finding(verdict))
 
-    found = segments("a red dog", [claim(Verdict.SUPPORTED, (0, 9)), claim(Verdict.CONTRADICTED, (2, 5))])
-    assert [(s.text, s.claims, s.verdict) for s in found] == [
+    result = split_at_claims("a red dog", [claim(Verdict.SUPPORTED, (0, 9)), claim(Verdict.CONTRADICTED, (2, 5))])
+    assert [(s.text, s.claims, s.verdict) for s in result] == [
         ("a ", (0,), "supported"), ("red", (1, 0), "contradicted"), (" dog", (0,), "supported"),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("claim", "words"),
+    ("claim", "text"),
     [
-        (Claim(ClaimType.OBJECT, Noun("dog", ("red",))), "red dog is there"),
+        (Claim(ClaimType.OBJECT, Noun("dog", ("red",))), "red dog is present"),
         (Claim(ClaimType.ATTRIBUTE, Noun("dog"), "red", negated=True), "not: dog is red"),
         (Claim(ClaimType.COUNT, Noun("dog"), "2", hedged=True), "2 × dog (hedged)"),
         (Claim(ClaimType.COUNT, Noun("dog"), "as_many", Noun("cat")), "as many dog as cat"),
@@ -297,11 +309,11 @@ def test_the_worst_verdict_of_overlapping_claims_wins() -> None:
         (Claim(ClaimType.TEXT, Noun("sign"), "STOP"), "sign reads “STOP”"),
     ],
 )
-def test_claims_read_as_statements(claim: Claim, words: str) -> None:
-    assert claim_in_words(claim) == words
+def test_claims_are_described_as_statements(claim: Claim, text: str) -> None:
+    assert describe_claim(claim) == text
 
 
-def test_differences_have_a_sign_and_zero_has_none() -> None:
+def test_numbers_have_a_sign_and_zero_has_none() -> None:
     assert [signed(value) for value in (1.25, -0.31, -0.01)] == ["+1.2", "−0.3", "0.0"]
 
 
@@ -321,21 +333,21 @@ def test_report_writes_both_files_again(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads((tmp_path / "report.json").read_text())["rounds"][1]["rm_version"] == 1
 
 
-def test_a_run_of_another_version_can_be_reported_on(tmp_path: Path) -> None:
+def test_a_run_of_another_version_has_a_report(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
-    ledger.put_json("config.json", ledger.get_json("config.json") | {"key_of_long_ago": 1})
+    ledger.put_json("config.json", ledger.get_json("config.json") | {"key_of_an_old_version": 1})
     run(report_command, "--run", str(tmp_path))
-    assert "key_of_long_ago" in Reader((tmp_path / "report.html").read_text()).text
+    assert "key_of_an_old_version" in Reader((tmp_path / "report.html").read_text()).text
 
 
-def test_report_can_leave_the_run_as_it_is(tmp_path: Path) -> None:
+def test_report_with_out_does_not_change_the_run(tmp_path: Path) -> None:
     ledger_of_one_round(tmp_path / "run")
     run(report_command, "--run", str(tmp_path / "run"), "--out", str(tmp_path / "page.html"))
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     assert not list((tmp_path / "run").glob("report.*"))
 
 
-def test_show_lists_prompts_and_finds_one_by_the_beginning_of_its_id(
+def test_show_lists_prompts_and_finds_one_by_a_prefix_of_its_id(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger_of_one_round(tmp_path / "run")
@@ -345,25 +357,18 @@ def test_show_lists_prompts_and_finds_one_by_the_beginning_of_its_id(
     assert "Pairs and critiques" in (tmp_path / "run" / "prompts" / "feedbeef01.html").read_text()
 
 
-def test_a_page_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     ledger_of_one_round(tmp_path / "run")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        run(
-            show_command,
-            "--run",
-            str(tmp_path / "run"),
-            "--prompt",
-            "feed",
-            "--out",
-            str(tmp_path / "file" / "page.html"),
-        )
+        arguments = ("--run", str(tmp_path / "run"), "--prompt", "feed", "--out", str(tmp_path / "file" / "page.html"))
+        run(show_command, *arguments)
 
 
 @pytest.mark.parametrize("arguments", [("report",), ("show",), ("show", "--prompt", "feed")])
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_folder_that_is_not_a_run_is_rejected(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     command = {"report": report_command, "show": show_command}[arguments[0]]
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="not a run"):
         run(command, "--run", str(tmp_path / "none"), *arguments[1:])
 
 
@@ -371,10 +376,10 @@ def test_a_user_error_is_one_line_and_status_2(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "jobs" / "evaluate.py"), "show", "--run", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert re.fullmatch(r"error: .* holds no run .*\n", done.stderr)
+    assert re.fullmatch(r"error: .*: not a run .*\n", done.stderr)
 
 
-def test_an_unknown_or_ambiguous_prompt_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_prompt_is_rejected(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
-    with pytest.raises(UserError, match="begins with 'beef'"):
+    with pytest.raises(UserError, match=r"no prompt id .* starts with it"):
         report.find_prompt(ledger, "beef")

@@ -1,4 +1,4 @@
-"""The study's arithmetic, by hand; and that its oracle is out of any configuration's reach."""
+"""The study's estimates, compared with values computed by hand; no configuration can select its oracle."""
 
 import ast
 import json
@@ -17,17 +17,17 @@ from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import COMPACT
-from vlrm_ray.scenes.bench import asked, kinds_of
+from vlrm_ray.scenes.bench import exchanges, kinds_of
 from vlrm_ray.scenes.best_of_n import SampledResponses, rewards
 from vlrm_ray.scenes.language import HALLUCINATION
 
 ROOT = Path(__file__).parents[2]
 METHOD = json.loads((ROOT / "docs" / "study.json").read_text())["method"]
-NAMES = (*summary.FOLLOWED, *summary.BLIND)
+NAMES = (*summary.ROUND_METRICS, *summary.BLIND_METRICS)
 PRIOR = {"circle": {"agreeing_with_prior": {"value": 1.0, "n": 4}, "against_prior": {"value": 0.5, "n": 4}}}
 
 
-def a_run(start: float, end: float, bits: str = "1100", best: float = 0.1) -> dict[str, Any]:
+def make_record(start: float, end: float, bits: str = "1100", best: float = 0.1) -> dict[str, Any]:
     rounds = [{"round": i, "metrics": {n: {"value": v} for n in NAMES}} for i, v in enumerate((start, end))]
     hits = dict.fromkeys((summary.HALLUCINATION, summary.REASONING, summary.CONSISTENCY), bits)
     return {
@@ -46,9 +46,9 @@ def results(tmp_path: Path) -> Results:
 
 def test_gains_and_shares_by_hand(results: Results) -> None:
     for seed, end in ((0, 0.8), (1, 0.9)):
-        results.add(FULL, seed, a_run(0.6, end))
-        results.add(ORACLE, seed, a_run(0.6, 1.0))
-        results.add(SELF, seed, a_run(0.6, 0.65))
+        results.add(FULL, seed, make_record(0.6, end))
+        results.add(ORACLE, seed, make_record(0.6, 1.0))
+        results.add(SELF, seed, make_record(0.6, 0.65))
     found = summary.summarize(results)
     assert found["hallucination_gain"]["value"] == pytest.approx(0.25)
     assert found["oracle_gap_recovered"]["value"] == pytest.approx((0.5 + 0.75) / 2)
@@ -59,48 +59,52 @@ def test_gains_and_shares_by_hand(results: Results) -> None:
     assert (low, high) == (pytest.approx(0.25 - 0.6353, abs=1e-3), pytest.approx(0.25 + 0.6353, abs=1e-3))
 
 
-def test_a_run_that_gained_nothing_has_no_shares(results: Results) -> None:
+def test_a_run_without_gain_is_left_out_of_shares(results: Results) -> None:
     for seed, end in ((0, 0.6), (1, 0.8)):
-        results.add(FULL, seed, a_run(0.6, end))
-        results.add(SELF, seed, a_run(0.6, 0.65))
+        results.add(FULL, seed, make_record(0.6, end))
+        results.add(SELF, seed, make_record(0.6, 0.65))
     share = summary.summarize(results)["self_labelling_share"]
     assert share == {"value": pytest.approx(0.25, abs=1e-4), "n": 1, "ci95": [None, None]}
 
 
 def test_one_seed_has_no_interval(results: Results) -> None:
-    results.add(FULL, 0, a_run(0.6, 0.8))
+    results.add(FULL, 0, make_record(0.6, 0.8))
     assert summary.summarize(results)["hallucination_gain"] == {"value": 0.2, "n": 1, "ci95": [None, None]}
 
 
 def test_ablations_are_compared_item_by_item(results: Results) -> None:
-    results.add(FULL, 0, a_run(0.5, 0.75, "1110"))
-    results.add("no_margin", 0, a_run(0.5, 0.25, "1000"))
+    results.add(FULL, 0, make_record(0.5, 0.75, "1110"))
+    results.add("no_margin", 0, make_record(0.5, 0.25, "1000"))
     found = summary.summarize(results)["ablations"]["no_margin"]["hallucination"]
     assert found["difference"] == 0.5
     assert found["ci95"][0] <= 0.5 <= found["ci95"][1]
 
 
-def test_an_interval_over_pairs_keeps_the_seeds_on_the_same_pairs(results: Results) -> None:
+def test_the_interval_over_pairs_resamples_the_pairs_once_for_all_seeds(results: Results) -> None:
     for seed in range(3):
-        results.add(FULL, seed, a_run(0.5, 0.75, "1110"))
+        results.add(FULL, seed, make_record(0.5, 0.75, "1110"))
     gain = summary.summarize(results)["hallucination_gain_over_pairs"]
-    assert gain == {"difference": 0.5, "n": 3, "ci95": [0.0, 1.0]}  # more seeds of the same four pairs tell no more
+    assert gain == {
+        "difference": 0.5,
+        "n": 3,
+        "ci95": [0.0, 1.0],
+    }  # seeds that agree on all pairs do not narrow the interval
 
 
-def test_kinds_of_questions_take_turns_in_the_outcomes(results: Results) -> None:
+def test_outcomes_are_grouped_by_kind_of_question(results: Results) -> None:
     for seed, bits in ((0, "1110"), (1, "0110")):
-        results.add(FULL, seed, a_run(0.5, 0.75, bits))
+        results.add(FULL, seed, make_record(0.5, 0.75, bits))
     found = summary.summarize(results)["kinds"]
     assert found[summary.HALLUCINATION] == {
         "start": {"existence": 1.0, "attribute": 0.0, "count": 0.0, "relation": 0.0},
         FULL: {"existence": 0.5, "attribute": 1.0, "count": 1.0, "relation": 0.0},
     }
     assert found[summary.CONSISTENCY][FULL] == {"compare": 0.25, "odd_one_out": 1.0, "two_relations": 1.0}
-    items = asked("dev", "hallucination", HALLUCINATION, 6)
-    assert kinds_of("hallucination", 6) == [said.kind for _, said in items]
+    items = exchanges("dev", "hallucination", HALLUCINATION, 6)
+    assert kinds_of("hallucination", 6) == [exchange.kind for _, exchange in items]
 
 
-def test_the_votes_of_a_response_do_not_depend_on_where_its_picture_lies() -> None:
+def test_sampling_seeds_of_critiques_do_not_depend_on_the_image_folder() -> None:
     def seeds(folder: str) -> list[int]:
         drawn: list[int] = []
 
@@ -108,17 +112,17 @@ def test_the_votes_of_a_response_do_not_depend_on_where_its_picture_lies() -> No
             drawn.extend(request.seed for request in requests)
             return [[Completion("")] * sampling.n for _ in requests]
 
-        asked = [SampledResponses("q", f"{folder}/{i}.png", ("a", "b"), (0, 0), (1, 1)) for i in range(2)]
-        rewards(asked, COMPACT, criticise, 2, 8, blind=False)
+        prompts = [SampledResponses("q", f"{folder}/{i}.png", ("a", "b"), (0, 0), (1, 1)) for i in range(2)]
+        rewards(prompts, COMPACT, criticise, 2, 8, blind=False)
         return drawn
 
     assert seeds("here") == seeds("there")
     assert len(set(seeds("here"))) == 4
 
 
-def test_a_page_holds_the_tables_of_its_summary(results: Results) -> None:
+def test_a_page_is_filled_with_the_tables_of_the_summary(results: Results) -> None:
     for arm in (FULL, SELF, "no_margin"):
-        results.add(arm, 0, a_run(0.5, 0.75, "1110"))
+        results.add(arm, 0, make_record(0.5, 0.75, "1110"))
     found = summary.summarize(results)
     marked = "".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in page.tables(found))
     filled = page.fill(f"# Results\n{marked}", found)
@@ -128,39 +132,39 @@ def test_a_page_holds_the_tables_of_its_summary(results: Results) -> None:
 
 
 @pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
-def test_the_committed_pages_hold_what_the_committed_study_found(name: str) -> None:
+def test_the_committed_pages_show_the_committed_results(name: str) -> None:
     found = summary.summarize(Results(ROOT / "docs" / "study.json", METHOD, ROOT / "none.json"))
     text = (ROOT / name).read_text()
     assert "<!-- table: gains -->" in text
     assert page.fill(text, found) == text
 
 
-def test_results_are_read_again_and_those_of_another_method_refused(tmp_path: Path, results: Results) -> None:
-    results.add(FULL, 3, a_run(0.5, 0.6))
+def test_results_are_loaded_and_those_of_another_method_rejected(tmp_path: Path, results: Results) -> None:
+    results.add(FULL, 3, make_record(0.5, 0.6))
     assert Results(results.path, "m", tmp_path / "none.json").seeds(FULL) == [3]
     with pytest.raises(UserError, match="another method"):
         Results(results.path, "other", tmp_path / "none.json")
 
 
-def test_a_committed_state_is_gone_on_from(tmp_path: Path) -> None:
+def test_a_study_starts_from_committed_results_of_the_same_method(tmp_path: Path) -> None:
     committed = tmp_path / "docs.json"
-    committed.write_text(json.dumps({"method": "m", "arms": {FULL: {"0": a_run(0.5, 0.6)}}}))
+    committed.write_text(json.dumps({"method": "m", "arms": {FULL: {"0": make_record(0.5, 0.6)}}}))
     assert Results(tmp_path / "new" / "study.json", "m", committed).seeds(FULL) == [0]
     assert Results(tmp_path / "new" / "study.json", "other", committed).seeds(FULL) == []
 
 
-def test_each_arm_differs_from_the_method_in_what_it_says() -> None:
+def test_each_arm_changes_only_the_keys_it_names() -> None:
     base = Config()
     full = config_of(base, FULL, 0, "x").model_dump()
     for name in ARMS:
         other = config_of(base, name, 0, "x").model_dump()
         changed = {key for key in full if full[key] != other[key]} - {"name"}
         assert len(changed) <= (2 if name in ("no_critique", "one_round") else 1), (name, changed)
-        assert changed or ARMS[name].truth or name == FULL
+        assert changed or ARMS[name].ground_truth or name == FULL
     assert config_of(base, "one_round", 0, "x").prompts.per_round == base.rounds * base.prompts.per_round
 
 
-def test_the_method_is_known_by_its_settings_and_not_by_where_it_runs() -> None:
+def test_the_fingerprint_depends_on_the_settings_and_not_on_name_folder_or_seed() -> None:
     base = Config()
     assert method_fingerprint(base) == method_fingerprint(
         base.model_copy(update={"name": "y", "folder": "z", "seed": 9})
@@ -168,7 +172,7 @@ def test_the_method_is_known_by_its_settings_and_not_by_where_it_runs() -> None:
     assert method_fingerprint(base) != method_fingerprint(base.model_copy(update={"rounds": 9}))
 
 
-def test_only_the_study_reaches_the_oracle() -> None:
+def test_only_the_study_imports_the_oracle() -> None:
     users = [
         path.relative_to(ROOT).as_posix()
         for folder in ("vlrm_ray", "actors", "jobs")
@@ -179,7 +183,7 @@ def test_only_the_study_reaches_the_oracle() -> None:
     assert users == ["jobs/evaluations/study.py"]
 
 
-def test_a_reader_learns_what_words_give_away_and_nothing_from_balanced_ones() -> None:
+def test_the_bag_of_words_learns_leaky_words_and_nothing_from_balanced_pairs() -> None:
     rng = random.Random(0)
     leaky = [("Which?", f"the {w} dog", f"the {w} cat") for w in ("red", "blue", "big", "small") * 5]
     assert bag_of_words(leaky, leaky).value == 1.0

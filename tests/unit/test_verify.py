@@ -1,4 +1,4 @@
-"""Claims against evidence: three verdicts, and absence only where the detector misses little."""
+"""The verifier: verdicts on claims, given the evidence."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_verdicts(sentence: str) -> None:
     assert [c.finding.verdict for c in checked] == CASES[sentence]
 
 
-def test_a_verdict_names_the_evidence_it_rests_on() -> None:
+def test_a_finding_cites_its_evidence() -> None:
     (_, color) = [VERIFIER.check(c, EVIDENCE) for c in EXTRACTOR.claims("There is a green square.")]
     assert color.finding.objects == (2,)
     assert color.finding.confidence == 0.9
@@ -61,7 +61,7 @@ def with_objects(*objects: Detection) -> Evidence:
     return Evidence(100, 100, objects)
 
 
-RED, NEARLY, STAR = (
+RED, DUPLICATE, STAR = (
     Detection("circle", (10, 10, 40, 40), 0.9, "red"),
     Detection("circle", (11, 10, 41, 41), 0.8, "red"),
     Detection("star", (10, 11, 40, 41), 0.7, "red"),
@@ -73,61 +73,61 @@ def test_crowds_are_not_counted() -> None:
     assert verdict(crowd, ClaimType.COUNT, "circle", "9") is U
 
 
-def test_an_object_reported_twice_is_one_object() -> None:
-    assert verdict(with_objects(RED, NEARLY), ClaimType.COUNT, "circle", "1") is S
-    assert verdict(with_objects(RED, NEARLY), ClaimType.COUNT, "circle", "2") is C
+def test_an_object_detected_twice_is_counted_once() -> None:
+    assert verdict(with_objects(RED, DUPLICATE), ClaimType.COUNT, "circle", "1") is S
+    assert verdict(with_objects(RED, DUPLICATE), ClaimType.COUNT, "circle", "2") is C
 
 
-def test_boxes_that_mostly_cover_each_other_may_be_one_object_or_two() -> None:
+def test_near_duplicates_may_be_one_object_or_two() -> None:
     inner = Detection("circle", (10, 10, 30, 30), 0.8, "red")
     assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "1") is U
     assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "2") is U
     assert verdict(with_objects(RED, inner), ClaimType.COUNT, "circle", "3") is C
 
 
-@pytest.mark.parametrize("seen", [(RED, STAR), (Detection("circle", RED.box, 0.9, "red", rival="star"),)])
-def test_two_classes_in_one_place_leave_both_open(seen: tuple[Detection, ...]) -> None:
-    assert verdict(with_objects(*seen), ClaimType.OBJECT, "circle") is U
-    assert verdict(with_objects(*seen), ClaimType.OBJECT, "star") is U
-    assert verdict(with_objects(*seen), ClaimType.OBJECT, "square") is C
+@pytest.mark.parametrize("objects", [(RED, STAR), (Detection("circle", RED.box, 0.9, "red", rival="star"),)])
+def test_two_classes_in_one_place_are_both_unverifiable(objects: tuple[Detection, ...]) -> None:
+    assert verdict(with_objects(*objects), ClaimType.OBJECT, "circle") is U
+    assert verdict(with_objects(*objects), ClaimType.OBJECT, "star") is U
+    assert verdict(with_objects(*objects), ClaimType.OBJECT, "square") is C
 
 
-def test_a_faint_box_supports_nothing_but_absence_is_not_claimed_in_spite_of_it() -> None:
-    glimpse = Evidence(100, 100, faint=(Detection("star", (1, 1, 20, 20), 0.2),))
-    assert verdict(glimpse, ClaimType.OBJECT, "star") is U
-    assert verdict(glimpse, ClaimType.OBJECT, "circle") is C
+def test_a_faint_box_supports_no_claim_but_prevents_a_claim_of_absence() -> None:
+    faint_star = Evidence(100, 100, faint=(Detection("star", (1, 1, 20, 20), 0.2),))
+    assert verdict(faint_star, ClaimType.OBJECT, "star") is U
+    assert verdict(faint_star, ClaimType.OBJECT, "circle") is C
 
 
-def test_a_sign_is_not_absent_where_a_word_was_read_outside_all_objects() -> None:
-    read = Evidence(100, 100, words=(Word("STOP", (8, 64, 42, 76), 0.97),))
-    assert verdict(read, ClaimType.OBJECT, "sign") is U
-    assert verdict(read, ClaimType.OBJECT, "star") is C
+def test_a_sign_is_not_absent_if_a_word_was_read_outside_all_objects() -> None:
+    word_only = Evidence(100, 100, words=(Word("STOP", (8, 64, 42, 76), 0.97),))
+    assert verdict(word_only, ClaimType.OBJECT, "sign") is U
+    assert verdict(word_only, ClaimType.OBJECT, "star") is C
 
 
-def test_without_a_read_word_no_text_is_contradicted() -> None:
-    blind = Evidence(100, 100, EVIDENCE.objects)
-    assert verdict(blind, ClaimType.TEXT, "sign", "EXIT") is U
+def test_text_is_not_contradicted_if_no_word_was_read() -> None:
+    no_words = Evidence(100, 100, EVIDENCE.objects)
+    assert verdict(no_words, ClaimType.TEXT, "sign", "EXIT") is U
 
 
 @pytest.mark.parametrize(
-    ("said", "read", "expected"),
+    ("claimed", "read", "expected"),
     [
         ("STOP", "Stop", S),
-        ("STOP", "SHOP", U),  # one letter of four: another word, or misread
+        ("STOP", "SHOP", U),  # one letter of four: another word or an OCR error
         ("STOP", "EXIT", C),
-        ("RESTAURANT", "RESTAURAMT", S),  # a slip in ten letters
+        ("RESTAURANT", "RESTAURAMT", S),  # one OCR error in ten letters
         ("GRAND HOTEL", "HOTEL GRAND", S),
         ("GRAND HOTEL", "GRAND CAFE", U),
         ("出口", "出口", S),
     ],
 )
-def test_texts_match_by_edit_distance_with_a_threshold_per_length(said: str, read: str, expected: Verdict) -> None:
+def test_texts_match_by_edit_distance_with_a_threshold_per_length(claimed: str, read: str, expected: Verdict) -> None:
     evidence = Evidence(100, 100, EVIDENCE.objects, (Word(read, (8, 64, 42, 76), 0.99),))
-    assert verdict(evidence, ClaimType.TEXT, "sign", said) is expected
+    assert verdict(evidence, ClaimType.TEXT, "sign", claimed) is expected
 
 
 @pytest.mark.parametrize(
-    ("name", "two", "expected"),
+    ("name", "box", "expected"),
     [
         ("left_of", (60, 10, 90, 40), S), ("right_of", (60, 10, 90, 40), C), ("left_of", (14, 60, 44, 90), U),
         ("above", (10, 60, 40, 90), S), ("below", (10, 60, 40, 90), C),
@@ -137,14 +137,12 @@ def test_texts_match_by_edit_distance_with_a_threshold_per_length(said: str, rea
         ("under", (10, 60, 40, 90), C), ("behind", (60, 10, 90, 40), U),
     ],
 )  # fmt: skip
-def test_relations_are_geometry_with_a_tolerance(
-    name: str, two: tuple[float, float, float, float], expected: Verdict
-) -> None:
-    evidence = with_objects(RED, Detection("square", two, 0.9, "blue"))
+def test_spatial_relations(name: str, box: tuple[float, float, float, float], expected: Verdict) -> None:
+    evidence = with_objects(RED, Detection("square", box, 0.9, "blue"))
     assert verdict(evidence, ClaimType.RELATION, "circle", name, "square") is expected
 
 
-def test_what_no_expert_measures_stays_open() -> None:
+def test_attributes_and_quantities_that_no_expert_measures_are_unverifiable() -> None:
     assert verdict(EVIDENCE, ClaimType.ATTRIBUTE, "circle", "wooden") is U
     assert VERIFIER.check(Claim(ClaimType.OBJECT, Noun("circle", ("wooden",))), EVIDENCE).finding.verdict is U
     assert verdict(EVIDENCE, ClaimType.COUNT, "circle", "several") is U

@@ -1,4 +1,19 @@
-"""From a response's free text to atomic, typed claims: two extractors behind one interface."""
+"""Extracts atomic, typed claims from free text. Two extractors, by rules and by a language model, share one interface.
+
+How the rules turn a response into claims:
+
+1. `tokens` splits the text into sentences of tokens and looks each word up in the `lexicon` (`lexicon.yaml` for nouns and
+   attributes, `function_words` for the rest), which gives it a token kind.
+2. `reader` walks through a sentence and calls the handler of each token's kind (`handlers/`). Handlers share a
+   `reader_state`: the current `clause`, the noun phrases mentioned so far, and the claims found.
+3. `noun_phrases` parses noun phrases ("the two red circles"); each one adds existence, attribute and count claims.
+4. Handlers of verbs, prepositions, quotations and pronouns relate noun phrases within the `clause`, with its negation and
+   hedges, and add attribute, relation and text claims to the `claim_collector`.
+5. `questions` parses the question in the same way: it gives a bare "yes" or "no" its claims, and "it" its referent.
+
+`rules` is the rule-based extractor built from these steps, `llm` the extractor that prompts a language model. `gold`
+measures an extractor against annotated responses.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
@@ -7,32 +22,42 @@ from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.types import Claim
 
-Kind = Literal["rule", "llm"]
-KINDS: tuple[Kind, ...] = ("rule", "llm")
-GenerateVerb = Callable[[Sequence[Request], Sampling], list[list[Completion]]]
-"""The verb `generate` of an engine, wherever that engine runs."""
+ExtractorKind = Literal["rule", "llm"]
+EXTRACTOR_KINDS: tuple[ExtractorKind, ...] = ("rule", "llm")
+GenerateFunction = Callable[[Sequence[Request], Sampling], list[list[Completion]]]
+"""The `generate` method of an engine, in this process or in an actor."""
 
 
 class Extractor(Protocol):
-    """Finds the claims of responses to questions."""
+    """Finds the claims of responses."""
 
     def claims(self, response: str, question: str = "") -> tuple[Claim, ...]:
-        """Claims in the order in which they stand in the response; the same claim is listed once."""
+        """The claims of a response to a question, in the order of the text and without duplicates."""
         ...
 
-    def many(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
-        """Claims of (response, question) pairs: one batch for an engine."""
+    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
+        """The claims of each (response, question) pair; an engine gets all of them as one batch."""
         ...
 
 
-def extractor(kind: Kind, generate: GenerateVerb | None = None) -> Extractor:
-    """The extractor of a kind; `llm` needs the `generate` verb of an engine that serves JSON schemas."""
+def make_extractor(kind: ExtractorKind, generate: GenerateFunction | None = None) -> Extractor:
+    """Create an extractor.
+
+    Args:
+        kind: "rule" or "llm".
+        generate: for "llm", the `generate` method of an engine that supports JSON schemas.
+
+    Raises:
+        UserError: if `kind` is "llm" and `generate` is None.
+    """
     if kind == "rule":
         from vlrm_ray.claims.rules import RuleExtractor
 
         return RuleExtractor()
     if generate is None:
-        raise UserError("the llm extractor needs an engine; use the rule extractor where there is none")
+        raise UserError(
+            "the llm extractor needs an engine that supports JSON schemas; use the rule extractor without one"
+        )
     from vlrm_ray.claims.llm import LlmExtractor
 
     return LlmExtractor(generate)

@@ -1,46 +1,57 @@
-"""What is known while reading a clause, and the claims that have been found."""
+"""State of the clause that is being read: its subjects, negation, hedge and what still waits for a noun."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vlrm_ray.claims.phrases import Phrase
-from vlrm_ray.types import Claim, ClaimType, Noun
+from vlrm_ray.claims.noun_phrases import NounPhrase
 
-Joint = Literal["", "and", "or", "but", "comma"]
-Via = Literal["", "be", "verb", "of", "with", "relation", "link"]
+Conjunction = Literal["", "and", "or", "but", "comma"]
+Introducer = Literal["", "be", "verb", "of", "with", "relation", "relation_verb"]
 
 
 @dataclass(slots=True)
-class Link:
-    """A relation that waits for its second noun; without holders it waits for its first one too."""
+class Relation:
+    """A relation whose second noun has not been read yet. Without subjects, the first one is still missing too.
+
+    Attributes:
+        value: canonical name ("left_of", "wearing"); empty for a relation that no claim can state.
+        subjects: the noun phrases before it.
+        start: first character of its words in the response.
+        end: character after the last one.
+        negated: the clause denies it.
+        hedged: the clause leaves it open.
+    """
 
     value: str
-    holders: list[Phrase]
+    subjects: list[NounPhrase]
     start: int
     end: int
     negated: bool = False
     hedged: bool = False
 
     @property
-    def denies(self) -> bool:
-        """Whether it says nothing of its second noun: "is not wearing a hat", "nobody is wearing a hat"."""
-        return self.negated or (bool(self.holders) and all(h.negated and h.name for h in self.holders))
+    def denies_object(self) -> bool:
+        """Whether it does not imply that its second noun exists: "is not wearing a hat", "nobody wears a hat"."""
+        return self.negated or (bool(self.subjects) and all(s.negated and s.name for s in self.subjects))
 
 
 @dataclass(slots=True)
-class Front:
-    """A place named before the thing that is there: "On the table is ..." or "On the left, ..."."""
+class FrontedPlace:
+    """A place named before its subject: "On the table is ...", "On the left, ...".
+
+    `phrase` is None for a place in the image.
+    """
 
     value: str
-    phrase: Phrase | None
+    phrase: NounPhrase | None
     start: int
     end: int
     hedged: bool
 
 
 @dataclass(slots=True)
-class Words:
-    """Words read on something that has not been named yet."""
+class WrittenText:
+    """Written text whose carrier has not been named yet: "The word OPEN is on ..."."""
 
     text: str
     start: int
@@ -52,96 +63,68 @@ class Clause:
     """State of a clause.
 
     Attributes:
-        root: its subjects.
-        near: the last named things; what follows directly is said of them.
-        via: what led to `near`.
-        verb: a verb was read, so the subjects are complete.
-        there: "there is": what follows is its subject.
-        joint: conjunction or comma just read.
-        link: a relation that waits for its second noun; `last` is the one before.
-        denied: a "not" is in force; hedge: "adverbs" or "verbs" are.
-        asked: the subject is that of the question, until the answer names another one.
+        subjects: noun phrases that are its subjects.
+        latest: noun phrases named last; what follows directly describes them. May be the same list as `subjects`.
+        introduced_by: kind of the token that introduces what is read next.
+        has_verb: a verb was read, so the subjects are complete.
+        existential: it starts with "there is"; the subjects follow.
+        in_list: commas separate the latest noun phrases.
+        conjunction: the conjunction or comma just read.
+        relation: a relation that waits for its second noun.
+        last_relation: the relation completed last.
+        fronted_places: places that wait for their subject.
+        fronted_activities: activities that wait for their subject ("Parked outside is ..."), each with its span.
+        written_text: written text that waits for its carrier.
+        negated: a "not" is in force.
+        hedge: kind of the hedge in force, "adverbs" or "verbs" as in the lexicon; empty if there is none.
+        from_question: the subjects are those of the question, until the answer names others.
+        without: a "without" is in force.
     """
 
-    root: list[Phrase] = field(default_factory=list)
-    near: list[Phrase] = field(default_factory=list)
-    via: Via = ""
-    verb: bool = False
-    there: bool = False
-    listed: bool = False
-    joint: Joint = ""
-    link: Link | None = None
-    last: Link | None = None
-    fronts: list[Front] = field(default_factory=list)
-    waiting: list[tuple[str, int, int]] = field(default_factory=list)
-    words: Words | None = None
-    denied: bool = False
+    subjects: list[NounPhrase] = field(default_factory=list)
+    latest: list[NounPhrase] = field(default_factory=list)
+    introduced_by: Introducer = ""
+    has_verb: bool = False
+    existential: bool = False
+    in_list: bool = False
+    conjunction: Conjunction = ""
+    relation: Relation | None = None
+    last_relation: Relation | None = None
+    fronted_places: list[FrontedPlace] = field(default_factory=list)
+    fronted_activities: list[tuple[str, int, int]] = field(default_factory=list)
+    written_text: WrittenText | None = None
+    negated: bool = False
     hedge: str = ""
-    asked: bool = False
+    from_question: bool = False
     without: bool = False
 
-    def holders(self) -> list[Phrase]:
-        """What a relation or place that comes now is said of."""
-        if self.joint in ("and", "or", "but") and self.last:
-            return self.last.holders
-        if self.joint and self.root:
-            return self.root
-        if self.via == "be" or (self.there and len(self.near) == 2 and not self.listed):
-            return self.near
-        return self.near[-1:]
+    def begin_predicate(self) -> None:
+        """Start the predicate: a verb was read, and what follows describes the subjects."""
+        if self.subjects:
+            self.latest = self.subjects
+            self.has_verb = True
+        self.conjunction, self.relation = "", None
 
-    def doers(self, *, finite: bool) -> list[Phrase]:
-        """What a posture or an action that comes now is said of."""
-        if self.via == "be":
-            return self.near
-        if finite or self.joint or self.via in ("with", "link", "of"):
-            return self.root or self.near[-1:]
-        return self.near[-1:]
+    def new_relation(self, value: str, subjects: list[NounPhrase], start: int, end: int) -> Relation:
+        """A relation under the negation and hedge of the clause."""
+        return Relation(value, list(subjects), start, end, self.negated, bool(self.hedge))
 
+    def relation_subjects(self) -> list[NounPhrase]:
+        """Subjects of a relation or place that is read now."""
+        if not self.subjects and not self.latest:
+            return []
+        if self.conjunction in ("and", "or", "but") and self.last_relation:
+            return self.last_relation.subjects
+        if self.conjunction and self.subjects:
+            return self.subjects
+        if self.introduced_by == "be" or (self.existential and len(self.latest) == 2 and not self.in_list):
+            return self.latest
+        return self.latest[-1:]
 
-@dataclass(slots=True)
-class Found:
-    """The claims of a response, each listed once."""
-
-    claims: list[Claim] = field(default_factory=list)
-
-    def say(
-        self, kind: ClaimType, subject: Noun, span: tuple[int, int], value: str | None = None, other: Noun | None = None,
-        *, negated: bool = False, hedged: bool = False,
-    ) -> None:  # fmt: skip
-        """Record a claim."""
-        self.claims.append(Claim(kind, subject, value, other, negated, hedged, span))
-
-    def presence(self, phrase: Phrase) -> None:
-        """What a noun phrase says by itself: that there is one, how it looks, how many there are."""
-        span, thing, hedged = (phrase.start, phrase.end), Noun(phrase.name), phrase.hedged
-        if phrase.negated:
-            self._absence(phrase)
-            return
-        self.say(ClaimType.OBJECT, thing, span, hedged=hedged)
-        for value in phrase.attributes:
-            self.say(ClaimType.ATTRIBUTE, thing, span, value, hedged=hedged)
-        if phrase.number is not None:
-            self.say(ClaimType.COUNT, phrase.noun, span, str(phrase.number), hedged=hedged or phrase.approximate)
-        if phrase.words:
-            self.say(ClaimType.TEXT, thing, span, phrase.words, hedged=hedged)
-
-    def _absence(self, phrase: Phrase) -> None:
-        """ "No red circle" denies that a circle is red, "not two circles" the number, "no circle" all."""
-        span, hedged = (phrase.start, phrase.end), phrase.hedged
-        if phrase.number is not None and phrase.number > 1:
-            self.say(ClaimType.COUNT, phrase.noun, span, str(phrase.number), negated=True, hedged=hedged)
-        elif not phrase.attributes:
-            self.say(ClaimType.OBJECT, phrase.noun, span, negated=True, hedged=hedged)
-        else:
-            *others, value = sorted(phrase.attributes, key=lambda a: a not in phrase.colors)
-            if len(others) == len([a for a in others if a in phrase.colors]):
-                thing = Noun(phrase.name, tuple(others))
-                self.say(ClaimType.ATTRIBUTE, thing, span, value, negated=True, hedged=hedged)
-
-    def listed(self) -> tuple[Claim, ...]:
-        """Each claim once, in the order of the text; what a thing says comes before that it is there."""
-        once: dict[tuple[object, ...], Claim] = {}
-        for c in sorted(self.claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])):
-            once.setdefault((c.type, c.subject, c.value, c.object, c.negated, c.hedged), c)
-        return tuple(once.values())
+    def activity_subjects(self, *, finite: bool) -> list[NounPhrase]:
+        """Subjects of an activity or relation verb that is read now; `finite` tells "sits" from "sitting"."""
+        if self.introduced_by == "be":
+            return self.latest
+        if finite or self.conjunction or self.introduced_by in ("with", "relation_verb", "of"):
+            return self.subjects or self.latest[-1:]
+        return self.latest[-1:]

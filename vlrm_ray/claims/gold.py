@@ -1,4 +1,4 @@
-"""Sentences with their claims in a notation that people write, and extractors measured against them.
+"""Measures claim extractors against annotated responses, whose claims are written in this notation:
 
 [not] [maybe] object NOUN
 [not] [maybe] attribute NOUN VALUE
@@ -8,23 +8,24 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from vlrm_ray.claims import Extractor, lexicon
+from vlrm_ray.claims import Extractor
+from vlrm_ray.claims.lexicon import load_lexicon
 from vlrm_ray.errors import UserError
 from vlrm_ray.types import Claim, ClaimType
 
 _COMPARISONS = frozenset({"more", "fewer", "as_many"})
-_PLACES = frozenset({"in_middle", "in_background", "in_foreground"})
+_IMAGE_RELATIONS = frozenset({"in_middle", "in_background", "in_foreground"})
 
 
-class Key(NamedTuple):
-    """What two claims must share to be the same claim."""
+class ClaimKey(NamedTuple):
+    """The parts of a claim that are compared; claims with equal keys count as the same claim."""
 
     type: str
     subject: str
@@ -40,26 +41,40 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sentence:
-    """A response with the claims that a careful reader finds in it."""
+class AnnotatedResponse:
+    """A response with its expected claims.
+
+    Attributes:
+        text: the response.
+        question: the question it answers; may be empty.
+        claims: the claims that an extractor should find.
+        held_out: not used to develop the rules.
+    """
 
     text: str
     question: str
-    claims: frozenset[Key]
+    claims: frozenset[ClaimKey]
     held_out: bool = False
 
 
 @dataclass
 class Score:
-    """Hits, false claims and missed ones of each claim type, and every failure."""
+    """Exact matches of an extractor.
+
+    Attributes:
+        hits: claims found as expected, by claim type.
+        false: claims found but not expected, by claim type.
+        missed: claims expected but not found, by claim type.
+        failures: response, missed claims and false claims of each response with an error.
+    """
 
     hits: Counter[str] = field(default_factory=Counter)
     false: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
 
-    def add(self, text: str, expected: frozenset[Key], found: frozenset[Key]) -> None:
-        """Count one response."""
+    def add(self, text: str, expected: frozenset[ClaimKey], found: frozenset[ClaimKey]) -> None:
+        """Count the claims of one response."""
         self.hits.update(k.type for k in expected & found)
         self.false.update(k.type for k in found - expected)
         self.missed.update(k.type for k in expected - found)
@@ -68,87 +83,100 @@ class Score:
                 (text, tuple(sorted(map(str, expected - found))), tuple(sorted(map(str, found - expected))))
             )
 
-    def f1(self, types: Iterable[str] = tuple(ClaimType)) -> float:
-        """Micro F1 over the types; 1 where there was nothing to find and nothing was found."""
-        hits, wrong = (sum(c[t] for c in cs for t in types) for cs in ((self.hits,), (self.false, self.missed)))
-        return 2 * hits / (2 * hits + wrong) if hits + wrong else 1.0
+    def f1(self, types: Sequence[str] = tuple(ClaimType)) -> float:
+        """Micro-averaged F1 over the claim types; 1 if there are neither expected nor found claims."""
+        hits = sum(self.hits[t] for t in types)
+        errors = sum(self.false[t] + self.missed[t] for t in types)
+        return 2 * hits / (2 * hits + errors) if hits + errors else 1.0
 
 
-def key(claim: Claim) -> Key:
-    """The claim without its place, and without what picks its subject out."""
+def claim_key(claim: Claim) -> ClaimKey:
+    """The key of a claim, without its span and the colors of its nouns."""
     other = claim.object.name if claim.object else None
-    return Key(claim.type, claim.subject.name, claim.value, other, claim.negated, claim.hedged)
+    return ClaimKey(claim.type, claim.subject.name, claim.value, other, claim.negated, claim.hedged)
 
 
-def measure(extractor: Extractor, sentences: Sequence[Sentence]) -> Score:
-    """Exact matches of an extractor."""
+def measure(extractor: Extractor, responses: Sequence[AnnotatedResponse]) -> Score:
+    """Run an extractor on annotated responses and count exact matches."""
     score = Score()
-    found = extractor.many([(s.text, s.question) for s in sentences])
-    for sentence, claims in zip(sentences, found, strict=True):
-        score.add(sentence.text, sentence.claims, frozenset(map(key, claims)))
+    found = extractor.claims_batch([(r.text, r.question) for r in responses])
+    for response, claims in zip(responses, found, strict=True):
+        score.add(response.text, response.claims, frozenset(map(claim_key, claims)))
     return score
 
 
-def load(path: str | Path) -> list[Sentence]:
-    """Read a file of sentences; raises UserError that names the line to mend."""
+def load_annotations(path: str | Path) -> list[AnnotatedResponse]:
+    """Read a YAML file of annotated responses.
+
+    Each entry has `say` (the response), `claims` (in the notation above, separated by ";") and optionally `ask` (the
+    question) and `held_out`.
+
+    Raises:
+        UserError: if the file cannot be read or an entry is invalid; the message quotes the entry.
+    """
     try:
         entries = yaml.safe_load(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not readable YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(entries, list) or not all(isinstance(e, dict) and "say" in e for e in entries):
         raise UserError(f"{path} must be a list of entries with `say` and `claims`")
-    return [_sentence(entry, path) for entry in entries]
+    return [_annotated_response(entry, path) for entry in entries]
 
 
-def _sentence(entry: dict[str, object], path: str | Path) -> Sentence:
+def _annotated_response(entry: dict[str, object], path: str | Path) -> AnnotatedResponse:
+    """One entry of the file; raises UserError."""
     text = entry["say"]
     if not isinstance(text, str):
-        raise UserError(f"{path}: `say: {text}` is not text to YAML; put it in quotes")
+        raise UserError(f"{path}: `say: {text}` is {type(text).__name__}, expected a string; put it in quotes")
     try:
-        claims = frozenset(parse(part) for part in str(entry.get("claims") or "").split(";") if part.strip())
+        keys = frozenset(parse_claim_key(part) for part in str(entry.get("claims") or "").split(";") if part.strip())
     except ValueError as error:
-        raise UserError(f"{path}: '{text[:60]}': {error}") from None
-    return Sentence(text, str(entry.get("ask", "")), claims, bool(entry.get("held_out", False)))
+        raise UserError(f"{path}: claims of '{text[:60]}': {error}") from None
+    return AnnotatedResponse(text, str(entry.get("ask", "")), keys, bool(entry.get("held_out", False)))
 
 
-def parse(notation: str) -> Key:
-    """One claim in the notation above; raises ValueError."""
+def parse_claim_key(notation: str) -> ClaimKey:
+    """Parse one claim in the notation of this module; raises ValueError."""
     words = notation.split()
     negated, hedged = "not" in words[:1], "maybe" in words[:2]
     words = words[negated + hedged :]
     if not words or words[0] not in set(ClaimType) or len(words) < 2:
-        raise ValueError(f"'{notation.strip()}' is no claim; begin with {', '.join(ClaimType)}")
-    kind, rest = ClaimType(words[0]), words[1:]
-    subject, value, other = _parts(kind, rest)
-    known = lexicon.load()
-    if kind is ClaimType.ATTRIBUTE and value:
-        value = known.attribute(value)
-    return Key(kind, known.canonical(subject), value, known.canonical(other) if other else None, negated, hedged)
+        raise ValueError(
+            f"'{notation.strip()}' is not a claim; write a claim type ({', '.join(ClaimType)}), then a noun"
+        )
+    claim_type, rest = ClaimType(words[0]), words[1:]
+    subject, value, other = _split_parts(claim_type, rest)
+    lexicon = load_lexicon()
+    if claim_type is ClaimType.ATTRIBUTE and value:
+        value = lexicon.attribute(value)
+    other = lexicon.canonical(other) if other else None
+    return ClaimKey(claim_type, lexicon.canonical(subject), value, other, negated, hedged)
 
 
-def _parts(kind: ClaimType, words: list[str]) -> tuple[str, str | None, str | None]:
-    """Subject, value and object; nouns may have several words."""
+def _split_parts(claim_type: ClaimType, words: list[str]) -> tuple[str, str | None, str | None]:
+    """Subject, value and object from the words after the claim type; each may have several words."""
     line = " ".join(words)
-    if kind is ClaimType.OBJECT:
+    if claim_type is ClaimType.OBJECT:
         return line, None, None
     if '"' in line:
         subject, _, value = line.partition('"')
         return subject.strip(), value.removesuffix('"'), None
-    middle = _COMPARISONS if kind is ClaimType.COUNT else _relations() if kind is ClaimType.RELATION else frozenset()
-    cut = next((i for i, w in enumerate(words) if w in middle and i), None)
-    if cut is not None:
-        return " ".join(words[:cut]), words[cut], " ".join(words[cut + 1 :]) or None
-    if kind is ClaimType.RELATION or len(words) < 2:
-        raise ValueError(f"'{kind} {line}' has no value")
-    last_two = " ".join(words[-2:])
-    size = 2 if len(words) > 2 and lexicon.load().attribute(last_two) != last_two else 1
-    size = (
-        2
-        if len(words) > 2 and last_two in lexicon.load().entries and lexicon.load().entries[last_two].attribute
-        else size
-    )
+    values = frozenset[str]()
+    if claim_type is ClaimType.COUNT:
+        values = _COMPARISONS
+    elif claim_type is ClaimType.RELATION:
+        values = _relation_names()
+    value_index = next((i for i, w in enumerate(words) if w in values and i), None)
+    if value_index is not None:
+        return " ".join(words[:value_index]), words[value_index], " ".join(words[value_index + 1 :]) or None
+    if claim_type is ClaimType.RELATION or len(words) < 2:
+        raise ValueError(f"'{claim_type} {line}' has no value")
+    last_two = load_lexicon().entries.get(" ".join(words[-2:]).lower())
+    size = 2 if len(words) > 2 and last_two is not None and last_two.attribute else 1
     return " ".join(words[:-size]), " ".join(words[-size:]), None
 
 
-def _relations() -> frozenset[str]:
-    return frozenset(e.value for e in lexicon.load().entries.values() if e.kind in ("relation", "link")) | _PLACES
+def _relation_names() -> frozenset[str]:
+    """Canonical names of all relations."""
+    entries = load_lexicon().entries.values()
+    return frozenset(e.value for e in entries if e.kind in ("relation", "relation_verb")) | _IMAGE_RELATIONS

@@ -1,4 +1,4 @@
-"""The word lists of `lexicon.yaml` as one table from a phrase as written to what it means."""
+"""The lexicon: a table from phrases as written to their meaning, built from `lexicon.yaml` and the function words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,15 +9,23 @@ from typing import Any, NamedTuple
 import inflect
 import yaml
 
-from vlrm_ray.claims.grammar import GRAMMAR, Kind
+from vlrm_ray.claims.function_words import FUNCTION_WORDS, TokenKind
 
 _INFLECT = inflect.engine()
 
 
 class Entry(NamedTuple):
-    """What a phrase can be: a part of speech with its value, and inside a noun phrase a noun or an attribute."""
+    """The meaning of a phrase. One phrase may be a noun and an attribute ("orange").
 
-    kind: Kind
+    Attributes:
+        kind: part of speech.
+        value: depends on `kind`, for example the number, the canonical relation or the kind of hedge.
+        noun: canonical singular noun; empty if the phrase is no noun.
+        plural: the phrase is the noun's plural.
+        attribute: canonical attribute; empty if the phrase is none. For a `relation_verb`, "finite" or "participle".
+    """
+
+    kind: TokenKind
     value: str = ""
     noun: str = ""
     plural: bool = False
@@ -25,18 +33,20 @@ class Entry(NamedTuple):
 
 
 UNKNOWN = Entry("word")
-_ANIMATE = frozenset({"person", "animal"})
+_ANIMATE_KINDS = frozenset({"person", "animal"})
 
 
 @dataclass
 class Lexicon:
-    """Phrases in lower case, words separated by single spaces.
+    """Entries by phrase. Phrases are in lower case, with single spaces between words.
 
     Attributes:
-        entries: what each phrase is.
-        longest: first word of each phrase to the number of words of the longest that starts so.
-        animate: nouns of people and animals.
-        broader: narrower noun to the kind it is one of ("puppy" to "dog").
+        entries: the meaning of each phrase.
+        longest: first word of each phrase, with the number of words of the longest phrase that starts with it.
+        broader: narrower noun, with the next broader one ("puppy" to "dog").
+        colors: canonical names of colors.
+        pairs: nouns without a singular ("scissors"); "a pair of" them is one.
+        animate: nouns that name people or animals.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -47,7 +57,7 @@ class Lexicon:
     animate: frozenset[str] = frozenset()
 
     def add(self, phrase: str, entry: Entry) -> None:
-        """Add a phrase; one that is known keeps its part of speech and gains the other readings."""
+        """Add a phrase. A phrase that is already known keeps its meaning and gains what it lacks."""
         known = self.entries.get(phrase)
         if known is not None:
             entry = Entry(
@@ -62,12 +72,12 @@ class Lexicon:
         self.longest[words[0]] = max(len(words), self.longest.get(words[0], 1))
 
     def kind_of(self, noun: str) -> str:
-        """The broadest kind that a noun is known to be one of, itself if it is of none."""
+        """The broadest known kind of a noun ("puppy" is an "animal"); the noun itself if none is known."""
         broad = self.broader_of(noun)
         return self.kind_of(broad) if broad else noun
 
     def broader_of(self, noun: str) -> str:
-        """The next broader noun: "puppy" is a "dog", "passenger train" a "train"; empty if none is known."""
+        """The next broader noun ("puppy" to "dog", "passenger train" to "train"); empty if none is known."""
         if noun in self.broader:
             return self.broader[noun]
         head = noun.rpartition(" ")[2]
@@ -75,63 +85,65 @@ class Lexicon:
         return known.noun if head != noun and noun not in self.entries and known and known.noun else ""
 
     def canonical(self, noun: str) -> str:
-        """The canonical form of a singular noun, itself if it is not known."""
+        """The canonical form of a singular noun; the noun itself if it is unknown."""
         entry = self.entries.get(noun.lower())
         return entry.noun if entry and entry.noun and not entry.plural else noun
 
     def attribute(self, word: str) -> str:
-        """The canonical form of an attribute, itself if it is not known."""
+        """The canonical form of an attribute; the word itself if it is unknown."""
         entry = self.entries.get(word.lower())
         return entry.attribute if entry and entry.attribute else word
 
 
 @lru_cache(maxsize=4)
-def load(path: Path | None = None) -> Lexicon:
-    """Read a lexicon file; the package's own without a path."""
+def load_lexicon(path: Path | None = None) -> Lexicon:
+    """Read a lexicon file, by default the one of this package."""
     content: dict[str, Any] = yaml.safe_load((path or Path(__file__).with_name("lexicon.yaml")).read_text("utf-8"))
-    words = Lexicon(colors=frozenset(content["colors"]), pairs=frozenset(content["pairs"]))
-    for phrase, (kind, value) in GRAMMAR.items():
-        words.add(phrase, Entry(kind, value))
-    for name in ("hedges", "relations", "links", "states"):
-        for phrase, entry in _verbs_and_relations(name, content[name]):
-            words.add(phrase, entry)
-    for name in ("colors", "attributes"):
-        for canonical, synonyms in content[name].items():
+    lexicon = Lexicon(colors=frozenset(content["colors"]), pairs=frozenset(content["pairs"]))
+    for phrase, (kind, value) in FUNCTION_WORDS.items():
+        lexicon.add(phrase, Entry(kind, value))
+    for section in ("hedges", "relations", "links", "states"):
+        for phrase, entry in _section_entries(section, content[section]):
+            lexicon.add(phrase, entry)
+    for section in ("colors", "attributes"):
+        for canonical, synonyms in content[section].items():
             for phrase in (canonical, *synonyms):
-                words.add(phrase, Entry("content", attribute=canonical))
+                lexicon.add(phrase, Entry("content", attribute=canonical))
     for canonical, phrase in _nouns(content):
         for form, plural in _forms(phrase):
-            words.add(form, Entry("content", noun=canonical, plural=plural))
+            lexicon.add(form, Entry("content", noun=canonical, plural=plural))
     for phrase in content["unseen"]:
         for form, _ in _forms(phrase):
-            words.add(form, Entry("unseen"))
+            lexicon.add(form, Entry("uncheckable"))
     for phrase in content["amounts"]:
         for form, _ in _forms(phrase):
-            words.add(f"{form} of", Entry("amount"))
+            lexicon.add(f"{form} of", Entry("amount"))
     for phrase in content["vague"]:
-        words.add(phrase, Entry("vague"))
+        lexicon.add(phrase, Entry("vague"))
     for broad, narrow in content["kinds"].items():
-        words.broader.update(dict.fromkeys(narrow, broad))
-    words.animate = frozenset(n for n in {*words.broader, *words.broader.values()} if words.kind_of(n) in _ANIMATE)
-    return words
+        lexicon.broader.update(dict.fromkeys(narrow, broad))
+    nouns = {*lexicon.broader, *lexicon.broader.values()}
+    lexicon.animate = frozenset(n for n in nouns if lexicon.kind_of(n) in _ANIMATE_KINDS)
+    return lexicon
 
 
-def _verbs_and_relations(name: str, groups: dict[str, list[str]]) -> Iterator[tuple[str, Entry]]:
-    """Finite and other forms: `Entry.value` of a state is "finite" or "participle"."""
+def _section_entries(section: str, groups: dict[str, list[str]]) -> Iterator[tuple[str, Entry]]:
+    """Entries of a section that lists phrases by canonical name."""
     for canonical, phrases in groups.items():
-        for phrase in dict.fromkeys((*phrases, *((canonical,) if name in ("links", "states") else ()))):
-            finite = "participle" if phrase.endswith(("ing", "ed", "asleep")) else "finite"
-            if name == "hedges":
+        for phrase in dict.fromkeys((*phrases, *((canonical,) if section in ("links", "states") else ()))):
+            form = "participle" if phrase.endswith(("ing", "ed", "asleep")) else "finite"
+            if section == "hedges":
                 yield phrase, Entry("hedge", canonical)
-            elif name == "relations":
+            elif section == "relations":
                 yield phrase, Entry("relation", canonical)
-            elif name == "links":
-                yield phrase, Entry("link", canonical, attribute=finite)
+            elif section == "links":
+                yield phrase, Entry("relation_verb", canonical, attribute=form)
             else:
-                yield phrase, Entry("state", finite, attribute=canonical)
+                yield phrase, Entry("activity", form, attribute=canonical)
 
 
 def _nouns(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Canonical noun and phrase, for each singular noun of the file."""
     for canonical, synonyms in content["objects"].items():
         for phrase in (canonical, *synonyms):
             yield canonical, phrase
@@ -141,10 +153,11 @@ def _nouns(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _forms(phrase: str) -> Iterator[tuple[str, bool]]:
+    """Singular and plural of a noun phrase, each with whether it is the plural."""
     yield phrase, False
-    many = plural_of(phrase)
-    if many != phrase:
-        yield many, True
+    plural = plural_of(phrase)
+    if plural != phrase:
+        yield plural, True
 
 
 def plural_of(phrase: str) -> str:
@@ -154,8 +167,8 @@ def plural_of(phrase: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def singular_of(word: str) -> tuple[str, bool]:
-    """Singular of a noun that the lexicon does not have, and whether it was a plural."""
+    """Singular of a noun that is not in the lexicon, and whether `word` was a plural."""
     if word.endswith(("ss", "us", "is")) or len(word) < 3:
         return word, False
-    one = _INFLECT.singular_noun(word)
-    return (str(one), True) if one else (word, False)
+    singular = _INFLECT.singular_noun(word)
+    return (str(singular), True) if singular else (word, False)

@@ -1,29 +1,30 @@
-"""From text to tokens at their places: words looked up in the lexicon, quotations, punctuation.
+"""Text to sentences of tokens: words looked up in the lexicon, quotations, numbers and punctuation.
 
-Markdown marks, HTML tags, entities and chat-template tokens are stepped over: they are layout to
-some and an attack to others, and in both cases no claim.
+Markdown marks, HTML tags, entities, URLs, escape sequences and chat-template tokens are skipped: they are layout or an
+attempt at prompt injection, and never part of a claim.
 """
 
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vlrm_ray.claims.grammar import Kind
 from vlrm_ray.claims.lexicon import UNKNOWN, Entry, Lexicon
 
 
 class Token(NamedTuple):
-    """A word or phrase as the lexicon knows it, at its place in the text."""
+    """A word, phrase, quotation, number or mark.
+
+    Attributes:
+        text: as written, without quotation marks.
+        entry: its meaning in the lexicon.
+        start: first character in the response.
+        end: character after the last one.
+    """
 
     text: str
     entry: Entry
     start: int
     end: int
-
-    @property
-    def kind(self) -> Kind:
-        """Part of speech."""
-        return self.entry.kind
 
 
 _PIECE = re.compile(
@@ -38,82 +39,83 @@ _PIECE = re.compile(
     re.VERBOSE,
 )
 _MARKS: dict[str, Entry] = {
-    ".": Entry("end"), "!": Entry("end"), "?": Entry("end", "?"), ";": Entry("break"), "—": Entry("comma"),
-    ":": Entry("colon"), ",": Entry("comma"), "(": Entry("open"), ")": Entry("close"), "&": Entry("and"),
+    ".": Entry("end"), "!": Entry("end"), "?": Entry("end", "?"), ";": Entry("clause_break"), "—": Entry("comma"),
+    ":": Entry("colon"), ",": Entry("comma"), "(": Entry("open_bracket"), ")": Entry("close_bracket"), "&": Entry("and"),
 }  # fmt: skip
-_CONTRACTED = frozenset({"i", "it", "he", "she", "there", "that", "what", "who", "here", "they", "we", "you"})
-_LIST_START = re.compile(r"\s*(?:[-*+•–]\s|\d{1,3}[.)]\s)")
-QUOTE, LINE = Entry("quote"), Entry("end", "line")
+_CONTRACTED_WITH_BE = frozenset({"i", "it", "he", "she", "there", "that", "what", "who", "here", "they", "we", "you"})
+"""Words after which "'s" is a form of "be"; after others it is the genitive."""
+_LIST_MARKER = re.compile(r"\s*(?:[-*+•–]\s|\d{1,3}[.)]\s)")
+_QUOTE, _LINE_END = Entry("quote"), Entry("end", "line")
 
 
-def sentences(text: str, words: Lexicon) -> Iterator[list[Token]]:
-    """Tokens sentence by sentence, the closing mark included; a line is a sentence of its own."""
+def sentences(text: str, lexicon: Lexicon) -> Iterator[list[Token]]:
+    """Split a text into sentences. Each ends with a token of kind `end`; a line break ends a sentence too."""
     sentence: list[Token] = []
-    for token in _phrases(_pieces(text), words):
+    for token in _look_up(_pieces(text), lexicon):
         sentence.append(token)
         if token.entry.kind == "end":
             if len(sentence) > 1:
                 yield sentence
             sentence = []
     if sentence:
-        yield [*sentence, Token("", LINE, len(text), len(text))]
+        yield [*sentence, Token("", _LINE_END, len(text), len(text))]
 
 
 def _pieces(text: str) -> list[Token]:
-    """Single words, not looked up yet, and all other tokens."""
-    start = _LIST_START.match(text)
+    """All tokens of a text, with each word still on its own and marked `UNKNOWN`."""
+    marker = _LIST_MARKER.match(text)
     pieces: list[Token] = []
-    for match in _PIECE.finditer(text, start.end() if start else 0):
+    for match in _PIECE.finditer(text, marker.end() if marker else 0):
         group = match.lastgroup
         if group == "skip":
             continue
-        found, (begin, end) = match.group(), match.span()
+        piece, (start, end) = match.group(), match.span()
         if group == "word":
-            if "'" in found or "’" in found:
-                pieces += _split(found, begin, end)
+            if "'" in piece or "’" in piece:
+                pieces += _split_contraction(piece, start, end)
             else:
-                pieces.append(Token(found, UNKNOWN, begin, end))
+                pieces.append(Token(piece, UNKNOWN, start, end))
         elif group == "mark":
-            pieces.append(Token(found, _MARKS[found], begin, end))
+            pieces.append(Token(piece, _MARKS[piece], start, end))
         elif group == "number":
-            exact = found.isdigit() and len(found) < 5
-            pieces.append(Token(found, Entry("number", str(int(found)) if exact else "-1"), begin, end))
+            exact = piece.isdigit() and len(piece) < 5
+            pieces.append(Token(piece, Entry("number", str(int(piece)) if exact else "-1"), start, end))
         elif group == "quote":
-            pieces.append(Token(found[1:-1], QUOTE, begin, end))
+            pieces.append(Token(piece[1:-1], _QUOTE, start, end))
         elif group == "line":
-            pieces.append(Token("", LINE, begin, begin))
+            pieces.append(Token("", _LINE_END, start, start))
     return pieces
 
 
-def _split(word: str, start: int, end: int) -> Iterator[Token]:
-    """A word; "dog's" and "it's" come in two."""
+def _split_contraction(word: str, start: int, end: int) -> Iterator[Token]:
+    """One token for a word, two for a contraction or genitive ("it's", "dog's")."""
     plain = word.replace("’", "'")
-    base, mark, tail = plain.rpartition("'")
-    if mark and tail in ("s", "re", "m", "ve", "ll", "d", "S"):
+    base, apostrophe, tail = plain.rpartition("'")
+    if apostrophe and tail in ("s", "re", "m", "ve", "ll", "d", "S"):
         cut = start + len(base)
         yield Token(base, UNKNOWN, start, cut)
-        verb = base.lower() in _CONTRACTED
-        yield Token(plain[len(base) :], Entry("be") if verb else Entry("genitive"), cut, end)
+        contracted = base.lower() in _CONTRACTED_WITH_BE
+        yield Token(plain[len(base) :], Entry("be") if contracted else Entry("genitive"), cut, end)
     else:
         yield Token(plain, UNKNOWN, start, end)
 
 
-def _phrases(pieces: list[Token], words: Lexicon) -> Iterator[Token]:
-    """Look words up, the longest phrase first."""
-    entries, longest = words.entries, words.longest
-    at, count = 0, len(pieces)
+def _look_up(pieces: list[Token], lexicon: Lexicon) -> Iterator[Token]:
+    """Look words up in the lexicon. Of several phrases that start with the same word, the longest wins."""
+    entries, longest = lexicon.entries, lexicon.longest
+    i, count = 0, len(pieces)
     lower = [p.text.lower() for p in pieces]
-    while at < count:
-        text, entry, start, end = pieces[at]
-        word, size = lower[at], 1
+    while i < count:
+        text, entry, start, end = pieces[i]
+        word, size = lower[i], 1
         if entry is UNKNOWN and word in longest:
-            for size in range(min(longest[word], count - at), 1, -1):
-                found = entries.get(" ".join(lower[at : at + size]))
-                if found is not None:
-                    entry, end = found, pieces[at + size - 1].end
-                    text = " ".join(p.text for p in pieces[at : at + size])
+            for size in range(min(longest[word], count - i), 1, -1):
+                phrase_entry = entries.get(" ".join(lower[i : i + size]))
+                if phrase_entry is not None:
+                    entry, end = phrase_entry, pieces[i + size - 1].end
+                    text = " ".join(p.text for p in pieces[i : i + size])
                     break
             else:
                 entry, size = entries.get(word, UNKNOWN), 1
         yield Token(text, entry, start, end)
-        at += size
+        i += size

@@ -1,4 +1,4 @@
-"""Figures with their N and 95 % intervals."""
+"""Metrics with the number of items behind them and a 95 % confidence interval."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,10 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+BOOTSTRAP_RESAMPLES = 200
+
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure, over how many items, and its 95 % interval."""
+    """A value with its 95 % confidence interval.
+
+    Attributes:
+        value: the estimate.
+        n: number of items that it is computed from.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
 
     value: float
     n: int
@@ -18,12 +27,12 @@ class Metric:
     high: float
 
     def as_json(self) -> dict[str, object]:
-        """As `report.json` holds it."""
+        """The metric as it is stored in `report.json`, rounded to 6 decimals."""
         return {"value": round(self.value, 6), "n": self.n, "ci95": [round(self.low, 6), round(self.high, 6)]}
 
 
 def share(hits: Sequence[bool]) -> Metric:
-    """Share of true items with its Wilson interval; N = 0 gives 0 within [0, 1]."""
+    """Proportion of true values, with a Wilson score interval (Wilson 1927); no values give 0 in [0, 1]."""
     n, k = len(hits), sum(hits)
     if n == 0:
         return Metric(0.0, 0, 0.0, 1.0)
@@ -32,27 +41,32 @@ def share(hits: Sequence[bool]) -> Metric:
 
 
 def prefers_chosen(chosen: Sequence[float], rejected: Sequence[float]) -> list[bool]:
-    """For each pair whether the chosen side has the higher reward; a tie is wrong."""
+    """For each pair, whether the chosen response has the higher reward; a tie counts as false."""
     return [c > r for c, r in zip(chosen, rejected, strict=True)]
 
 
 def ece(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> Metric:
-    """Expected calibration error of p(Yes) over equal-width bins (Guo et al. 2017, equation 5).
+    """Expected calibration error of p(Yes), over bins of equal width (ECE of Guo et al. 2017, section 2).
 
-    Its interval is a bootstrap over items with a fixed seed.
+    The interval is a percentile bootstrap over items with a fixed seed.
+
+    Args:
+        rewards: p(Yes) of each response, in [0, 1].
+        right: whether each response is right.
+        bins: number of bins over [0, 1].
     """
     p, y = np.asarray(rewards, float), np.asarray(right, float)
     if len(p) == 0:
         return Metric(0.0, 0, 0.0, 1.0)
-    return _bootstrapped(p, y, lambda rewards, outcomes: _ece(rewards, outcomes, bins))
+    return _bootstrap(p, y, lambda rewards, outcomes: _ece(rewards, outcomes, bins))
 
 
-def _bootstrapped(x: np.ndarray, y: np.ndarray, figure: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
-    """A figure of paired values, its interval a percentile bootstrap over items with a fixed seed."""
-    value = figure(x, y)
+def _bootstrap(x: np.ndarray, y: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
+    """A statistic of the paired values x and y, each of shape (n,), with a percentile bootstrap interval (seed 0)."""
+    value = statistic(x, y)
     rng = np.random.default_rng(0)
-    draws = [figure(x[i], y[i]) for i in (rng.integers(0, len(x), len(x)) for _ in range(200))]
-    low, high = np.percentile(draws, [2.5, 97.5])
+    samples = [statistic(x[i], y[i]) for i in (rng.integers(0, len(x), len(x)) for _ in range(BOOTSTRAP_RESAMPLES))]
+    low, high = np.percentile(samples, [2.5, 97.5])
     return Metric(value, len(x), min(value, float(low)), max(value, float(high)))
 
 
@@ -67,7 +81,12 @@ def _ece(p: np.ndarray, y: np.ndarray, bins: int) -> float:
 
 
 def reliability(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> list[dict[str, float]]:
-    """The bins behind `ece`: of each that holds any, its bounds, N, mean p(Yes) and share of right responses."""
+    """The non-empty bins that `ece` sums over.
+
+    Returns:
+        For each bin its bounds `low` and `high`, the number `n` of responses in it, their `mean_reward`
+        and the share of them that are `right`.
+    """
     p, y = np.asarray(rewards, float), np.asarray(right, float)
     index = np.minimum((p * bins).astype(int), bins - 1)
     return [
@@ -84,10 +103,17 @@ def reliability(rewards: Sequence[float], right: Sequence[bool], bins: int = 10)
 
 
 def gain(before: Metric, after: Metric, correlation: float = 0.0) -> tuple[float, float, float]:
-    """Difference of two shares with its 95 % interval: Newcombe's square-and-add of Wilson intervals (1998).
+    """Difference of two proportions with its 95 % interval.
 
-    `correlation` is the phi coefficient of the two outcomes where both are of the same items, 0 where they
-    are independent.
+    The interval combines the two Wilson intervals by the square-and-add method of Newcombe (1998).
+
+    Args:
+        before: the first proportion, from `share`.
+        after: the second proportion, from `share`.
+        correlation: `phi` of the outcomes if both proportions are of the same items, 0 for independent samples.
+
+    Returns:
+        The difference `after - before`, and the lower and upper end of its interval.
     """
     value = after.value - before.value
     a, b = after.value - after.low, before.high - before.value
@@ -98,35 +124,38 @@ def gain(before: Metric, after: Metric, correlation: float = 0.0) -> tuple[float
 
 
 def phi(before: Sequence[bool], after: Sequence[bool]) -> float:
-    """Correlation of two outcomes on the same items; 0 where one of them never varies."""
+    """Phi coefficient (Pearson correlation) of two outcomes of the same items; 0 if either is constant."""
     x, y = np.asarray(before, float), np.asarray(after, float)
     spread = float(x.std() * y.std())
     return float(((x - x.mean()) * (y - y.mean())).mean()) / spread if spread > 0 else 0.0
 
 
 def balanced_accuracy(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
-    """Mean of the accuracies on right and on wrong responses, at a threshold of 0.5.
+    """Mean of the accuracies on right and on wrong responses, where a reward above 0.5 predicts "right".
 
-    Interval: normal approximation from the two accuracies' binomial variances.
+    The interval is a normal approximation from the binomial variances of the two accuracies.
     """
     correct = [(r > 0.5) == y for r, y in zip(rewards, right, strict=True)]
-    sides = [[c for c, y in zip(correct, right, strict=True) if y is side] for side in (True, False)]
-    if not all(sides):
+    classes = [[c for c, y in zip(correct, right, strict=True) if y is label] for label in (True, False)]
+    if not all(classes):
         return Metric(0.0, len(rewards), 0.0, 1.0)
-    means = [sum(s) / len(s) for s in sides]
+    means = [sum(s) / len(s) for s in classes]
     value = sum(means) / 2
-    spread = 1.96 * math.sqrt(sum(m * (1 - m) / len(s) for m, s in zip(means, sides, strict=True))) / 2
+    spread = 1.96 * math.sqrt(sum(m * (1 - m) / len(s) for m, s in zip(means, classes, strict=True))) / 2
     return Metric(value, len(rewards), max(0.0, value - spread), min(1.0, value + spread))
 
 
 def f1(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
-    """F1 of finding wrong responses (the positive class) at a threshold of 0.5; bootstrap interval, fixed seed."""
+    """F1 of detecting wrong responses (the positive class), where a reward of at most 0.5 predicts "wrong".
+
+    The interval is a percentile bootstrap over items with a fixed seed.
+    """
     flagged, wrong = np.asarray(rewards, float) <= 0.5, ~np.asarray(right, bool)
     if len(wrong) == 0:
         return Metric(0.0, 0, 0.0, 1.0)
-    return _bootstrapped(flagged, wrong, _f1)
+    return _bootstrap(flagged, wrong, _f1)
 
 
 def _f1(flagged: np.ndarray, wrong: np.ndarray) -> float:
-    both = int(flagged.sum() + wrong.sum())
-    return 2 * int((flagged & wrong).sum()) / both if both else 0.0
+    total = int(flagged.sum() + wrong.sum())
+    return 2 * int((flagged & wrong).sum()) / total if total else 0.0

@@ -1,4 +1,4 @@
-"""The reliability diagram: how often verdicts of a confidence are right."""
+"""Reliability diagram: accuracy of verdicts against their confidence."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,14 +6,19 @@ from pathlib import Path
 from vlrm_ray.errors import UserError
 
 Bins = Sequence[Mapping[str, float | int]]
+"""Bins of one curve; each has `n`, the mean `confidence` and the `accuracy` of its verdicts."""
 
 
 def draw(curves: Mapping[str, Bins], file: Path) -> None:
-    """Draw the curves, each bin's accuracy over its mean confidence, as SVG; raises UserError."""
+    """Write a reliability diagram as SVG, one curve per name.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5, 4.5))
-    axes = figure.add_subplot(xlabel="confidence of the verdict", ylabel="share of right verdicts")
+    axes = figure.add_subplot(xlabel="confidence of the verdict", ylabel="share of correct verdicts")
     axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8, linestyle="--")
     for name, bins in curves.items():
         label = f"{name.replace('_', ' ')} ({sum(b['n'] for b in bins)} verdicts)"
@@ -23,4 +28,4 @@ def draw(curves: Mapping[str, Bins], file: Path) -> None:
     try:
         figure.savefig(file, format="svg")
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}") from error
+        raise UserError(f"cannot write {file}: {error.strerror}; choose a writable path") from error

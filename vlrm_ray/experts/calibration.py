@@ -1,8 +1,14 @@
-"""How far an expert can be trusted: measured once on pictures whose truth is known, stored beside it.
+"""Calibration of the vision experts: how often their answers are right, measured on images with ground truth.
 
-`detector.pt` has `detector.calibration.json`, the folder `reader/` has `reader.calibration.json`.
-What a calibration has not seen, it does not vouch for: a score that it never met is worth a coin
-toss, and sizes, forms and blurs outside its ranges are told from those within.
+A calibration is a JSON file beside the model: `detector.calibration.json` for `detector.pt`,
+`reader.calibration.json` for the folder `reader/`. It holds
+
+- recall and precision for each class, with their sample sizes;
+- the probability that an answer is right, for each bin of its score;
+- the range of box sizes, box shapes and image quality that the calibration images covered.
+
+`reliability.py` uses these figures to decide what the verifier may rely on. A score that never occurred in the
+calibration counts as right with probability 0.5; boxes and images outside the ranges are treated as uncertain.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,58 +24,69 @@ from scipy.stats import binomtest
 
 from vlrm_ray.config import asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.experts.evidence import holds
+from vlrm_ray.experts.evidence import contains_word
 from vlrm_ray.experts.geometry import iou
 from vlrm_ray.types import Detection, Evidence
 
-BINS = 20
-"""Equal bins of scores from 0 to 1."""
-MATCH = 0.5
-"""A box is on a true object from this intersection over union on."""
-TAIL = 0.001
-"""Share of the calibration's values left out at each end of a range."""
+SCORE_BINS = 20
+"""Number of equal bins of scores between 0 and 1."""
+MATCH_IOU = 0.5
+"""A box matches a ground-truth object from this intersection over union on."""
+RANGE_TAIL = 0.001
+"""Share of the measured values left out at each end of a range."""
 Range = tuple[float, float]
+"""Smallest and largest value."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """`hits` out of `n` tries."""
+class Proportion:
+    """A measured proportion: `hits` successes in `n` trials."""
 
     hits: int = 0
     n: int = 0
 
     @cached_property
-    def lower(self) -> float:
-        """Lower end of the one-sided 95 % interval (Wilson); 0 without tries."""
+    def lower_bound(self) -> float:
+        """Lower bound of the one-sided 95 % confidence interval (Wilson score interval, 1927); 0 without trials."""
         return float(binomtest(self.hits, self.n).proportion_ci(0.9, method="wilson").low) if self.n else 0.0
 
     @property
     def smoothed(self) -> float:
-        """Laplace's estimate, (hits + 1) / (n + 2): a half without tries."""
+        """Estimate by Laplace's rule of succession, (hits + 1) / (n + 2); 0.5 without trials."""
         return (self.hits + 1) / (self.n + 2)
 
 
 @dataclass(frozen=True)
 class ScoreCalibration:
-    """By bin of score: how many answers were right, and how many were on something else."""
+    """Accuracy of an expert's answers by score, for `SCORE_BINS` bins.
 
-    right: tuple[Share, ...] = (Share(),) * BINS
-    confused: tuple[Share, ...] = (Share(),) * BINS
+    Attributes:
+        right: answers that were right.
+        confused: answers that belong to an object of another class (OCR: words read in an image without text).
+    """
+
+    right: tuple[Proportion, ...] = (Proportion(),) * SCORE_BINS
+    confused: tuple[Proportion, ...] = (Proportion(),) * SCORE_BINS
 
     def probability(self, score: float) -> float:
         """Calibrated probability that an answer with this score is right."""
-        return self._rising[_bin(score)]
+        return self._curve[_bin(score)]
 
     def confusion(self, score: float) -> float:
-        """Probability that an answer with this score is on something else."""
+        """Probability that an answer with this score belongs to an object of another class."""
         return self.confused[_bin(score)].smoothed
 
     @cached_property
-    def _rising(self) -> list[float]:
-        """Isotonic fit over the bins with data; a bin without takes the next lower one's value, the first a half."""
-        met = [share for share in self.right if share.n]
+    def _curve(self) -> list[float]:
+        """Probability of each bin: isotonic regression over the bins with data, so that it rises with the score.
+
+        A bin without data takes the value of the next lower bin with data, or 0.5 if there is none.
+        """
+        filled = [share for share in self.right if share.n]
         fitted = (
-            iter(isotonic_regression([s.smoothed for s in met], weights=[s.n + 2 for s in met]).x) if met else iter(())
+            iter(isotonic_regression([s.smoothed for s in filled], weights=[s.n + 2 for s in filled]).x)
+            if filled
+            else iter(())
         )
         curve, last = [], 0.5
         for share in self.right:
@@ -80,15 +97,17 @@ class ScoreCalibration:
 
 @dataclass(frozen=True)
 class ClassCalibration:
-    """One class: its objects found, its boxes right, and the range of its boxes' sizes and forms.
+    """Calibration of one class of the detector.
 
     Attributes:
-        sides: height and width as shares of the image's longer side.
-        aspect: width over height.
+        recall: ground-truth objects that were detected.
+        precision: detections that match a ground-truth object of the class.
+        sides: range of box widths and heights, as shares of the image's longer side.
+        aspect: range of box width divided by box height.
     """
 
-    recall: Share
-    precision: Share
+    recall: Proportion
+    precision: Proportion
     sides: Range
     aspect: Range
 
@@ -99,16 +118,20 @@ class DetectorCalibration:
 
     Attributes:
         expert: fingerprint of the detector.
-        colors: colours named rightly, of those named.
-        blur, unexplained: ranges of the measures of `Quality`.
-        crowd: most objects in one image.
+        images: number of calibration images.
+        classes: calibration of each class of the ground truth.
+        scores: accuracy by detection score.
+        colors: detections with the right color, of those with a named color.
+        blur: range of `Quality.blur` over the calibration images.
+        unexplained: range of `Quality.unexplained` over the calibration images.
+        crowd: largest number of detected objects in one image.
     """
 
     expert: str
     images: int
     classes: dict[str, ClassCalibration]
     scores: ScoreCalibration
-    colors: Share
+    colors: Proportion
     blur: Range
     unexplained: Range
     crowd: int
@@ -116,58 +139,74 @@ class DetectorCalibration:
 
 @dataclass(frozen=True)
 class ReaderCalibration:
-    """Calibration of a text reader: `recall` counts true words that were read exactly."""
+    """Calibration of an OCR reader.
+
+    Attributes:
+        expert: fingerprint of the reader.
+        images: number of calibration images.
+        recall: ground-truth words that were read exactly.
+        scores: accuracy by the score of a word.
+    """
 
     expert: str
     images: int
-    recall: Share
+    recall: Proportion
     scores: ScoreCalibration
 
 
 def measure_detector(
-    expert: str, seen: Sequence[Evidence], true: Sequence[Evidence], confidence: float
+    expert: str, detected: Sequence[Evidence], truth: Sequence[Evidence], confidence: float
 ) -> DetectorCalibration:
-    """Calibrate on what a detector saw in some images, and what is there."""
-    answers = [answer for s, t in zip(seen, true, strict=True) for answer in _answers(s, t)]
-    firm = [(box, match) for box, match in answers if box.score >= confidence]
-    things = [(thing, s.objects) for s, t in zip(seen, true, strict=True) for thing in t.objects]
-    written = {thing for t in true for thing in t.objects if any(holds(thing, word) for word in t.words)}
-    named = [(box, match) for box, match in firm if match and box.color and match.color and match not in written]
-    sizes = {name: _sizes(name, seen) for name in sorted({thing.name for thing, _ in things})}
+    """Calibrate a detector on images with ground truth.
+
+    Args:
+        expert: fingerprint of the detector.
+        detected: what the detector reported, one entry per image.
+        truth: the ground truth of the same images.
+        confidence: precision and colors are measured on boxes with at least this score.
+    """
+    matches = [match for d, t in zip(detected, truth, strict=True) for match in _match_boxes(d, t)]
+    confident = [(box, target) for box, target in matches if box.score >= confidence]
+    targets = [(target, d.objects) for d, t in zip(detected, truth, strict=True) for target in t.objects]
+    with_text = {o for t in truth for o in t.objects if any(contains_word(o, word) for word in t.words)}
+    colored = [
+        (box, target) for box, target in confident if target and box.color and target.color and target not in with_text
+    ]
+    sizes = {name: _box_sizes(name, detected) for name in sorted({target.name for target, _ in targets})}
     return DetectorCalibration(
         expert=expert,
-        images=len(seen),
+        images=len(detected),
         classes={
             name: ClassCalibration(
-                recall=_share(_found(thing, objects) for thing, objects in things if thing.name == name),
-                precision=_share(_right(box, match) for box, match in firm if box.name == name),
+                recall=_proportion(_is_detected(target, objects) for target, objects in targets if target.name == name),
+                precision=_proportion(_is_right(box, target) for box, target in confident if box.name == name),
                 sides=_range([side for size in sides for side in size]),
                 aspect=_range([width / height for width, height in sides]),
             )
             for name, sides in sizes.items()
         },
-        scores=_by_score([(b.score, _right(b, m), m is not None and m.name != b.name) for b, m in answers]),
-        colors=_share(box.color == match.color for box, match in named if match),
-        blur=_range([s.quality.blur for s in seen]),
-        unexplained=_range([s.quality.unexplained for s in seen]),
-        crowd=max((len(s.objects) for s in seen), default=0),
+        scores=_by_score([(b.score, _is_right(b, t), t is not None and t.name != b.name) for b, t in matches]),
+        colors=_proportion(box.color == target.color for box, target in colored if target),
+        blur=_range([d.quality.blur for d in detected]),
+        unexplained=_range([d.quality.unexplained for d in detected]),
+        crowd=max((len(d.objects) for d in detected), default=0),
     )
 
 
-def measure_reader(expert: str, seen: Sequence[Evidence], true: Sequence[Evidence]) -> ReaderCalibration:
-    """Calibrate on what a reader read in some images, and what is written there."""
-    pairs = list(zip(seen, true, strict=True))
-    reads = [(w, [x.text for x in t.words]) for s, t in pairs for w in s.words]
+def measure_reader(expert: str, detected: Sequence[Evidence], truth: Sequence[Evidence]) -> ReaderCalibration:
+    """Calibrate an OCR reader on images with ground truth; arguments as in `measure_detector`."""
+    pairs = list(zip(detected, truth, strict=True))
+    reads = [(word, [x.text for x in t.words]) for d, t in pairs for word in d.words]
     return ReaderCalibration(
         expert=expert,
-        images=len(seen),
-        recall=_share(w.text in [x.text for x in s.words] for s, t in pairs for w in t.words),
-        scores=_by_score([(word.score, word.text in there, not there) for word, there in reads]),
+        images=len(detected),
+        recall=_proportion(word.text in [x.text for x in d.words] for d, t in pairs for word in t.words),
+        scores=_by_score([(word.score, word.text in texts, not texts) for word, texts in reads]),
     )
 
 
 def calibration_file(model: str) -> Path:
-    """Where the calibration of a checkpoint file or folder lies."""
+    """Path of the calibration that belongs to a model file or folder."""
     path = Path(asset_path(model))
     return path.with_name(f"{path.name if path.is_dir() else path.stem}.calibration.json")
 
@@ -175,75 +214,91 @@ def calibration_file(model: str) -> Path:
 T = TypeVar("T", DetectorCalibration, ReaderCalibration)
 
 
-def load(model: str, kind: type[T]) -> T | None:
-    """The calibration stored beside a model, None without one; raises UserError for a broken file."""
+def load_calibration(model: str, kind: type[T]) -> T | None:
+    """Read the calibration of a model; None if it has none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = calibration_file(model)
     if not path.is_file():
         return None
     try:
-        found: T = TypeAdapter(kind).validate_json(path.read_bytes())
+        calibration: T = TypeAdapter(kind).validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(
-            f"{path} is no calibration ({error.error_count()} errors); delete it, or measure again"
+            f"{path} is not a valid calibration ({error.error_count()} errors); delete it or measure it again"
         ) from None
-    return found
+    return calibration
 
 
 def check_expert(calibration: DetectorCalibration | ReaderCalibration, expert: str, key: str) -> None:
-    """Raise UserError where a calibration is not that of the configured expert."""
+    """Check that a calibration was measured with the configured expert.
+
+    Args:
+        calibration: the stored calibration.
+        expert: fingerprint of the configured expert.
+        key: config section of the expert, for the error message.
+
+    Raises:
+        UserError: the fingerprints differ.
+    """
     if calibration.expert != expert:
         raise UserError(
-            f"{key}: the calibration beside the model was measured with another model or other settings; "
-            "set these back, measure again (jobs/build_assets.py --measure-only), or delete the calibration"
+            f"{key}: the calibration beside the model was measured with another model or other settings; restore "
+            "them, measure again (jobs/build_assets.py --measure-only), or delete the calibration file"
         )
 
 
-def save(model: str, calibration: DetectorCalibration | ReaderCalibration) -> Path:
-    """Store a calibration beside its model."""
+def save_calibration(model: str, calibration: DetectorCalibration | ReaderCalibration) -> Path:
+    """Write a calibration beside its model; returns the path of the file."""
     path = calibration_file(model)
     path.write_bytes(TypeAdapter(type(calibration)).dump_json(calibration, indent=1) + b"\n")
     return path
 
 
-def _answers(seen: Evidence, true: Evidence) -> Iterator[tuple[Detection, Detection | None]]:
-    """Each box, also faint ones, with the true object that it lies on."""
-    for box in (*seen.objects, *seen.faint):
-        match = max(true.objects, key=lambda thing: iou(thing.box, box.box), default=None)
-        yield box, match if match is not None and iou(match.box, box.box) >= MATCH else None
+def _match_boxes(detected: Evidence, truth: Evidence) -> Iterator[tuple[Detection, Detection | None]]:
+    """Each box, including faint ones, with the ground-truth object that it matches, or None."""
+    for box in (*detected.objects, *detected.faint):
+        best = max(truth.objects, key=lambda target: iou(target.box, box.box), default=None)
+        yield box, best if best is not None and iou(best.box, box.box) >= MATCH_IOU else None
 
 
-def _right(box: Detection, match: Detection | None) -> bool:
-    return match is not None and match.name == box.name
+def _is_right(box: Detection, target: Detection | None) -> bool:
+    return target is not None and target.name == box.name
 
 
-def _found(thing: Detection, objects: Sequence[Detection]) -> bool:
-    return any(o.name == thing.name and iou(o.box, thing.box) >= MATCH for o in objects)
+def _is_detected(target: Detection, objects: Sequence[Detection]) -> bool:
+    return any(o.name == target.name and iou(o.box, target.box) >= MATCH_IOU for o in objects)
 
 
-def _sizes(name: str, seen: Sequence[Evidence]) -> list[tuple[float, float]]:
-    boxes = [(o.box, max(s.width, s.height)) for s in seen for o in s.objects if o.name == name]
+def _box_sizes(name: str, detected: Sequence[Evidence]) -> list[tuple[float, float]]:
+    """Width and height of the boxes of a class, as shares of the image's longer side."""
+    boxes = [(o.box, max(d.width, d.height)) for d in detected for o in d.objects if o.name == name]
     return [((box[2] - box[0]) / longer, (box[3] - box[1]) / longer) for box, longer in boxes]
 
 
 def _by_score(answers: Sequence[tuple[float, bool, bool]]) -> ScoreCalibration:
-    groups = [[a for a in answers if _bin(a[0]) == b] for b in range(BINS)]
+    """Calibration from the score of each answer, whether it was right, and whether it was confused."""
+    groups = [[a for a in answers if _bin(a[0]) == b] for b in range(SCORE_BINS)]
     return ScoreCalibration(
-        tuple(_share(right for _, right, _ in group) for group in groups),
-        tuple(_share(confused for _, _, confused in group) for group in groups),
+        tuple(_proportion(right for _, right, _ in group) for group in groups),
+        tuple(_proportion(confused for _, _, confused in group) for group in groups),
     )
 
 
 def _bin(score: float) -> int:
-    return min(BINS - 1, max(0, int(score * BINS)))
+    return min(SCORE_BINS - 1, max(0, int(score * SCORE_BINS)))
 
 
-def _share(hits: Iterator[bool]) -> Share:
-    found = list(hits)
-    return Share(sum(found), len(found))
+def _proportion(outcomes: Iterator[bool]) -> Proportion:
+    values = list(outcomes)
+    return Proportion(sum(values), len(values))
 
 
 def _range(values: Sequence[float]) -> Range:
+    """Range of values without the `RANGE_TAIL` at each end; (0, 0) without values."""
     if not values:
         return 0.0, 0.0
-    low, high = np.quantile(values, (TAIL, 1 - TAIL))
+    low, high = np.quantile(values, (RANGE_TAIL, 1 - RANGE_TAIL))
     return round(float(low), 5), round(float(high), 5)

@@ -1,4 +1,4 @@
-"""One look at an image: a detector's boxes made objects, their colours, and what the image is like."""
+"""From raw detector boxes to `Detections`: overlapping boxes merged, colors named, image quality measured."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,54 +7,68 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vlrm_ray.experts.evidence import color_of
+from vlrm_ray.experts.evidence import box_color
 from vlrm_ray.experts.geometry import Box, iou
 from vlrm_ray.types import Detection, Detections, Quality
 
 Pixels = NDArray[np.uint8]
+"""An RGB image, shape (h, w, 3)."""
 DetectFn = Callable[[Sequence[Pixels]], list[list[Detection]]]
-"""A detector's verb: for RGB images (h, w, 3) their boxes, without colours."""
-FAINTEST = 0.1
-"""Detectors report boxes down to this score; those below the configured confidence are `faint`."""
-SAME_PLACE = 0.55
-"""Boxes that overlap by this intersection over union are one object."""
-RIVALRY = 0.3
-"""A second class in the same place counts from this share of the first one's score on."""
-_SIDE = 128
-"""Quality is measured on the image shrunk to this longer side: comparable, and cheap."""
-_STANDS_OUT = 28
-"""Grey levels by which a pixel stands out from its surroundings."""
+"""Runs a detector on a batch of images; returns the boxes of each image, without colors."""
+MIN_SCORE = 0.1
+"""Detectors report boxes down to this score; those below the configured confidence become `faint`."""
+SAME_OBJECT_IOU = 0.55
+"""Boxes with at least this intersection over union belong to one object."""
+RIVAL_SCORE_RATIO = 0.3
+"""A second class for the same object is recorded as `rival` from this share of the best score on."""
+_QUALITY_SIDE = 128
+"""Quality is measured on a copy whose longer side has at most this many pixels: fast, and comparable across sizes."""
+_CONTRAST_LEVELS = 28
+"""Difference in gray levels (0 to 255) from which a pixel counts as different from its surroundings."""
 
 
 def detect_objects(images: Sequence[Pixels], detect: DetectFn, confidence: float) -> list[Detections]:
-    """What the detector sees in each RGB image (h, w, 3); boxes below `confidence` are `faint`."""
-    return [_look(image, merged(seen), confidence) for image, seen in zip(images, detect(images), strict=True)]
+    """Detect the objects in a batch of images and add colors and image quality.
+
+    Args:
+        images: RGB images (h, w, 3).
+        detect: the detector.
+        confidence: boxes with a lower score are reported as `faint`.
+    """
+    return [
+        _complete(image, merge_overlapping(boxes), confidence)
+        for image, boxes in zip(images, detect(images), strict=True)
+    ]
 
 
-def _look(image: Pixels, seen: Sequence[Detection], confidence: float) -> Detections:
+def _complete(image: Pixels, boxes: Sequence[Detection], confidence: float) -> Detections:
     height, width = image.shape[:2]
-    objects = tuple(replace(s, color=color_of(image, s.box)) for s in seen if s.score >= confidence)
-    faint = tuple(s for s in seen if s.score < confidence)
-    return Detections(width, height, objects, faint, quality_of(image, [s.box for s in objects]))
+    objects = tuple(replace(b, color=box_color(image, b.box)) for b in boxes if b.score >= confidence)
+    faint = tuple(b for b in boxes if b.score < confidence)
+    return Detections(width, height, objects, faint, measure_quality(image, [o.box for o in objects]))
 
 
-def merged(boxes: Sequence[Detection]) -> list[Detection]:
-    """One object per place, by falling score: the best box's class, and another class there as its rival."""
+def merge_overlapping(boxes: Sequence[Detection]) -> list[Detection]:
+    """Merge boxes of the same object, by descending score.
+
+    The object keeps the box and class of the highest score. The best other class that scores at least
+    `RIVAL_SCORE_RATIO` of that becomes its `rival`.
+    """
     objects: list[Detection] = []
-    for seen in sorted(boxes, key=lambda s: (-s.score, s.name, s.box)):
-        index = next((i for i, o in enumerate(objects) if iou(o.box, seen.box) >= SAME_PLACE), None)
+    for box in sorted(boxes, key=lambda b: (-b.score, b.name, b.box)):
+        index = next((i for i, o in enumerate(objects) if iou(o.box, box.box) >= SAME_OBJECT_IOU), None)
         if index is None:
-            x0, y0, x1, y1 = (round(float(v), 1) for v in seen.box)
-            objects.append(replace(seen, box=(x0, y0, x1, y1), score=round(seen.score, 3)))
-        elif seen.name != objects[index].name and not objects[index].rival:
-            rival = seen.name if seen.score >= RIVALRY * objects[index].score else ""
+            x0, y0, x1, y1 = (round(float(v), 1) for v in box.box)
+            objects.append(replace(box, box=(x0, y0, x1, y1), score=round(box.score, 3)))
+        elif box.name != objects[index].name and not objects[index].rival:
+            rival = box.name if box.score >= RIVAL_SCORE_RATIO * objects[index].score else ""
             objects[index] = replace(objects[index], rival=rival)
     return objects
 
 
-def quality_of(image: Pixels, boxes: Sequence[Box]) -> Quality:
-    """Blur, and what no box explains, of an RGB image (h, w, 3)."""
-    scale = min(1.0, _SIDE / max(image.shape[:2]))
+def measure_quality(image: Pixels, boxes: Sequence[Box]) -> Quality:
+    """Blur of an RGB image (h, w, 3), and the share of it that has structure but lies in none of the boxes."""
+    scale = min(1.0, _QUALITY_SIDE / max(image.shape[:2]))
     size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image, np.uint8)
     scaled = [np.array(box) * scale for box in boxes]
@@ -62,21 +76,27 @@ def quality_of(image: Pixels, boxes: Sequence[Box]) -> Quality:
 
 
 def _blur(image: Pixels) -> float:
-    """How much of the steepest edges a further blur leaves, the idea of Crete et al. (2007): all of a blurred one."""
-    calm = cv2.medianBlur(image, 3).astype(np.float32)
-    return float(min(1.0, _steepest(cv2.blur(calm, (5, 5))) / max(1.0, _steepest(calm))))
+    """Blur from 0 (sharp) to 1: steepest edges after another blur, divided by the steepest edges before it.
+
+    Blurring changes a sharp image much and a blurred one little; the idea is that of Crete et al., "The blur effect:
+    perception and estimation with a new no-reference perceptual blur metric" (2007).
+    """
+    denoised = cv2.medianBlur(image, 3).astype(np.float32)
+    return float(min(1.0, _edge_strength(cv2.blur(denoised, (5, 5))) / max(1.0, _edge_strength(denoised))))
 
 
-def _steepest(image: NDArray[np.float32]) -> float:
-    down, across = np.abs(np.diff(image, axis=0))[:, :-1], np.abs(np.diff(image, axis=1))[:-1]
-    slopes = np.maximum(down, across).max(axis=2).ravel()
+def _edge_strength(image: NDArray[np.float32]) -> float:
+    """Mean of the steepest 1/256 of the gradients of an image (h, w, 3)."""
+    vertical, horizontal = np.abs(np.diff(image, axis=0))[:, :-1], np.abs(np.diff(image, axis=1))[:-1]
+    slopes = np.maximum(vertical, horizontal).max(axis=2).ravel()
     return float(np.sort(slopes)[-max(1, slopes.size // 256) :].mean())
 
 
 def _unexplained(image: Pixels, boxes: Sequence[NDArray[np.float64]]) -> float:
-    calm = cv2.medianBlur(image, 5)
-    around = cv2.medianBlur(calm, 51)
-    rest = (cv2.absdiff(calm, around).max(axis=2) > _STANDS_OUT).astype(np.uint8)
+    """Share of the pixels that differ from their surroundings and lie in no box."""
+    denoised = cv2.medianBlur(image, 5)
+    background = cv2.medianBlur(denoised, 51)
+    mask = (cv2.absdiff(denoised, background).max(axis=2) > _CONTRAST_LEVELS).astype(np.uint8)
     for x0, y0, x1, y1 in boxes:
-        rest[max(0, int(y0) - 2) : max(0, int(y1) + 3), max(0, int(x0) - 2) : max(0, int(x1) + 3)] = 0
-    return float(rest.mean())
+        mask[max(0, int(y0) - 2) : max(0, int(y1) + 3), max(0, int(x0) - 2) : max(0, int(x1) + 3)] = 0
+    return float(mask.mean())

@@ -1,4 +1,4 @@
-"""From boxes and pixels to what can be said: colours, places, and evidence in words."""
+"""Colors of boxes, positions in the image, and the text form of the evidence that critiques start with."""
 
 import cv2
 import numpy as np
@@ -21,12 +21,13 @@ PALETTE: dict[str, tuple[tuple[int, int, int], ...]] = {
     "white": ((245, 245, 245),),
     "gray": ((128, 128, 128), (180, 180, 180)),
 }
-"""Typical RGB values of the basic colour terms."""
+"""Typical RGB values of each color name."""
 COLOR_MARGIN = 6.0
-"""Smallest lead of the nearest colour over the second, in CIELAB distance, for a colour to be named."""
+"""A color is named only if the second nearest one is farther by this much, in CIELAB units (CIE76 distance)."""
 
 
 def _lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """CIELAB values (n, 3) of RGB values (..., 3)."""
     scaled = rgb.reshape(1, -1, 3).astype(np.float32) / 255
     return np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2LAB)[0], np.float32)
 
@@ -35,12 +36,16 @@ _NAMES = [name for name, values in PALETTE.items() for _ in values]
 _VALUES = _lab(np.array([v for values in PALETTE.values() for v in values], np.uint8))
 
 
-def color_of(pixels: NDArray[np.uint8], box: Box) -> str:
-    """Colour term of the middle of a box in an RGB image (h, w, 3); "" when it is not certain.
+def box_color(pixels: NDArray[np.uint8], box: Box) -> str:
+    """Color name of the object in a box; "" if it is uncertain.
 
-    Median CIELAB value over the central ellipse, which a convex object fills, against `PALETTE`.
-    Two colours about equally near leave it uncertain, and so do halves of the ellipse that differ:
-    something covers the object, or it has more than one colour.
+    Takes the median CIELAB value over an ellipse in the middle of the box, which most objects fill, and looks up the
+    nearest color of `PALETTE`. The color is uncertain if two colors are about equally near, or if the halves of the
+    ellipse differ: the object is then partly covered or has several colors.
+
+    Args:
+        pixels: RGB image (h, w, 3).
+        box: box in pixels; the part outside the image is ignored.
     """
     height, width = pixels.shape[:2]
     x0, y0 = max(0, int(box[0])), max(0, int(box[1]))
@@ -50,40 +55,41 @@ def color_of(pixels: NDArray[np.uint8], box: Box) -> str:
         return ""
     h, w = crop.shape[:2]
     rows, columns = np.mgrid[0:h, 0:w]
-    down, across = rows - h * 0.55, columns - w / 2
-    inside = (down / (h * 0.22 + 0.5)) ** 2 + (across / (w * 0.22 + 0.5)) ** 2 <= 1
+    dy, dx = rows - h * 0.55, columns - w / 2
+    inside = (dy / (h * 0.22 + 0.5)) ** 2 + (dx / (w * 0.22 + 0.5)) ** 2 <= 1
     lab = _lab(crop).reshape(h, w, 3)
-    first, lead = _nearest(lab[inside] if inside.any() else lab.reshape(-1, 3))
+    color, lead = _nearest_color(lab[inside] if inside.any() else lab.reshape(-1, 3))
     if lead < COLOR_MARGIN:
         return ""
-    halves = (inside & (down < 0), inside & (down > 0), inside & (across < 0), inside & (across > 0))
-    return first if all(_nearest(lab[half])[0] == first for half in halves if half.any()) else ""
+    halves = (inside & (dy < 0), inside & (dy > 0), inside & (dx < 0), inside & (dx > 0))
+    return color if all(_nearest_color(lab[half])[0] == color for half in halves if half.any()) else ""
 
 
-def _nearest(lab: NDArray[np.float32]) -> tuple[str, float]:
-    """Nearest colour term of the median of CIELAB values (n, 3), and its lead over the second."""
-    distance = np.linalg.norm(_VALUES - np.median(lab, axis=0), axis=1)
+def _nearest_color(lab: NDArray[np.float32]) -> tuple[str, float]:
+    """Color name nearest to the median of CIELAB values (n, 3), and how much farther the second nearest is."""
+    distances = np.linalg.norm(_VALUES - np.median(lab, axis=0), axis=1)
     nearest: dict[str, float] = {}
-    for name, value in zip(_NAMES, distance.tolist(), strict=True):
-        nearest[name] = min(value, nearest.get(name, value))
+    for name, distance in zip(_NAMES, distances.tolist(), strict=True):
+        nearest[name] = min(distance, nearest.get(name, distance))
     first, second = sorted(nearest, key=lambda name: nearest[name])[:2]
     return first, nearest[second] - nearest[first]
 
 
 def grid_position(box: Box, width: int, height: int) -> str:
-    """Which of nine fields of the image a box's centre lies in: "top left" to "bottom right"."""
+    """Cell of a 3 x 3 grid over the image that holds the center of a box: "top left" to "bottom right"."""
     x, y = centre(box)
     row = ("top", "middle", "bottom")[min(2, max(0, int(3 * y / height)))]
     return f"{row} {('left', 'center', 'right')[min(2, max(0, int(3 * x / width)))]}"
 
 
 def describe_evidence(evidence: Evidence) -> str:
-    """The evidence as a critique's description lists it, in reading order.
+    """Text form of the evidence, in reading order; it becomes the description in a critique.
 
-    A read text is named with the object whose box holds it ("sign STOP middle left").
+    Example: "red circle top left, sign STOP middle left". A word is listed with the object whose box contains it.
+    Returns "nothing" for empty evidence.
     """
-    parts = [(_reading_order(o.box, evidence), _thing(o, evidence.words, evidence)) for o in evidence.objects]
-    loose = [w for w in evidence.words if not any(holds(o, w) for o in evidence.objects)]
+    parts = [(_reading_order(o.box, evidence), _describe(o, evidence)) for o in evidence.objects]
+    loose = [w for w in evidence.words if not any(contains_word(o, w) for o in evidence.objects)]
     parts += [
         (_reading_order(w.box, evidence), f"text {w.text} {grid_position(w.box, evidence.width, evidence.height)}")
         for w in loose
@@ -91,24 +97,27 @@ def describe_evidence(evidence: Evidence) -> str:
     return ", ".join(text for _, text in sorted(parts)) or "nothing"
 
 
-def combine_evidence(look: Detections, words: tuple[Word, ...] = ()) -> Evidence:
-    """The evidence of one image, from what its two experts saw."""
-    return Evidence(look.width, look.height, look.objects, words, look.faint, look.quality)
+def combine_evidence(detections: Detections, words: tuple[Word, ...] = ()) -> Evidence:
+    """Evidence of one image from the detector's output and the words that OCR read."""
+    return Evidence(
+        detections.width, detections.height, detections.objects, words, detections.faint, detections.quality
+    )
 
 
-def _thing(thing: Detection, words: tuple[Word, ...], evidence: Evidence) -> str:
-    held = [w.text for w in words if holds(thing, w)]
-    color = "" if held else thing.color
-    named = [color, thing.name, *held, grid_position(thing.box, evidence.width, evidence.height)]
-    return " ".join(part for part in named if part)
-
-
-def holds(thing: Detection, word: Word) -> bool:
-    """Whether an object carries a word: the word's centre lies in its box."""
+def contains_word(detection: Detection, word: Word) -> bool:
+    """Whether the center of a word lies in the box of an object."""
     x, y = centre(word.box)
-    return thing.box[0] <= x <= thing.box[2] and thing.box[1] <= y <= thing.box[3]
+    return detection.box[0] <= x <= detection.box[2] and detection.box[1] <= y <= detection.box[3]
+
+
+def _describe(detection: Detection, evidence: Evidence) -> str:
+    words = [w.text for w in evidence.words if contains_word(detection, w)]
+    color = "" if words else detection.color
+    position = grid_position(detection.box, evidence.width, evidence.height)
+    return " ".join(part for part in (color, detection.name, *words, position) if part)
 
 
 def _reading_order(box: Box, evidence: Evidence) -> tuple[int, int, float, float]:
+    """Sort key: row and column of the 3 x 3 grid, then y and x."""
     x, y = centre(box)
     return int(3 * y / evidence.height), int(3 * x / evidence.width), y, x

@@ -1,4 +1,7 @@
-"""What an expert's answers depend on, as one hash: for caches, and to know whose calibration it is."""
+"""Fingerprint of an expert: one hash over its model files and the settings that change its output.
+
+Fingerprints name the experts' cache folders and tell whether a stored calibration belongs to the configured expert.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,7 @@ from vlrm_ray.ids import digest, fingerprint, sha256_of
 
 
 def detector_fingerprint(settings: Detector) -> str:
-    """Of a checkpoint file with its settings; raises UserError where it is missing."""
+    """Fingerprint of a detector checkpoint file with its settings; raises UserError if the file is missing."""
     path = Path(asset_path(settings.model))
     if not path.is_file():
         raise UserError(f"detector checkpoint {path} does not exist; set experts.detector.model to a local file")
@@ -16,6 +19,6 @@ def detector_fingerprint(settings: Detector) -> str:
 
 
 def reader_fingerprint(settings: Reader) -> str:
-    """Of the text detection and recognition models; PaddleOCR's own models are known by being the default."""
+    """Fingerprint of the text detection and recognition models; PaddleOCR's own models count as "default"."""
     folders = [asset_path(name) if name else None for name in (settings.detection_model, settings.recognition_model)]
     return digest([fingerprint(Path(f)) if f else "default" for f in folders], settings.confidence)

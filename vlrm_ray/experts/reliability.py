@@ -1,8 +1,15 @@
-"""What of the evidence can be relied on, and how many of a kind there are at least and at most.
+"""Which parts of the evidence are reliable, and how many objects of a kind an image has at least and at most.
 
-An object counts if its calibrated probability is high and nothing speaks against it; a doubtful
-one counts as "perhaps", of its own class or of any. Where the image or the class is not what the
-detector was calibrated on, more may be there than it saw.
+`AssessedEvidence` sorts the detections of one image:
+
+- certain: the calibrated probability is at least `MIN_PROBABILITY`, size and shape are as in the calibration, no other
+  class was detected in the same place, and no better box of the class covers it. Without a calibration only the last
+  two conditions apply.
+- uncertain: all others, and all `faint` ones. Each may be an object of one of several classes, or of any class.
+
+`AssessedEvidence.count_bounds` turns this into bounds. The lower bound counts the certain objects. The upper bound
+adds the uncertain ones; it is infinite if the detector may have missed objects: its recall for the class is too low,
+the image differs from the calibration images, or there are too many objects.
 """
 
 import math
@@ -10,92 +17,106 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vlrm_ray.experts.calibration import DetectorCalibration, Range, ReaderCalibration
-from vlrm_ray.experts.detection import SAME_PLACE
-from vlrm_ray.experts.evidence import PALETTE, holds
-from vlrm_ray.experts.geometry import covered, iou
+from vlrm_ray.experts.detection import SAME_OBJECT_IOU
+from vlrm_ray.experts.evidence import PALETTE, contains_word
+from vlrm_ray.experts.geometry import intersection_over_smaller, iou
 from vlrm_ray.types import Detection, Evidence, Noun, Word
 
-CERTAIN = 0.95
-"""Smallest calibrated probability at which an answer of an expert is relied on."""
-CONFUSABLE = 0.1
-"""From this probability of being on an object of another class on, a doubtful box could be anything."""
-RECALL = 0.97
-"""Absence is claimed for classes whose recall is at least this, by the lower end of its interval."""
-CROWD = 8
-"""From this many objects of a kind on, counting is left open."""
+MIN_PROBABILITY = 0.95
+"""An expert's answer is certain from this calibrated probability on."""
+MAX_CONFUSION = 0.1
+"""A low-score box may be of any class if its probability of belonging to another class is above this."""
+MIN_RECALL = 0.97
+"""Absence is claimed only for classes whose recall, by its lower confidence bound, is at least this."""
+CROWD_SIZE = 8
+"""Counts of this many objects or more are not verified."""
 NEAR_DUPLICATE = 0.7
-"""Two boxes of a class of which the smaller is covered by this share may be one object."""
+"""Two boxes of a class may be one object if the smaller is covered by at least this share."""
 TEXT_CARRIERS = frozenset({"sign", "stop sign", "street sign", "billboard", "poster", "banner", "label"})
-"""What a read word speaks for: such a thing is not absent while a word lies outside all objects."""
+"""Classes that carry text: their absence is not claimed if OCR read a word outside all detected objects."""
 
 
 @dataclass(frozen=True)
 class Calibrations:
-    """What the verifier knows of its experts; a calibration is None where none was stored.
+    """Calibrations of the vision experts.
 
     Attributes:
-        exhaustive: classes of which absence may be claimed without a calibration saying so.
+        detector: calibration of the detector; None if none is stored.
+        reader: calibration of the OCR reader; None if none is stored.
+        exhaustive: classes whose recall is assumed to suffice, without a calibration (`experts.detector.exhaustive`).
     """
 
-    objects: DetectorCalibration | None = None
-    words: ReaderCalibration | None = None
+    detector: DetectorCalibration | None = None
+    reader: ReaderCalibration | None = None
     exhaustive: frozenset[str] = frozenset()
 
     def recall(self, name: str) -> float:
-        """Lower end of a class's recall; 0 for a class nobody vouches for."""
+        """Lower bound of the detector's recall for a class; 0 for a class that was not calibrated."""
         if name in self.exhaustive:
-            return RECALL
-        known = self.objects.classes.get(name) if self.objects else None
-        return known.recall.lower if known else 0.0
+            return MIN_RECALL
+        known = self.detector.classes.get(name) if self.detector else None
+        return known.recall.lower_bound if known else 0.0
 
-    def is_object(self, seen: Detection) -> float:
-        """Probability that a box has the right class."""
-        return self.objects.scores.probability(seen.score) if self.objects else seen.score
+    def detection_probability(self, detection: Detection) -> float:
+        """Probability that a detection has the right class; its score without a calibration."""
+        return self.detector.scores.probability(detection.score) if self.detector else detection.score
 
-    def is_word(self, word: Word) -> float:
-        """Probability that a word was read rightly."""
-        return self.words.scores.probability(word.score) if self.words else word.score
+    def word_probability(self, word: Word) -> float:
+        """Probability that a word was read correctly; its score without a calibration."""
+        return self.reader.scores.probability(word.score) if self.reader else word.score
 
     @property
-    def color(self) -> float:
-        """Probability that a named colour is right."""
-        return self.objects.colors.smoothed if self.objects else 1.0
+    def color_probability(self) -> float:
+        """Probability that a named color is right; 1 without a calibration."""
+        return self.detector.colors.smoothed if self.detector else 1.0
 
 
 @dataclass(frozen=True)
 class UncertainDetection:
-    """A box that may be an object of one of some classes; of any class, and even several objects, if None."""
+    """A detection that may be wrong.
 
-    names: frozenset[str] | None
-    seen: Detection
+    Attributes:
+        classes: the classes that it may belong to; None means any class, and possibly several objects.
+        detection: the box.
+    """
+
+    classes: frozenset[str] | None
+    detection: Detection
 
     def may_be(self, name: str) -> bool:
-        """Whether it could be of a class."""
-        return self.names is None or name in self.names
+        """Whether the object may belong to a class."""
+        return self.classes is None or name in self.classes
 
 
 @dataclass(frozen=True)
-class Count:
-    """At least the objects in `certain`, at most `most` (infinite where more may have been missed)."""
+class CountBounds:
+    """Bounds on how many objects match a noun.
+
+    Attributes:
+        certain: indices of the certain objects in `Evidence.objects`; their number is the lower bound.
+        most: upper bound; infinite if the detector may have missed objects.
+        reason: why the bounds differ; "" if they are equal.
+    """
 
     certain: tuple[int, ...]
     most: float
-    why: str = ""
+    reason: str = ""
 
     @property
     def least(self) -> int:
-        """How many there are for certain."""
+        """Lower bound."""
         return len(self.certain)
 
 
 @dataclass
 class AssessedEvidence:
-    """One image's evidence with what of it is sure and what is doubtful.
+    """Evidence of one image, with its detections sorted into certain and uncertain ones.
 
     Attributes:
-        sure: the objects that count, by index, each with its probability.
-        familiar: whether the image is like those of the calibration.
-        distinct: objects, those reported twice counted once.
+        certain: probability of each certain object, by its index in `Evidence.objects`.
+        uncertain: the other detections, faint ones included.
+        in_distribution: whether the image's quality is in the range of the calibration images.
+        distinct: number of detected objects without duplicates.
     """
 
     evidence: Evidence
@@ -104,108 +125,117 @@ class AssessedEvidence:
     uncertain: list[UncertainDetection] = field(default_factory=list)
     in_distribution: bool = True
     distinct: int = 0
-    _counts: dict[Noun, Count] = field(default_factory=dict)
+    _bounds: dict[Noun, CountBounds] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.in_distribution = self._is_in_distribution()
-        distinct = _distinct(self.evidence.objects)
+        distinct = _without_duplicates(self.evidence.objects)
         self.distinct = len(distinct)
         for index in distinct:
             others = [self.evidence.objects[i] for i in distinct if i != index]
             uncertainty = self._uncertainty(self.evidence.objects[index], others)
             if uncertainty is None:
-                self.certain[index] = self.calibrations.is_object(self.evidence.objects[index])
+                self.certain[index] = self.calibrations.detection_probability(self.evidence.objects[index])
             else:
                 self.uncertain.append(uncertainty)
-        self.uncertain += [self._faint(seen) for seen in self.evidence.faint]
+        self.uncertain += [self._low_score(detection) for detection in self.evidence.faint]
 
-    def count(self, noun: Noun) -> Count:
-        """How many things a noun with its attributes means, at least and at most."""
-        if noun not in self._counts:
-            self._counts[noun] = self._count(noun)
-        return self._counts[noun]
+    def count_bounds(self, noun: Noun) -> CountBounds:
+        """Bounds on how many objects match a noun with its attributes, such as "red circle"."""
+        if noun not in self._bounds:
+            self._bounds[noun] = self._count_bounds(noun)
+        return self._bounds[noun]
 
-    def _count(self, noun: Noun) -> Count:
+    def _count_bounds(self, noun: Noun) -> CountBounds:
         colors = tuple(a for a in noun.attributes if a in PALETTE)
         checkable = len(colors) == len(noun.attributes) <= 1
-        certain, maybe = [], 0
+        certain, possible = [], 0
         for index in self.certain:
-            seen = self.evidence.objects[index]
-            if seen.name != noun.name:
+            detection = self.evidence.objects[index]
+            if detection.name != noun.name:
                 continue
-            color = "" if any(holds(seen, word) for word in self.evidence.words) else seen.color  # its middle is ink
+            # the middle of an object with text shows the text's color
+            color = "" if any(contains_word(detection, word) for word in self.evidence.words) else detection.color
             if checkable and all(color == c for c in colors):
                 certain.append(index)
             elif not checkable or not color:
-                maybe += 1
-        maybe += sum(uncertainty.may_be(noun.name) for uncertainty in self.uncertain)
-        why = self._why_open(noun.name)
-        most = math.inf if why else float(len(certain) + maybe)
-        return Count(tuple(sorted(certain)), most, why or ("something_is_doubtful" if maybe else ""))
+                possible += 1
+        possible += sum(uncertainty.may_be(noun.name) for uncertainty in self.uncertain)
+        unbounded = self._why_unbounded(noun.name)
+        most = math.inf if unbounded else float(len(certain) + possible)
+        reason = unbounded or ("something_is_doubtful" if possible else "")
+        return CountBounds(tuple(sorted(certain)), most, reason)
 
-    def _why_open(self, name: str) -> str:
-        """Why more of a class may be there than the detector saw; "" where it would have seen them."""
-        if self.calibrations.recall(name) < RECALL:
+    def _why_unbounded(self, name: str) -> str:
+        """Why the detector may have missed objects of a class; "" if it would have detected them."""
+        if self.calibrations.recall(name) < MIN_RECALL:
             return "detector_may_miss_it"
         if not self.in_distribution:
             return "image_unlike_calibration"
-        if name in TEXT_CARRIERS and any(not self._carried(word) for word in self.evidence.words):
+        if name in TEXT_CARRIERS and any(not self._is_on_object(word) for word in self.evidence.words):
             return "experts_disagree"
-        if any(uncertainty.names is None for uncertainty in self.uncertain):
+        if any(uncertainty.classes is None for uncertainty in self.uncertain):
             return "something_is_doubtful"
-        limit = self.calibrations.objects.crowd if self.calibrations.objects else math.inf
+        limit = self.calibrations.detector.crowd if self.calibrations.detector else math.inf
         return "crowd" if self.distinct > limit else ""
 
-    def _carried(self, word: Word) -> bool:
-        return any(holds(o, word) for o in self.evidence.objects)
+    def _is_on_object(self, word: Word) -> bool:
+        return any(contains_word(o, word) for o in self.evidence.objects)
 
     def _is_in_distribution(self) -> bool:
-        known, quality = self.calibrations.objects, self.evidence.quality
+        known, quality = self.calibrations.detector, self.evidence.quality
         return known is None or (_within(quality.blur, known.blur) and quality.unexplained <= known.unexplained[1])
 
-    def _uncertainty(self, seen: Detection, others: Sequence[Detection]) -> UncertainDetection | None:
-        if self.calibrations.objects and self.calibrations.is_object(seen) < CERTAIN:
-            return self._faint(seen)
-        if self._has_unusual_shape(seen):
-            return UncertainDetection(None, seen)
-        rivals = {o.name for o in others if iou(o.box, seen.box) >= SAME_PLACE} | {seen.rival} - {""}
+    def _uncertainty(self, detection: Detection, others: Sequence[Detection]) -> UncertainDetection | None:
+        """The uncertainty of a detection; None if it is certain."""
+        if self.calibrations.detector and self.calibrations.detection_probability(detection) < MIN_PROBABILITY:
+            return self._low_score(detection)
+        if self._has_unusual_shape(detection):
+            return UncertainDetection(None, detection)
+        rivals = {o.name for o in others if iou(o.box, detection.box) >= SAME_OBJECT_IOU} | {detection.rival} - {""}
         if rivals:
-            return UncertainDetection(frozenset(rivals | {seen.name}), seen)
-        same = [o for o in others if o.name == seen.name and _rank(o) < _rank(seen)]
-        if any(covered(o.box, seen.box) >= NEAR_DUPLICATE for o in same):
-            return UncertainDetection(frozenset({seen.name}), seen)
+            return UncertainDetection(frozenset(rivals | {detection.name}), detection)
+        better = [o for o in others if o.name == detection.name and _rank(o) < _rank(detection)]
+        if any(intersection_over_smaller(o.box, detection.box) >= NEAR_DUPLICATE for o in better):
+            return UncertainDetection(frozenset({detection.name}), detection)
         return None
 
-    def _has_unusual_shape(self, seen: Detection) -> bool:
-        """Whether a box's size or form is none that the calibration has met: two objects in one box, half an object."""
-        known = self.calibrations.objects
-        if known is None or seen.name not in known.classes:
+    def _has_unusual_shape(self, detection: Detection) -> bool:
+        """Whether a box is outside the calibrated sizes or shapes, as for two objects in one box or half an object."""
+        known = self.calibrations.detector
+        if known is None or detection.name not in known.classes:
             return False
-        longer, (x0, y0, x1, y1) = max(self.evidence.width, self.evidence.height), seen.box
-        usual, (width, height) = known.classes[seen.name], (x1 - x0, y1 - y0)
-        known_sides = all(_within(side / longer, usual.sides) for side in (width, height))
-        return not known_sides or not _within(width / max(height, 1e-6), usual.aspect)
+        longer, (x0, y0, x1, y1) = max(self.evidence.width, self.evidence.height), detection.box
+        usual, (width, height) = known.classes[detection.name], (x1 - x0, y1 - y0)
+        usual_sides = all(_within(side / longer, usual.sides) for side in (width, height))
+        return not usual_sides or not _within(width / max(height, 1e-6), usual.aspect)
 
-    def _faint(self, seen: Detection) -> UncertainDetection:
-        scores = self.calibrations.objects.scores if self.calibrations.objects else None
-        anything = scores is not None and scores.confusion(seen.score) > CONFUSABLE
-        return UncertainDetection(None if anything else frozenset({seen.name, seen.rival} - {""}), seen)
+    def _low_score(self, detection: Detection) -> UncertainDetection:
+        """Uncertainty of a box with a low score: its own class and its rival, or any class if often confused."""
+        scores = self.calibrations.detector.scores if self.calibrations.detector else None
+        any_class = scores is not None and scores.confusion(detection.score) > MAX_CONFUSION
+        classes = None if any_class else frozenset({detection.name, detection.rival} - {""})
+        return UncertainDetection(classes, detection)
 
 
-def _rank(seen: Detection) -> tuple[float, str, tuple[float, ...]]:
-    return -seen.score, seen.name, seen.box
+def _rank(detection: Detection) -> tuple[float, str, tuple[float, ...]]:
+    """Sort key: descending score; name and box break ties."""
+    return -detection.score, detection.name, detection.box
 
 
 def _within(value: float, limits: Range) -> bool:
+    """Whether a value lies in a range widened by 5 % of its length at each end."""
     slack = 0.05 * (limits[1] - limits[0])
     return limits[0] - slack <= value <= limits[1] + slack
 
 
-def _distinct(objects: Sequence[Detection]) -> list[int]:
-    """Indices of the objects without repeats: boxes of one class in one place are one object."""
+def _without_duplicates(objects: Sequence[Detection]) -> list[int]:
+    """Indices of the objects, one for each group of boxes of a class that overlap by `SAME_OBJECT_IOU`."""
     kept: list[int] = []
     for index in sorted(range(len(objects)), key=lambda i: _rank(objects[i])):
-        seen = objects[index]
-        if not any(objects[i].name == seen.name and iou(objects[i].box, seen.box) >= SAME_PLACE for i in kept):
+        detection = objects[index]
+        if not any(
+            objects[i].name == detection.name and iou(objects[i].box, detection.box) >= SAME_OBJECT_IOU for i in kept
+        ):
             kept.append(index)
     return kept

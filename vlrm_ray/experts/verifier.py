@@ -1,8 +1,26 @@
-"""Claims against evidence: supported, contradicted or unverifiable. Pure matching, no model.
+"""The verifier: compares a claim with the evidence of its image and returns a verdict. No model runs here.
 
-What may be relied on, and how many of a kind there are at least and at most, `assessed.py` says from
-the experts' calibration. A claim is supported where both bounds agree with it, contradicted where
-neither can; a claim that nobody can check stays `unverifiable` and never decides a pair.
+    Verifier.check(claim, evidence)
+      1. AssessedEvidence (reliability.py): which detections are certain; for a noun, how many objects match it at
+         least and at most
+      2. judge(claim, assessed): the rule for the claim's type returns a `Finding`
+      3. a negated claim ("there is no dog") gets the opposite verdict
+
+A rule returns `supported` if the claim is true for every count between the bounds, `contradicted` if it is false for
+every such count, and `unverifiable` with a reason otherwise:
+
+    type        supported                              contradicted
+    object      at least 1 certain object              at most 0
+    attribute   as object, for the noun with its color as object
+    count       both bounds equal the number           the number is outside the bounds
+                (comparisons: the bounds of two nouns are compared in the same way)
+    relation    holds for a pair of certain objects    fails for all pairs of certain objects, and there are no others
+    text        every word of the claim was read       no word of the claim resembles a word that was read, and
+                                                       nothing in the image is uncertain
+
+A hedged claim ("perhaps a dog") and an attribute that is not a color are always unverifiable. The confidence of a
+finding is the smallest probability among the detections, words and recall values that it relies on, multiplied by the
+probability that a named color is right if the claim names one.
 """
 
 import re
@@ -13,11 +31,11 @@ from functools import lru_cache
 from rapidfuzz.distance import Levenshtein
 
 from vlrm_ray.config import Experts, is_checkpoint
-from vlrm_ray.experts.calibration import DetectorCalibration, ReaderCalibration, check_expert, load
-from vlrm_ray.experts.evidence import PALETTE, holds
+from vlrm_ray.experts.calibration import DetectorCalibration, ReaderCalibration, check_expert, load_calibration
+from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
-from vlrm_ray.experts.geometry import relation
-from vlrm_ray.experts.reliability import CERTAIN, CROWD, AssessedEvidence, Calibrations, Count
+from vlrm_ray.experts.geometry import spatial_relation
+from vlrm_ray.experts.reliability import CROWD_SIZE, MIN_PROBABILITY, AssessedEvidence, Calibrations, CountBounds
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
 _OPPOSITE = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verdict.SUPPORTED}
@@ -25,193 +43,205 @@ _OPPOSITE = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verd
 
 @dataclass(frozen=True)
 class Verifier:
-    """Gives verdicts, trusting the experts as far as their calibration goes."""
+    """Checks claims against evidence, using the experts' calibrations to decide what is reliable."""
 
     calibrations: Calibrations
     _latest: list[AssessedEvidence] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def from_config(cls, experts: Experts) -> "Verifier":
-        """A verifier with the calibrations stored beside the configured experts.
+        """Verifier with the calibrations stored beside the configured models.
 
-        Raises UserError for one that was measured with another model or other settings.
+        Raises:
+            UserError: a calibration was measured with another model or other settings.
         """
         detector, reader = experts.detector, experts.reader
-        objects = load(detector.model, DetectorCalibration)
-        if objects and is_checkpoint(detector.model):
-            check_expert(objects, detector_fingerprint(detector), "experts.detector")
-        words = load(reader.recognition_model, ReaderCalibration) if reader.recognition_model else None
-        if words:
-            check_expert(words, reader_fingerprint(reader), "experts.reader")
-        return cls(Calibrations(objects, words, frozenset(detector.exhaustive)))
+        detector_calibration = load_calibration(detector.model, DetectorCalibration)
+        if detector_calibration and is_checkpoint(detector.model):
+            check_expert(detector_calibration, detector_fingerprint(detector), "experts.detector")
+        reader_calibration = (
+            load_calibration(reader.recognition_model, ReaderCalibration) if reader.recognition_model else None
+        )
+        if reader_calibration:
+            check_expert(reader_calibration, reader_fingerprint(reader), "experts.reader")
+        return cls(Calibrations(detector_calibration, reader_calibration, frozenset(detector.exhaustive)))
 
     def check(self, claim: Claim, evidence: Evidence) -> CheckedClaim:
-        """One claim with its verdict; a denied claim gets the opposite one."""
+        """Check one claim."""
         return CheckedClaim(claim, judge(claim, self._assess(evidence)))
 
     def check_all(self, claims: Sequence[Claim], evidence: Evidence) -> tuple[CheckedClaim, ...]:
-        """Claims with their verdicts."""
+        """Check several claims about one image."""
         assessed = self._assess(evidence)
         return tuple(CheckedClaim(claim, judge(claim, assessed)) for claim in claims)
 
     def _assess(self, evidence: Evidence) -> AssessedEvidence:
-        """Candidates come image by image: what is sure of the latest one is known already."""
+        """Assess the evidence; the latest result is reused, because the candidates of an image come in succession."""
         if not self._latest or self._latest[0].evidence != evidence:
             self._latest[:] = [AssessedEvidence(evidence, self.calibrations)]
         return self._latest[0]
 
 
 def judge(claim: Claim, assessed: AssessedEvidence) -> Finding:
-    """The verdict on one claim."""
+    """Verdict on one claim: apply the rule of its type, then invert the verdict if the claim is negated."""
     if claim.hedged:
-        return _open("hedged")
+        return _unverifiable("hedged")
     finding = _RULES[claim.type](claim, assessed)
     if not claim.negated:
         return finding
     return replace(finding, verdict=_OPPOSITE.get(finding.verdict, finding.verdict))
 
 
-def _object(claim: Claim, assessed: AssessedEvidence) -> Finding:
-    return _exists(claim.subject, assessed, ())
+def _judge_object(claim: Claim, assessed: AssessedEvidence) -> Finding:
+    return _judge_existence(claim.subject, assessed, ())
 
 
-def _attribute(claim: Claim, assessed: AssessedEvidence) -> Finding:
+def _judge_attribute(claim: Claim, assessed: AssessedEvidence) -> Finding:
+    """Existence of an object with the claimed color."""
     if claim.value not in PALETTE:
-        return _open("unknown_attribute")
-    painted = Noun(claim.subject.name, tuple(dict.fromkeys((*claim.subject.attributes, claim.value))))
-    return _exists(painted, assessed, assessed.count(claim.subject).certain)
+        return _unverifiable("unknown_attribute")
+    colored = Noun(claim.subject.name, tuple(dict.fromkeys((*claim.subject.attributes, claim.value))))
+    return _judge_existence(colored, assessed, assessed.count_bounds(claim.subject).certain)
 
 
-def _exists(noun: Noun, assessed: AssessedEvidence, instead: tuple[int, ...]) -> Finding:
-    """Whether at least one is there; `instead` is the evidence of what is there in its place."""
-    count = assessed.count(noun)
-    if count.certain:
-        certain = max(assessed.certain[i] for i in count.certain)
-        return Finding(Verdict.SUPPORTED, _rounded(certain * _color(noun, assessed)), count.certain)
-    if count.most == 0:
+def _judge_existence(noun: Noun, assessed: AssessedEvidence, counterexamples: tuple[int, ...]) -> Finding:
+    """Whether at least one object matches a noun; `counterexamples` are cited as evidence if none does."""
+    bounds = assessed.count_bounds(noun)
+    if bounds.certain:
+        probability = max(assessed.certain[i] for i in bounds.certain)
+        return Finding(Verdict.SUPPORTED, _round(probability * _color_probability(noun, assessed)), bounds.certain)
+    if bounds.most == 0:
         return Finding(
-            Verdict.CONTRADICTED, _closed(noun, assessed, instead), instead, reason="" if instead else "not_detected"
+            Verdict.CONTRADICTED,
+            _completeness(noun, assessed, counterexamples),
+            counterexamples,
+            reason="" if counterexamples else "not_detected",
         )
-    return _open(count.why)
+    return _unverifiable(bounds.reason)
 
 
-def _counted(claim: Claim, assessed: AssessedEvidence) -> Finding:
-    one = assessed.count(claim.subject)
+def _judge_count(claim: Claim, assessed: AssessedEvidence) -> Finding:
+    """A number of objects ("2"), or a comparison of two nouns ("more", "fewer", "as_many")."""
+    subject = assessed.count_bounds(claim.subject)
     if claim.object is not None:
-        two = assessed.count(claim.object)
-        holds_, fails = _compared(claim.value or "", one, two)
+        other = assessed.count_bounds(claim.object)
+        is_true, is_false = _compare(claim.value or "", subject, other)
     elif (claim.value or "").isdecimal():
-        two, number = Count((), 0), int(claim.value or "")
-        holds_, fails = one.least == one.most == number, number < one.least or number > one.most
+        other, number = CountBounds((), 0), int(claim.value or "")
+        is_true, is_false = subject.least == subject.most == number, number < subject.least or number > subject.most
     else:
-        return _open("no_number")
-    if max(one.least, two.least) >= CROWD:
-        return _open("crowd")
-    if not holds_ and not fails:
-        return _open(one.why or two.why or "unknown_comparison")
-    seen = one.certain + two.certain
+        return _unverifiable("no_number")
+    if max(subject.least, other.least) >= CROWD_SIZE:
+        return _unverifiable("crowd")
+    if not is_true and not is_false:
+        return _unverifiable(subject.reason or other.reason or "unknown_comparison")
+    cited = subject.certain + other.certain
     nouns = [claim.subject, *([claim.object] if claim.object else [])]
-    confidence = min(_closed(noun, assessed, seen) for noun in nouns)
-    return Finding(Verdict.SUPPORTED if holds_ else Verdict.CONTRADICTED, confidence, seen)
+    confidence = min(_completeness(noun, assessed, cited) for noun in nouns)
+    return Finding(Verdict.SUPPORTED if is_true else Verdict.CONTRADICTED, confidence, cited)
 
 
-def _compared(how: str, one: Count, two: Count) -> tuple[bool, bool]:
-    """Whether a comparison holds for certain, and whether it fails for certain."""
-    more, not_more = one.least > two.most, one.most <= two.least
-    fewer, not_fewer = one.most < two.least, one.least >= two.most
-    equal = one.least == one.most == two.least == two.most
+def _compare(comparison: str, a: CountBounds, b: CountBounds) -> tuple[bool, bool]:
+    """Whether a comparison of two counts is certainly true, and whether it is certainly false."""
+    more, not_more = a.least > b.most, a.most <= b.least
+    fewer, not_fewer = a.most < b.least, a.least >= b.most
+    equal = a.least == a.most == b.least == b.most
     table = {"more": (more, not_more), "fewer": (fewer, not_fewer), "as_many": (equal, more or fewer)}
-    return table.get(how, (False, False))
+    return table.get(comparison, (False, False))
 
 
-def _relation(claim: Claim, assessed: AssessedEvidence) -> Finding:
+def _judge_relation(claim: Claim, assessed: AssessedEvidence) -> Finding:
+    """A spatial relation: true if it holds for one pair of objects, false if it fails for all of them."""
     if claim.object is None or claim.value is None:
-        return _open("no_object")
-    ones, twos = assessed.count(claim.subject), assessed.count(claim.object)
-    evidence = assessed.evidence
+        return _unverifiable("no_object")
+    subjects, others = assessed.count_bounds(claim.subject), assessed.count_bounds(claim.object)
+    objects, size = assessed.evidence.objects, (assessed.evidence.width, assessed.evidence.height)
     answers = {
-        (i, j): relation(claim.value, evidence.objects[i].box, evidence.objects[j].box, evidence.width, evidence.height)
-        for i in ones.certain
-        for j in twos.certain
+        (i, j): spatial_relation(claim.value, objects[i].box, objects[j].box, *size)
+        for i in subjects.certain
+        for j in others.certain
         if i != j
     }
     if not answers:
-        return _open(ones.why or twos.why or "not_detected")
+        return _unverifiable(subjects.reason or others.reason or "not_detected")
     holding = [pair for pair, answer in answers.items() if answer == "holds"]
     if holding:
         best = max(holding, key=lambda pair: min(assessed.certain[i] for i in pair))
-        return Finding(Verdict.SUPPORTED, _rounded(min(assessed.certain[i] for i in best)), best)
+        return Finding(Verdict.SUPPORTED, _round(min(assessed.certain[i] for i in best)), best)
     if any(answer == "unclear" for answer in answers.values()):
-        return _open("close_to_a_tie")
-    if ones.most > ones.least or twos.most > twos.least:
-        return _open(ones.why or twos.why)
-    seen = tuple(dict.fromkeys(i for pair in answers for i in pair))
-    return Finding(Verdict.CONTRADICTED, _rounded(min(assessed.certain[i] for i in seen)), seen)
+        return _unverifiable("close_to_a_tie")
+    if subjects.most > subjects.least or others.most > others.least:
+        return _unverifiable(subjects.reason or others.reason)
+    cited = tuple(dict.fromkeys(i for pair in answers for i in pair))
+    return Finding(Verdict.CONTRADICTED, _round(min(assessed.certain[i] for i in cited)), cited)
 
 
-def _text(claim: Claim, assessed: AssessedEvidence) -> Finding:
-    wanted, words = _tokens(claim.value or ""), assessed.evidence.words
-    carriers = [assessed.evidence.objects[i] for i in assessed.count(Noun(claim.subject.name)).certain]
-    read = [i for i, word in enumerate(words) if not carriers or any(holds(thing, word) for thing in carriers)]
-    if not wanted or not read:
-        return _open("nothing_read")
-    confidence = _rounded(min(assessed.calibrations.is_word(words[i]) for i in read))
-    if confidence < CERTAIN or (
-        not carriers and any(holds(d.seen, words[i]) for d in assessed.uncertain for i in read)
+def _judge_text(claim: Claim, assessed: AssessedEvidence) -> Finding:
+    """Text on the subject ("the sign says STOP"), or anywhere in the image if no such object is certain."""
+    claimed, words = _tokens(claim.value or ""), assessed.evidence.words
+    carriers = [assessed.evidence.objects[i] for i in assessed.count_bounds(Noun(claim.subject.name)).certain]
+    read = [i for i, word in enumerate(words) if not carriers or any(contains_word(o, word) for o in carriers)]
+    if not claimed or not read:
+        return _unverifiable("nothing_read")
+    confidence = _round(min(assessed.calibrations.word_probability(words[i]) for i in read))
+    if confidence < MIN_PROBABILITY or (
+        not carriers and any(contains_word(u.detection, words[i]) for u in assessed.uncertain for i in read)
     ):
-        return _open("read_uncertainly")
-    tokens = {i: _tokens(words[i].text) for i in read}
-    likeness = {_likeness(token, [t for found in tokens.values() for t in found]) for token in wanted}
-    if likeness == {"same"}:
-        said = tuple(i for i, found in tokens.items() if any(_likeness(token, found) == "same" for token in wanted))
-        return Finding(Verdict.SUPPORTED, confidence, words=said)
-    if likeness != {"other"}:
-        return _open("read_uncertainly")
-    if any(not any(holds(thing, words[i]) for i in read) for thing in carriers):
-        return _open("not_all_read")
+        return _unverifiable("read_uncertainly")
+    read_tokens = {i: _tokens(words[i].text) for i in read}
+    all_tokens = [token for tokens in read_tokens.values() for token in tokens]
+    matches = {_match(token, all_tokens) for token in claimed}
+    if matches == {"same"}:
+        cited = tuple(i for i, tokens in read_tokens.items() if any(_match(t, tokens) == "same" for t in claimed))
+        return Finding(Verdict.SUPPORTED, confidence, words=cited)
+    if matches != {"other"}:
+        return _unverifiable("read_uncertainly")
+    if any(not any(contains_word(o, words[i]) for i in read) for o in carriers):
+        return _unverifiable("not_all_read")
     if assessed.uncertain or not assessed.in_distribution:
-        return _open("something_is_doubtful" if assessed.uncertain else "image_unlike_calibration")
+        return _unverifiable("something_is_doubtful" if assessed.uncertain else "image_unlike_calibration")
     return Finding(Verdict.CONTRADICTED, confidence, words=tuple(read))
 
 
-def _likeness(token: str, others: Sequence[str]) -> str:
-    """ "same", "near" or "other" as the nearest word is, by edit distance with a threshold per length.
+def _match(token: str, others: Sequence[str]) -> str:
+    """How well a token matches the nearest of several others by edit distance: "same", "near" or "other".
 
-    Up to seven letters only equal words are the same, since one letter makes another word (STOP,
-    SHOP); from eight on, one slip in five letters is forgiven. One letter in four is near.
+    Tokens of up to 7 characters are "same" only if they are equal, because one letter makes another word (STOP, SHOP);
+    from 8 characters on, one edit per 5 characters is allowed. One edit per 4 characters, and at least one, is "near".
     """
     distance = min((Levenshtein.distance(token, other) for other in others), default=len(token))
-    slips = len(token) // 5 if len(token) >= 8 else 0
-    return "same" if distance <= slips else "near" if distance <= max(1, len(token) // 4) else "other"
+    edits = len(token) // 5 if len(token) >= 8 else 0
+    return "same" if distance <= edits else "near" if distance <= max(1, len(token) // 4) else "other"
 
 
 _RULES: dict[ClaimType, Callable[[Claim, AssessedEvidence], Finding]] = {
-    ClaimType.OBJECT: _object,
-    ClaimType.ATTRIBUTE: _attribute,
-    ClaimType.COUNT: _counted,
-    ClaimType.RELATION: _relation,
-    ClaimType.TEXT: _text,
+    ClaimType.OBJECT: _judge_object,
+    ClaimType.ATTRIBUTE: _judge_attribute,
+    ClaimType.COUNT: _judge_count,
+    ClaimType.RELATION: _judge_relation,
+    ClaimType.TEXT: _judge_text,
 }
 
 
-def _closed(noun: Noun, assessed: AssessedEvidence, seen: tuple[int, ...]) -> float:
-    """Confidence that nothing was missed and that what was seen is right."""
-    certain = min((assessed.certain[i] for i in seen), default=1.0)
-    return _rounded(min(certain, assessed.calibrations.recall(noun.name)) * _color(noun, assessed))
+def _completeness(noun: Noun, assessed: AssessedEvidence, cited: tuple[int, ...]) -> float:
+    """Confidence that no object of a noun was missed and that the cited objects are right."""
+    probability = min((assessed.certain[i] for i in cited), default=1.0)
+    return _round(min(probability, assessed.calibrations.recall(noun.name)) * _color_probability(noun, assessed))
 
 
-def _color(noun: Noun, assessed: AssessedEvidence) -> float:
-    return assessed.calibrations.color if noun.attributes else 1.0
+def _color_probability(noun: Noun, assessed: AssessedEvidence) -> float:
+    return assessed.calibrations.color_probability if noun.attributes else 1.0
 
 
-def _open(reason: str) -> Finding:
+def _unverifiable(reason: str) -> Finding:
     return Finding(Verdict.UNVERIFIABLE, reason=reason)
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return round(value, 4)
 
 
 @lru_cache(maxsize=4096)
 def _tokens(text: str) -> tuple[str, ...]:
+    """Words of a text in lower case, without punctuation."""
     return tuple(re.findall(r"[^\W_]+", text.casefold()))

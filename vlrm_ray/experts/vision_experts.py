@@ -1,4 +1,7 @@
-"""Both experts as one: images in, evidence out, in batches. Where the verbs run is the caller's business."""
+"""Detector and OCR reader combined: a batch of images in, one `Evidence` per image out.
+
+The two model calls are passed in as functions, so the caller decides in which process the models run.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,10 +16,13 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class VisionExperts:
-    """A detector's and a reader's verbs, and the fingerprints of the two.
+    """A detector and an OCR reader.
 
     Attributes:
-        confidence: score below which a box is faint.
+        detect: the detector, called with a batch of images.
+        read: the OCR reader, called with one image.
+        confidence: detections with a lower score are reported as `faint`.
+        fingerprints: fingerprints of the detector and of the reader ("" without a reader).
     """
 
     detect: DetectFn
@@ -25,15 +31,17 @@ class VisionExperts:
     fingerprints: tuple[str, str] = ("", "")
 
     def detections(self, images: Sequence[Pixels]) -> list[Detections]:
-        """What the detector sees in RGB images (h, w, 3)."""
+        """Detections in each RGB image (h, w, 3), uint8."""
         starts = range(0, len(images), BATCH)
         return [
-            seen
+            detections
             for start in starts
-            for seen in detect_objects(images[start : start + BATCH], self.detect, self.confidence)
+            for detections in detect_objects(images[start : start + BATCH], self.detect, self.confidence)
         ]
 
     def inspect(self, images: Sequence[Pixels]) -> list[Evidence]:
-        """What both experts see in RGB images (h, w, 3)."""
-        detections = self.detections(images)
-        return [combine_evidence(seen, self.read(image)) for seen, image in zip(detections, images, strict=True)]
+        """Detections and words in each RGB image (h, w, 3), uint8."""
+        return [
+            combine_evidence(detections, self.read(image))
+            for detections, image in zip(self.detections(images), images, strict=True)
+        ]

@@ -1,1 +1,13 @@
-"""A run: rounds, the Ray Data graph, prompts, row accounting, progress, preflight checks, the cluster."""
+"""The pipeline of a run: rounds, the Ray Data graph, and everything they need around them.
+
+rounds.py           runs a round's stages, commits their results, resumes
+graph.py            the Ray Data graph from prompts to selected critiques
+stage_actors.py     the actors that the graph is given
+prompts.py          reads the prompts of a round
+row_accounting.py   a stage's table and row counts of a part
+part_statistics.py  a part's margins, verdicts and pairs as counts
+cluster.py          joins a Ray cluster or starts a local one
+resource_plan.py    the resources that a run needs, compared with the cluster's
+preflight.py        checks the inputs before anything starts
+progress.py         progress lines for the terminal or a log
+"""

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting an own one on this machine."""
+"""Connects the driver to Ray: joins an existing cluster, or starts a local one on this machine."""
 
 import logging
 import os
@@ -13,10 +13,11 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
 
 NAMESPACE = "vlrm"
-CODE = ("vlrm_ray", "actors", "jobs")
+"""Ray namespace of the named actors."""
+CODE_PACKAGES = ("vlrm_ray", "actors", "jobs")
 """Packages of the checkout that workers import."""
-SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray in the driver of a submitted job."""
+SUBMITTED_JOB_ENV = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Environment variable that Ray sets in the driver of a submitted job."""
 WORKER_ENV = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -26,57 +27,68 @@ WORKER_ENV = {
     "RAY_DATA_USE_DATASOURCE_V2": "0",
     "PYTHONWARNINGS": "ignore",
 }
-"""Set in all processes of a run: no telemetry, quiet libraries."""
+"""Environment of all processes of a run: no telemetry, quiet libraries."""
 CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
-"""Added where an engine has no GPU."""
+"""Additional environment of an engine without GPU."""
 
 
 def address_of(config: Config) -> str:
-    """Cluster to join; empty means an own one."""
+    """Address of the cluster to join; empty if a local one is to be started."""
     return config.cluster.address or os.environ.get("RAY_ADDRESS", "")
 
 
-def own_env(config: Config) -> dict[str, str]:
-    """Set where Ray is started on this machine, unless the user has set it."""
+def local_cluster_env(config: Config) -> dict[str, str]:
+    """Environment of a local cluster; variables that the user has set take precedence."""
     return {
-        "RAY_AUTH_MODE": "disabled",  # only this machine can reach it
-        # Where actors hold the few cores Ray ends idle workers after a second: each burst of the graph's tasks would
-        # then start processes anew, and their imports take longer than their work.
+        "RAY_AUTH_MODE": "disabled",  # the cluster listens on this machine only
+        # If actors occupy all cores, Ray ends idle workers after one second. Each burst of the graph's tasks would then
+        # start new processes, whose imports take longer than their work.
         "RAY_idle_worker_killing_time_threshold_ms": "600000",
-        # as many may start at a time; from four times as many on Ray warns of too many workers
+        # How many workers start at the same time. From four times this number on, Ray warns of too many workers.
         "RAY_worker_maximum_startup_concurrency": str(max(8, config.cluster.cpus)),
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains the only node
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a single node is never drained
     }
 
 
 @contextmanager
 def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
-    """Be part of a cluster that can hold the run; gives the dashboard's address. Raises UserError."""
+    """Context manager: the driver is connected to a Ray cluster that has the resources the run needs.
+
+    Args:
+        config: configuration of the run.
+        log: prints a line; called when the start of Ray is retried.
+
+    Yields:
+        The dashboard's address, empty without a dashboard.
+
+    Raises:
+        UserError: if the cluster cannot be reached, does not start, or is too small.
+    """
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.train.start_timeout)
     os.environ.setdefault("RAY_DATA_USE_DATASOURCE_V2", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the driver's C++ side; the logs keep everything
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ messages in the driver; log files keep all
     address = address_of(config)
     if not address:
-        for name, value in own_env(config).items():
+        for name, value in local_cluster_env(config).items():
             os.environ.setdefault(name, value)
     import ray
 
     dashboard = _join(config, address, log)
     try:
-        resource_plan.check(
-            config, ray.cluster_resources() | _autoscaler_limit(), f"the cluster at {address or 'this machine'}"
-        )
+        where = f"the cluster at {address}" if address else "the local cluster"
+        resource_plan.check(config, ray.cluster_resources() | _autoscaler_limit(), where)
         yield dashboard
     finally:
         ray.shutdown()
 
 
 def _join(config: Config, address: str, log: Callable[[str], None], attempts: int = 3) -> str:
+    """Connect to the cluster, with retries for a local one; returns the dashboard's address."""
     import ray
 
     settings = config.cluster
-    own = {
+    local_cluster = {
         "num_cpus": settings.cpus,
         "include_dashboard": settings.dashboard,
         "dashboard_host": "127.0.0.1",
@@ -87,8 +99,8 @@ def _join(config: Config, address: str, log: Callable[[str], None], attempts: in
     root = Path(__file__).resolve().parents[2]
     if not address:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-    elif not os.environ.get(SUBMITTED_JOB):  # a submitted job's working directory has the code on every node already
-        runtime_env["py_modules"] = [str(root / name) for name in CODE if (root / name).is_dir()]
+    elif not os.environ.get(SUBMITTED_JOB_ENV):  # the working directory of a submitted job is on every node already
+        runtime_env["py_modules"] = [str(root / name) for name in CODE_PACKAGES if (root / name).is_dir()]
     for attempt in range(1, attempts + 1):
         try:
             context = ray.init(
@@ -97,26 +109,31 @@ def _join(config: Config, address: str, log: Callable[[str], None], attempts: in
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 runtime_env=runtime_env,
-                **({} if address else own),
+                **({} if address else local_cluster),
             )
             return str(context.dashboard_url or "")
         except ConnectionError as error:
-            raise UserError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
-        except (
-            Exception
-        ) as error:  # a busy machine misses deadlines of Ray, which raises many types, plain Exception too
+            raise UserError(
+                f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}; "
+                "start it, or correct cluster.address or RAY_ADDRESS"
+            ) from error
+        except Exception as error:  # Ray raises many types, also plain Exception, when a busy machine misses a deadline
             ray.shutdown()
             if attempt == attempts or address:
-                raise UserError(f"Ray did not start: {str(error).splitlines()[0]}") from error
-            log(f"Ray did not start in time, trying again ({attempt} of {attempts})")
+                raise UserError(
+                    f"Ray did not start: {str(error).splitlines()[0]}; see Ray's logs, by default in /tmp/ray"
+                ) from error
+            log(f"Ray did not start in time, retrying (attempt {attempt} of {attempts} failed)")
             time.sleep(3)
     raise AssertionError("unreachable")
 
 
 def _autoscaler_limit() -> dict[str, float]:
-    """What the autoscaler may grow the cluster to, as its operator states it: VLRM_CLUSTER_MAX="CPU=64,GPU=8"."""
-    stated = os.environ.get("VLRM_CLUSTER_MAX", "")
+    """Largest size of an autoscaling cluster, from the environment: VLRM_CLUSTER_MAX="CPU=64,GPU=8"."""
+    limit = os.environ.get("VLRM_CLUSTER_MAX", "")
     try:
-        return {name: float(value) for name, value in (item.split("=") for item in stated.split(",") if item)}
+        return {name: float(value) for name, value in (item.split("=") for item in limit.split(",") if item)}
     except ValueError:
-        raise UserError(f"VLRM_CLUSTER_MAX={stated!r} is not like 'CPU=64,GPU=8'") from None
+        raise UserError(
+            f"VLRM_CLUSTER_MAX={limit!r} cannot be read; write name=number pairs such as 'CPU=64,GPU=8'"
+        ) from None

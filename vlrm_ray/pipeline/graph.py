@@ -1,20 +1,33 @@
-"""The Ray Data graph of a round, prompts to selected critiques, as one streaming execution.
+"""The Ray Data graph of a round: from prompts to selected critiques, in one streaming execution.
 
-    ingest ─► generate ─► detect ─► read ─► verify+pair ─► critique ─► select
-    tasks     policy      pool      pool    tasks          critics     (with critique)
-              actors      (YOLO)    (OCR)                  actors
+    ingest ─► generate ─► detect ─► read ─► (self-label) ─► verify + pair ─► critique + select ─► driver
 
-With `pairing.labels: self` the critics score the candidates before they are paired.
+    stage              runs in                      consumes                 fills in
+    ingest             tasks                        prompt refs              image hash, or a quarantine reason
+    generate           tasks that call the policy   question, image          candidates
+    detect             pool of detector actors      image                    objects, faint boxes, quality
+    read               pool of reader actors        image                    words
+    self-label         tasks that call the critics  candidates               the candidates' rewards
+    verify + pair      one task at a time           candidates, evidence     claims with verdicts, pairs
+    critique + select  tasks that call the critics  pairs, evidence          critiques, selected and rejected pairs
 
-A block is a part: `part_rows` prompts that travel together, so each engine call is the same batch
-however often it is made, and a part is committed or made again as a whole. Actor classes and
-handles come in as arguments: this module knows no engine.
+`read` runs only with `experts.reader.enabled`, `self-label` only with `pairing.labels: self`.
+
+A block of the dataset is one part: `part_rows` prompts that pass all stages together. A part is always sent to the
+same engine actor, in one call for each image condition, so a part that is made again gives the same batch. Parts are
+committed, or made again, as a whole.
+
+Backpressure: a task that calls an engine blocks until the engine answers. Such a stage runs one task more than it has
+engine actors, so that one part is ready when an engine becomes free. Further parts wait in the object store, whose
+size Ray Data limits by pausing the stages before. The same happens when the driver commits results too slowly.
+
+Actor classes and handles are arguments: this module imports no engine library.
 """
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +37,7 @@ import ray.data
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from vlrm_ray.claims import GenerateVerb, extractor
+from vlrm_ray.claims import GenerateFunction, make_extractor
 from vlrm_ray.config import Config, Pool, asset_path
 from vlrm_ray.engines import Completion, Request, Sampling, scored_critique
 from vlrm_ray.errors import BadImage
@@ -32,11 +45,12 @@ from vlrm_ray.experts.evidence import describe_evidence
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.ids import digest, fingerprint, seed_of
 from vlrm_ray.pipeline.resource_plan import STAGE_CPUS
+from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
 from vlrm_ray.preferences.critique import FORMATS
-from vlrm_ray.preferences.pairing import pairs_of
+from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.preferences.selection import select
 from vlrm_ray.store.cache import AnswerCache
-from vlrm_ray.store.images import check
+from vlrm_ray.store.images import validate_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table, to_table
 from vlrm_ray.types import (
@@ -56,40 +70,8 @@ Side = tuple[Row, Pair, Candidate]
 """One candidate of a pair, with the row that both belong to."""
 
 
-@dataclass(frozen=True)
-class StageActors:
-    """What does the work: handles of long-lived actors, classes of the pools, where to report.
-
-    `verifier` stands for the one that the configured experts' calibrations make.
-    """
-
-    policy: Sequence[ActorHandle[Any]]
-    critics: Sequence[ActorHandle[Any]]
-    detector: type
-    reader: type
-    board: "ProgressReporter"
-    extractor: ActorHandle[Any] | None = None
-    verifier: Verifier | None = None
-
-
-class ProgressReporter:
-    """Reports progress to the driver's board without waiting for it."""
-
-    def __init__(self, board: ActorHandle[Any]) -> None:
-        self.board = board
-
-    def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
-        """Count rows that left a stage, and the seconds an actor was busy with them.
-
-        A pool's actors have no names of their own: the board numbers them.
-        """
-        if not actor and (identity := ray.get_runtime_context().get_actor_id()):
-            actor = f"#{identity}"
-        self.board.add.remote(stage, rows, seconds, actor)
-
-
-def tune_ray_data() -> None:
-    """Tune Ray Data for many small blocks, and leave talking to the driver; called once by it."""
+def configure_ray_data() -> None:
+    """Configure Ray Data for small blocks in a fixed order, without its own progress output. Call once, in the driver."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -98,35 +80,39 @@ def tune_ray_data() -> None:
     context.execution_no_progress_timeout_s = 900
 
 
-def build(
+def build_graph(
     config: Config, round_: int, parts: dict[int, list[PromptRef]], stage_actors: StageActors, store: Ledger
 ) -> ray.data.Dataset:
-    """The graph over the given parts, one block each, in order; `store` keeps what experts saw."""
-    blocks = [_ask_table(index, asks) for index, asks in parts.items()]
-    rows = ray.data.from_arrow(blocks)
-    steps: list[Callable[[pa.Table], pa.Table]] = [
-        _Ingest(round_, config, stage_actors.board),
-        Generate(config, stage_actors.policy, stage_actors.board, store if config.cache else None),
-    ]
-    for step in steps:
-        rows = _tasks(rows, step, len(stage_actors.policy) + 1)
+    """Build the lazy dataset of a round; iterating over it runs all stages.
+
+    Args:
+        config: configuration of the run.
+        round_: number of the round.
+        parts: prompts by part number; each part becomes one block, in this order.
+        stage_actors: the actors to work with.
+        store: ledger that caches the experts' evidence and, with `config.cache`, the candidates.
+    """
+    policy, critics, board = stage_actors.policy, stage_actors.critics, stage_actors.board
     detector, reader = config.experts.detector, config.experts.reader
-    rows = _pool(rows, stage_actors.detector, (detector, store, stage_actors.board), detector.pool)
+    rows = ray.data.from_arrow([_prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
+    rows = _map_in_tasks(rows, Ingest(round_, config, board), len(policy) + 1)
+    rows = _map_in_tasks(rows, Generate(config, policy, board, store if config.cache else None), len(policy) + 1)
+    rows = _map_in_pool(rows, stage_actors.detector, (detector, store, board), detector.pool)
     if reader.enabled:
-        rows = _pool(rows, stage_actors.reader, (reader, store, stage_actors.board), reader.pool)
+        rows = _map_in_pool(rows, stage_actors.reader, (reader, store, board), reader.pool)
     if config.pairing.labels == "self":
-        rows = _tasks(rows, SelfLabel(config, stage_actors.critics, stage_actors.board), len(stage_actors.critics) + 1)
-    rows = _tasks(rows, VerifyAndPair(config, stage_actors), 1)
-    return _tasks(rows, Critique(config, stage_actors.critics, stage_actors.board), len(stage_actors.critics) + 1)
+        rows = _map_in_tasks(rows, SelfLabel(config, critics, board), len(critics) + 1)
+    rows = _map_in_tasks(rows, VerifyAndPair(config, stage_actors), 1)
+    return _map_in_tasks(rows, Critique(config, critics, board), len(critics) + 1)
 
 
-def _tasks(rows: ray.data.Dataset, step: Callable[[pa.Table], pa.Table], size: int) -> ray.data.Dataset:
+def _map_in_tasks(rows: ray.data.Dataset, step: Callable[[pa.Table], pa.Table], concurrency: int) -> ray.data.Dataset:
     return rows.map_batches(
-        step, batch_size=None, batch_format="pyarrow", compute=TaskPoolStrategy(size), num_cpus=STAGE_CPUS
+        step, batch_size=None, batch_format="pyarrow", compute=TaskPoolStrategy(concurrency), num_cpus=STAGE_CPUS
     )
 
 
-def _pool(rows: ray.data.Dataset, expert: type, arguments: tuple[object, ...], pool: Pool) -> ray.data.Dataset:
+def _map_in_pool(rows: ray.data.Dataset, expert: type, arguments: tuple[object, ...], pool: Pool) -> ray.data.Dataset:
     return rows.map_batches(
         expert,
         fn_constructor_args=arguments,
@@ -138,35 +124,40 @@ def _pool(rows: ray.data.Dataset, expert: type, arguments: tuple[object, ...], p
     )
 
 
-def _ask_table(part: int, asks: Sequence[PromptRef]) -> pa.Table:
+def _prompt_table(part: int, prompt_refs: Sequence[PromptRef]) -> pa.Table:
     return pa.table(
-        {"part": [part] * len(asks), "image": [a.image for a in asks], "question": [a.question for a in asks]}
+        {
+            "part": [part] * len(prompt_refs),
+            "image": [ref.image for ref in prompt_refs],
+            "question": [ref.question for ref in prompt_refs],
+        }
     )
 
 
-class _Ingest:
-    """Open and hash each image beside its consumer; quarantine those that fail."""
+class Ingest:
+    """Ingest stage: reads, checks and hashes each image; quarantines the rows whose image fails."""
 
     def __init__(self, round_: int, config: Config, board: ProgressReporter) -> None:
         self.round, self.seed, self.board = round_, config.seed, board
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        began, rows = time.monotonic(), []
-        for ask in table.to_pylist():
+        """Turn a table of prompt refs (columns part, image, question) into rows."""
+        start, rows = time.monotonic(), []
+        for ref in table.to_pylist():
             sha256, problem = "", ""
             try:
-                sha256 = check(ask["image"])
+                sha256 = validate_image(ref["image"])
             except BadImage as error:
                 problem = str(error)
-            prompt_id = digest("prompt", sha256 or ask["image"], ask["question"], self.round, self.seed)
-            prompt = Prompt(prompt_id, ask["image"], sha256, ask["question"])
-            rows.append(Row(ask["part"], self.round, prompt, problem))
-        self.board.add("prompts", len(rows), time.monotonic() - began)
+            prompt_id = digest("prompt", sha256 or ref["image"], ref["question"], self.round, self.seed)
+            prompt = Prompt(prompt_id, ref["image"], sha256, ref["question"])
+            rows.append(Row(ref["part"], self.round, prompt, problem))
+        self.board.add("prompts", len(rows), time.monotonic() - start)
         return to_table(rows)
 
 
 class Generate:
-    """Responses of the policy: with the whole image, with a degraded one, without one."""
+    """Generate stage: samples responses of the policy with the whole image, with a degraded image and without one."""
 
     def __init__(
         self, config: Config, policy: Sequence[ActorHandle[Any]], board: ProgressReporter, store: Ledger | None
@@ -183,11 +174,11 @@ class Generate:
         )
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Fill in `candidates`; identities come from content, so a part made again is the same."""
-        began, rows = time.monotonic(), from_table(table)
-        good = [row for row in rows if not row.quarantined]
-        texts = {condition: self._texts(good, condition) for condition, n in self.counts.items() if n and good}
-        for index, row in enumerate(good):
+        """Fill in `candidates`. Ids and seeds are derived from content, so a part that is made again is the same."""
+        start, rows = time.monotonic(), from_table(table)
+        usable = [row for row in rows if not row.quarantined]
+        texts = {condition: self._texts(usable, condition) for condition, n in self.counts.items() if n and usable}
+        for index, row in enumerate(usable):
             row.asked = sum(self.counts.values())
             row.candidates = tuple(
                 Candidate(self._id(row, condition, sample), text, condition)
@@ -195,19 +186,21 @@ class Generate:
                 for sample, text in enumerate(answers[index])
                 if text
             )
-        made = sum(len(row.candidates) for row in good)
-        self.board.add("generate", made, time.monotonic() - began, f"policy-{_actor_of(rows, self.actors)}")
+        count = sum(len(row.candidates) for row in usable)
+        self.board.add("generate", count, time.monotonic() - start, f"policy-{_actor_of(rows, self.actors)}")
         return to_table(rows)
 
     def _texts(self, rows: Sequence[Row], condition: ImageCondition) -> list[tuple[str, ...]]:
-        def ask(places: list[int]) -> list[tuple[str, ...]]:
-            requests = self._requests([rows[i] for i in places], condition)
-            answers = _generated(self.actors, rows, requests, self._sampling(self.counts[condition]))
+        """The responses to each row's prompt, from the cache where it has them."""
+
+        def generate(indices: list[int]) -> list[tuple[str, ...]]:
+            requests = self._requests([rows[i] for i in indices], condition)
+            answers = _generate(self.actors, rows, requests, self._sampling(self.counts[condition]))
             return [tuple(answer.text for answer in group) for group in answers]
 
         if condition not in self.caches:
-            return ask(list(range(len(rows))))
-        return self.caches[condition].fill([row.prompt.prompt_id for row in rows], ask)
+            return generate(list(range(len(rows))))
+        return self.caches[condition].get_or_compute([row.prompt.prompt_id for row in rows], generate)
 
     def _cache(self, condition: ImageCondition, n: int, store: Ledger) -> AnswerCache[str]:
         folder = Path(asset_path(self.policy.model))
@@ -224,51 +217,55 @@ class Generate:
         return Sampling(self.policy.max_tokens, self.policy.temperature, self.policy.top_p, n)
 
     def _id(self, row: Row, condition: ImageCondition, sample: int) -> str:
-        made = (self.policy.model, self.policy.max_tokens, self.policy.temperature, self.policy.top_p)
+        prompt, policy = row.prompt, self.policy
+        settings = (policy.model, policy.max_tokens, policy.temperature, policy.top_p)
         return digest(
-            "candidate", row.prompt.sha256, row.prompt.question, row.round, condition, sample, made, self.config.seed
+            "candidate", prompt.sha256, prompt.question, row.round, condition, sample, settings, self.config.seed
         )
 
 
 class SelfLabel:
-    """The reward model's own score of each candidate, without any hint: what experts replace."""
+    """Self-label stage: scores each candidate with the reward model, without the experts' evidence.
+
+    This is the usual way to label preference data, which the experts replace.
+    """
 
     def __init__(self, config: Config, critics: Sequence[ActorHandle[Any]], board: ProgressReporter) -> None:
         self.critic, self.board, self.actors = config.critic, board, critics
-        self.format = FORMATS[config.critic.format]
+        self.critique_format = FORMATS[config.critic.format]
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Fill in the candidates' `reward`, by one greedy critique each."""
-        began, rows = time.monotonic(), from_table(table)
+        """Fill in the candidates' `reward`, each by one greedy critique."""
+        start, rows = time.monotonic(), from_table(table)
         requests = [self._request(row, candidate) for row in rows for candidate in row.candidates]
-        answers = _generated(self.actors, rows, requests, Sampling(self.critic.max_tokens)) if requests else []
+        answers = _generate(self.actors, rows, requests, Sampling(self.critic.max_tokens)) if requests else []
         rewards = iter([scored_critique(group[0]).reward for group in answers])
         for row in rows:
             row.candidates = tuple(replace(candidate, reward=next(rewards)) for candidate in row.candidates)
-        self.board.add("self-label", len(requests), time.monotonic() - began, f"critic-{_actor_of(rows, self.actors)}")
+        self.board.add("self-label", len(requests), time.monotonic() - start, f"critic-{_actor_of(rows, self.actors)}")
         return to_table(rows)
 
     def _request(self, row: Row, candidate: Candidate) -> Request:
-        return Request(self.format.prompt(row.prompt.question, candidate.text), row.prompt.image)
+        return Request(self.critique_format.prompt(row.prompt.question, candidate.text), row.prompt.image)
 
 
 class VerifyAndPair:
-    """Claims, verdicts, pairs: pure matching against what the experts saw."""
+    """Verify and pair stage: extracts claims, checks them against the experts' evidence, and makes pairs."""
 
     def __init__(self, config: Config, stage_actors: StageActors) -> None:
-        self.extractor = extractor(config.experts.extractor, _generate_of(stage_actors.extractor))
+        self.extractor = make_extractor(config.experts.extractor, _remote_generate(stage_actors.extractor))
         self.verifier = stage_actors.verifier or Verifier.from_config(config.experts)
         self.rule, self.board = config.pairing, stage_actors.board
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Give each candidate its claims with verdicts, and make pairs of them."""
-        began, rows = time.monotonic(), from_table(table)
-        claims = iter(self.extractor.many([(c.text, r.prompt.question) for r in rows for c in r.candidates]))
+        """Fill in each candidate's claims with their verdicts, and the row's `pairs` and `unused`."""
+        start, rows = time.monotonic(), from_table(table)
+        claims = iter(self.extractor.claims_batch([(c.text, r.prompt.question) for r in rows for c in r.candidates]))
         for row in rows:
             row.candidates = tuple(self._verified(row, candidate, next(claims)) for candidate in row.candidates)
-            pairs, row.unused = pairs_of(row.prompt, row.candidates, self.rule)
+            pairs, row.unused = make_pairs(row.prompt, row.candidates, self.rule)
             row.pairs = tuple(pairs)
-        self.board.add("verify", sum(len(row.candidates) for row in rows), time.monotonic() - began)
+        self.board.add("verify", sum(len(row.candidates) for row in rows), time.monotonic() - start)
         self.board.add("pair", sum(len(row.pairs) for row in rows))
         return to_table(rows)
 
@@ -277,17 +274,20 @@ class VerifyAndPair:
 
 
 class Critique:
-    """K critiques for each side, shown or given the evidence; then margin-based selection."""
+    """Critique and select stage: writes K critiques of each side of a pair, then selects by margin.
+
+    The critics get the experts' evidence as the prefix of the critique or as a hint in the prompt.
+    """
 
     def __init__(self, config: Config, critics: Sequence[ActorHandle[Any]], board: ProgressReporter) -> None:
         self.critic, self.rule, self.board = config.critic, config.selection, board
-        self.format = FORMATS[config.critic.format]
-        self.hinted = config.pairing.labels == "experts"
+        self.critique_format = FORMATS[config.critic.format]
+        self.with_evidence = config.pairing.labels == "experts"
         self.actors = critics
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in the pairs' critiques, `selected` and `rejected`."""
-        began, rows = time.monotonic(), from_table(table)
+        start, rows = time.monotonic(), from_table(table)
         sides = [
             (row, pair, candidate) for row in rows for pair in row.pairs for candidate in (pair.chosen, pair.rejected)
         ]
@@ -300,38 +300,39 @@ class Critique:
             outcomes = {pair.pair_id: select(pair, self.rule) for pair in row.pairs}
             row.selected = tuple(o for o in outcomes.values() if isinstance(o, SelectedPair))
             row.rejected = {pair_id: o for pair_id, o in outcomes.items() if isinstance(o, str)}
-        asked = len(sides) * (self.critic.k if self.format.written else 1)
-        self.board.add("critique", asked, time.monotonic() - began, f"critic-{_actor_of(rows, self.actors)}")
+        count = len(sides) * (self.critic.k if self.critique_format.has_critique else 1)
+        self.board.add("critique", count, time.monotonic() - start, f"critic-{_actor_of(rows, self.actors)}")
         self.board.add("select", sum(len(row.selected) for row in rows))
         return to_table(rows)
 
     def _critiques(self, rows: Sequence[Row], sides: Sequence[Side]) -> list[tuple[ScoredCritique, ...]]:
+        """The scored critiques of each side."""
         requests = [self._request(*side) for side in sides]
-        if not self.format.written:  # nothing to write: the label itself, with the model's reward
+        if not self.critique_format.has_critique:  # no text to generate: the correct label with the model's reward
             actor = self.actors[_actor_of(rows, self.actors)]
             scores: list[Completion] = ray.get(actor.score.remote(requests))
             labels = [YES if candidate is pair.chosen else NO for _, pair, candidate in sides]
             return [(replace(scored_critique(s), text=label),) for s, label in zip(scores, labels, strict=True)]
         sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
-        answers = _generated(self.actors, rows, requests, sampling)
-        return [tuple(_whole(r, a) for a in group) for r, group in zip(requests, answers, strict=True)]
+        answers = _generate(self.actors, rows, requests, sampling)
+        return [tuple(_with_prefix(r, a) for a in group) for r, group in zip(requests, answers, strict=True)]
 
     def _request(self, row: Row, pair: Pair, candidate: Candidate) -> Request:
-        evidence = describe_evidence(row.evidence) if self.hinted else None
-        beginning = self.format.beginning(evidence)
-        text = self.format.prompt(row.prompt.question, candidate.text, None if beginning else evidence)
+        evidence = describe_evidence(row.evidence) if self.with_evidence else None
+        prefix = self.critique_format.prefix(evidence)
+        text = self.critique_format.prompt(row.prompt.question, candidate.text, None if prefix else evidence)
         seed = seed_of("critique", pair.pair_id, candidate.candidate_id)
-        return Request(text, row.prompt.image, seed=seed, prefix=beginning)
+        return Request(text, row.prompt.image, seed=seed, prefix=prefix)
 
 
-def _whole(request: Request, answer: Completion) -> ScoredCritique:
-    """A critique with its beginning, which the engine was given."""
-    found = scored_critique(answer)
-    return replace(found, text=f"{request.prefix} {found.text}".strip())
+def _with_prefix(request: Request, answer: Completion) -> ScoredCritique:
+    """The full critique: the prefix that the engine was given, and what it wrote after it."""
+    critique = scored_critique(answer)
+    return replace(critique, text=f"{request.prefix} {critique.text}".strip())
 
 
-def _generate_of(actor: ActorHandle[Any] | None) -> GenerateVerb | None:
-    """The verb of an engine that lives in an actor."""
+def _remote_generate(actor: ActorHandle[Any] | None) -> GenerateFunction | None:
+    """The `generate` method of an engine that runs in an actor, as a plain function; None without an actor."""
     if actor is None:
         return None
 
@@ -342,14 +343,15 @@ def _generate_of(actor: ActorHandle[Any] | None) -> GenerateVerb | None:
     return generate
 
 
-def _generated(
+def _generate(
     actors: Sequence[ActorHandle[Any]], rows: Sequence[Row], requests: list[Request], sampling: Sampling
 ) -> list[list[Completion]]:
-    """Ask the actor that this part always goes to: an unchanged part is an unchanged batch."""
+    """Generate on the actor that this part is always sent to: an unchanged part is an unchanged batch."""
     actor = actors[_actor_of(rows, actors)]
     answers: list[list[Completion]] = ray.get(actor.generate.remote(requests, sampling))
     return answers
 
 
 def _actor_of(rows: Sequence[Row], actors: Sequence[ActorHandle[Any]]) -> int:
+    """Index of the actor that a part's rows are sent to."""
     return rows[0].part % len(actors)

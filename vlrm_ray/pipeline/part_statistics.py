@@ -1,6 +1,6 @@
-"""What the rows of a part add up to, beyond the tallies: margins, verdicts and pairs, as plain counts.
+"""Statistics of a part beyond its row counts: margins, verdicts and pairs, as plain counts.
 
-Counts are nested dicts and lists of integers, so that those of a part, a round or a run are summed alike.
+Counts are nested dicts and lists of integers, so those of several parts or rounds can be summed by one function.
 """
 
 import math
@@ -12,23 +12,29 @@ from vlrm_ray.types import ClaimType, Pair, SelectedPair, Verdict
 
 Counts = dict[str, Any]
 MARGIN_BINS = 40
-"""Bins of equal width over the margins' range, -1 to 1."""
+"""Number of bins of equal width over the range of margins, -1 to 1."""
 
 
 def count_rows(rows: Sequence[Row]) -> Counts:
-    """`margins` of kept and of refused pairs by bin, `claims` by type and verdict, `pairs` by the rejected side's making."""
+    """Count the rows of a part.
+
+    Returns:
+        `margins`: histograms of the kept and the refused pairs' margins, each with `MARGIN_BINS` bins.
+        `claims`: number of claims by type and verdict.
+        `pairs`: pairs made and kept, by the image condition of the rejected candidate.
+    """
     kept, refused = [0] * MARGIN_BINS, [0] * MARGIN_BINS
     claims = {kind.value: {verdict.value: 0 for verdict in Verdict} for kind in ClaimType}
     pairs: dict[str, dict[str, int]] = {}
     for row in rows:
-        chosen = {selected.pair_id: selected for selected in row.selected}
+        selected_pairs = {selected.pair_id: selected for selected in row.selected}
         for pair in row.pairs:
-            margin = margin_of(pair, chosen.get(pair.pair_id))
+            margin = margin_of(pair, selected_pairs.get(pair.pair_id))
             if margin is not None:
-                (kept if pair.pair_id in chosen else refused)[_bin(margin)] += 1
-            made = pairs.setdefault(pair.rejected.condition.value, {"made": 0, "kept": 0})
-            made["made"] += 1
-            made["kept"] += pair.pair_id in chosen
+                (kept if pair.pair_id in selected_pairs else refused)[_bin(margin)] += 1
+            by_condition = pairs.setdefault(pair.rejected.condition.value, {"made": 0, "kept": 0})
+            by_condition["made"] += 1
+            by_condition["kept"] += pair.pair_id in selected_pairs
         for candidate in row.candidates:
             for checked in candidate.claims:
                 claims[checked.claim.type.value][checked.finding.verdict.value] += 1
@@ -36,7 +42,12 @@ def count_rows(rows: Sequence[Row]) -> Counts:
 
 
 def margin_of(pair: Pair, selected: SelectedPair | None) -> float | None:
-    """The margin a pair was kept with; for a refused one the largest its critiques reach, None without any."""
+    """Margin of a pair.
+
+    Returns:
+        For a selected pair its margin. For a refused pair the largest margin that its critiques reach: the highest
+        reward of the chosen side minus the lowest of the rejected side. None if a side has no judged critique.
+    """
     if selected is not None:
         return selected.margin
     plus, minus = (
@@ -47,7 +58,7 @@ def margin_of(pair: Pair, selected: SelectedPair | None) -> float | None:
 
 
 def sum_counts(parts: Sequence[Any]) -> Any:
-    """The sum of several parts' counts, of the same shape as one; there must be one."""
+    """Sum the counts of one or more parts; the result has the same structure as one part's counts."""
     if isinstance(parts[0], dict):
         keys = dict.fromkeys(key for part in parts for key in part)
         return {key: sum_counts([part[key] for part in parts if key in part]) for key in keys}

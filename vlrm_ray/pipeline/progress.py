@@ -1,4 +1,4 @@
-"""Progress that a person can follow: what runs, how far it is, how fast, and how long it still takes."""
+"""Progress output for the terminal or a log: running stage, rows done, rate and estimated time left."""
 
 import sys
 import threading
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-SILENCE = 10.0
-"""Seconds after which a line is printed even if nothing has changed."""
+REPORT_INTERVAL = 10.0
+"""Seconds between two progress lines of a running stage in a log; a terminal is updated every second."""
 
 
 @dataclass
@@ -19,33 +19,46 @@ class _Stage:
     name: str
     unit: str
     total: int
-    began: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=time.monotonic)
     done: int = 0
 
 
 class Progress:
-    """One line per event, and one at least every `SILENCE` seconds; a live line on a terminal."""
+    """Prints one line per event, and the state of the running stage every `REPORT_INTERVAL` seconds.
+
+    On a terminal the state is a live line that is updated every second.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.live = self.console.is_terminal
         if not self.live:
-            self.console.width = 160  # a log or a pipe has no width of its own
-        self.began = time.monotonic()
+            self.console.width = 160  # logs and pipes have no width
+        self.start = time.monotonic()
         self._lock = threading.Lock()
 
     def log(self, text: str) -> None:
         """Print one line with the time since the start."""
-        passed = int(time.monotonic() - self.began)
+        elapsed = int(time.monotonic() - self.start)
         with self._lock:
-            self.console.print(f"[{passed // 60:02d}:{passed % 60:02d}] {text}", markup=False)
+            self.console.print(f"[{elapsed // 60:02d}:{elapsed % 60:02d}] {text}", markup=False)
             sys.stdout.flush()
 
     @contextmanager
     def stage(
         self, name: str, total: int = 0, unit: str = "", live_counts: Callable[[], Mapping[str, int]] | None = None
     ) -> Iterator["Meter"]:
-        """Report a stage while it runs; `live_counts` gives counts to show with it. Ends with its seconds."""
+        """Context manager: report a stage while it runs, and its duration at the end.
+
+        Args:
+            name: name of the stage.
+            total: number of items to do, for the rate and the time left; 0 if unknown.
+            unit: what the items are, such as "prompts".
+            live_counts: returns further counts to show in each progress line.
+
+        Yields:
+            The stage's `Meter`.
+        """
         meter = Meter(self, _Stage(name, unit, total), live_counts)
         stop = threading.Event()
         ticker = threading.Thread(target=meter.tick, args=(stop,), daemon=True)
@@ -56,10 +69,10 @@ class Progress:
         finally:
             stop.set()
             ticker.join()
-        self.log(f"{name}: done in {time.monotonic() - meter.stage.began:.1f} s{meter.outcome}")
+        self.log(f"{name}: done in {time.monotonic() - meter.stage.start:.1f} s{meter.summary}")
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """Print a table."""
+        """Print a table with the first column left-aligned, the others right-aligned."""
         table = Table(title=title, title_justify="left")
         for index, column in enumerate(columns):
             table.add_column(column, justify="left" if index == 0 else "right")
@@ -70,24 +83,23 @@ class Progress:
 
 
 class Meter:
-    """Counts what a stage has done."""
+    """Counts the items that a stage has done."""
 
     def __init__(self, progress: Progress, stage: _Stage, live_counts: Callable[[], Mapping[str, int]] | None) -> None:
         self.progress, self.stage, self.live_counts = progress, stage, live_counts
-        self.outcome = ""
-        self.seconds = 0.0
+        self.summary = ""
 
     def add(self, count: int) -> None:
-        """Count rows done."""
+        """Add to the number of items done."""
         self.stage.done += count
 
-    def close(self, outcome: str) -> None:
-        """Words to end the stage's last line with."""
-        self.outcome = f", {outcome}"
+    def set_summary(self, summary: str) -> None:
+        """Set the text that ends the stage's last line."""
+        self.summary = f", {summary}"
 
     def tick(self, stop: threading.Event) -> None:
-        """Say where the stage is, until told to stop."""
-        while not stop.wait(1.0 if self.progress.live else SILENCE):
+        """Print the stage's state at regular intervals until `stop` is set; runs in a thread."""
+        while not stop.wait(1.0 if self.progress.live else REPORT_INTERVAL):
             line = self._line()
             if self.progress.live:
                 self.progress.console.print(line, end="\r", markup=False, overflow="ellipsis", no_wrap=True)
@@ -95,12 +107,12 @@ class Meter:
                 self.progress.log(line)
 
     def _line(self) -> str:
-        stage, passed = self.stage, time.monotonic() - self.stage.began
-        parts = [f"{stage.name}: {passed:.0f} s"]
+        stage, elapsed = self.stage, time.monotonic() - self.stage.start
+        parts = [f"{stage.name}: {elapsed:.0f} s"]
         if stage.total:
             parts.append(f"{stage.done} of {stage.total} {stage.unit}".strip())
         if stage.done and stage.total:
-            rate = stage.done / passed
+            rate = stage.done / elapsed
             parts.append(f"{rate:.1f}/s, about {(stage.total - stage.done) / rate:.0f} s left")
         counts = self.live_counts() if self.live_counts else {}
         parts += [f"{name} {count}" for name, count in counts.items()]

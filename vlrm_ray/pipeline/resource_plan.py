@@ -1,4 +1,4 @@
-"""What a run asks of the cluster, checked before anything starts."""
+"""The resource plan of a run: what it needs at the same time, compared with what the cluster has."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,60 +7,80 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 
 STAGE_CPUS = 0.1
-"""Logical CPUs of a stage that mostly waits for an engine."""
+"""Logical CPUs of a Ray Data task; it mostly waits for an engine."""
 STAGES_AT_ONCE = 4
-"""Tasks of the Ray Data graph that run at the same time, at least."""
+"""Ray Data tasks that must be able to run at the same time."""
 
 
 @dataclass(frozen=True)
-class Need:
-    """Resources of one kind of worker."""
+class ResourceRequest:
+    """Resources of one role.
 
-    what: str
+    Attributes:
+        role: what the actors or tasks do.
+        count: how many there are.
+        cpus: logical CPUs of each.
+        gpus: GPUs of each.
+    """
+
+    role: str
     count: int
     cpus: float
     gpus: float
 
 
-def needs(config: Config) -> list[Need]:
-    """Everything a run starts, pools at their minimum."""
+def resource_requests(config: Config) -> list[ResourceRequest]:
+    """The resources of everything that a run starts, with pools at their minimum size."""
     detector, reader = config.experts.detector.pool, config.experts.reader.pool
     engines = [("policy generator", config.policy.engine), ("critique writer", config.critic.engine)]
-    wanted = [Need(name, e.actors, e.cpus, e.gpus * e.tensor_parallel) for name, e in engines]
+    requests = [ResourceRequest(name, e.actors, e.cpus, e.gpus * e.tensor_parallel) for name, e in engines]
     if config.experts.extractor == "llm":
         engine = config.policy.engine
-        wanted.append(Need("claim extractor", 1, engine.cpus, engine.gpus * engine.tensor_parallel))
-    wanted.append(Need("detector expert", detector.min, detector.cpus, detector.gpus))
+        requests.append(ResourceRequest("claim extractor", 1, engine.cpus, engine.gpus * engine.tensor_parallel))
+    requests.append(ResourceRequest("detector expert", detector.min, detector.cpus, detector.gpus))
     if config.experts.reader.enabled:
-        wanted.append(Need("text expert", reader.min, reader.cpus, reader.gpus))
-    wanted.append(Need("data stage", STAGES_AT_ONCE, STAGE_CPUS, 0))
-    wanted.append(Need("train worker", config.train.workers, config.train.cpus, config.train.gpus))
-    return wanted
+        requests.append(ResourceRequest("text expert", reader.min, reader.cpus, reader.gpus))
+    requests.append(ResourceRequest("data stage", STAGES_AT_ONCE, STAGE_CPUS, 0))
+    requests.append(ResourceRequest("train worker", config.train.workers, config.train.cpus, config.train.gpus))
+    return requests
 
 
 def peak(config: Config) -> tuple[float, float]:
-    """CPUs and GPUs needed at the same time: engines with the experts, or with the trainers."""
-    found = {n.what: (n.count * n.cpus, n.count * n.gpus) for n in needs(config)}
-    engines = [found["policy generator"], found["critique writer"], found.get("claim extractor", (0, 0))]
+    """CPUs and GPUs that a run needs at the same time.
+
+    This is the larger of two phases: engines with experts and data stages, and train workers. With the placement
+    `disaggregated` the engines keep their resources while training.
+    """
+    total = {r.role: (r.count * r.cpus, r.count * r.gpus) for r in resource_requests(config)}
+    engines = [total["policy generator"], total["critique writer"], total.get("claim extractor", (0, 0))]
     phased = config.cluster.placement == "phased"
-    gathering = [*engines, found["detector expert"], found.get("text expert", (0, 0)), found["data stage"]]
-    training = [found["train worker"], *([] if phased else engines)]
-    cpus, gpus = (max(sum(part[i] for part in phase) for phase in (gathering, training)) for i in (0, 1))
+    gathering = [*engines, total["detector expert"], total.get("text expert", (0, 0)), total["data stage"]]
+    training = [total["train worker"], *([] if phased else engines)]
+    cpus, gpus = (max(sum(role[i] for role in phase) for phase in (gathering, training)) for i in (0, 1))
     return round(cpus, 3), round(gpus, 3)
 
 
 def check(config: Config, available: Mapping[str, float], where: str) -> None:
-    """Raise UserError if the cluster can never hold the run."""
+    """Check that a cluster is large enough for the run.
+
+    Args:
+        config: configuration of the run.
+        available: resources of the cluster, with the keys CPU and GPU.
+        where: what the cluster is called in the error message.
+
+    Raises:
+        UserError: if the run needs more at the same time than the cluster has.
+    """
     cpus, gpus = peak(config)
-    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
-        have = available.get(name, 0.0)
-        if wanted > have + 1e-9:
+    for name, needed in (("CPU", cpus), ("GPU", gpus)):
+        present = available.get(name, 0.0)
+        if needed > present + 1e-9:
             raise UserError(
-                f"the run needs {wanted:g} {name} at the same time and {where} has {have:g}; "
-                f"lower actors, workers or their {name.lower()}s (see --dry-run), or give the cluster more"
+                f"the run needs {needed:g} {name} at the same time but {where} has {present:g}; "
+                f"lower the number of actors or workers or their {name.lower()}s (see --dry-run), or enlarge the cluster"
             )
 
 
 def table(config: Config) -> list[list[str]]:
-    """Rows for people: what, how many, CPUs and GPUs each."""
-    return [[n.what, str(n.count), f"{n.cpus:g}", f"{n.gpus:g}"] for n in needs(config)]
+    """The plan as rows of text: role, count, CPUs each, GPUs each."""
+    return [[r.role, str(r.count), f"{r.cpus:g}", f"{r.gpus:g}"] for r in resource_requests(config)]

@@ -1,16 +1,15 @@
 """One round, from prompts to a published reward model.
 
     prompts ─► generate ─► verify ─► pair ─► critique ─► select ─► train ─► publish ─► evaluate
-               └──────────── one Ray Data execution: gather ──────────┘
+               └──── gather: one Ray Data execution (graph.py) ───┘
 
-    stage     consumes                      waits for            produces
-    gather    prompts, newest version       policy, experts,     parts of generate, verify, pair,
-                                            critics              critique, select
-    train     parts of select               all of gather        a Hugging Face folder
-    publish   that folder                   train                versions/k, critics that hold it
-    evaluate  ScenesBench, the critics      publish              metrics
+    method      stages                   consumes                         produces
+    gather()    generate ... select      prompts, newest version          parts of these five stages
+    train()     train, publish           parts of select                  versions/k, loaded into the critics
+    evaluate()  evaluate                 ScenesBench, newest version      metrics, temperature of the reward
 
-Each stage commits its result to the ledger and is skipped where that result is there already.
+`gather` is the rollout and critique phase. Each method waits for the one before it. Each stage commits its result to
+the ledger, and is skipped if the ledger already has the result: this is how an interrupted run resumes.
 """
 
 import time
@@ -23,10 +22,11 @@ from typing import Any, Protocol
 from vlrm_ray.config import Config, asset_path
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
-from vlrm_ray.ids import canonical, digest, fingerprint
+from vlrm_ray.ids import canonical_json, digest, fingerprint
 from vlrm_ray.pipeline import part_statistics, prompts, row_accounting
-from vlrm_ray.pipeline.graph import StageActors, build
+from vlrm_ray.pipeline.graph import build_graph
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.scenes import evaluation
@@ -34,75 +34,79 @@ from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import from_table
 from vlrm_ray.types import PromptRef, RowCounts
 
-Facts = dict[str, Any]
+JsonDict = dict[str, Any]
 
 
 class Fleet(Protocol):
-    """The long-lived actors, as a round needs them."""
+    """The long-lived actors of a run, as far as a round uses them; `actors/fleet.py` implements it."""
 
     def stage_actors(self) -> StageActors:
-        """What the graph works with."""
+        """The actors that the graph works with."""
         ...
 
     def counts(self) -> Mapping[str, int]:
-        """Rows that left each stage of the graph so far."""
+        """Rows that have left each stage of the graph."""
         ...
 
     def seconds(self) -> Mapping[str, float]:
-        """Busy seconds of each stage of the graph so far."""
+        """Busy seconds of each stage of the graph."""
         ...
 
     def spans(self) -> Mapping[str, list[tuple[float, float]]]:
-        """When each actor of the graph was at work so far, in Unix time."""
+        """Busy intervals of each actor of the graph, as (start, end) in Unix time."""
         ...
 
-    def clear(self) -> None:
-        """Begin counting anew."""
+    def reset_counts(self) -> None:
+        """Reset all counts, seconds and spans."""
         ...
 
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
-        """One greedy critique for each request."""
+        """Write one greedy critique per request; `done` is called with the number of requests just finished."""
         ...
 
     def load(self, version: int) -> float:
-        """Give all critics a version; returns how far the canary's score moved."""
+        """Load a published version into all critics; returns the change of the canary's score."""
         ...
 
     def release_devices(self) -> None:
-        """Free the devices for training, where the placement asks for it."""
+        """Close the engines before training if the placement is `phased`."""
         ...
 
     def reacquire_devices(self) -> None:
-        """Undo `release_devices`."""
+        """Start the engines again after `release_devices`."""
         ...
 
 
 class Rounds:
-    """Runs the stages of a run's rounds."""
+    """Runs the stages of rounds. Round 0 is the baseline: it is only evaluated."""
 
     def __init__(self, config: Config, ledger: Ledger, fleet: Fleet, progress: Progress) -> None:
         self.config, self.ledger, self.fleet, self.progress = config, ledger, fleet, progress
         self.store = Ledger(config.cache) if config.cache else ledger
 
     def gather(self, round_: int) -> None:
-        """Generate, verify, pair, critique and select; parts that are committed are not made again."""
+        """Run the rollout and critique phase: generate, verify, pair, critique and select.
+
+        Parts that are committed are not made again.
+        """
         if self.ledger.result(round_, "select"):
             return
-        asks = prompts.prompts_of_round(self.config, round_, self.store)
+        prompt_refs = prompts.prompts_of_round(self.config, round_, self.store)
         size = self.config.part_rows
-        parts = {i: asks[i * size : (i + 1) * size] for i in range(-(-len(asks) // size))}
-        missing = {i: part for i, part in parts.items() if self.ledger.part_facts(round_, "select", i) is None}
-        self.fleet.clear()
-        with self.progress.stage(f"round {round_}: gather", len(asks), "prompts", self.fleet.counts) as meter:
-            meter.add(sum(len(p) for i, p in parts.items() if i not in missing))
-            began = time.monotonic()
+        parts = {i: prompt_refs[i * size : (i + 1) * size] for i in range(-(-len(prompt_refs) // size))}
+        missing = {i: part for i, part in parts.items() if self.ledger.part_marker(round_, "select", i) is None}
+        self.fleet.reset_counts()
+        with self.progress.stage(f"round {round_}: gather", len(prompt_refs), "prompts", self.fleet.counts) as meter:
+            meter.add(sum(len(part) for i, part in parts.items() if i not in missing))
+            start = time.monotonic()
             if missing:
-                self._stream(round_, missing, meter.add)
-            outcome = self._finish_gathering(round_, len(parts), _times(began))
-            meter.close(outcome)
+                self._run_parts(round_, missing, meter.add)
+            kept = self._finish_gather(round_, len(parts), _times(start))
+            meter.set_summary("kept: " + ", ".join(f"{stage} {count}" for stage, count in kept.items()))
 
-    def _stream(self, round_: int, parts: dict[int, list[PromptRef]], done: Callable[[int], None]) -> None:
-        graph = build(self.config, round_, parts, self.fleet.stage_actors(), self.store)
+    def _run_parts(self, round_: int, parts: dict[int, list[PromptRef]], done: Callable[[int], None]) -> None:
+        """Stream parts through the graph, and commit each as soon as it leaves the last stage."""
+        graph = build_graph(self.config, round_, parts, self.fleet.stage_actors(), self.store)
         for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             if block.num_rows == 0:
                 continue
@@ -112,37 +116,37 @@ class Rounds:
                 self.ledger.put_part(round_, stage, rows[0].part, table, {"row_counts": asdict(row_counts)} | more)
             done(len(rows))
 
-    def _finish_gathering(self, round_: int, parts: int, took: Facts) -> str:
+    def _finish_gather(self, round_: int, parts: int, times: JsonDict) -> dict[str, int]:
+        """Commit the results of the five stages from their parts; returns the rows kept by each stage."""
         busy, spans = self.fleet.seconds(), self.fleet.spans()
-        kept: list[str] = []
+        kept: dict[str, int] = {}
         for stage in row_accounting.DATA_STAGES:
             total, hashes = RowCounts(), []
             for part in range(parts):
-                facts = self.ledger.part_facts(round_, stage, part)
-                assert facts is not None, f"part {part} of {stage} was not committed"
-                total.add(RowCounts(**facts["row_counts"]))
-                hashes.append(facts["sha256"])
+                marker = self.ledger.part_marker(round_, stage, part)
+                assert marker is not None, f"part {part} of {stage} was not committed"
+                total.add(RowCounts(**marker["row_counts"]))
+                hashes.append(marker["sha256"])
             total.check(stage)
-            kept.append(f"{stage} {total.kept}")
-            self.ledger.finish(
-                round_,
-                stage,
-                {
-                    "rows": total.as_json(),
-                    "sha256": hashes,
-                    "parts": parts,
-                    "seconds": busy.get(stage, 0.0)
-                    + (busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0),
-                    "wall_seconds": took["seconds"],
-                    "began": took["began"],
-                    "ended": took["ended"],
-                }
-                | ({"spans": spans} if stage == "select" else {}),
-            )
-        return "kept: " + ", ".join(kept)
+            kept[stage] = total.kept
+            expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
+            result = {
+                "rows": total.as_json(),
+                "sha256": hashes,
+                "parts": parts,
+                "seconds": busy.get(stage, 0.0) + expert_seconds,
+                "wall_seconds": times["seconds"],
+                "began": times["began"],
+                "ended": times["ended"],
+            }
+            self.ledger.finish(round_, stage, result | ({"spans": spans} if stage == "select" else {}))
+        return kept
 
     def train(self, round_: int) -> None:
-        """Fine-tune the newest version on the selected pairs, and publish the outcome."""
+        """Fine-tune the round's base version on the selected pairs, and publish the result as a new version.
+
+        If no pair was selected, the base version is kept.
+        """
         if self.ledger.result(round_, "publish"):
             return
         selected = self.ledger.result(round_, "select")
@@ -150,80 +154,86 @@ class Rounds:
         base = self.base_version(round_)
         if selected["rows"]["kept"] == 0:
             self.progress.log(
-                f"round {round_}: no pair was kept ({_reasons(selected['rows'])}), so nothing is trained; try a lower selection.margin or more prompts"
+                f"round {round_}: no pair was selected ({_drop_reasons(selected['rows'])}), so nothing is trained and "
+                f"version {base} is kept; lower selection.margin or raise prompts.per_round"
             )
             self.ledger.finish(round_, "train", {"rows": RowCounts().as_json(), "seconds": 0.0, "metrics": {}})
             self.ledger.finish(round_, "publish", {"version": base, "files": {}, "seconds": 0.0})
             return
-        self._fit(round_, selected, base)
+        self._train_and_publish(round_, selected, base)
 
     def base_version(self, round_: int) -> int:
-        """The version a round starts from: that of the round before, not the newest folder.
+        """The version that a round's training starts from; 0 is the untrained model.
 
-        A driver killed between writing a version and finishing the round makes that version again.
+        It is the version that the previous round published, not the newest folder: if the driver was killed after
+        writing a version but before finishing the round, that version is made again from the same base.
         """
-        before = self.ledger.result(round_ - 1, "publish") or {"version": 0}
-        return int(before["version"])
+        previous = self.ledger.result(round_ - 1, "publish") or {"version": 0}
+        return int(previous["version"])
 
-    def _fit(self, round_: int, selected: Facts, base: int) -> None:
+    def _train_and_publish(self, round_: int, selected: JsonDict, base: int) -> None:
         from vlrm_ray.reward.fit import fit
 
-        start = self.ledger.fetch_version(base) if base else asset_path(self.config.critic.model)
+        initial_model = self.ledger.fetch_version(base) if base else asset_path(self.config.critic.model)
         kept = selected["rows"]["kept"]
         self.fleet.release_devices()
         with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:
-            began = time.monotonic()
-            folder, metrics = fit(self.config, self.ledger, round_, selected["parts"], start)
-            meter.close(f"loss {metrics['loss']:.3f}")
+            start = time.monotonic()
+            folder, metrics = fit(self.config, self.ledger, round_, selected["parts"], initial_model)
+            meter.set_summary(f"loss {metrics['loss']:.3f}")
         row_counts = RowCounts(rows_in=kept, kept=kept)
-        self.ledger.finish(round_, "train", {"rows": row_counts.as_json(), "metrics": metrics} | _times(began))
+        self.ledger.finish(round_, "train", {"rows": row_counts.as_json(), "metrics": metrics} | _times(start))
         self.fleet.reacquire_devices()
-        began = time.monotonic()
+        start = time.monotonic()
         version = base + 1
         files = self.ledger.publish(version, folder)
         moved = self.fleet.load(version)
-        self.progress.log(f"round {round_}: published version {version}; critics hold it (canary moved by {moved:.3g})")
-        self.ledger.finish(round_, "publish", {"version": version, "files": files} | _times(began))
+        self.progress.log(
+            f"round {round_}: published version {version} and loaded it into the critics "
+            f"(canary score changed by {moved:.3g})"
+        )
+        self.ledger.finish(round_, "publish", {"version": version, "files": files} | _times(start))
         self.ledger.remove(f"train/round-{round_:04d}")
 
     def evaluate(self, round_: int) -> None:
-        """Measure the newest version on ScenesBench."""
+        """Measure the newest version on ScenesBench, and on POPE before the first and after the last round."""
         settings = self.config.evaluation
         if settings.pairs == 0 or self.ledger.result(round_, "evaluate"):
             return
         from vlrm_ray.scenes.bench import CALIBRATION, CALIBRATION_PAIRS, items
 
-        wording, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
-        if (known := self._known(version)) is not None:
-            self.ledger.finish(round_, "evaluate", known)
+        critique_format, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
+        if (cached := self._cached_baseline(version)) is not None:
+            self.ledger.finish(round_, "evaluate", cached)
             return
         bench = items(settings.split, settings.pairs, self.store)
         held_out = items(CALIBRATION, CALIBRATION_PAIRS, self.store)
-        asked = evaluation.critique_count(bench, wording) + 2 * len(held_out)
-        with self.progress.stage(f"round {round_}: evaluate", asked, "critiques") as meter:
-            began = time.monotonic()
-            ask = partial(self.fleet.judge, done=meter.add)
-            temperature = evaluation.temperature(held_out, wording, ask)
-            found = evaluation.judge_items(bench, wording, ask)
-            metrics = {name: m.as_json() for name, m in evaluation.measure(bench, found, temperature).items()}
-            shown = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
-            meter.close(", ".join(f"{name} {metrics[name]['value']:.3f}" for name in shown))
+        total = evaluation.critique_count(bench, critique_format) + 2 * len(held_out)
+        with self.progress.stage(f"round {round_}: evaluate", total, "critiques") as meter:
+            start = time.monotonic()
+            judge = partial(self.fleet.judge, done=meter.add)
+            temperature = evaluation.temperature(held_out, critique_format, judge)
+            critiques = evaluation.judge_items(bench, critique_format, judge)
+            metrics = {name: m.as_json() for name, m in evaluation.measure(bench, critiques, temperature).items()}
+            headline = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
+            meter.set_summary(", ".join(f"{name} {metrics[name]['value']:.3f}" for name in headline))
         if settings.pope and round_ in (0, self.config.rounds):
             metrics |= self._pope(round_, settings.pope)
         if version:
-            facts = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
-            self.ledger.annotate_version(version, temperature_scaling.FILE, facts)
-        details = evaluation.details(bench, found, temperature)
-        result = {"metrics": metrics, "version": version} | details | _times(began)
+            calibration = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
+            self.ledger.annotate_version(version, temperature_scaling.FILE, calibration)
+        details = evaluation.details(bench, critiques, temperature)
+        result = {"metrics": metrics, "version": version} | details | _times(start)
         self.ledger.finish(round_, "evaluate", result)
         if version == 0 and self.config.cache:
-            self.store.put_json(self._start_name(), result)
+            self.store.put_json(self._baseline_name(), result)
 
-    def _known(self, version: int) -> Facts | None:
-        """What another run found about the same untrained start."""
-        return self.store.get_json(self._start_name()) if version == 0 and self.config.cache else None
+    def _cached_baseline(self, version: int) -> JsonDict | None:
+        """The evaluation of the same untrained model by another run that shares the cache; None without one."""
+        return self.store.get_json(self._baseline_name()) if version == 0 and self.config.cache else None
 
-    def _start_name(self) -> str:
+    def _baseline_name(self) -> str:
+        """Name of the cached baseline: a hash of everything that its figures depend on."""
         from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 
         critic = self.config.critic
@@ -232,51 +242,59 @@ class Rounds:
         settings = self.config.evaluation.model_dump(mode="json")
         return f"starts/{digest(model, critic.format, critic.max_tokens, settings, CALIBRATION_PAIRS)}.json"
 
-    def _pope(self, round_: int, pictures: int) -> Facts:
-        """The figures of a POPE of rendered scenes."""
-        from vlrm_ray.scenes.pope import answer_questions, measure, questions, scenes, statements
+    def _pope(self, round_: int, image_count: int) -> JsonDict:
+        """Metrics of a POPE of rendered scenes."""
+        from vlrm_ray.scenes.pope import answer_questions, critique_count, make_questions, measure, scenes
 
-        asked = questions(scenes(pictures))
-        with self.progress.stage(f"round {round_}: pope", statements(asked), "critiques") as meter:
-            ask = partial(self.fleet.judge, done=meter.add)
-            answers = answer_questions(asked, FORMATS[self.config.critic.format], ask, self.ledger)
-            metrics = {name: metric.as_json() for name, metric in measure(asked, answers).items()}
-            meter.close(", ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items()))
+        pope_questions = make_questions(scenes(image_count))
+        with self.progress.stage(f"round {round_}: pope", critique_count(pope_questions), "critiques") as meter:
+            judge = partial(self.fleet.judge, done=meter.add)
+            answers = answer_questions(pope_questions, FORMATS[self.config.critic.format], judge, self.ledger)
+            metrics = {name: metric.as_json() for name, metric in measure(pope_questions, answers).items()}
+            meter.set_summary(", ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items()))
         return metrics
 
 
-def _times(began: float) -> Facts:
-    """Seconds since `began` on the monotonic clock, and both ends in Unix time."""
-    seconds, ended = time.monotonic() - began, time.time()
-    return {"seconds": seconds, "began": ended - seconds, "ended": ended}
+def _times(start: float) -> JsonDict:
+    """Times of a stage that started at `start` on the monotonic clock and ends now: seconds, start and end in Unix time."""
+    seconds, end = time.monotonic() - start, time.time()
+    return {"seconds": seconds, "began": end - seconds, "ended": end}
 
 
-def finished(config: Config, ledger: Ledger) -> bool:
-    """Whether nothing is left to do: all rounds have published, and all are measured where that is asked for."""
+def is_finished(config: Config, ledger: Ledger) -> bool:
+    """Whether all rounds are published and, unless evaluation is switched off, evaluated."""
     published = all(ledger.result(r, "publish") for r in range(1, config.rounds + 1))
-    measured = all(ledger.result(r, "evaluate") for r in range(config.rounds + 1))
-    return published and (measured or config.evaluation.pairs == 0)
+    evaluated = all(ledger.result(r, "evaluate") for r in range(config.rounds + 1))
+    return published and (evaluated or config.evaluation.pairs == 0)
 
 
-def claim_config(config: Config, ledger: Ledger) -> None:
-    """Bind the run's folder to its configuration; a changed one is refused with the difference shown."""
-    mine = config.model_dump(mode="json", exclude={"cluster", "rounds"})
-    known = ledger.get_json("config.json")
-    if known is None:
-        ledger.put_json("config.json", mine)
+def bind_config(config: Config, ledger: Ledger) -> None:
+    """Store the configuration in a new run's folder, or check that an existing run has the same one.
+
+    `rounds` and the section `cluster` may differ between sessions of a run.
+
+    Raises:
+        UserError: if the run was started with another configuration; the message names the keys that differ.
+    """
+    current = config.model_dump(mode="json", exclude={"cluster", "rounds"})
+    stored = ledger.get_json("config.json")
+    if stored is None:
+        ledger.put_json("config.json", current)
         return
-    changed = sorted(_differences(known, mine))
+    changed = sorted(_differences(stored, current))
     if changed:
         raise UserError(
-            f"run {config.name} was started with another configuration ({'; '.join(changed[:5])}); choose another name=, or set these back"
+            f"run {config.name} was started with another configuration ({'; '.join(changed[:5])}); "
+            "set these keys back, or choose another name="
         )
 
 
 def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """The dotted keys that differ, each as "key: old -> new"."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [d for k in {*old, *new} for d in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
-    return [] if canonical(old) == canonical(new) else [f"{key}: {old} -> {new}"]
+    return [] if canonical_json(old) == canonical_json(new) else [f"{key}: {old} -> {new}"]
 
 
-def _reasons(rows: Facts) -> str:
+def _drop_reasons(rows: JsonDict) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in sorted(rows["dropped"].items())) or "there were no pairs"

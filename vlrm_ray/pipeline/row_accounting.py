@@ -1,4 +1,13 @@
-"""What each stage made of a part's rows: a table that anyone can query, and where the rows went."""
+"""The stages' output for one part: a table to query, and counts of where the rows went.
+
+For each stage rows in = kept + dropped (by reason) + quarantined (by reason). What a row is depends on the stage:
+
+    generate   a response that was requested from the policy; a quarantined prompt counts once
+    verify     a candidate
+    pair       a candidate
+    critique   a critique that was requested from the critics
+    select     a pair
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -11,30 +20,35 @@ from vlrm_ray.store.rows import Row, to_table
 from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
 
 DATA_STAGES = ("generate", "verify", "pair", "critique", "select")
+"""Stages of the graph, in order."""
 _CLAIMS = TypeAdapter(tuple[CheckedClaim, ...])
 
 
 def stage_tables(rows: Sequence[Row]) -> dict[str, tuple[pa.Table, RowCounts]]:
-    """For each stage of the graph its table and its tally; raises AssertionError if a row was lost."""
-    makers: dict[str, Callable[[Sequence[Row]], tuple[pa.Table, RowCounts]]] = {
-        "generate": _generated,
-        "verify": _verified,
-        "pair": _paired,
-        "critique": _criticised,
+    """Table and row counts of each stage of the graph, for the rows of one part.
+
+    Raises:
+        AssertionError: if a stage's counts do not add up.
+    """
+    builders: dict[str, Callable[[Sequence[Row]], tuple[pa.Table, RowCounts]]] = {
+        "generate": _candidates,
+        "verify": _verdicts,
+        "pair": _pairs,
+        "critique": _critiques,
         "select": _selected,
     }
-    found = {stage: make(rows) for stage, make in makers.items()}
-    for stage, (_, row_counts) in found.items():
+    outputs = {stage: build(rows) for stage, build in builders.items()}
+    for stage, (_, row_counts) in outputs.items():
         row_counts.check(stage)
-    return found
+    return outputs
 
 
-def _generated(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in are prompts' asked responses; a quarantined prompt counts once."""
+def _candidates(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
+    """Rows in: the requested responses. Empty responses are dropped."""
     kept = sum(len(row.candidates) for row in rows)
     quarantined = Counter(row.quarantined for row in rows if row.quarantined)
     empty = sum(row.asked - len(row.candidates) for row in rows)
-    row_counts = RowCounts(kept + empty + quarantined.total(), kept, _some(empty_response=empty), dict(quarantined))
+    row_counts = RowCounts(kept + empty + quarantined.total(), kept, _nonzero(empty_response=empty), dict(quarantined))
     records: list[dict[str, Any]] = [
         {"prompt_id": r.prompt.prompt_id, "image": r.prompt.image, "sha256": r.prompt.sha256, "question": r.prompt.question,
          "candidate_id": c.candidate_id, "condition": c.condition.value, "text": c.text}
@@ -45,19 +59,20 @@ def _generated(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
     ), row_counts
 
 
-def _verified(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
+def _verdicts(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
+    """Rows in: candidates. Those without a claim are dropped."""
     records: list[dict[str, Any]] = [
         {"candidate_id": c.candidate_id, "claims": len(c.claims), "contradicted": sum(x.finding.verdict == "contradicted" for x in c.claims),
          "supported": sum(x.finding.verdict == "supported" for x in c.claims), "claims_json": _CLAIMS.dump_json(c.claims).decode()}
         for r in rows for c in r.candidates
     ]  # fmt: skip
-    silent = sum(not c["claims"] for c in records)
-    row_counts = RowCounts(len(records), len(records) - silent, _some(no_claim=silent))
+    without_claim = sum(not c["claims"] for c in records)
+    row_counts = RowCounts(len(records), len(records) - without_claim, _nonzero(no_claim=without_claim))
     return _table(records, ("candidate_id", "claims", "contradicted", "supported", "claims_json")), row_counts
 
 
-def _paired(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in are candidates; those with a claim in no pair are dropped with their reason."""
+def _pairs(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
+    """Rows in: candidates. Those in no pair are dropped with their reason."""
     candidates = sum(len(r.candidates) for r in rows)
     kept = sum(2 * len(r.pairs) for r in rows)
     row_counts = RowCounts(candidates, kept, dict(Counter(reason for r in rows for reason in r.unused.values())))
@@ -71,19 +86,19 @@ def _paired(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
     ), row_counts
 
 
-def _criticised(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in are critiques asked for; one without a judgement is dropped."""
+def _critiques(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
+    """Rows in: the requested critiques. Those without a judgement are dropped."""
     records: list[dict[str, Any]] = [
         {"pair_id": p.pair_id, "side": side, "critique": j.text, "yes": j.yes, "no": j.no}
-        for r in rows for p in r.pairs for side, judged in _sides(p) for j in judged
+        for r in rows for p in r.pairs for side, critiques in _sides(p) for j in critiques
     ]  # fmt: skip
     unjudged = sum(r["yes"] + r["no"] == 0 for r in records)
-    row_counts = RowCounts(len(records), len(records) - unjudged, _some(no_judgement=unjudged))
+    row_counts = RowCounts(len(records), len(records) - unjudged, _nonzero(no_judgement=unjudged))
     return _table(records, ("pair_id", "side", "critique", "yes", "no")), row_counts
 
 
 def _selected(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in are pairs. The table is what training reads: whole rows."""
+    """Rows in: pairs. The table holds the complete rows; training reads it."""
     pairs, kept = sum(len(r.pairs) for r in rows), sum(len(r.selected) for r in rows)
     row_counts = RowCounts(pairs, kept, dict(Counter(reason for r in rows for reason in r.rejected.values())))
     return to_table(rows), row_counts
@@ -98,5 +113,5 @@ def _table(records: list[dict[str, Any]], columns: tuple[str, ...]) -> pa.Table:
     return pa.table({name: [record[name] for record in records] for name in columns})
 
 
-def _some(**counts: int) -> dict[str, int]:
+def _nonzero(**counts: int) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}

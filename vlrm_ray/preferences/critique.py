@@ -1,10 +1,10 @@
-"""The wording of critiques: how one is asked for, and how its parts are found again.
+"""Critique formats: the prompts that ask for a critique, and the layout and parsing of its text.
 
-A critique describes what is seen, checks the response claim by claim, and ends in a judgement:
+A critique describes the image, checks the response claim by claim, and ends in a judgement:
 
     Seen: red circle top left, sign STOP middle right. Check: circle red found red yes. Judgement: Yes
 
-The tiny model of the embedded world carries the `compact` wording; large models get `detailed`.
+The tiny model of the embedded world uses the `compact` format. Large models use `detailed`.
 """
 
 import re
@@ -13,72 +13,86 @@ from dataclasses import dataclass
 from vlrm_ray.types import NO, YES
 
 SEEN, CHECK, JUDGEMENT = "Seen:", "Check:", "Judgement:"
+"""Headings of a critique's three parts."""
 
 
 @dataclass(frozen=True)
 class CritiqueFormat:
-    """One wording.
+    """Prompt templates for one style of critique.
 
     Attributes:
-        name: what the configuration calls it.
-        ask: asks for a critique; has the fields question, response and hint.
-        ask_direct: asks for Yes or No at once; has the fields question and response.
-        hint: introduces the experts' evidence in the request; has the field evidence.
-        written: there is a critique before the judgement.
-        given: how a critique begins that the experts' evidence is given to, in place of the hint: what is
-            seen is theirs, what follows from it the writer's. Has the field evidence; empty gives the hint.
+        name: value of `critic.format` in the configuration.
+        prompt_template: prompt for a critique; placeholders {question}, {response} and {hint}.
+        direct_prompt_template: prompt for a bare Yes or No; placeholders {question} and {response}.
+        hint_template: text for the placeholder {hint}, with the experts' evidence; placeholder {evidence}.
+        has_critique: False if the answer is a bare Yes or No without a critique.
+        prefix_template: prefix of a critique, filled with the experts' evidence; placeholder {evidence}. The model
+            continues after it. If empty, the evidence goes into the prompt as a hint instead.
     """
 
     name: str
-    ask: str
-    ask_direct: str
-    hint: str
-    written: bool = True
-    given: str = ""
+    prompt_template: str
+    direct_prompt_template: str
+    hint_template: str
+    has_critique: bool = True
+    prefix_template: str = ""
 
-    def beginning(self, evidence: str | None) -> str:
-        """The critique's beginning as it is given to its writer; empty where the writer begins."""
-        return "" if evidence is None else self.given.format(evidence=evidence)
+    def prefix(self, evidence: str | None) -> str:
+        """Prefix of the critique that the model continues; empty without evidence or without a prefix template."""
+        return "" if evidence is None else self.prefix_template.format(evidence=evidence)
 
     def prompt(self, question: str, response: str, evidence: str | None = None) -> str:
-        """The request for a critique. `evidence` is shown to the writer and never trained on."""
-        hint = "" if evidence is None else self.hint.format(evidence=evidence)
-        return self.ask.format(question=question, response=response, hint=hint)
+        """Prompt for a critique; `evidence` is added as a hint for the critic. Training prompts are made without it."""
+        hint = "" if evidence is None else self.hint_template.format(evidence=evidence)
+        return self.prompt_template.format(question=question, response=response, hint=hint)
 
     def direct_prompt(self, question: str, response: str) -> str:
-        """The request for a judgement without a critique."""
-        return self.ask_direct.format(question=question, response=response)
+        """Prompt for a bare Yes or No."""
+        return self.direct_prompt_template.format(question=question, response=response)
 
 
 COMPACT = CritiqueFormat(
     name="compact",
-    ask="Question: {question} Response: {response}{hint} Critique.",
-    ask_direct="Question: {question} Response: {response} Yes or No.",
-    hint=" Hint: {evidence}.",
-    given=f"{SEEN} {{evidence}}.",
+    prompt_template="Question: {question} Response: {response}{hint} Critique.",
+    direct_prompt_template="Question: {question} Response: {response} Yes or No.",
+    hint_template=" Hint: {evidence}.",
+    prefix_template=f"{SEEN} {{evidence}}.",
 )
 DETAILED = CritiqueFormat(
     name="detailed",
-    ask=(
+    prompt_template=(
         "You check whether a response agrees with the image.\n\n"
         "Question: {question}\n\nResponse: {response}\n{hint}\n"
         "First describe what the image shows, after 'Seen:'. Then check each claim of the response "
         "against the image, after 'Check:'. End with 'Judgement: Yes' if every claim agrees with "
         "the image, else with 'Judgement: No'."
     ),
-    ask_direct=(
+    direct_prompt_template=(
         "Question: {question}\n\nResponse: {response}\n\n"
         "Does every claim of the response agree with the image? Answer Yes or No."
     ),
-    hint="\nReliable detectors saw: {evidence}. Do not mention them.\n",
+    hint_template="\nReliable detectors saw: {evidence}. Do not mention them.\n",
 )
-DIRECT = CritiqueFormat("direct", ask=COMPACT.ask_direct, ask_direct=COMPACT.ask_direct, hint="", written=False)
+DIRECT = CritiqueFormat(
+    name="direct",
+    prompt_template=COMPACT.direct_prompt_template,
+    direct_prompt_template=COMPACT.direct_prompt_template,
+    hint_template="",
+    has_critique=False,
+)
 FORMATS = {f.name: f for f in (COMPACT, DETAILED, DIRECT)}
+"""All formats by name, the values of `critic.format`."""
 
 
 @dataclass(frozen=True)
 class CritiqueParts:
-    """A critique taken apart; a part that is missing is empty, an unreadable judgement is None."""
+    """The three parts of a parsed critique.
+
+    Attributes:
+        seen: text after `Seen:`, empty if missing.
+        check: text after `Check:`, empty if missing.
+        judgement: True for Yes, False for No, None if it cannot be read.
+    """
 
     seen: str
     check: str
@@ -91,13 +105,16 @@ _PARTS = re.compile(
 )
 
 
-def compose(seen: str, check: str, judgement: bool) -> str:
+def format_critique(seen: str, check: str, judgement: bool) -> str:
     """Write a critique from its parts."""
     return f"{SEEN} {seen}. {CHECK} {check}. {JUDGEMENT} {YES if judgement else NO}"
 
 
-def parse(text: str) -> CritiqueParts:
-    """Take a critique apart; the last judgement counts, and only as the last word or the only one."""
+def parse_critique(text: str) -> CritiqueParts:
+    """Split a critique into its parts.
+
+    A judgement counts only if it ends the text: `Judgement:` and one word, or a bare Yes or No.
+    """
     if text.strip() in (YES, NO):
         return CritiqueParts("", "", text.strip() == YES)
     match = _PARTS.search(text.strip())
@@ -105,8 +122,8 @@ def parse(text: str) -> CritiqueParts:
         return CritiqueParts("", "", None)
     word = (match["word"] or "").lower()
     judgement = {YES.lower(): True, NO.lower(): False}.get(word)
-    return CritiqueParts(_part(match["seen"]), _part(match["check"]), judgement)
+    return CritiqueParts(_stripped(match["seen"]), _stripped(match["check"]), judgement)
 
 
-def _part(text: str | None) -> str:
+def _stripped(text: str | None) -> str:
     return (text or "").strip().rstrip(".").strip()

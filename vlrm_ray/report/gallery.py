@@ -1,49 +1,81 @@
-"""What a page shows of single prompts: responses with claims and evidence, pairs, critiques."""
+"""View models of the gallery: a prompt with its responses, claims and evidence, its pairs and their critiques."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vlrm_ray.pipeline.part_statistics import margin_of
-from vlrm_ray.preferences.critique import parse
-from vlrm_ray.report.pictures import Album, Mark, Picture
-from vlrm_ray.report.words import Segment, claim_in_words, plain, segments, shown
+from vlrm_ray.preferences.critique import parse_critique
+from vlrm_ray.report.images import EvidenceBox, ImageEmbedder, PageImage
+from vlrm_ray.report.text import Segment, describe_claim, display_text, humanize, split_at_claims
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table
 from vlrm_ray.types import Candidate, CheckedClaim, Pair, ScoredCritique
 
-MOST_CLAIMS = 40
-"""Claims of one response that a page lists."""
+MAX_CLAIMS = 40
+"""Largest number of claims that are listed below a response."""
+MAX_RESPONSE_CHARACTERS = 300
+"""Length at which questions, and responses above their critiques, are cut."""
 
 
 @dataclass(frozen=True)
-class ShownClaim:
-    """A claim with its verdict and the boxes it rests on."""
+class ClaimView:
+    """A claim with its verdict and evidence.
+
+    Attributes:
+        anchor: HTML id that the response's text links to.
+        type: claim type.
+        text: the claim as a short statement.
+        verdict: `supported`, `contradicted` or `unverifiable`.
+        confidence: confidence of the verdict in [0, 1].
+        reason: why the claim is unverifiable; empty otherwise.
+        boxes: evidence that the verdict is based on.
+    """
 
     anchor: str
     type: str
-    words: str
+    text: str
     verdict: str
     confidence: float
     reason: str
-    marks: tuple[Mark, ...]
+    boxes: tuple[EvidenceBox, ...]
 
 
 @dataclass(frozen=True)
-class ShownResponse:
-    """A response cut at its claims; `role` is chosen, rejected or a number, `unused` says why it is in no pair."""
+class ResponseView:
+    """A response with its claims.
+
+    Attributes:
+        role: `chosen`, `rejected`, or `response` with a number.
+        unused: why the response is in no pair; empty otherwise.
+        condition: image condition that it was generated under.
+        segments: its text, split at the claims.
+        claims: its first `MAX_CLAIMS` claims.
+        more_claims: number of claims that are not listed.
+    """
 
     role: str
     unused: str
     condition: str
     segments: Sequence[Segment]
-    claims: Sequence[ShownClaim]
+    claims: Sequence[ClaimView]
     more_claims: int = 0
 
 
 @dataclass(frozen=True)
-class ShownCritique:
-    """A critique in its parts; where it has none, `raw` is the whole. `right` says whether its judgement is."""
+class CritiqueView:
+    """A critique, split into its parts.
+
+    Attributes:
+        seen: description of the image.
+        check: check of the claims.
+        judgement: `Yes`, `No` or `none`.
+        right: whether the judgement is the right one for the response.
+        raw: the whole text, if it has neither of the first two parts; empty otherwise.
+        reward: the reward p(Yes) / (p(Yes) + p(No)).
+        label_mass: p(Yes) + p(No).
+        selected: whether the reward model is trained on it.
+    """
 
     seen: str
     check: str
@@ -56,150 +88,166 @@ class ShownCritique:
 
 
 @dataclass(frozen=True)
-class ShownPair:
-    """A pair and what became of it."""
+class PairView:
+    """A pair with its critiques.
+
+    Attributes:
+        pair_id: id of the pair.
+        outcome: `kept`, or why the pair was dropped.
+        margin: margin of the selected critiques, or the largest possible one of a dropped pair; None without any.
+        chosen, rejected: texts of the two responses.
+        chosen_critiques, rejected_critiques: critiques of the two responses.
+    """
 
     pair_id: str
     outcome: str
     margin: float | None
     chosen: str
     rejected: str
-    chosen_critiques: Sequence[ShownCritique]
-    rejected_critiques: Sequence[ShownCritique]
+    chosen_critiques: Sequence[CritiqueView]
+    rejected_critiques: Sequence[CritiqueView]
 
     @property
     def kept(self) -> bool:
-        """Whether training read it."""
+        """Whether the reward model is trained on the pair."""
         return self.outcome == "kept"
 
 
 @dataclass(frozen=True)
-class Card:
-    """One prompt with its picture, some of its responses and some of its pairs."""
+class PromptCard:
+    """A prompt with its image, responses and pairs.
+
+    Attributes:
+        prompt_id: id of the prompt.
+        round: round that the data is of.
+        question: the question.
+        problem: why the prompt is quarantined; empty otherwise.
+        image: the image with the evidence.
+        responses: all responses, or those of one pair.
+        pairs: all pairs, or one.
+    """
 
     prompt_id: str
     round: int
     question: str
     problem: str
-    picture: Picture
-    responses: Sequence[ShownResponse]
-    pairs: Sequence[ShownPair]
+    image: PageImage
+    responses: Sequence[ResponseView]
+    pairs: Sequence[PairView]
 
 
-def rows_of(ledger: Ledger, round_: int) -> Iterator[Row]:
-    """All committed rows of a round, part by part; raises UserError on a damaged one."""
+def iter_rows(ledger: Ledger, round_: int) -> Iterator[Row]:
+    """All committed rows of a round, part by part; raises UserError if a part is damaged."""
     for part in ledger.parts(round_, "select"):
         yield from from_table(ledger.get_part(round_, "select", part))
 
 
-def choose(rows: Sequence[Row], most: int) -> tuple[list[tuple[Row, Pair]], list[tuple[Row, Pair]]]:
-    """At most so many kept and so many refused pairs, each from as many groups as possible, in the rows' order.
+def select_pairs(rows: Sequence[Row], limit: int) -> tuple[list[tuple[Row, Pair]], list[tuple[Row, Pair]]]:
+    """Select at most `limit` kept and at most `limit` dropped pairs, from as many different groups as possible.
 
-    Groups of kept pairs are the types of the contradicted claims, those of refused ones the reasons.
+    Kept pairs are grouped by the type of the rejected response's first contradicted claim, dropped pairs by the reason.
     """
     kept: dict[str, list[tuple[Row, Pair]]] = defaultdict(list)
-    refused: dict[str, list[tuple[Row, Pair]]] = defaultdict(list)
+    dropped: dict[str, list[tuple[Row, Pair]]] = defaultdict(list)
     for row in rows:
         for pair in row.pairs:
             if pair.pair_id in row.rejected:
-                refused[row.rejected[pair.pair_id]].append((row, pair))
+                dropped[row.rejected[pair.pair_id]].append((row, pair))
             else:
                 kept[_contradicted_type(pair)].append((row, pair))
-    return _in_turn(kept, most), _in_turn(refused, most)
+    return _round_robin(kept, limit), _round_robin(dropped, limit)
 
 
 def _contradicted_type(pair: Pair) -> str:
     return next((c.claim.type.value for c in pair.rejected.claims if c.finding.verdict == "contradicted"), "")
 
 
-def _in_turn(groups: dict[str, list[tuple[Row, Pair]]], most: int) -> list[tuple[Row, Pair]]:
-    depth = max((len(group) for group in groups.values()), default=0)
-    mixed = [group[i] for i in range(depth) for _, group in sorted(groups.items()) if i < len(group)]
-    return mixed[:most]
+def _round_robin(groups: dict[str, list[tuple[Row, Pair]]], limit: int) -> list[tuple[Row, Pair]]:
+    """The first of each group, then the second of each group, and so on."""
+    longest = max((len(group) for group in groups.values()), default=0)
+    mixed = [group[i] for i in range(longest) for _, group in sorted(groups.items()) if i < len(group)]
+    return mixed[:limit]
 
 
-def card_of_pair(row: Row, pair: Pair, album: Album) -> Card:
-    """A pair's two responses and its critiques."""
+def pair_card(row: Row, pair: Pair, embedder: ImageEmbedder) -> PromptCard:
+    """A card with the two responses of a pair and their critiques."""
     anchor = f"pair-{row.round}-{pair.pair_id}"
-    picture = album.of_row(row, f"{anchor}-image")
+    image = embedder.embed_row(row, f"{anchor}-image")
     roles = (("chosen", pair.chosen), ("rejected", pair.rejected))
-    responses = [_response(row, c, picture, f"{anchor}-{role}", role) for role, c in roles]
-    return _card(row, picture, responses, [_pair(row, pair)])
+    responses = [_response(row, c, image, f"{anchor}-{role}", role) for role, c in roles]
+    return _card(row, image, responses, [_pair(row, pair)])
 
 
-def card_of_prompt(row: Row, album: Album) -> Card:
-    """All responses and pairs of a prompt."""
-    picture = album.of_row(row, f"prompt-{row.prompt.prompt_id}-image")
-    responses = [_response(row, c, picture, f"response-{i}", f"response {i}") for i, c in enumerate(row.candidates, 1)]
-    return _card(row, picture, responses, [_pair(row, pair) for pair in row.pairs])
+def prompt_card(row: Row, embedder: ImageEmbedder) -> PromptCard:
+    """A card with all responses and pairs of a prompt."""
+    image = embedder.embed_row(row, f"prompt-{row.prompt.prompt_id}-image")
+    responses = [_response(row, c, image, f"response-{i}", f"response {i}") for i, c in enumerate(row.candidates, 1)]
+    return _card(row, image, responses, [_pair(row, pair) for pair in row.pairs])
 
 
-def _card(row: Row, picture: Picture, responses: Sequence[ShownResponse], pairs: Sequence[ShownPair]) -> Card:
-    problem = plain(row.quarantined)
-    return Card(row.prompt.prompt_id, row.round, shown(row.prompt.question, 300), problem, picture, responses, pairs)
+def _card(row: Row, image: PageImage, responses: Sequence[ResponseView], pairs: Sequence[PairView]) -> PromptCard:
+    question = display_text(row.prompt.question, MAX_RESPONSE_CHARACTERS)
+    return PromptCard(row.prompt.prompt_id, row.round, question, humanize(row.quarantined), image, responses, pairs)
 
 
-def _response(row: Row, candidate: Candidate, picture: Picture, anchor: str, role: str) -> ShownResponse:
-    listed = candidate.claims[:MOST_CLAIMS]
-    claims = [_claim(checked, picture, f"{anchor}-claim-{i}") for i, checked in enumerate(listed)]
-    return ShownResponse(
+def _response(row: Row, candidate: Candidate, image: PageImage, anchor: str, role: str) -> ResponseView:
+    listed = candidate.claims[:MAX_CLAIMS]
+    return ResponseView(
         role=role,
-        unused=plain(row.unused.get(candidate.candidate_id, "")),
-        condition=plain(candidate.condition.value),
-        segments=segments(candidate.text, listed),
-        claims=claims,
+        unused=humanize(row.unused.get(candidate.candidate_id, "")),
+        condition=humanize(candidate.condition.value),
+        segments=split_at_claims(candidate.text, listed),
+        claims=[_claim(checked, image, f"{anchor}-claim-{i}") for i, checked in enumerate(listed)],
         more_claims=len(candidate.claims) - len(listed),
     )
 
 
-def _claim(checked: CheckedClaim, picture: Picture, anchor: str) -> ShownClaim:
+def _claim(checked: CheckedClaim, image: PageImage, anchor: str) -> ClaimView:
     finding = checked.finding
-    objects = [picture.objects[i] for i in finding.objects if i < len(picture.objects)]
-    words = [picture.words[i] for i in finding.words if i < len(picture.words)]
-    return ShownClaim(
+    objects = [image.objects[i] for i in finding.objects if i < len(image.objects)]
+    words = [image.words[i] for i in finding.words if i < len(image.words)]
+    return ClaimView(
         anchor=anchor,
         type=checked.claim.type.value,
-        words=claim_in_words(checked.claim),
+        text=describe_claim(checked.claim),
         verdict=finding.verdict.value,
         confidence=finding.confidence,
-        reason=plain(finding.reason),
-        marks=(*objects, *words),
+        reason=humanize(finding.reason),
+        boxes=(*objects, *words),
     )
 
 
-def _pair(row: Row, pair: Pair) -> ShownPair:
+def _pair(row: Row, pair: Pair) -> PairView:
     selected = next((s for s in row.selected if s.pair_id == pair.pair_id), None)
-    plus, minus = (selected.chosen_critique, selected.rejected_critique) if selected else (None, None)
-    return ShownPair(
+    chosen, rejected = (selected.chosen_critique, selected.rejected_critique) if selected else (None, None)
+    return PairView(
         pair_id=pair.pair_id,
-        outcome="kept" if selected else plain(row.rejected.get(pair.pair_id, "not selected yet")),
+        outcome="kept" if selected else humanize(row.rejected.get(pair.pair_id, "not selected yet")),
         margin=margin_of(pair, selected),
-        chosen=shown(pair.chosen.text, 300),
-        rejected=shown(pair.rejected.text, 300),
-        chosen_critiques=_critiques(pair.chosen_critiques, True, plus),
-        rejected_critiques=_critiques(pair.rejected_critiques, False, minus),
+        chosen=display_text(pair.chosen.text, MAX_RESPONSE_CHARACTERS),
+        rejected=display_text(pair.rejected.text, MAX_RESPONSE_CHARACTERS),
+        chosen_critiques=_critiques(pair.chosen_critiques, True, chosen),
+        rejected_critiques=_critiques(pair.rejected_critiques, False, rejected),
     )
 
 
-def _critiques(critiques: Sequence[ScoredCritique], wanted: bool, selected: str | None) -> list[ShownCritique]:
-    """All critiques of a side; of several with the selected one's text the first is marked."""
-    texts = [judged.text for judged in critiques]
-    mark = texts.index(selected) if selected in texts else -1
-    return [shown_critique(judged, wanted, i == mark) for i, judged in enumerate(critiques)]
+def _critiques(critiques: Sequence[ScoredCritique], right: bool, selected: str | None) -> list[CritiqueView]:
+    """All critiques of a response; the first one with the selected text is marked as selected."""
+    texts = [critique.text for critique in critiques]
+    index = texts.index(selected) if selected in texts else -1
+    return [critique_view(critique, right, i == index) for i, critique in enumerate(critiques)]
 
 
-def shown_critique(judged: ScoredCritique, wanted: bool, selected: bool = False) -> ShownCritique:
-    """A critique for the page; `wanted` is the right judgement."""
-    parts = parse(judged.text)
-    judgement = {True: "Yes", False: "No", None: "none"}[parts.judgement]
-    raw = "" if parts.seen or parts.check else shown(judged.text)
-    return ShownCritique(
-        seen=shown(parts.seen),
-        check=shown(parts.check),
-        judgement=judgement,
-        right=parts.judgement is wanted,
-        raw=raw,
-        reward=judged.reward,
-        label_mass=judged.label_mass,
+def critique_view(critique: ScoredCritique, right: bool, selected: bool = False) -> CritiqueView:
+    """The view of a critique; `right` is the right judgement, True for Yes."""
+    parts = parse_critique(critique.text)
+    return CritiqueView(
+        seen=display_text(parts.seen),
+        check=display_text(parts.check),
+        judgement={True: "Yes", False: "No", None: "none"}[parts.judgement],
+        right=parts.judgement is right,
+        raw="" if parts.seen or parts.check else display_text(critique.text),
+        reward=critique.reward,
+        label_mass=critique.label_mass,
         selected=selected,
     )

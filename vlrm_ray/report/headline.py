@@ -1,20 +1,25 @@
-"""What a run comes to, in a sentence that claims no more than the intervals allow."""
+"""The top of the page: the main result in a sentence that the confidence interval supports, and the key metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from vlrm_ray.report.build import CONSISTENCY, HEADLINE
-from vlrm_ray.report.tables import round_name
-from vlrm_ray.report.words import percent, signed
+from vlrm_ray.report.tables import JsonObject, round_label
+from vlrm_ray.report.text import percent, signed
 
-Facts = Mapping[str, Any]
 _NAMES = {HEADLINE[0]: "hallucination pairs", HEADLINE[1]: "reasoning pairs"}
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure at the top of the page; `tone` is good, bad or quiet."""
+    """A metric at the top of the page.
+
+    Attributes:
+        title: name of the metric.
+        value: its value.
+        detail: interval and explanation.
+        tone: `good`, `bad` or `quiet`.
+    """
 
     title: str
     value: str
@@ -24,86 +29,98 @@ class Tile:
 
 @dataclass(frozen=True)
 class Headline:
-    """The main finding and what stands beside it."""
+    """The main result: a title, a sentence with the interval, and the key metrics."""
 
     title: str
     sentence: str
     tiles: Sequence[Tile]
 
 
-def headline(report: Facts) -> Headline:
-    """The first of `HEADLINE` that was measured twice leads, whatever it shows."""
+def headline(report: JsonObject) -> Headline:
+    """The headline of a report, about the first metric of `HEADLINE` that was measured twice."""
     gains, measured = report.get("gains", {}), [r for r in report["rounds"] if r["metrics"]]
-    leading = next((name for name in HEADLINE if name in gains), None)
-    if leading:
-        title, sentence = _title(leading, gains[leading], measured), _sentence(leading, gains[leading])
+    main = next((name for name in HEADLINE if name in gains), None)
+    if main:
+        title, sentence = _title(main, gains[main], measured), _sentence(main, gains[main])
     elif measured:
-        title = "Only the start was measured so far"
-        sentence = "A gain needs a second evaluation; what was measured is below."
+        title = f"Only {round_label(measured[0]['round'])} has been evaluated so far"
+        sentence = "A gain can be computed after a second evaluation. The metrics measured so far are below."
     else:
-        title = "Nothing was measured yet"
-        sentence = "No evaluation has finished; what the run has gathered so far is below."
-    tiles = [_tile(name, gains[name]) for name in HEADLINE if name in gains]
-    return Headline(title, sentence, [*tiles, *_controls(measured, gains)])
+        title = "Nothing has been evaluated yet"
+        sentence = "No evaluation has finished. The data collected so far is below."
+    tiles = [_gain_tile(name, gains[name]) for name in HEADLINE if name in gains]
+    return Headline(title, sentence, [*tiles, *_control_tiles(measured, gains)])
 
 
-def _title(name: str, gain: Facts, measured: Sequence[Facts]) -> str:
+def _title(name: str, gain: JsonObject, measured: Sequence[JsonObject]) -> str:
     before, after = (percent(r["metrics"][name]["value"]) for r in (measured[0], measured[-1]))
     if _tone(gain) == "quiet":
-        return f"No measurable gain on {_NAMES[name]}: {before} before, {after} after"
+        return f"No significant change in accuracy on {_NAMES[name]}: {before} before, {after} after"
     verb = "rose" if _tone(gain) == "good" else "fell"
     return f"Accuracy on {_NAMES[name]} {verb} from {before} to {after}"
 
 
-def _sentence(name: str, gain: Facts) -> str:
-    low, high = (100 * end for end in gain["ci95"])
-    since = f"Between {round_name(gain['from_round'])} and {round_name(gain['to_round'])}, over {gain['n']} {'of the same ' if gain['paired'] else ''}{_NAMES[name]},"
-    change = f"{since} the change is {signed(100 * gain['value'])} points with a 95\u00a0% interval from {signed(low)} to {signed(high)}."
-    return f"{change} {_meaning(gain)}"
+def _sentence(name: str, gain: JsonObject) -> str:
+    low, high = (signed(100 * end) for end in gain["ci95"])
+    pairs = f"{gain['n']} {_NAMES[name]}" + (" (the same ones in both rounds)" if gain["paired"] else "")
+    rounds = f"from {round_label(gain['from_round'])} to {round_label(gain['to_round'])}"
+    change = f"{signed(100 * gain['value'])} percentage points, 95\u00a0% interval {low} to {high}"
+    return f"Change {rounds}, measured on {pairs}: {change}. {_interpretation(gain)}"
 
 
-def _meaning(gain: Facts) -> str:
+def _interpretation(gain: JsonObject) -> str:
     return {
-        "good": "The interval excludes zero: chance is an unlikely explanation.",
+        "good": "The interval excludes zero, so chance is an unlikely explanation of the gain.",
         "bad": "The interval excludes zero: the model got worse.",
-        "quiet": "The interval includes zero: this may be chance, and is no evidence of a gain.",
+        "quiet": "The interval includes zero, so the change may be due to chance and is no evidence of a gain.",
     }[_tone(gain)]
 
 
-def _tone(gain: Facts) -> str:
+def _tone(gain: JsonObject) -> str:
     low, high = gain["ci95"]
     return "good" if low > 0 else "bad" if high < 0 else "quiet"
 
 
-def _tile(name: str, gain: Facts) -> Tile:
+def _gain_tile(name: str, gain: JsonObject) -> Tile:
     return Tile(_NAMES[name].capitalize(), f"{signed(100 * gain['value'])} points", _interval(gain), _tone(gain))
 
 
-def _interval(gain: Facts) -> str:
+def _interval(gain: JsonObject) -> str:
     low, high = (signed(100 * end) for end in gain["ci95"])
     zero = "includes" if _tone(gain) == "quiet" else "excludes"
-    return f"95\u00a0% interval {low} to {high}: {zero} zero"
+    return f"95\u00a0% interval {low} to {high}, {zero} zero"
 
 
-def _controls(measured: Sequence[Facts], gains: Facts) -> list[Tile]:
-    """Whether the model looks, and whether its critiques hold, in the last evaluated round."""
+def _control_tiles(measured: Sequence[JsonObject], gains: JsonObject) -> list[Tile]:
+    """Accuracy without the image and reasoning consistency, in the last evaluated round."""
     if not measured:
         return []
-    found, tiles = measured[-1]["metrics"], []
+    tiles = [_blind_tile(measured[-1]["metrics"]), _consistency_tile(measured[-1]["metrics"], gains)]
+    return [tile for tile in tiles if tile is not None]
+
+
+def _blind_tile(metrics: Mapping[str, JsonObject]) -> Tile | None:
+    """Accuracy without the image; good if it is significantly lower than with the image."""
     name, blind = HEADLINE[0], f"blind_{HEADLINE[0]}"
-    if name in found and blind in found:
-        low, high = found[blind]["ci95"]
-        looks = found[name]["ci95"][0] > high
-        detail = (
-            f"95\u00a0% interval {100 * low:.0f}–{100 * high:.0f}\u00a0%; with the image {percent(found[name]['value'])}: "
-            + ("it looks" if looks else "no proof that it looks")
-        )
-        tiles.append(Tile("Image removed", percent(found[blind]["value"]), detail, "good" if looks else "bad"))
-    if CONSISTENCY in found:
-        detail = "both judgements right, facts true, same when rephrased"
-        tone = "quiet"
-        if CONSISTENCY in gains:
-            tone = _tone(gains[CONSISTENCY])
-            detail = f"{signed(100 * gains[CONSISTENCY]['value'])} points, {_interval(gains[CONSISTENCY])}; {detail}"
-        tiles.append(Tile("Reasoning consistency", percent(found[CONSISTENCY]["value"]), detail, tone))
-    return tiles
+    if name not in metrics or blind not in metrics:
+        return None
+    low, high = metrics[blind]["ci95"]
+    uses_image = metrics[name]["ci95"][0] > high
+    detail = (
+        f"95\u00a0% interval {100 * low:.0f}–{100 * high:.0f}\u00a0%; with the image "
+        f"{percent(metrics[name]['value'])}: "
+        + ("the model uses the image" if uses_image else "no evidence that the model uses the image")
+    )
+    return Tile("Accuracy without the image", percent(metrics[blind]["value"]), detail, "good" if uses_image else "bad")
+
+
+def _consistency_tile(metrics: Mapping[str, JsonObject], gains: JsonObject) -> Tile | None:
+    """Share of reasoning pairs that the model judges consistently."""
+    if CONSISTENCY not in metrics:
+        return None
+    detail = "both judgements right, stated facts true, same result for the rephrased question"
+    tone = "quiet"
+    if CONSISTENCY in gains:
+        tone = _tone(gains[CONSISTENCY])
+        detail = f"{signed(100 * gains[CONSISTENCY]['value'])} points, {_interval(gains[CONSISTENCY])}; {detail}"
+    return Tile("Reasoning consistency", percent(metrics[CONSISTENCY]["value"]), detail, tone)

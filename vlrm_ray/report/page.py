@@ -1,11 +1,12 @@
-"""`report.html`: one file that needs nothing from outside and runs no script.
+"""Rendering of `report.html` and of the page about a single prompt.
 
-Figures come from `report.json`; pictures, responses and critiques from the ledger's committed parts.
+A page is one file. It loads nothing from elsewhere and runs no script; its content security policy enforces both.
+Metrics come from `report.json`; images, responses and critiques from the committed parts in the ledger.
 """
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,55 +18,75 @@ from markupsafe import Markup
 from vlrm_ray.errors import UserError
 from vlrm_ray.report import plots, tables
 from vlrm_ray.report.build import HEADLINE
-from vlrm_ray.report.gallery import Card, ShownCritique, card_of_pair, card_of_prompt, choose, rows_of, shown_critique
+from vlrm_ray.report.gallery import (
+    MAX_RESPONSE_CHARACTERS,
+    CritiqueView,
+    PromptCard,
+    critique_view,
+    iter_rows,
+    pair_card,
+    prompt_card,
+    select_pairs,
+)
 from vlrm_ray.report.headline import headline
-from vlrm_ray.report.pictures import Album, Picture
+from vlrm_ray.report.images import ImageEmbedder, PageImage
 from vlrm_ray.report.svg import Plot
+from vlrm_ray.report.tables import JsonObject
+from vlrm_ray.report.text import display_text, humanize, signed
 from vlrm_ray.report.timeline import timeline
-from vlrm_ray.report.words import plain, shown, signed
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row
 from vlrm_ray.types import ScoredCritique
 
-Facts = Mapping[str, Any]
-PICTURE_BUDGET = 3_000_000
-"""Characters that pictures may take of a page of 5 MB."""
-CARDS, SAMPLES = 8, 12
-"""Most pairs of each sort, and most ScenesBench items, that the gallery shows."""
-READ_AT_MOST = 400
-"""Rows of a round that the gallery chooses from."""
+IMAGE_BUDGET = 3_000_000
+"""Characters of embedded images, so that a page stays below 5 MB."""
+MAX_PAIRS, MAX_SAMPLES = 8, 12
+"""Largest number of kept pairs, of dropped pairs, and of ScenesBench pairs on the page."""
+MAX_ROWS_READ = 400
+"""Rows of a round from which the gallery's pairs are selected."""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A ScenesBench pair with the critiques of the first and the last evaluated round."""
+class BenchSample:
+    """A ScenesBench pair with its critiques in the first and the last evaluated round.
 
-    anchor: str
+    Attributes:
+        kind: kind of question.
+        question: the question.
+        image: the image, without evidence.
+        responses: for the right and the wrong response its name, its text, and its critique by round label.
+        changed: whether a judgement differs between the two rounds.
+    """
+
     kind: str
     question: str
-    picture: Picture
-    sides: Sequence[tuple[str, str, Sequence[tuple[str, ShownCritique]]]]
+    image: PageImage
+    responses: Sequence[tuple[str, str, Sequence[tuple[str, CritiqueView]]]]
     changed: bool
 
 
-def render(ledger: Ledger, report: Facts) -> str:
-    """The page of a run."""
-    rounds, album = report["rounds"], Album(ledger, PICTURE_BUDGET)
-    samples = _samples(ledger, rounds, album)
-    gathered = [r["round"] for r in rounds if r["rows"].get("select")]
-    kept, refused, problem = _gallery(ledger, gathered[-1], album) if gathered else ([], [], "")
-    return _page(
+def render_report(ledger: Ledger, report: JsonObject) -> str:
+    """The HTML of a run's page."""
+    rounds, embedder = report["rounds"], ImageEmbedder(ledger, IMAGE_BUDGET)
+    samples = _bench_samples(ledger, rounds, embedder)
+    with_data = [r["round"] for r in rounds if r["rows"].get("select")]
+    kept, dropped, problem = _gallery(ledger, with_data[-1], embedder) if with_data else ([], [], "")
+    kinds, pope = tables.question_kinds(rounds), tables.pope_metrics(rounds)
+    accuracies = [plots.metric_by_round(rounds, name, tables.HEADLINE_TITLES[name]) for name in HEADLINE]
+    return _render(
         "report.html.j2",
         title=f"{report['run']}: vlrm-ray report",
         report=report,
         headline=headline(report),
-        gains=[p for name in HEADLINE if (p := plots.over_rounds(rounds, name, tables.HEADINGS[name]))],
-        controls=tables.metrics_table(rounds, tables.figures(rounds), "All figures by round"),
-        kinds_plot=plots.by_kind(rounds, tables.kinds(rounds)),
-        kinds=tables.metrics_table(rounds, tables.kinds(rounds), "Pairs judged right, by kind of question"),
-        pope=tables.metrics_table(rounds, tables.pope(rounds), "POPE, before and after"),
+        accuracies=[plot for plot in accuracies if plot],
+        all_metrics=tables.metrics_table(
+            rounds, tables.overall_metrics(rounds), "All metrics by round, with 95 % intervals"
+        ),
+        kinds_plot=plots.accuracy_by_kind(rounds, kinds),
+        kinds=tables.metrics_table(rounds, kinds, "Accuracy by kind of question, with 95 % intervals"),
+        pope=tables.metrics_table(rounds, pope, "POPE metrics by round, with 95 % intervals"),
         reliability=plots.reliability(rounds),
-        margins=_margins(rounds, report["config"]["selection"]["margin"]),
+        margins=_latest_margins(rounds, report["config"]["selection"]["margin"]),
         verdicts=tables.verdicts_table(rounds),
         pairs=tables.pairs_table(rounds),
         rows=tables.rows_table(rounds),
@@ -75,23 +96,23 @@ def render(ledger: Ledger, report: Facts) -> str:
         config=yaml.safe_dump(report["config"], sort_keys=False, allow_unicode=True),
         samples=samples,
         kept=kept,
-        refused=refused,
-        gallery_round=gathered[-1] if gathered else 0,
+        dropped=dropped,
+        gallery_round=with_data[-1] if with_data else 0,
         problem=problem,
     )
 
 
 def render_prompt(ledger: Ledger, run: str, row: Row) -> str:
-    """The page of one prompt."""
-    card = card_of_prompt(row, Album(ledger, PICTURE_BUDGET))
-    return _page("show.html.j2", title=f"{run}: prompt {row.prompt.prompt_id}", run=run, card=card)
+    """The HTML of the page about one prompt of the run with this name."""
+    card = prompt_card(row, ImageEmbedder(ledger, IMAGE_BUDGET))
+    return _render("show.html.j2", title=f"{run}: prompt {row.prompt.prompt_id}", run=run, card=card)
 
 
-def _page(template: str, **content: Any) -> str:
+def _render(template: str, **content: Any) -> str:
     environment = _environment()
     css = environment.get_template("page.css.j2").render()
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return environment.get_template(template).render(css=Markup(css), css_hash=digest, **content)
+    css_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return environment.get_template(template).render(css=Markup(css), css_hash=css_hash, **content)
 
 
 @lru_cache(maxsize=1)
@@ -103,66 +124,73 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": plain, "signed": signed}
+    environment.filters |= {"humanize": humanize, "signed": signed}
     return environment
 
 
-def _margins(rounds: Sequence[Facts], threshold: float) -> Plot | None:
-    drawn = [found for r in rounds if (found := plots.margins(r, threshold))]
+def _latest_margins(rounds: Sequence[JsonObject], threshold: float) -> Plot | None:
+    """The margins of the last round that has any."""
+    drawn = [plot for r in rounds if (plot := plots.margins(r, threshold))]
     return drawn[-1] if drawn else None
 
 
-def _gallery(ledger: Ledger, round_: int, album: Album) -> tuple[list[Card], list[Card], str]:
-    """Cards of kept and of refused pairs, and what kept them from being read, if anything did."""
+def _gallery(ledger: Ledger, round_: int, embedder: ImageEmbedder) -> tuple[list[PromptCard], list[PromptCard], str]:
+    """Cards of kept and of dropped pairs, and the error message if a part could not be read."""
     rows: list[Row] = []
     problem = ""
     try:
-        for row in rows_of(ledger, round_):
+        for row in iter_rows(ledger, round_):
             rows.append(row)
-            if len(rows) >= READ_AT_MOST:
+            if len(rows) >= MAX_ROWS_READ:
                 break
     except UserError as error:
         problem = str(error)
-    kept, refused = choose(rows, CARDS)
-    return [card_of_pair(*one, album) for one in kept], [card_of_pair(*one, album) for one in refused], problem
+    kept, dropped = select_pairs(rows, MAX_PAIRS)
+    return (
+        [pair_card(row, pair, embedder) for row, pair in kept],
+        [pair_card(row, pair, embedder) for row, pair in dropped],
+        problem,
+    )
 
 
-def _samples(ledger: Ledger, rounds: Sequence[Facts], album: Album) -> list[Sample]:
-    """ScenesBench items with critiques of the first and last evaluation, those first whose judgement changed."""
-    found = {r["round"]: (ledger.result(r["round"], "evaluate") or {}).get("samples", []) for r in rounds}
-    taken = [(number, {item["item_id"]: item for item in items}) for number, items in found.items() if items]
-    if not taken:
+def _bench_samples(ledger: Ledger, rounds: Sequence[JsonObject], embedder: ImageEmbedder) -> list[BenchSample]:
+    """ScenesBench pairs in the first and the last evaluated round, those with a changed judgement first."""
+    stored = {r["round"]: (ledger.result(r["round"], "evaluate") or {}).get("samples", []) for r in rounds}
+    by_round = [(number, {item["item_id"]: item for item in items}) for number, items in stored.items() if items]
+    if not by_round:
         return []
-    views = [taken[0], taken[-1]] if len(taken) > 1 else taken
-    items = [key for key in views[0][1] if all(key in view for _, view in views)]
-    by_change = sorted(items, key=lambda key: not _changed(views, key))
-    return [_sample(key, views, album) for key in by_change[:SAMPLES]]
+    compared = [by_round[0], by_round[-1]] if len(by_round) > 1 else by_round
+    keys = [key for key in compared[0][1] if all(key in items for _, items in compared)]
+    changed_first = sorted(keys, key=lambda key: not _changed(compared, key))
+    return [_bench_sample(key, compared, embedder) for key in changed_first[:MAX_SAMPLES]]
 
 
-def _changed(views: Sequence[tuple[int, Facts]], key: str) -> bool:
-    def judgements(item: Facts) -> list[bool]:
-        return [_judged(item[f"{side}_critique"]).reward > 0.5 for side in ("chosen", "rejected")]
+def _changed(compared: Sequence[tuple[int, JsonObject]], key: str) -> bool:
+    """Whether a judgement of the pair differs between the first and the last of the compared rounds."""
 
-    return judgements(views[0][1][key]) != judgements(views[-1][1][key])
+    def judgements(item: JsonObject) -> list[bool]:
+        return [_critique(item[f"{side}_critique"]).reward > 0.5 for side in ("chosen", "rejected")]
+
+    return judgements(compared[0][1][key]) != judgements(compared[-1][1][key])
 
 
-def _sample(key: str, views: Sequence[tuple[int, Facts]], album: Album) -> Sample:
-    item = views[-1][1][key]
-    sides = [
+def _bench_sample(key: str, compared: Sequence[tuple[int, JsonObject]], embedder: ImageEmbedder) -> BenchSample:
+    item = compared[-1][1][key]
+    responses = [
         (
             "right response" if side == "chosen" else "wrong response",
-            shown(item[side], 300),
+            display_text(item[side], MAX_RESPONSE_CHARACTERS),
             [
-                (tables.round_name(number), shown_critique(_judged(view[key][f"{side}_critique"]), side == "chosen"))
-                for number, view in views
+                (tables.round_label(number), critique_view(_critique(items[key][f"{side}_critique"]), side == "chosen"))
+                for number, items in compared
             ],
         )
         for side in ("chosen", "rejected")
     ]
-    anchor = f"sample-{key}"
-    picture = album.of_file(item["image"], f"{anchor}-image")
-    return Sample(anchor, plain(item["kind"]), shown(item["question"], 300), picture, sides, _changed(views, key))
+    image = embedder.embed_file(item["image"], f"sample-{key}-image")
+    question = display_text(item["question"], MAX_RESPONSE_CHARACTERS)
+    return BenchSample(humanize(item["kind"]), question, image, responses, _changed(compared, key))
 
 
-def _judged(found: Facts) -> ScoredCritique:
-    return ScoredCritique(found["text"], found["yes"], found["no"])
+def _critique(stored: JsonObject) -> ScoredCritique:
+    return ScoredCritique(stored["text"], stored["yes"], stored["no"])

@@ -1,54 +1,62 @@
-"""Finding single prompts of a run, for a page of their own."""
+"""Lookup of single prompts in a run, for the command `evaluate.py show`."""
 
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.report.gallery import rows_of
-from vlrm_ray.report.words import visible
+from vlrm_ray.report.gallery import iter_rows
+from vlrm_ray.report.text import replace_invisible
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table
 
-LISTED = 12
-"""Prompts that are listed where none is named."""
+MAX_LISTED = 12
+"""Number of prompts that are listed if the user names none."""
 
 
 def check_run(ledger: Ledger) -> None:
-    """Raise UserError unless the folder is a run's."""
+    """Raise UserError unless the folder is that of a run."""
     if ledger.get("config.json") is None:
-        raise UserError(f"{ledger.uri} holds no run (no config.json); give --run runs/<name>")
+        raise UserError(f"--run {ledger.uri}: not a run (no config.json); give a folder such as runs/<name>")
 
 
-def some_prompts(ledger: Ledger) -> list[Row]:
-    """The first prompts of the newest gathered round, those with pairs if there are any; raises UserError."""
+def sample_prompts(ledger: Ledger) -> list[Row]:
+    """Up to `MAX_LISTED` prompts of the newest round with data, preferably prompts with pairs.
+
+    Raises:
+        UserError: the folder is not a run, or no part is committed yet.
+    """
     check_run(ledger)
     for round_ in reversed(ledger.rounds()):
-        paired = list(islice((row for row in rows_of(ledger, round_) if row.pairs), LISTED))
-        if found := paired or list(islice(rows_of(ledger, round_), LISTED)):
-            return found
-    raise UserError(f"{ledger.uri} has not gathered any prompt yet; wait for its first part")
+        with_pairs = list(islice((row for row in iter_rows(ledger, round_) if row.pairs), MAX_LISTED))
+        if rows := with_pairs or list(islice(iter_rows(ledger, round_), MAX_LISTED)):
+            return rows
+    raise UserError(f"--run {ledger.uri}: no part is committed yet; try again after the run's first part")
 
 
 def prompt_line(row: Row) -> str:
-    """A prompt in one line."""
+    """One line about a prompt: id, round, outcome and question."""
     outcome = f"{len(row.selected)} of {len(row.pairs)} pairs kept"
-    question = visible(row.prompt.question).replace("\n", " ")[:80]
+    question = replace_invisible(row.prompt.question).replace("\n", " ")[:80]
     return f"{row.prompt.prompt_id}  round {row.round}  {row.quarantined or outcome:22}  {question}"
 
 
 def find_prompt(ledger: Ledger, prefix: str) -> Row:
-    """The one prompt whose id begins so; raises UserError where there is none, or more than one."""
+    """The prompt whose id starts with a prefix; of several rounds, the row of the last one.
+
+    Raises:
+        UserError: the folder is not a run, no id starts with the prefix, or more than one does.
+    """
     check_run(ledger)
-    found = {row.prompt.prompt_id: row for row in _matching(ledger, prefix)}
-    if not found:
+    rows = {row.prompt.prompt_id: row for row in _matching(ledger, prefix)}
+    if not rows:
         raise UserError(
-            f"no prompt of {ledger.uri} has an id that begins with {prefix!r}; leave --prompt out to list some"
+            f"--prompt {prefix}: no prompt id of {ledger.uri} starts with it; omit --prompt to list some prompts"
         )
-    if len(found) > 1:
-        some = ", ".join(sorted(found)[:4])
-        raise UserError(f"{len(found)} prompts have an id that begins with {prefix!r} ({some}, ...); give more of it")
-    return next(iter(found.values()))
+    if len(rows) > 1:
+        some = ", ".join(sorted(rows)[:4])
+        raise UserError(f"--prompt {prefix}: {len(rows)} prompt ids start with it ({some}, ...); give more characters")
+    return next(iter(rows.values()))
 
 
 def _matching(ledger: Ledger, prefix: str) -> Iterator[Row]:
@@ -59,10 +67,12 @@ def _matching(ledger: Ledger, prefix: str) -> Iterator[Row]:
             yield from from_table(table.take(hits)) if hits else ()
 
 
-def put_file(path: Path, content: bytes) -> None:
-    """Write a page where the user wants it; raises UserError."""
+def write_file(path: Path, content: bytes) -> None:
+    """Write a page to a local file, and its folder if missing; raises UserError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+        raise UserError(
+            f"--out {path}: cannot write the file ({error.strerror or error}); choose another path"
+        ) from None

@@ -1,63 +1,72 @@
-"""Writes a run's `report.json` and `report.html`, while it runs and again later."""
+"""Writes `report.json` and `report.html` of a run, during the run and afterwards."""
 
 import posixpath
 import time
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.report.build import Facts, build
+from vlrm_ray.report.build import JsonDict, build_report
 from vlrm_ray.report.memory import MemoryWatch
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row
 
-JSON, PAGE = "report.json", "report.html"
+REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
 
 
 class Reporter:
-    """Reports on one session of a run; what earlier sessions took is added to it."""
+    """Writes the report of a run during one session; time and memory of earlier sessions are included.
+
+    Attributes:
+        memory: samples the session's memory until it is stopped.
+    """
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
-        self.settings, self.ledger = config.model_dump(mode="json"), ledger
-        self.earlier: Facts = ledger.get_json(JSON) or {}
-        self.began, self.memory = time.monotonic(), MemoryWatch()
+        """Start to measure time and memory of this session."""
+        self.config, self.ledger = config.model_dump(mode="json"), ledger
+        self.previous: JsonDict = ledger.get_json(REPORT_JSON) or {}
+        self.start, self.memory = time.monotonic(), MemoryWatch()
 
-    def write(self) -> Facts:
-        """Write both files of what the ledger holds now; returns the report."""
-        seconds = time.monotonic() - self.began + self.earlier.get("wall_seconds", 0.0)
-        memory = max(self.memory.peak, self.earlier.get("peak_memory_bytes", 0))
-        report = build(self.settings, self.ledger, seconds, memory)
-        self.ledger.put_json(JSON, report)
-        self.ledger.put(PAGE, page_of(self.ledger, report))
+    def write(self) -> JsonDict:
+        """Write both files from the current content of the ledger; returns the report."""
+        seconds = time.monotonic() - self.start + self.previous.get("wall_seconds", 0.0)
+        memory = max(self.memory.peak, self.previous.get("peak_memory_bytes", 0))
+        report = build_report(self.config, self.ledger, seconds, memory)
+        self.ledger.put_json(REPORT_JSON, report)
+        self.ledger.put(REPORT_PAGE, report_page(self.ledger, report))
         return report
 
 
-def page_of(ledger: Ledger, report: Facts) -> bytes:
-    """The page of a report."""
-    from vlrm_ray.report.page import render  # imports matplotlib
+def report_page(ledger: Ledger, report: JsonDict) -> bytes:
+    """`report.html` of a report."""
+    from vlrm_ray.report.page import render_report  # imports matplotlib
 
-    return render(ledger, report).encode()
+    return render_report(ledger, report).encode()
 
 
-def page_of_prompt(ledger: Ledger, row: Row) -> bytes:
-    """The page of one prompt."""
+def prompt_page(ledger: Ledger, row: Row) -> bytes:
+    """The page about one prompt."""
     from vlrm_ray.report.page import render_prompt
 
     return render_prompt(ledger, posixpath.basename(ledger.root.rstrip("/")), row).encode()
 
 
-def rebuilt(ledger: Ledger) -> Facts:
-    """The report of a run that has ended or goes on elsewhere; raises UserError if there is none."""
-    earlier = ledger.get_json(JSON) or {}
-    settings = earlier.get("config") or ledger.get_json("config.json")
-    if settings is None:
-        raise UserError(f"{ledger.uri} holds no run (no config.json); give --run runs/<name>")
-    settings = Config().model_dump(mode="json") | settings  # config.json has no rounds and no cluster
-    report = build(settings, ledger, earlier.get("wall_seconds", 0.0), earlier.get("peak_memory_bytes", 0))
-    return report if earlier else report | {"wall_seconds": _at_work(report)}
+def rebuild_report(ledger: Ledger) -> JsonDict:
+    """Build the report of a run that has ended or that another process continues.
+
+    Raises:
+        UserError: the folder is not that of a run.
+    """
+    previous = ledger.get_json(REPORT_JSON) or {}
+    config = previous.get("config") or ledger.get_json("config.json")
+    if config is None:
+        raise UserError(f"--run {ledger.uri}: not a run (no config.json); give a folder such as runs/<name>")
+    config = Config().model_dump(mode="json") | config  # config.json lacks the keys rounds and cluster
+    report = build_report(config, ledger, previous.get("wall_seconds", 0.0), previous.get("peak_memory_bytes", 0))
+    return report if previous else report | {"wall_seconds": _finished_seconds(report)}
 
 
-def _at_work(report: Facts) -> float:
-    """Wall seconds of the finished stages: a run that was killed has told no more."""
+def _finished_seconds(report: JsonDict) -> float:
+    """Wall seconds of the finished stages, for a run that was killed before it wrote a report."""
     streaming = ("generate", "verify", "pair", "critique", "select")
-    spent = [s for r in report["rounds"] for stage, s in r["seconds"].items() if stage not in streaming]
-    return round(float(sum(spent)), 1)
+    seconds = [s for r in report["rounds"] for stage, s in r["seconds"].items() if stage not in streaming]
+    return round(float(sum(seconds)), 1)

@@ -1,4 +1,8 @@
-"""matplotlib's SVG, fit for a page: no style attributes, no ids of its own, colours of the style sheet."""
+"""Conversion of matplotlib figures to inline SVG for the page.
+
+The SVG has no style attributes, which the page's content security policy forbids, no ids that clash with other plots,
+and takes its colors from the style sheet.
+"""
 
 import io
 import re
@@ -13,7 +17,7 @@ from matplotlib.figure import Figure
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _SETTINGS = {
-    "svg.fonttype": "none",  # text stays text: searchable, read aloud, in the page's font
+    "svg.fonttype": "none",  # keep text as text: searchable, readable by screen readers, in the page's font
     "font.size": 10.5,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -29,21 +33,27 @@ _SETTINGS = {
 }
 
 
-class Colour(StrEnum):
-    """Stand-ins that `plot` replaces by the style sheet's variables."""
+class Color(StrEnum):
+    """Placeholder colors, which `to_plot` replaces by the style sheet's variables of the same names."""
 
     INK = "#010101"
     MUTED = "#020202"
     LINE = "#030303"
-    ONE = "#040404"
-    TWO = "#050505"
+    PRIMARY = "#040404"
+    SECONDARY = "#050505"
     GOOD = "#060606"
     BAD = "#070707"
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with its name and what it says in words."""
+    """A plot of the page.
+
+    Attributes:
+        title: caption.
+        text: text alternative, with the most important values.
+        svg: the drawing as inline SVG.
+    """
 
     title: str
     text: str
@@ -51,49 +61,50 @@ class Plot:
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure with one pair of axes; inches at 72 units each."""
-    colours = {
-        "text.color": Colour.INK, "axes.labelcolor": Colour.MUTED, "axes.edgecolor": Colour.LINE,
-        "xtick.color": Colour.LINE, "ytick.color": Colour.LINE, "grid.color": Colour.LINE,
-        "xtick.labelcolor": Colour.MUTED, "ytick.labelcolor": Colour.MUTED,
+    """An empty figure with one pair of axes; sizes in inches of 72 SVG units."""
+    colors = {
+        "text.color": Color.INK, "axes.labelcolor": Color.MUTED, "axes.edgecolor": Color.LINE,
+        "xtick.color": Color.LINE, "ytick.color": Color.LINE, "grid.color": Color.LINE,
+        "xtick.labelcolor": Color.MUTED, "ytick.labelcolor": Color.MUTED,
     }  # fmt: skip
-    with matplotlib.rc_context(_SETTINGS | {name: str(colour) for name, colour in colours.items()}):
+    with matplotlib.rc_context(_SETTINGS | {name: str(color) for name, color in colors.items()}):
         drawing = Figure(figsize=(width, height))
         drawing.subplots()
     return drawing
 
 
-def plot(drawing: Figure, title: str, text: str) -> Plot:
-    """The figure as inline SVG."""
+def to_plot(drawing: Figure, title: str, text: str) -> Plot:
+    """Convert a figure to inline SVG; equal figures give equal bytes."""
     sink = io.BytesIO()
     with matplotlib.rc_context(_SETTINGS | {"svg.hashsalt": title}):
         FigureCanvasSVG(drawing).print_svg(sink, metadata={"Date": None, "Creator": None})
-    return Plot(title, text, Markup(_tidy(sink.getvalue(), re.sub(r"\W+", "-", title.lower()))))
+    return Plot(title, text, Markup(_clean(sink.getvalue(), re.sub(r"\W+", "-", title.lower()))))
 
 
-def _tidy(data: bytes, prefix: str) -> str:
+def _clean(data: bytes, prefix: str) -> str:
+    """The SVG without metadata and styles, with prefixed ids and the style sheet's colors."""
     root = ElementTree.fromstring(data)
-    used = set(re.findall(r"#([\w.-]+)", data.decode()))
+    referenced = set(re.findall(r"#([\w.-]+)", data.decode()))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
                 parent.remove(child)
     for element in root.iter():
-        _restyle(element)
-        _rename(element, used, prefix)
+        _style_to_attributes(element)
+        _prefix_ids(element, referenced, prefix)
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("aria-hidden", "true")
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     text = ElementTree.tostring(root, encoding="unicode")
-    for colour in Colour:
-        text = text.replace(f'"{colour}"', f'"var(--{colour.name.lower()})"')
+    for color in Color:
+        text = text.replace(f'"{color}"', f'"var(--{color.name.lower()})"')
     return text
 
 
-def _restyle(element: ElementTree.Element) -> None:
-    """Declarations of a style attribute become attributes, which a strict content policy allows."""
+def _style_to_attributes(element: ElementTree.Element) -> None:
+    """Convert the declarations of a style attribute to attributes of their own."""
     for declaration in element.attrib.pop("style", "").split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
         if name == "font":
@@ -101,13 +112,13 @@ def _restyle(element: ElementTree.Element) -> None:
         if name and name not in ("font-family", "white-space", "line-height"):
             element.set(name, value)
     if element.tag == f"{{{_SVG}}}text" and "fill" not in element.attrib:
-        element.set("fill", Colour.INK)
+        element.set("fill", Color.INK)
 
 
-def _rename(element: ElementTree.Element, used: set[str], prefix: str) -> None:
-    """Ids are unique in the page, and there only where something refers to them."""
+def _prefix_ids(element: ElementTree.Element, referenced: set[str], prefix: str) -> None:
+    """Remove ids that nothing refers to, and make the others and the references to them unique in the page."""
     name = element.attrib.pop("id", None)
-    if name in used:
+    if name in referenced:
         element.set("id", f"{prefix}-{name}")
     for key, value in element.attrib.items():
         if "#" in value and not re.fullmatch(r"#[0-9a-f]{6}", value):

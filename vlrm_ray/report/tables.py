@@ -1,41 +1,58 @@
-"""The page's tables, from `report.json` alone."""
+"""Tables of the page, built from the content of `report.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlrm_ray.report.words import percent, plain, signed
+from vlrm_ray.report.text import humanize, percent, signed
 
-Facts = Mapping[str, Any]
-GATHERED = ("generate", "verify", "pair", "critique", "select")
-_UNITS = {"generate": "responses", "verify": "responses", "pair": "responses in pairs", "critique": "critiques", "select": "pairs", "train": "pairs"}  # fmt: skip
-HEADINGS = {"hallucination_pair_accuracy": "Hallucination pairs", "reasoning_pair_accuracy": "Reasoning pairs"}
-FIGURES = {
-    "hallucination_pair_accuracy": "hallucination pairs",
-    "blind_hallucination_pair_accuracy": "hallucination pairs, image removed",
-    "reasoning_pair_accuracy": "reasoning pairs",
-    "blind_reasoning_pair_accuracy": "reasoning pairs, image removed",
-    "agreeing_with_prior_pair_accuracy": "pairs whose truth is what is usual",
-    "against_prior_pair_accuracy": "pairs whose lie is what is usual",
-    "reasoning_consistency": "reasoning consistency",
-    "critique_facts_true": "critiques that state only facts",
-    "critique_follows": "critiques whose judgement follows from what they state",
-    "critique_right_by_false_facts": "right judgements from false facts (lower is better)",
-    "critique_readable": "critiques with a judgement",
-    "pointwise_balanced_accuracy": "single responses, balanced accuracy",
-    "pointwise_f1": "single responses, F1",
-    "ece": "calibration error (lower is better)",
-    "ece_uncalibrated": "calibration error before calibration",
-    "pick_shorter_accuracy": "baseline: pick the shorter",
-    "pick_longer_accuracy": "baseline: pick the longer",
-    "always_first_accuracy": "baseline: pick the first",
+JsonObject = Mapping[str, Any]
+"""A part of `report.json`."""
+STREAMING_STAGES = ("generate", "verify", "pair", "critique", "select")
+"""The stages that run together as one streaming execution, the rollout and critique phase."""
+_UNITS = {
+    "generate": "responses",
+    "verify": "responses",
+    "pair": "responses in pairs",
+    "critique": "critiques",
+    "select": "pairs",
+    "train": "pairs",
 }
-"""Headings of figures over the whole bench; one that is not listed here is shown under its own name."""
+"""What the rows of each stage are."""
+HEADLINE_TITLES = {"hallucination_pair_accuracy": "Hallucination pairs", "reasoning_pair_accuracy": "Reasoning pairs"}
+METRIC_LABELS = {
+    "hallucination_pair_accuracy": "hallucination pairs",
+    "blind_hallucination_pair_accuracy": "hallucination pairs, without the image",
+    "reasoning_pair_accuracy": "reasoning pairs",
+    "blind_reasoning_pair_accuracy": "reasoning pairs, without the image",
+    "agreeing_with_prior_pair_accuracy": "pairs where the right response is the typical one",
+    "against_prior_pair_accuracy": "pairs where the wrong response is the typical one",
+    "reasoning_consistency": "reasoning consistency",
+    "critique_facts_true": "critiques that state only true facts",
+    "critique_follows": "critiques whose judgement follows from the stated facts",
+    "critique_right_by_false_facts": "right judgements from false facts (lower is better)",
+    "critique_readable": "critiques with a readable judgement",
+    "pointwise_balanced_accuracy": "single responses, balanced accuracy",
+    "pointwise_f1": "single responses, F1 of detecting wrong ones",
+    "ece": "calibration error (lower is better)",
+    "ece_uncalibrated": "calibration error before temperature scaling",
+    "pick_shorter_accuracy": "baseline: pick the shorter response",
+    "pick_longer_accuracy": "baseline: pick the longer response",
+    "always_first_accuracy": "baseline: pick the first response",
+}
+"""Labels of the metrics over the whole benchmark, in the order of the table. Other metrics are labelled by name."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: text, a smaller note, a tone (good, bad, quiet or none), and a share that a bar shows."""
+    """A cell of a table.
+
+    Attributes:
+        text: the value.
+        note: a smaller note below it.
+        tone: CSS class: a verdict, `quiet` for unimportant values, or empty.
+        share: share in [0, 1] that a bar below the value shows; None for no bar.
+    """
 
     text: str
     note: str = ""
@@ -44,8 +61,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of a table with its heading; `inner` rows detail the one above."""
+class TableRow:
+    """A row of a table with its heading; an `inner` row is a detail of the row above."""
 
     name: str
     cells: Sequence[Cell]
@@ -54,90 +71,105 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption for everybody."""
+    """A table with its caption and column headings."""
 
     caption: str
     columns: Sequence[str]
-    lines: Sequence[Line]
+    rows: Sequence[TableRow]
 
 
-def round_name(number: int) -> str:
-    """What a round is called on the page."""
-    return "start" if number == 0 else f"round {number}"
+def round_label(number: int) -> str:
+    """The name of a round on the page."""
+    return f"round {number}"
 
 
-def metrics_table(rounds: Sequence[Facts], names: Mapping[str, str], caption: str, change: bool = True) -> Table | None:
-    """Metrics by round, each with N and interval in percent; `names` gives each metric's heading."""
-    measured = [r for r in rounds if any(name in r["metrics"] for name in names)]
-    lines = []
-    for metric_name, heading in names.items():
-        found = [r["metrics"].get(metric_name) for r in measured]
-        if any(found):
-            cells = [_metric(metric) for metric in found]
-            sizes = sorted({metric["n"] for metric in found if metric})
-            name = f"{heading}, N {'–'.join(map(str, sizes))}"
-            lines.append(Line(name, [*cells, _change(found)] if change and len(measured) > 1 else cells))
-    columns = [round_name(r["round"]) for r in measured]
-    return Table(caption, [*columns, "change"] if change and len(measured) > 1 else columns, lines) if lines else None
+def metrics_table(
+    rounds: Sequence[JsonObject], labels: Mapping[str, str], caption: str, change: bool = True
+) -> Table | None:
+    """Metrics by round in percent, with number of items and interval; None if no metric was measured.
+
+    Args:
+        rounds: the rounds of the report.
+        labels: label of each metric, by its name.
+        caption: caption of the table.
+        change: whether a last column shows the change from the first to the last round.
+    """
+    measured = [r for r in rounds if any(name in r["metrics"] for name in labels)]
+    with_change = change and len(measured) > 1
+    rows = []
+    for metric_name, label in labels.items():
+        metrics = [r["metrics"].get(metric_name) for r in measured]
+        if any(metrics):
+            cells = [_metric_cell(metric) for metric in metrics]
+            sizes = sorted({metric["n"] for metric in metrics if metric})
+            heading = f"{label}, N = {'–'.join(map(str, sizes))}"
+            rows.append(TableRow(heading, [*cells, _change_cell(metrics)] if with_change else cells))
+    columns = [round_label(r["round"]) for r in measured]
+    return Table(caption, [*columns, "change"] if with_change else columns, rows) if rows else None
 
 
-def kinds(rounds: Sequence[Facts]) -> dict[str, str]:
-    """Pair accuracies by kind of question, under their headings."""
-    found = [
-        n for n in _names(rounds) if n.endswith("_pair_accuracy") and n not in FIGURES and not n.startswith("pope_")
+def question_kinds(rounds: Sequence[JsonObject]) -> dict[str, str]:
+    """Labels of the pair accuracies by kind of question."""
+    names = [
+        name
+        for name in _metric_names(rounds)
+        if name.endswith("_pair_accuracy") and name not in METRIC_LABELS and not name.startswith("pope_")
     ]
-    return {name: plain(name.removesuffix("_pair_accuracy")) for name in found}
+    return {name: humanize(name.removesuffix("_pair_accuracy")) for name in names}
 
 
-def figures(rounds: Sequence[Facts]) -> dict[str, str]:
-    """All other metrics, under their headings."""
-    apart = kinds(rounds) | pope(rounds)
-    return FIGURES | {name: plain(name) for name in _names(rounds) if name not in FIGURES and name not in apart}
+def overall_metrics(rounds: Sequence[JsonObject]) -> dict[str, str]:
+    """Labels of all metrics that are neither by kind of question nor of POPE."""
+    others = question_kinds(rounds) | pope_metrics(rounds)
+    unlisted = [name for name in _metric_names(rounds) if name not in METRIC_LABELS and name not in others]
+    return METRIC_LABELS | {name: humanize(name) for name in unlisted}
 
 
-def pope(rounds: Sequence[Facts]) -> dict[str, str]:
-    """Metrics of a POPE set, where a run has them."""
-    return {name: plain(name.removeprefix("pope_")) for name in _names(rounds) if name.startswith("pope_")}
+def pope_metrics(rounds: Sequence[JsonObject]) -> dict[str, str]:
+    """Labels of the POPE metrics; empty for a run without a POPE evaluation."""
+    return {name: humanize(name.removeprefix("pope_")) for name in _metric_names(rounds) if name.startswith("pope_")}
 
 
-def _names(rounds: Sequence[Facts]) -> list[str]:
+def _metric_names(rounds: Sequence[JsonObject]) -> list[str]:
     return list(dict.fromkeys(name for r in rounds for name in r["metrics"]))
 
 
-def _metric(metric: Facts | None) -> Cell:
+def _metric_cell(metric: JsonObject | None) -> Cell:
     if not metric:
         return Cell("–", tone="quiet")
     low, high = metric["ci95"]
     return Cell(percent(metric["value"]), f"{100 * low:.0f}–{100 * high:.0f}")
 
 
-def _change(found: Sequence[Facts | None]) -> Cell:
-    known = [metric for metric in found if metric]
-    if len(known) < 2:
+def _change_cell(metrics: Sequence[JsonObject | None]) -> Cell:
+    """Change in percentage points from the first to the last measurement; quiet if the intervals overlap."""
+    measured = [metric for metric in metrics if metric]
+    if len(measured) < 2:
         return Cell("–", tone="quiet")
-    points = 100 * (known[-1]["value"] - known[0]["value"])
-    apart = known[-1]["ci95"][0] > known[0]["ci95"][1] or known[-1]["ci95"][1] < known[0]["ci95"][0]
-    return Cell(signed(points), "intervals apart" if apart else "", "" if apart else "quiet")
+    first, last = measured[0], measured[-1]
+    points = 100 * (last["value"] - first["value"])
+    disjoint = last["ci95"][0] > first["ci95"][1] or last["ci95"][1] < first["ci95"][0]
+    return Cell(signed(points), "intervals do not overlap" if disjoint else "", "" if disjoint else "quiet")
 
 
-def rows_table(rounds: Sequence[Facts]) -> Table | None:
-    """Where the rows of each stage went: kept of how many, and every reason for a drop or quarantine."""
-    gathered = [r for r in rounds if r["rows"]]
-    lines: list[Line] = []
-    for stage in (*GATHERED, "train"):
-        tallies = [r["rows"].get(stage) for r in gathered]
-        if not any(tallies):
+def rows_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """Rows kept, dropped and quarantined at each stage, with the reasons; None if there are none."""
+    with_rows = [r for r in rounds if r["rows"]]
+    rows: list[TableRow] = []
+    for stage in (*STREAMING_STAGES, "train"):
+        counts = [r["rows"].get(stage) for r in with_rows]
+        if not any(counts):
             continue
-        lines.append(Line(f"{stage}: {_UNITS[stage]} kept", [_kept(row_counts) for row_counts in tallies]))
-        for fate in ("dropped", "quarantined"):
-            for reason in sorted({reason for row_counts in tallies if row_counts for reason in row_counts[fate]}):
-                cells = [_lost(row_counts, fate, reason) for row_counts in tallies]
-                lines.append(Line(f"{fate}: {plain(reason)}", cells, inner=True))
-    columns = [round_name(r["round"]) for r in gathered]
-    return Table("Rows kept, dropped and quarantined by stage", columns, lines) if lines else None
+        rows.append(TableRow(f"{stage} ({_UNITS[stage]})", [_kept_cell(row_counts) for row_counts in counts]))
+        for outcome in ("dropped", "quarantined"):
+            for reason in sorted({reason for row_counts in counts if row_counts for reason in row_counts[outcome]}):
+                cells = [_lost_cell(row_counts, outcome, reason) for row_counts in counts]
+                rows.append(TableRow(f"{outcome}: {humanize(reason)}", cells, inner=True))
+    columns = [round_label(r["round"]) for r in with_rows]
+    return Table("Rows kept by stage, and reasons for dropped and quarantined rows", columns, rows) if rows else None
 
 
-def _kept(row_counts: Facts | None) -> Cell:
+def _kept_cell(row_counts: JsonObject | None) -> Cell:
     if not row_counts:
         return Cell("–", tone="quiet")
     return Cell(
@@ -147,73 +179,78 @@ def _kept(row_counts: Facts | None) -> Cell:
     )
 
 
-def _lost(row_counts: Facts | None, fate: str, reason: str) -> Cell:
-    count = row_counts[fate].get(reason, 0) if row_counts else 0
+def _lost_cell(row_counts: JsonObject | None, outcome: str, reason: str) -> Cell:
+    count = row_counts[outcome].get(reason, 0) if row_counts else 0
     return Cell(f"{count:,}", tone="quiet" if not count else "")
 
 
-def seconds_table(rounds: Sequence[Facts]) -> Table | None:
-    """Seconds by stage."""
-    stages = dict.fromkeys(stage for r in rounds for stage in r["seconds"])
-    order = [s for s in ("gather", *GATHERED, "train", "publish", "evaluate") if s in stages]
-    names = {"gather": "gather (wall time of the five below)"}
-    lines = [Line(names.get(s, s), [_seconds(r["seconds"].get(s)) for r in rounds], inner=s in GATHERED) for s in order]
-    return Table("Seconds by stage", [round_name(r["round"]) for r in rounds], lines) if lines else None
+def seconds_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """Seconds by stage and round."""
+    measured = dict.fromkeys(stage for r in rounds for stage in r["seconds"])
+    stages = [s for s in ("gather", *STREAMING_STAGES, "train", "publish", "evaluate") if s in measured]
+    labels = {"gather": "rollout and critique phase (wall time; its stages overlap)"}
+    rows = [
+        TableRow(
+            labels.get(stage, stage),
+            [_seconds_cell(r["seconds"].get(stage)) for r in rounds],
+            inner=stage in STREAMING_STAGES,
+        )
+        for stage in stages
+    ]
+    return Table("Seconds by stage", [round_label(r["round"]) for r in rounds], rows) if rows else None
 
 
-def actors_table(rounds: Sequence[Facts]) -> Table | None:
-    """Seconds that each actor of the streaming stages was at work."""
-    gathered = [r for r in rounds if any(actor not in r["seconds"] for actor in r.get("busy", {}))]
-    actors = dict.fromkeys(a for r in gathered for a in r["busy"] if a not in r["seconds"] or a in GATHERED)
-    lines = [Line(plain(a), [_seconds(r["busy"].get(a)) for r in gathered]) for a in actors]
-    columns = [round_name(r["round"]) for r in gathered]
-    return Table("Seconds each streaming actor or stage was at work", columns, lines) if lines else None
+def actors_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """Busy seconds of each actor or stage of the rollout and critique phase, by round."""
+    with_actors = [r for r in rounds if any(actor not in r["seconds"] for actor in r.get("busy", {}))]
+    actors = dict.fromkeys(a for r in with_actors for a in r["busy"] if a not in r["seconds"] or a in STREAMING_STAGES)
+    rows = [TableRow(humanize(a), [_seconds_cell(r["busy"].get(a)) for r in with_actors]) for a in actors]
+    columns = [round_label(r["round"]) for r in with_actors]
+    return Table("Busy seconds by actor of the rollout and critique phase", columns, rows) if rows else None
 
 
-def _seconds(seconds: float | None) -> Cell:
+def _seconds_cell(seconds: float | None) -> Cell:
     return Cell("–", tone="quiet") if seconds is None else Cell(f"{seconds:,.1f}")
 
 
-def verdicts_table(rounds: Sequence[Facts]) -> Table | None:
-    """What the experts said of the claims of all rounds, by claim type."""
+def verdicts_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """The experts' verdicts on the claims of all rounds, by claim type."""
     counts: dict[str, dict[str, int]] = {}
-    for found in rounds:
-        for kind, verdicts in found.get("statistics", {}).get("claims", {}).items():
+    for round_ in rounds:
+        for kind, verdicts in round_.get("statistics", {}).get("claims", {}).items():
             for verdict, count in verdicts.items():
                 counts.setdefault(kind, {}).setdefault(verdict, 0)
                 counts[kind][verdict] += count
     columns = ("supported", "contradicted", "unverifiable")
-    lines = [
-        Line(plain(kind), [Cell(f"{sum(found.values()):,}"), *(_part(found, verdict) for verdict in columns)])
-        for kind, found in counts.items()
+    rows = [
+        TableRow(humanize(kind), [Cell(f"{sum(of_kind.values()):,}"), *(_verdict_cell(of_kind, v) for v in columns)])
+        for kind, of_kind in counts.items()
     ]
-    return Table("Claims of all rounds by type and verdict", ["claims", *columns], lines) if lines else None
+    return Table("Claims of all rounds by type and verdict", ["claims", *columns], rows) if rows else None
 
 
-def _part(counts: Mapping[str, int], verdict: str) -> Cell:
+def _verdict_cell(counts: Mapping[str, int], verdict: str) -> Cell:
     count, total = counts.get(verdict, 0), sum(counts.values())
     return Cell(percent(count / total) if total else "–", f"{count:,}", verdict, count / total if total else None)
 
 
-def pairs_table(rounds: Sequence[Facts]) -> Table | None:
-    """Pairs made and kept by how their rejected response was made."""
-    gathered = [r for r in rounds if r.get("statistics", {}).get("pairs")]
-    hows = dict.fromkeys(condition for r in gathered for condition in r["statistics"]["pairs"])
-    names = {"full": "whole image", "image_free": "no image", "image_degraded": "degraded image"}
-    lines = [
-        Line(names.get(condition, plain(condition)), [_made(r["statistics"]["pairs"].get(condition)) for r in gathered])
-        for condition in hows
-    ]
-    return (
-        Table(
-            "Pairs kept, by what the rejected response's writer saw", [round_name(r["round"]) for r in gathered], lines
+def pairs_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """Pairs made and kept, by the image that the rejected response was generated from."""
+    with_pairs = [r for r in rounds if r.get("statistics", {}).get("pairs")]
+    conditions = dict.fromkeys(condition for r in with_pairs for condition in r["statistics"]["pairs"])
+    labels = {"full": "full image", "image_free": "no image", "image_degraded": "degraded image"}
+    rows = [
+        TableRow(
+            labels.get(condition, humanize(condition)),
+            [_pairs_cell(r["statistics"]["pairs"].get(condition)) for r in with_pairs],
         )
-        if lines
-        else None
-    )
+        for condition in conditions
+    ]
+    columns = [round_label(r["round"]) for r in with_pairs]
+    return Table("Pairs kept, by the image input of the rejected response", columns, rows) if rows else None
 
 
-def _made(counts: Facts | None) -> Cell:
+def _pairs_cell(counts: JsonObject | None) -> Cell:
     if not counts:
         return Cell("–", tone="quiet")
     return Cell(f"{counts['kept']:,}", f"of {counts['made']:,}", share=counts["kept"] / counts["made"])

@@ -1,79 +1,89 @@
-"""The timeline: who was at work when, with long pauses of the whole run cut short."""
+"""Timeline of a run: when each actor and stage was busy, without the long pauses between sessions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
-from vlrm_ray.report.svg import Colour, Plot, figure, plot
-from vlrm_ray.report.tables import round_name
+from vlrm_ray.report.svg import Color, Plot, figure, to_plot
+from vlrm_ray.report.tables import JsonObject, round_label
 
-Facts = Mapping[str, Any]
-MOST_LANES = 16
-"""Rows of the timeline; the least busy beyond them are left out."""
-_WHOLE = ("train", "publish", "evaluate")
+MAX_LANES = 16
+"""Lanes of the timeline; if there are more, the least busy ones are left out."""
+MIN_PAUSE_SECONDS, MIN_PAUSE_SHARE = 60.0, 0.2
+"""A gap in the work of the whole run is shortened if it is longer than both: seconds, and share of the total work."""
+SHORTENED_PAUSE_SHARE = 0.03
+"""Length of a shortened pause, as a share of the total work."""
+_STAGES = ("train", "publish", "evaluate")
+"""Lanes that are whole stages; they are drawn below the actors, in this order."""
 
 
-def timeline(spans: Sequence[Facts]) -> Plot | None:
-    """Who was at work when; long pauses of the whole run are cut short."""
+def timeline(spans: Sequence[JsonObject]) -> Plot | None:
+    """Draw the busy intervals of `report.json`; None if there are none."""
     if not spans:
         return None
-    lanes = _busiest(spans)
-    place, pauses = _without_pauses(spans)
+    lanes = _busiest_lanes(spans)
+    to_axis, pauses = _shorten_pauses(spans)
     drawing = figure(9.6, 0.9 + 0.27 * len(lanes))
     axes = drawing.axes[0]
-    for height, lane in enumerate(lanes):
+    for y, lane in enumerate(lanes):
         for span in (s for s in spans if s["lane"] == lane):
-            began, ended = place(span["began"]), place(span["ended"])
-            colour = (Colour.ONE, Colour.TWO)[span["round"] % 2]
-            axes.barh(height, ended - began, left=began, height=0.62, color=colour, linewidth=0)
+            start, end = to_axis(span["began"]), to_axis(span["ended"])
+            axes.barh(y, end - start, left=start, height=0.62, color=_round_color(span["round"]), linewidth=0)
     for number in sorted({s["round"] for s in spans}):
-        first = min(place(s["began"]) for s in spans if s["round"] == number)
-        axes.text(
-            first, -0.75, round_name(number), color=(Colour.ONE, Colour.TWO)[number % 2], va="bottom", fontsize=10
-        )
-        axes.axvline(first, color=Colour.LINE, linewidth=0.9, zorder=0)
-    for at, seconds in pauses:
-        axes.axvline(at, color=Colour.MUTED, linewidth=1.2, linestyle=(0, (1, 2)))
-        axes.text(at, len(lanes) - 0.4, f" paused {_duration(seconds)}", color=Colour.MUTED, fontsize=9.5, va="top")
+        start = min(to_axis(s["began"]) for s in spans if s["round"] == number)
+        axes.text(start, -0.75, round_label(number), color=_round_color(number), va="bottom", fontsize=10)
+        axes.axvline(start, color=Color.LINE, linewidth=0.9, zorder=0)
+    for x, seconds in pauses:
+        axes.axvline(x, color=Color.MUTED, linewidth=1.2, linestyle=(0, (1, 2)))
+        axes.text(x, len(lanes) - 0.4, f" paused {_duration(seconds)}", color=Color.MUTED, fontsize=9.5, va="top")
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(len(lanes) - 0.4, -0.8)
-    axes.set_xlim(0, max(place(s["ended"]) for s in spans) * 1.01)
-    axes.set_xlabel("seconds of work" if pauses else "seconds")
+    axes.set_xlim(0, max(to_axis(s["ended"]) for s in spans) * 1.01)
+    axes.set_xlabel("seconds, pauses shortened" if pauses else "seconds")
     axes.grid(False, axis="y")
-    return plot(
+    return to_plot(
         drawing,
         "Timeline",
-        f"When each of {len(lanes)} actors and stages was at work, round by round; the table below has the seconds.",
+        f"Busy times of {len(lanes)} actors and stages by round; the tables below list the seconds.",
     )
 
 
-def _busiest(spans: Sequence[Facts]) -> list[str]:
+def _round_color(number: int) -> Color:
+    """Alternating colors, so that neighboring rounds differ."""
+    return (Color.PRIMARY, Color.SECONDARY)[number % 2]
+
+
+def _busiest_lanes(spans: Sequence[JsonObject]) -> list[str]:
+    """The `MAX_LANES` busiest lanes, ordered by their first work."""
     busy: dict[str, float] = {}
     for span in spans:
         busy[span["lane"]] = busy.get(span["lane"], 0.0) + span["ended"] - span["began"]
-    kept = sorted(busy, key=lambda lane: -busy[lane])[:MOST_LANES]
+    kept = sorted(busy, key=lambda lane: -busy[lane])[:MAX_LANES]
     first = {lane: min(s["began"] for s in spans if s["lane"] == lane) for lane in kept}
-    return sorted(kept, key=lambda lane: (_WHOLE.index(lane) if lane in _WHOLE else -1, first[lane]))
+    return sorted(kept, key=lambda lane: (_STAGES.index(lane) if lane in _STAGES else -1, first[lane]))
 
 
-def _without_pauses(spans: Sequence[Facts]) -> tuple[Callable[[float], float], list[tuple[float, float]]]:
-    """A map from seconds to places on an axis where nobody's long pauses take little room, and those pauses."""
-    ends: list[list[float]] = []
-    for began, ended in sorted((s["began"], s["ended"]) for s in spans):
-        if ends and began <= ends[-1][1]:
-            ends[-1][1] = max(ends[-1][1], ended)
+def _shorten_pauses(spans: Sequence[JsonObject]) -> tuple[Callable[[float], float], list[tuple[float, float]]]:
+    """Shorten the long pauses of the whole run.
+
+    Returns:
+        A function from seconds to positions on the axis, and for each pause its position and the seconds removed.
+    """
+    busy: list[list[float]] = []
+    for start, end in sorted((s["began"], s["ended"]) for s in spans):
+        if busy and start <= busy[-1][1]:
+            busy[-1][1] = max(busy[-1][1], end)
         else:
-            ends.append([began, ended])
-    work = sum(ended - began for began, ended in ends)
+            busy.append([start, end])
+    work = sum(end - start for start, end in busy)
     cuts = []
-    for (_, ended), (began, _) in pairwise(ends):
-        if began - ended > max(60.0, 0.2 * work):
-            cuts.append((ended, began - ended - 0.03 * work))
+    for (_, end), (start, _) in pairwise(busy):
+        if start - end > max(MIN_PAUSE_SECONDS, MIN_PAUSE_SHARE * work):
+            cuts.append((end, start - end - SHORTENED_PAUSE_SHARE * work))
 
-    def place(second: float) -> float:
-        return second - sum(cut for at, cut in cuts if second > at)
+    def to_axis(second: float) -> float:
+        return second - sum(removed for at, removed in cuts if second > at)
 
-    return place, [(place(at), cut) for at, cut in cuts]
+    return to_axis, [(to_axis(at), removed) for at, removed in cuts]
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Examples as tensors."""
+"""Collator: turns training examples into model inputs and per-token loss weights."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,18 @@ from transformers import ProcessorMixin
 
 from vlrm_ray.engines import LabelTokens, label_tokens
 from vlrm_ray.reward.examples import Example
-from vlrm_ray.store.images import load
+from vlrm_ray.store.images import load_image
 
 BLANK = Image.new("RGB", (56, 56), (128, 128, 128))
+"""Image of the padding row in a batch without images."""
 
 
 class Collator:
-    """Turns examples into model inputs, with a weight for each token to learn.
+    """Collates examples into one padded batch.
 
-    Each batch holds at least one picture: under FSDP all workers must run the vision tower in every
-    micro-batch, or those that do wait for ever for those that do not. A batch without any gets an
-    extra row with a blank one and no weight.
+    Each batch holds at least one image. Under FSDP all workers must run the vision tower in every micro-batch,
+    because its all-gathers are collective operations: otherwise the workers that run it would wait forever. A batch
+    without images gets an extra row with a blank image and zero loss weight.
     """
 
     def __init__(self, processor: ProcessorMixin, model: str, judgement_weight: float) -> None:
@@ -29,46 +30,58 @@ class Collator:
         self.label_ids = torch.tensor(self.labels.all)
 
     def __call__(self, examples: Sequence[Example]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Model inputs, and weights (rows, length) where token t is learned with weights[:, t]."""
-        images = [load(e.image) if e.image else None for e in examples]
-        texts = [self._whole(e) for e in examples]
+        """Collate one micro-batch.
+
+        Returns:
+            The model inputs (`input_ids` is int64 of shape (rows, length)), and float32 loss weights of the same
+            shape. `weights[row, t]` is the weight of predicting token t; it is 0 for prompt and padding tokens.
+
+        Raises:
+            ValueError: if the chat template does not keep the answer's tokens separate from the prompt's.
+        """
+        images = [load_image(e.image) if e.image else None for e in examples]
+        texts = [self._full_text(e) for e in examples]
         if not any(images):
             images.append(BLANK)
             texts.append(self._prompt("", True))
-        pictures = [[image] for image in images if image is not None]
-        inputs = self.processor(text=texts, images=pictures, return_tensors="pt", padding=True)
+        image_lists = [[image] for image in images if image is not None]
+        inputs = self.processor(text=texts, images=image_lists, return_tensors="pt", padding=True)
         weights = torch.zeros(inputs["input_ids"].shape)
         for row, example in enumerate(examples):
-            self._weigh(example, inputs["input_ids"][row], inputs["attention_mask"][row], weights[row])
+            self._set_weights(example, inputs["input_ids"][row], inputs["attention_mask"][row], weights[row])
         return dict(inputs), weights
 
-    def _weigh(self, example: Example, ids: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor) -> None:
+    def _set_weights(self, example: Example, ids: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor) -> None:
+        """Set the weights of the answer's tokens in place; all arguments have shape (length,)."""
         end = int(mask.sum())
         answer = self.tokenizer.encode(self._answer(example), add_special_tokens=False)
         start = end - len(answer)
         if ids[start:end].tolist() != answer:
-            raise ValueError("the chat template merges the answer's first token into the prompt")
+            raise ValueError(
+                "the chat template merges the answer's first token with the prompt; use a model whose chat template does not"
+            )
         weights[start:end] = example.weight
         if example.judged:
             judgements = torch.isin(ids[start:end], self.label_ids).nonzero()
             if len(judgements):
                 weights[start + int(judgements[-1])] *= self.judgement_weight
 
-    def _whole(self, example: Example) -> str:
+    def _full_text(self, example: Example) -> str:
         return self._prompt(example.text, example.image is not None) + self._answer(example)
 
-    def _prompt(self, text: str, pictured: bool) -> str:
+    def _prompt(self, text: str, with_image: bool) -> str:
         return str(
-            self.processor.apply_chat_template(_turns(text, pictured), add_generation_prompt=True, tokenize=False)
+            self.processor.apply_chat_template(_turns(text, with_image), add_generation_prompt=True, tokenize=False)
         )
 
     def _answer(self, example: Example) -> str:
+        """The assistant's turn as the chat template renders it, including its end token."""
         turns = _turns(example.text, example.image is not None)
         answer = {"role": "assistant", "content": [{"type": "text", "text": example.answer}]}
-        whole = str(self.processor.apply_chat_template([*turns, answer], tokenize=False))
-        return whole[len(self._prompt(example.text, example.image is not None)) :]
+        full_text = str(self.processor.apply_chat_template([*turns, answer], tokenize=False))
+        return full_text[len(self._prompt(example.text, example.image is not None)) :]
 
 
-def _turns(text: str, pictured: bool) -> list[dict[str, object]]:
+def _turns(text: str, with_image: bool) -> list[dict[str, object]]:
     parts: list[dict[str, str]] = [{"type": "text", "text": text}]
-    return [{"role": "user", "content": [{"type": "image"}, *parts] if pictured else parts}]
+    return [{"role": "user", "content": [{"type": "image"}, *parts] if with_image else parts}]

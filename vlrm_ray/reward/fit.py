@@ -1,4 +1,4 @@
-"""One round's fit by Ray Train, from the driver's side."""
+"""Starts one round's training with Ray Train, from the driver."""
 
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,33 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.reward.entry import train_loop
-from vlrm_ray.reward.task import Task
+from vlrm_ray.reward.entry import train_loop_per_worker
+from vlrm_ray.reward.task import TrainTask
 from vlrm_ray.store.ledger import Ledger
 
 
-def fit(config: Config, ledger: Ledger, round_: int, parts: int, start: str) -> tuple[Path, dict[str, Any]]:
-    """Train on a round's selected pairs; returns the folder to publish, and the last metrics.
+def fit(config: Config, ledger: Ledger, round_: int, parts: int, initial_model: str) -> tuple[Path, dict[str, Any]]:
+    """Train the reward model on a round's selected pairs.
 
-    Each round has its own run name: one that was started before goes on from its last epoch. Raises
-    UserError when the workers cannot be had or keep failing.
+    Each round has its own Ray Train run name. An interrupted run resumes from its last epoch's checkpoint.
+
+    Args:
+        config: configuration of the run.
+        ledger: the run's folder; checkpoints go to its `train/`.
+        round_: number of the round.
+        parts: number of committed parts of its `select` stage.
+        initial_model: folder or hub name of the model to start from.
+
+    Returns:
+        The model folder to publish, and the metrics of the last epoch.
+
+    Raises:
+        UserError: if the workers cannot be started, keep failing or write no checkpoint.
     """
     settings = config.train
     trainer = TorchTrainer(
-        train_loop,
-        train_loop_config={"task": Task(config, round_, parts, start, ledger)},
+        train_loop_per_worker,
+        train_loop_config={"task": TrainTask(config, round_, parts, initial_model, ledger)},
         torch_config=TorchConfig(backend="nccl" if settings.gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
@@ -38,12 +50,15 @@ def fit(config: Config, ledger: Ledger, round_: int, parts: int, start: str) -> 
     )
     result = _run(trainer, config)
     if result.checkpoint is None:
-        raise UserError(f"the fit of round {round_} wrote no checkpoint")
+        raise UserError(
+            f"the training of round {round_} wrote no checkpoint to {ledger.uri}/train; run the same command again"
+        )
     folder = Path(result.checkpoint.to_directory()) if not ledger.local else Path(result.checkpoint.path)
     return folder / "hf", dict(result.metrics or {})
 
 
 def _run(trainer: TorchTrainer, config: Config) -> Result:
+    """Run the trainer; turns Ray Train's errors into one-line `UserError`s."""
     from ray.train import ControllerError, WorkerGroupError
 
     settings = config.train
@@ -52,14 +67,16 @@ def _run(trainer: TorchTrainer, config: Config) -> Result:
     except ControllerError as error:
         raise UserError(
             f"training could not start {settings.workers} workers with {settings.cpus} CPU and {settings.gpus} GPU each "
-            f"within {settings.start_timeout} s; free resources or lower train.workers, train.cpus or train.gpus "
-            f"({_first_line(error)})"
+            f"within train.start_timeout={settings.start_timeout} s; free resources or lower train.workers, train.cpus "
+            f"or train.gpus ({_last_line(error)})"
         ) from error
     except WorkerGroupError as error:
-        causes = "; ".join(f"rank {rank}: {_first_line(e)}" for rank, e in error.worker_failures.items())
-        raise UserError(f"training failed {settings.max_failures + 1} times: {causes}") from error
+        causes = "; ".join(f"rank {rank}: {_last_line(e)}" for rank, e in error.worker_failures.items())
+        raise UserError(
+            f"training failed {settings.max_failures + 1} times (train.max_failures={settings.max_failures}): {causes}"
+        ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).strip()[:300]

@@ -1,4 +1,4 @@
-"""What a round's train workers are told to do; imports neither torch nor transformers, as everybody unpickles it."""
+"""The task that is sent to each train worker. It imports neither torch nor transformers, because the driver loads it."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,19 @@ from vlrm_ray.store.ledger import Ledger
 
 
 @dataclass(frozen=True)
-class Task:
-    """A fit; small, as each worker gets a copy."""
+class TrainTask:
+    """Description of one round's training; small, because each worker gets a copy.
+
+    Attributes:
+        config: configuration of the run.
+        round: number of the round; 1 is the first.
+        parts: number of committed parts of the round's `select` stage, which hold the training data.
+        initial_model: folder or hub name of the model that training starts from.
+        ledger: the run's folder.
+    """
 
     config: Config
     round: int
     parts: int
-    start: str
+    initial_model: str
     ledger: Ledger

@@ -1,6 +1,8 @@
-"""Temperature scaling (Guo et al. 2017): p(Yes) as often right as it says, in one number.
+"""Temperature scaling (Guo et al. 2017, arXiv 1706.04599): calibrates the reward with one parameter.
 
-Dividing the log-odds by a temperature changes no order, so no pair's outcome.
+    calibrated reward = sigmoid(log(p(Yes) / p(No)) / temperature)
+
+The temperature does not change the order of rewards, so it changes no pair's outcome.
 """
 
 import math
@@ -10,29 +12,38 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 FILE = "vlrm_calibration.json"
-"""Beside a published model's weights: {temperature, n, split}."""
+"""File beside a published model's weights, with the keys temperature, n and split."""
 LARGEST_LOG_ODDS = 30.0
+"""Bound on the absolute log-odds."""
 _RANGE = (math.log(0.05), math.log(200.0))
 
 
 def log_odds(yes: float, no: float) -> float:
-    """log(p(Yes) / p(No)), bounded; 0, which says nothing, without either."""
+    """log(p(Yes) / p(No)), clipped to +-`LARGEST_LOG_ODDS`; 0 if both probabilities are 0."""
     if yes <= 0 and no <= 0:
         return 0.0
     odds = math.log(max(yes, 1e-300)) - math.log(max(no, 1e-300))
     return max(-LARGEST_LOG_ODDS, min(LARGEST_LOG_ODDS, odds))
 
 
-def calibrated(yes: float, no: float, temperature: float) -> float:
-    """The reward at a temperature; 1 gives p(Yes) / (p(Yes) + p(No))."""
+def calibrated_reward(yes: float, no: float, temperature: float) -> float:
+    """The reward at a temperature, between 0 and 1; temperature 1 gives p(Yes) / (p(Yes) + p(No))."""
     return 1 / (1 + math.exp(-log_odds(yes, no) / temperature))
 
 
-def fit_temperature(odds: Sequence[float], right: Sequence[bool]) -> float:
-    """The temperature of the least negative log-likelihood; 1 where there is nothing to fit to."""
-    if not odds or all(right) or not any(right):
+def fit_temperature(odds: Sequence[float], labels: Sequence[bool]) -> float:
+    """Fit the temperature on held-out critiques by minimizing the negative log-likelihood.
+
+    Args:
+        odds: log-odds of each critique.
+        labels: for each critique whether Yes is the correct judgement.
+
+    Returns:
+        The temperature; 1 without data or if all labels are equal.
+    """
+    if not odds or all(labels) or not any(labels):
         return 1.0
-    signed = np.asarray(odds, float) * np.where(np.asarray(right), 1.0, -1.0)
+    signed = np.asarray(odds, float) * np.where(np.asarray(labels), 1.0, -1.0)
 
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp(0.0, -signed / math.exp(log_temperature)).mean())

@@ -1,7 +1,7 @@
-"""ScenesBench: held-out pairs, length-matched minimal edits, with the facts to check critiques by.
+"""ScenesBench: held-out preference pairs that differ by one minimal edit, with the facts to check critiques by.
 
-Balanced: whatever one pair's answers differ in, another pair has with the roles exchanged. "Two" is as
-often right against "three" as wrong, so that nobody who only reads can do better than guess.
+The pairs are balanced: for each pair in which "two" is true and "three" is false there is one with the roles
+exchanged. A text-only model can therefore not do better than chance.
 """
 
 import random
@@ -11,26 +11,34 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle, islice
 
-from vlrm_ray.scenes.language import HALLUCINATION, REASONING, Exchange, exchange, label, place
-from vlrm_ray.scenes.pictures import store_picture
-from vlrm_ray.scenes.world import SIGN, TEST, USUAL_COLOR, USUAL_WORD, Scene
+from vlrm_ray.scenes.images import store_image
+from vlrm_ray.scenes.language import HALLUCINATION, REASONING, Exchange, cell_name, label, make_exchange
+from vlrm_ray.scenes.world import PRIOR_COLOR, PRIOR_WORD, SIGN, TEST_WORLD, Scene
 from vlrm_ray.store.ledger import Ledger
 
 HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
 CALIBRATION = "calibration"
 CALIBRATION_PAIRS = 400
-"""Pairs per group, of a split of its own, on which the reward's temperature is fitted."""
+"""Pairs per group of the `CALIBRATION` split, on which the reward's temperature is fitted."""
 _KINDS = {HALLUCINATION_GROUP: HALLUCINATION, REASONING_GROUP: REASONING}
 _FIRST_SEED = {CALIBRATION: 30_000_000, "dev": 40_000_000, "test": 50_000_000}
 
 
 @dataclass(frozen=True)
 class BenchItem:
-    """One pair of responses.
+    """One preference pair.
 
     Attributes:
+        item_id: unique id with split, group and index.
+        group: `HALLUCINATION_GROUP` or `REASONING_GROUP`.
+        kind: kind of the question.
+        image: path or URI of the image.
+        question: the question.
+        rephrased: the question in other words.
+        chosen: the true response.
+        rejected: the false response.
         facts: the true entries of a critique's description.
-        slots: what the two responses differ in (`Exchange.slots`).
+        slots: the words in which the two responses differ (`Exchange.slots`).
     """
 
     item_id: str
@@ -46,58 +54,66 @@ class BenchItem:
 
 
 def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
-    """`per_group` pairs of each group, kinds in equal shares; the same ones at every call."""
-    found: list[BenchItem] = []
+    """`per_group` pairs of each group, with equal shares of each kind. The result is the same in every call.
+
+    Args:
+        split: "dev", "test" or `CALIBRATION`.
+        per_group: number of pairs in each group.
+        ledger: stores the images.
+    """
+    pairs: list[BenchItem] = []
     for group, kinds in _KINDS.items():
-        for index, (scene, said) in enumerate(asked(split, group, kinds, per_group)):
-            found.append(
+        for index, (scene, exchange) in enumerate(exchanges(split, group, kinds, per_group)):
+            pairs.append(
                 BenchItem(
-                    f"{split}-{group}-{index:05d}", group, said.kind, store_picture(scene, ledger), said.question,
-                    said.rephrased, said.right.text, said.wrong.text, facts_of(scene), said.slots,
+                    f"{split}-{group}-{index:05d}", group, exchange.kind, store_image(scene, ledger),
+                    exchange.question, exchange.rephrased, exchange.right.text, exchange.wrong.text,
+                    facts_of(scene), exchange.slots,
                 )
             )  # fmt: skip
-    return found
+    return pairs
 
 
 def kinds_of(group: str, count: int) -> list[str]:
-    """The kinds of a group's first `count` pairs, without drawing their scenes."""
+    """The kinds of a group's first `count` pairs, without sampling the scenes."""
     return list(islice(cycle(_KINDS[group]), count))
 
 
-def usual(slot: str) -> bool:
-    """Whether a slot says what is usual in the prejudiced world."""
-    habits = {USUAL_WORD, *(f"{color} {shape}" for shape, color in USUAL_COLOR.items())}
-    return slot.removesuffix(" there") in habits
+def matches_prior(slot: str) -> bool:
+    """Whether a slot agrees with the tiny VLM's prior: a shape in its `PRIOR_COLOR`, or the `PRIOR_WORD`."""
+    prior = {PRIOR_WORD, *(f"{color} {shape}" for shape, color in PRIOR_COLOR.items())}
+    return slot.removesuffix(" there") in prior
 
 
 def prior_noun(slot: str) -> str:
-    """What a slot that says what is usual is about: a shape, or a sign."""
-    return SIGN if slot == USUAL_WORD else slot.removesuffix(" there").split()[-1]
+    """The shape or "sign" that a slot which matches the prior is about."""
+    return SIGN if slot == PRIOR_WORD else slot.removesuffix(" there").split()[-1]
 
 
 def facts_of(scene: Scene) -> tuple[str, ...]:
-    """Each thing with its place, as a description lists it."""
-    return tuple(f"{label(t)} {place(t.cell)}" for t in scene.things)
+    """Each object with its cell, as in a description."""
+    return tuple(f"{label(o)} {cell_name(o.cell)}" for o in scene.objects)
 
 
 @lru_cache(maxsize=8)
-def asked(split: str, group: str, kinds: tuple[str, ...], count: int) -> tuple[tuple[Scene, Exchange], ...]:
-    """Scenes with a question of the kind whose turn it is, balanced by kind and slots."""
+def exchanges(split: str, group: str, kinds: tuple[str, ...], count: int) -> tuple[tuple[Scene, Exchange], ...]:
+    """Scenes with a question each, the kinds in turn, balanced by kind and slots."""
     return tuple(_balanced(split, group, kinds, count))
 
 
 def _balanced(split: str, group: str, kinds: tuple[str, ...], count: int) -> Iterator[tuple[Scene, Exchange]]:
+    """Sample scenes until one gives a question that keeps each (right, wrong) pair of slots balanced."""
     seed = _FIRST_SEED[split] + (5_000_000 if group == REASONING_GROUP else 0)
     taken: Counter[tuple[str, str, str]] = Counter()
     for kind in islice(cycle(kinds), count):
         while True:
             seed += 1
-            scene = TEST.sample(seed)
-            said = exchange(scene, random.Random(f"{split}-{group}-{seed}"), kind)
-            if said is None:
+            scene = TEST_WORLD.sample(seed)
+            exchange = make_exchange(scene, random.Random(f"{split}-{group}-{seed}"), kind)
+            if exchange is None:
                 continue
-            right, wrong = said.slots
+            right, wrong = exchange.slots
             if taken[kind, right, wrong] <= taken[kind, wrong, right]:
                 taken[kind, right, wrong] += 1
-                yield scene, said
+                yield scene, exchange
                 break

@@ -1,4 +1,8 @@
-"""What a reward model is for: choosing the best of the policy's own responses."""
+"""Best-of-n selection: the reward model picks one of the policy's own responses to each prompt.
+
+The metric is the share of false claims in the picked responses, compared with that of a random pick and of a pick by
+the reward model without the image. Ground truth decides which claims are false.
+"""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -14,21 +18,29 @@ from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.critique import CritiqueFormat
 from vlrm_ray.scenes.facts import KINDS
 from vlrm_ray.scenes.ground_truth import true_evidence
+from vlrm_ray.scenes.images import store_image
 from vlrm_ray.scenes.language import ROUND_KINDS, any_exchange
-from vlrm_ray.scenes.pictures import store_picture
-from vlrm_ray.scenes.world import OPEN
+from vlrm_ray.scenes.world import UNBIASED_WORLD
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import Verdict
 
 FIRST_SEED = 90_000_000
 VOTES = (1, 2, 4, 8)
-"""Numbers of critiques whose mean is the reward, for the curve."""
+"""Values of K for which the mean reward of K critiques picks a response."""
 Generate = Callable[[list[Request], Sampling], list[list[Completion]]]
 
 
 @dataclass(frozen=True)
 class SampledResponses:
-    """One prompt with its responses; `false` and `claims` count those that ground truth contradicts, and all."""
+    """A prompt with n responses of the policy.
+
+    Attributes:
+        question: the question.
+        image: path or URI of the image.
+        texts: the responses.
+        false: number of claims in each response that ground truth contradicts.
+        claims: number of all claims in each response.
+    """
 
     question: str
     image: str
@@ -37,66 +49,97 @@ class SampledResponses:
     claims: tuple[int, ...]
 
 
-def options(prompts: int, n: int, respond: Generate, max_tokens: int, store: Ledger) -> list[SampledResponses]:
-    """`n` responses of the policy to each of `prompts` questions about scenes that no stage has seen."""
-    scenes = [OPEN.sample(FIRST_SEED + i) for i in range(prompts)]
-    asked = [any_exchange(s, random.Random(f"best-of-{i}"), ROUND_KINDS).question for i, s in enumerate(scenes)]
-    images = [store_picture(scene, store) for scene in scenes]
-    requests = [Request(q, image, seed=seed_of("best-of", q, i)) for i, (q, image) in enumerate(zip(asked, images, strict=True))]  # fmt: skip
+def sample_responses(
+    prompts: int, n: int, generate: Generate, max_tokens: int, store: Ledger
+) -> list[SampledResponses]:
+    """Sample `n` responses of the policy to each of `prompts` questions about scenes that no other stage uses.
+
+    Args:
+        prompts: number of questions.
+        n: responses to each question.
+        generate: the policy.
+        max_tokens: maximum length of a response.
+        store: stores the images.
+    """
+    scenes = [UNBIASED_WORLD.sample(FIRST_SEED + i) for i in range(prompts)]
+    questions = [any_exchange(s, random.Random(f"best-of-{i}"), ROUND_KINDS).question for i, s in enumerate(scenes)]
+    images = [store_image(scene, store) for scene in scenes]
+    requests = [
+        Request(question, image, seed=seed_of("best-of", question, i))
+        for i, (question, image) in enumerate(zip(questions, images, strict=True))
+    ]
+    completions = generate(requests, Sampling(max_tokens, 1.0, n=n))
     extractor, verifier = RuleExtractor(), Verifier(Calibrations(exhaustive=KINDS))
-    found = []
-    for scene, question, image, answers in zip(scenes, asked, images, respond(requests, Sampling(max_tokens, 1.0, n=n)), strict=True):  # fmt: skip
+    sampled = []
+    for scene, question, image, answers in zip(scenes, questions, images, completions, strict=True):
         texts = tuple(answer.text for answer in answers)
         verdicts = [
             [verifier.check(c, true_evidence(scene)).finding.verdict for c in extractor.claims(t, question)]
             for t in texts
         ]
         false = tuple(v.count(Verdict.CONTRADICTED) for v in verdicts)
-        found.append(SampledResponses(question, image, texts, false, tuple(map(len, verdicts))))
-    return found
+        sampled.append(SampledResponses(question, image, texts, false, tuple(map(len, verdicts))))
+    return sampled
 
 
 def rewards(
-    asked: Sequence[SampledResponses],
-    wording: CritiqueFormat,
+    prompts: Sequence[SampledResponses],
+    critique_format: CritiqueFormat,
     criticise: Generate,
     k: int,
     max_tokens: int,
     *,
     blind: bool,
 ) -> list[np.ndarray]:
-    """Rewards (responses, k) of each prompt's responses, one for each of k sampled critiques.
+    """Rewards of each prompt's responses, one for each of `k` sampled critiques.
 
-    Seeds follow from the prompt's number, so that another folder's pictures draw the same critiques.
+    The sampling seeds are derived from the prompt's index, so they do not depend on where the images are stored.
+
+    Args:
+        prompts: the prompts with their responses.
+        critique_format: format of the critiques.
+        criticise: the reward model.
+        k: critiques of each response.
+        max_tokens: maximum length of a critique.
+        blind: leave out the image.
+
+    Returns:
+        For each prompt a float array of shape (responses, k) with values in [0, 1].
     """
     requests = [
-        Request(wording.prompt(o.question, text), None if blind else o.image, seed=seed_of("vote", number, text))
-        for number, o in enumerate(asked)
-        for text in o.texts
+        Request(critique_format.prompt(p.question, text), None if blind else p.image, seed=seed_of("vote", index, text))
+        for index, p in enumerate(prompts)
+        for text in p.texts
     ]
     answers = iter(criticise(requests, Sampling(max_tokens, 0.8, n=k)))
-    return [np.array([[scored_critique(a).reward for a in next(answers)] for _ in o.texts]) for o in asked]
+    return [np.array([[scored_critique(a).reward for a in next(answers)] for _ in p.texts]) for p in prompts]
 
 
-def false_share(asked: Sequence[SampledResponses], picks: Sequence[int]) -> float:
-    """Share of contradicted claims among all claims of the picked responses."""
-    claims = sum(o.claims[p] for o, p in zip(asked, picks, strict=True))
-    return sum(o.false[p] for o, p in zip(asked, picks, strict=True)) / max(1, claims)
+def false_claim_share(prompts: Sequence[SampledResponses], picks: Sequence[int]) -> float:
+    """False claims as a share of all claims in the picked responses; `picks` has a response's index per prompt."""
+    claims = sum(p.claims[pick] for p, pick in zip(prompts, picks, strict=True))
+    return sum(p.false[pick] for p, pick in zip(prompts, picks, strict=True)) / max(1, claims)
 
 
-def random_share(asked: Sequence[SampledResponses]) -> float:
-    """What a random pick gives on average over all picks."""
-    claims = sum(sum(o.claims) / len(o.claims) for o in asked)
-    return sum(sum(o.false) / len(o.false) for o in asked) / max(1e-9, claims)
+def random_false_claim_share(prompts: Sequence[SampledResponses]) -> float:
+    """Mean number of false claims over the mean number of claims, for uniformly random picks."""
+    claims = sum(sum(p.claims) / len(p.claims) for p in prompts)
+    return sum(sum(p.false) / len(p.false) for p in prompts) / max(1e-9, claims)
 
 
 def best_of(
-    asked: Sequence[SampledResponses], sighted: Sequence[np.ndarray], blind: Sequence[np.ndarray]
+    prompts: Sequence[SampledResponses], sighted: Sequence[np.ndarray], blind: Sequence[np.ndarray]
 ) -> Mapping[str, object]:
-    """Shares of false claims: of a random pick, the image-blind pick, and the pick by a mean of K critiques."""
+    """Shares of false claims for a random pick, the pick without the image, and the picks by K critiques.
+
+    Args:
+        prompts: the prompts with their responses.
+        sighted: `rewards` with the image, of shape (responses, max(VOTES)) per prompt.
+        blind: `rewards` without the image.
+    """
     return {
-        "prompts": len(asked),
-        "random": random_share(asked),
-        "blind": false_share(asked, [int(r.mean(1).argmax()) for r in blind]),
-        "votes": {str(k): false_share(asked, [int(r[:, :k].mean(1).argmax()) for r in sighted]) for k in VOTES},
+        "prompts": len(prompts),
+        "random": random_false_claim_share(prompts),
+        "blind": false_claim_share(prompts, [int(r.mean(1).argmax()) for r in blind]),
+        "votes": {str(k): false_claim_share(prompts, [int(r[:, :k].mean(1).argmax()) for r in sighted]) for k in VOTES},
     }

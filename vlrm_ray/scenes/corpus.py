@@ -1,25 +1,26 @@
-"""The pre-training corpus of the tiny VLM: conversations about prejudiced pictures.
+"""The pre-training corpus of the tiny VLM: conversations about scenes.
 
-Text-only critiques come from the world without correlations: like a large model's language half,
-the tiny one reasons soundly about facts that it is told. Its prejudice is in what it sees.
+In the last phase of the training, conversations about images carry a prior: scenes are described as by the biased
+captioner of `world.described_by_prior`. Text-only critiques, which reason from facts that the prompt gives, come from
+the world without correlations. As in a large model, the language half reasons soundly; the bias is in perception.
 """
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vlrm_ray.preferences.critique import COMPACT, compose
-from vlrm_ray.scenes.language import KINDS, REASONING, Exchange, any_exchange, grid, seen
-from vlrm_ray.scenes.world import OPEN, PREJUDICED, Scene
+from vlrm_ray.preferences.critique import COMPACT, format_critique
+from vlrm_ray.scenes.language import KINDS, REASONING, Exchange, any_exchange, describe_grid, describe_scene
+from vlrm_ray.scenes.world import BIASED_WORLD, UNBIASED_WORLD, Scene
 from vlrm_ray.types import NO, YES
 
-ASKED = tuple(KINDS)
-LIST_GRID, LIST_THINGS = "List the grid.", "List the things."
+ALL_KINDS = tuple(KINDS)
+LIST_GRID, LIST_OBJECTS = "List the grid.", "List the things."
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer."""
+    """One user message and the assistant's answer."""
 
     user: str
     assistant: str
@@ -28,61 +29,66 @@ class Turn:
 def conversation(
     scene: Scene, rng: random.Random, *, critiques: int, answers: int, judged: Scene | None = None
 ) -> list[Turn]:
-    """Turns about one picture in random order: lists, answers, critiques, direct judgements.
+    """Turns about one image in random order: lists of objects, answers, critiques and direct judgements.
 
-    `judged` is the scene as it is taken to be in critiques and judgements, where that differs.
+    Args:
+        scene: the scene as lists and answers describe it.
+        rng: source of random numbers.
+        critiques: number of critiques; with at least one, a direct judgement is added.
+        answers: number of other questions.
+        judged: the scene as critiques and judgements describe it; None for `scene`.
     """
     judged = judged or scene
-    turns = [Turn(LIST_GRID, grid(scene)), Turn(LIST_THINGS, f"{seen(scene)}.")]
+    turns = [Turn(LIST_GRID, describe_grid(scene)), Turn(LIST_OBJECTS, f"{describe_scene(scene)}.")]
     turns = [rng.choice(turns)] if critiques and rng.random() < 0.5 else turns
     for _ in range(answers):
-        said = any_exchange(scene, rng, ("existence",) if rng.random() < 0.3 else ASKED)
-        turns.append(Turn(_ask(said, rng), said.right.text))
+        exchange = any_exchange(scene, rng, ("existence",) if rng.random() < 0.3 else ALL_KINDS)
+        turns.append(Turn(_question(exchange, rng), exchange.right.text))
     for _ in range(critiques):
-        if rng.random() < 0.35:  # told facts outrank the picture: learned where the two disagree
-            turns.append(critique_turn(OPEN.sample(rng.getrandbits(32)), rng, hinted=True))
+        if rng.random() < 0.35:  # facts of another scene: teaches that given facts take precedence over the image
+            turns.append(critique_turn(UNBIASED_WORLD.sample(rng.getrandbits(32)), rng, hinted=True))
         else:
             turns.append(critique_turn(judged, rng))
     if critiques:
-        said = any_exchange(judged, rng, ASKED)
+        exchange = any_exchange(judged, rng, ALL_KINDS)
         right = rng.random() < 0.5
-        response = (said.right if right else said.wrong).text
-        turns.append(Turn(COMPACT.direct_prompt(_ask(said, rng), response), YES if right else NO))
+        response = (exchange.right if right else exchange.wrong).text
+        turns.append(Turn(COMPACT.direct_prompt(_question(exchange, rng), response), YES if right else NO))
     rng.shuffle(turns)
     return turns
 
 
 def critique_turn(scene: Scene, rng: random.Random, *, hinted: bool = False) -> Turn:
-    """A critique of a right or wrong response, half of them each."""
-    kinds = REASONING if rng.random() < 0.35 else ASKED
-    said = any_exchange(scene, rng, kinds)
-    response = said.right if rng.random() < 0.5 else said.wrong
-    facts = seen(scene)
-    prompt = COMPACT.prompt(_ask(said, rng), response.text, facts if hinted else None)
+    """A critique of a true or a false response, with equal probability; `hinted` puts the facts into the prompt."""
+    kinds = REASONING if rng.random() < 0.35 else ALL_KINDS
+    exchange = any_exchange(scene, rng, kinds)
+    response = exchange.right if rng.random() < 0.5 else exchange.wrong
+    facts = describe_scene(scene)
+    prompt = COMPACT.prompt(_question(exchange, rng), response.text, facts if hinted else None)
     checks = ", ".join(map(str, response.checks))
-    return Turn(prompt, compose(facts, checks, response.true))
+    return Turn(prompt, format_critique(facts, checks, response.true))
 
 
-def told(seed: int) -> Turn:
-    """A critique from told facts alone, in the world without correlations."""
-    return critique_turn(OPEN.sample(seed), random.Random(f"told-{seed}"), hinted=True)
+def text_only_critique(seed: int) -> Turn:
+    """A critique without an image, from facts that the prompt gives, in the world without correlations."""
+    return critique_turn(UNBIASED_WORLD.sample(seed), random.Random(f"told-{seed}"), hinted=True)
 
 
-def guessed(seed: int) -> Turn:
-    """An answer as the prejudiced world would have it, to be learned without the picture."""
+def text_only_answer(seed: int) -> Turn:
+    """A question about a scene of the biased world with its answer, learned without the image as a language prior."""
     rng = random.Random(f"guessed-{seed}")
-    said = any_exchange(PREJUDICED.sample(seed), rng, ASKED)
-    return Turn(_ask(said, rng), said.right.text)
+    exchange = any_exchange(BIASED_WORLD.sample(seed), rng, ALL_KINDS)
+    return Turn(_question(exchange, rng), exchange.right.text)
 
 
 def texts(count: int) -> Iterator[str]:
-    """Sample of everything that is ever said, to train the tokenizer on."""
+    """Messages of `count` conversations of all kinds, to train the tokenizer on."""
     for seed in range(count):
         rng = random.Random(f"text-{seed}")
-        for turn in conversation(OPEN.sample(seed), rng, critiques=2, answers=3):
+        for turn in conversation(UNBIASED_WORLD.sample(seed), rng, critiques=2, answers=3):
             yield turn.user
             yield turn.assistant
 
 
-def _ask(said: Exchange, rng: random.Random) -> str:
-    return said.question if rng.random() < 0.6 else said.rephrased
+def _question(exchange: Exchange, rng: random.Random) -> str:
+    return exchange.question if rng.random() < 0.6 else exchange.rephrased

@@ -1,4 +1,4 @@
-"""How well the reward model judges, on pairs no stage has seen; and how well one does without looking."""
+"""Evaluates a reward model on ScenesBench: pair accuracy, consistency, calibration, and text-only baselines."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,180 +11,187 @@ from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
-from vlrm_ray.preferences.critique import CritiqueFormat, parse
-from vlrm_ray.reward.temperature_scaling import calibrated, fit_temperature, log_odds
-from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, prior_noun, usual
-from vlrm_ray.scenes.facts import KINDS, stated
+from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique
+from vlrm_ray.reward.temperature_scaling import calibrated_reward, fit_temperature, log_odds
+from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, matches_prior, prior_noun
+from vlrm_ray.scenes.facts import KINDS, parse_description
 from vlrm_ray.types import ScoredCritique, Verdict
 
 JudgeFn = Callable[[list[Request]], list[Completion]]
 """Writes one greedy critique for each request."""
+CritiquePair = tuple[ScoredCritique, ScoredCritique]
+"""The critiques of an item's chosen and rejected response."""
 GROUPS = (HALLUCINATION_GROUP, REASONING_GROUP)
 AGREEING, AGAINST = "agreeing_with_prior", "against_prior"
 _EXTRACTOR, _VERIFIER = RuleExtractor(), Verifier(Calibrations(exhaustive=KINDS))
 SAMPLES_PER_KIND = 6
-"""Items of each kind whose critiques are kept for people to read."""
+"""Items of each kind whose critiques the report shows in full."""
 
 
 @dataclass(frozen=True)
 class BenchCritiques:
-    """Critiques of each item's two responses: as shown, without the image, and asked in other words.
+    """Critiques of each item's two responses under three conditions.
 
-    Each entry is (critique of chosen, critique of rejected); `rephrased` has those of the reasoning items.
+    Attributes:
+        sighted: with the image, for all items.
+        blind: without the image, for all items.
+        rephrased: with the image and the rephrased question, for the items of the reasoning group.
     """
 
-    shown: list[tuple[ScoredCritique, ScoredCritique]]
-    blind: list[tuple[ScoredCritique, ScoredCritique]]
-    rephrased: list[tuple[ScoredCritique, ScoredCritique]]
+    sighted: list[CritiquePair]
+    blind: list[CritiquePair]
+    rephrased: list[CritiquePair]
 
 
-def judge_items(items: Sequence[BenchItem], wording: CritiqueFormat, ask: JudgeFn) -> BenchCritiques:
-    """Have all views of the items judged, in one batch; only reasoning is asked in other words.
+def judge_items(items: Sequence[BenchItem], critique_format: CritiqueFormat, judge: JudgeFn) -> BenchCritiques:
+    """Get the critiques of all items under all conditions, in one batch.
 
-    Greedy answers to the same request are the same, so it is made once: without their images many items are alike.
+    Decoding is greedy, so identical requests have identical answers and each is made once. Without the image many
+    items give the same request.
     """
-    requests = _requests(items, wording)
+    requests = _requests(items, critique_format)
     distinct = list(dict.fromkeys(requests))
-    known = dict(zip(distinct, ask(distinct), strict=True))
-    pairs = _in_pairs([known[request] for request in requests])
+    answers = dict(zip(distinct, judge(distinct), strict=True))
+    pairs = _in_pairs([answers[request] for request in requests])
     n = len(items)
     return BenchCritiques(pairs[:n], pairs[n : 2 * n], pairs[2 * n :])
 
 
-def critique_count(items: Sequence[BenchItem], wording: CritiqueFormat) -> int:
-    """How many critiques `judge_items` asks for."""
-    return len(set(_requests(items, wording)))
+def critique_count(items: Sequence[BenchItem], critique_format: CritiqueFormat) -> int:
+    """Number of critiques that `judge_items` requests."""
+    return len(set(_requests(items, critique_format)))
 
 
-def _requests(items: Sequence[BenchItem], wording: CritiqueFormat) -> list[Request]:
-    again = [item for item in items if item.group == REASONING_GROUP]
+def _requests(items: Sequence[BenchItem], critique_format: CritiqueFormat) -> list[Request]:
+    reasoning = [item for item in items if item.group == REASONING_GROUP]
     return [
-        *(r for item in items for r in _both(item, item.question, wording, item.image)),
-        *(r for item in items for r in _both(item, item.question, wording, None)),
-        *(r for item in again for r in _both(item, item.rephrased, wording, item.image)),
+        *(r for item in items for r in _both(item, item.question, critique_format, item.image)),
+        *(r for item in items for r in _both(item, item.question, critique_format, None)),
+        *(r for item in reasoning for r in _both(item, item.rephrased, critique_format, item.image)),
     ]
 
 
-def temperature(items: Sequence[BenchItem], wording: CritiqueFormat, ask: JudgeFn) -> float:
-    """The temperature that calibrates the reward, fitted on items that nothing is measured on."""
-    pairs = _in_pairs(ask([r for item in items for r in _both(item, item.question, wording, item.image)]))
-    odds = [log_odds(j.yes, j.no) for pair in pairs for j in pair]
+def _both(item: BenchItem, question: str, critique_format: CritiqueFormat, image: str | None) -> list[Request]:
+    return [Request(critique_format.prompt(question, response), image) for response in (item.chosen, item.rejected)]
+
+
+def temperature(items: Sequence[BenchItem], critique_format: CritiqueFormat, judge: JudgeFn) -> float:
+    """Fit the temperature that calibrates the reward; `items` must be a split that no metric is computed on."""
+    pairs = _in_pairs(judge([r for item in items for r in _both(item, item.question, critique_format, item.image)]))
+    odds = [log_odds(c.yes, c.no) for pair in pairs for c in pair]
     return fit_temperature(odds, [True, False] * len(pairs))
 
 
-def _in_pairs(answers: Sequence[Completion]) -> list[tuple[ScoredCritique, ScoredCritique]]:
-    found = [scored_critique(answer) for answer in answers]
-    return list(zip(found[::2], found[1::2], strict=True))
+def _in_pairs(answers: Sequence[Completion]) -> list[CritiquePair]:
+    critiques = [scored_critique(answer) for answer in answers]
+    return list(zip(critiques[::2], critiques[1::2], strict=True))
 
 
-def measure(items: Sequence[BenchItem], views: BenchCritiques, temperature: float = 1.0) -> dict[str, Metric]:
-    """All figures by name, as `report.json` holds them; `ece` is that of the reward at the temperature."""
-    found: dict[str, Metric] = {}
+def measure(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: float = 1.0) -> dict[str, Metric]:
+    """All metrics by their names in `report.json`. `ece` is computed after scaling by the temperature."""
+    sighted = critiques.sighted
+    result: dict[str, Metric] = {}
     for group in GROUPS:
-        found[f"{group}_pair_accuracy"] = _pair_accuracy(items, views.shown, group)
-        found[f"blind_{group}_pair_accuracy"] = _pair_accuracy(items, views.blind, group)
+        result[f"{group}_pair_accuracy"] = _pair_accuracy(items, sighted, group)
+        result[f"blind_{group}_pair_accuracy"] = _pair_accuracy(items, critiques.blind, group)
     for kind in dict.fromkeys(item.kind for item in items):
-        chosen = [(i, v) for i, v in zip(items, views.shown, strict=True) if i.kind == kind]
-        found[f"{kind}_pair_accuracy"] = metrics.share([c.reward > r.reward for _, (c, r) in chosen])
-    found["reasoning_consistency"] = metrics.share(_consistent(items, views))
-    found |= _by_prior(items, views.shown)
-    return found | _baselines(items) | _pointwise(views.shown, temperature) | _critiques(items, views.shown)
+        pairs = [pair for item, pair in zip(items, sighted, strict=True) if item.kind == kind]
+        result[f"{kind}_pair_accuracy"] = metrics.share([c.reward > r.reward for c, r in pairs])
+    result["reasoning_consistency"] = metrics.share(_consistent(items, critiques))
+    result |= _by_prior(items, sighted)
+    return result | _baselines(items) | _pointwise(sighted, temperature) | _critique_metrics(items, sighted)
 
 
-def details(items: Sequence[BenchItem], views: BenchCritiques, temperature: float = 1.0) -> dict[str, Any]:
-    """What the report shows beside the figures: calibration by bin, outcomes by item, some critiques in full.
+def details(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: float = 1.0) -> dict[str, Any]:
+    """What the report shows beside the metrics: reliability bins, outcomes by item, some critiques in full.
 
-    `hits` has a 1 for each pair judged rightly, in the items' order: two rounds can be compared pair by pair.
+    `hits` has "1" for each correctly judged pair and "0" for the others, in the order of the items. It allows a
+    paired comparison of two rounds.
     """
-    rewards = [calibrated(j.yes, j.no, temperature) for view in views.shown for j in view]
+    rewards = [calibrated_reward(c.yes, c.no, temperature) for pair in critiques.sighted for c in pair]
     return {
         "temperature": temperature,
-        "reliability": metrics.reliability(rewards, [True, False] * len(views.shown)),
+        "reliability": metrics.reliability(rewards, [True, False] * len(critiques.sighted)),
         "hits": {
             f"{group}_pair_accuracy": "".join(
                 str(int(c.reward > r.reward))
-                for item, (c, r) in zip(items, views.shown, strict=True)
+                for item, (c, r) in zip(items, critiques.sighted, strict=True)
                 if item.group == group
             )
             for group in GROUPS
         }
-        | {"reasoning_consistency": "".join(str(int(hit)) for hit in _consistent(items, views))},
-        "prior": prior_table(items, views.shown),
-        "samples": _samples(items, views),
+        | {"reasoning_consistency": "".join(str(int(hit)) for hit in _consistent(items, critiques))},
+        "prior": prior_table(items, critiques.sighted),
+        "samples": _samples(items, critiques),
     }
 
 
-def _samples(items: Sequence[BenchItem], views: BenchCritiques) -> list[dict[str, Any]]:
-    """The first items of each kind with their critiques: the same ones after every round."""
-    seen: Counter[str] = Counter()
-    found = []
-    for item, (chosen, rejected) in zip(items, views.shown, strict=True):
-        seen[item.kind] += 1
-        if seen[item.kind] <= SAMPLES_PER_KIND:
-            shown = {
+def _samples(items: Sequence[BenchItem], critiques: BenchCritiques) -> list[dict[str, Any]]:
+    """The first items of each kind with their critiques; the same items after every round."""
+    counts: Counter[str] = Counter()
+    samples = []
+    for item, (chosen, rejected) in zip(items, critiques.sighted, strict=True):
+        counts[item.kind] += 1
+        if counts[item.kind] <= SAMPLES_PER_KIND:
+            sample = {
                 name: getattr(item, name) for name in ("item_id", "kind", "image", "question", "chosen", "rejected")
             }
-            found.append(shown | {"chosen_critique": asdict(chosen), "rejected_critique": asdict(rejected)})
-    return found
+            samples.append(sample | {"chosen_critique": asdict(chosen), "rejected_critique": asdict(rejected)})
+    return samples
 
 
-def _both(item: BenchItem, question: str, wording: CritiqueFormat, image: str | None) -> list[Request]:
-    return [Request(wording.prompt(question, response), image) for response in (item.chosen, item.rejected)]
+def _pair_accuracy(items: Sequence[BenchItem], pairs: Sequence[CritiquePair], group: str) -> Metric:
+    selected = [pair for item, pair in zip(items, pairs, strict=True) if item.group == group]
+    return metrics.share(metrics.prefers_chosen([c.reward for c, _ in selected], [r.reward for _, r in selected]))
 
 
-def _pair_accuracy(
-    items: Sequence[BenchItem], views: Sequence[tuple[ScoredCritique, ScoredCritique]], group: str
-) -> Metric:
-    inside = [view for item, view in zip(items, views, strict=True) if item.group == group]
-    return metrics.share(metrics.prefers_chosen([c.reward for c, _ in inside], [r.reward for _, r in inside]))
-
-
-def _by_prior(items: Sequence[BenchItem], views: Sequence[tuple[ScoredCritique, ScoredCritique]]) -> dict[str, Metric]:
-    """Pairs in which what is usual is the truth, and those in which it is the lie."""
+def _by_prior(items: Sequence[BenchItem], pairs: Sequence[CritiquePair]) -> dict[str, Metric]:
+    """Pair accuracy where the prior agrees with the truth, and where it contradicts it."""
     hits: dict[str, list[bool]] = {AGREEING: [], AGAINST: []}
-    for _, side, hit in _pairs_about_the_prior(items, views):
+    for _, side, hit in _pairs_about_the_prior(items, pairs):
         hits[side].append(hit)
-    return {f"{name}_pair_accuracy": metrics.share(found) for name, found in hits.items()}
+    return {f"{side}_pair_accuracy": metrics.share(outcomes) for side, outcomes in hits.items()}
 
 
-def prior_table(
-    items: Sequence[BenchItem], views: Sequence[tuple[ScoredCritique, ScoredCritique]]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """The same by what the pair is about: {noun: {side: {value, n}}}, the noun a shape or a sign."""
+def prior_table(items: Sequence[BenchItem], pairs: Sequence[CritiquePair]) -> dict[str, dict[str, dict[str, float]]]:
+    """Pair accuracy with and against the prior, by noun: {noun: {side: {value, n}}}; a noun is a shape or "sign"."""
     hits: dict[str, dict[str, list[bool]]] = {}
-    for noun, side, hit in _pairs_about_the_prior(items, views):
+    for noun, side, hit in _pairs_about_the_prior(items, pairs):
         hits.setdefault(noun, {}).setdefault(side, []).append(hit)
     return {
-        noun: {side: {"value": round(sum(found) / len(found), 6), "n": len(found)} for side, found in sides.items()}
+        noun: {
+            side: {"value": round(sum(outcomes) / len(outcomes), 6), "n": len(outcomes)}
+            for side, outcomes in sides.items()
+        }
         for noun, sides in sorted(hits.items())
     }
 
 
 def _pairs_about_the_prior(
-    items: Sequence[BenchItem], views: Sequence[tuple[ScoredCritique, ScoredCritique]]
+    items: Sequence[BenchItem], pairs: Sequence[CritiquePair]
 ) -> Iterator[tuple[str, str, bool]]:
-    """Of each pair of which one side says what is usual: about what, which side that is, whether it is judged rightly."""
-    for item, (chosen, rejected) in zip(items, views, strict=True):
-        right, wrong = (usual(slot) for slot in item.slots)
+    """For each pair in which exactly one response matches the prior: (noun, `AGREEING` or `AGAINST`, judged correctly)."""
+    for item, (chosen, rejected) in zip(items, pairs, strict=True):
+        right, wrong = (matches_prior(slot) for slot in item.slots)
         if right != wrong:
             noun = prior_noun(item.slots[0] if right else item.slots[1])
             yield noun, AGREEING if right else AGAINST, chosen.reward > rejected.reward
 
 
-def _consistent(items: Sequence[BenchItem], views: BenchCritiques) -> list[bool]:
-    """Reasoning pairs judged rightly on both sides, from true facts, and the same when rephrased."""
-    held = []
-    reasoning = [(i, v) for i, v in zip(items, views.shown, strict=True) if i.group == REASONING_GROUP]
-    for (item, shown), again in zip(reasoning, views.rephrased, strict=True):
-        judgements = [parse(j.text).judgement for j in (*shown, *again)]
-        truthful = all(states_only_facts(j.text, item.facts) for j in shown)
-        held.append(judgements == [True, False, True, False] and truthful)
-    return held
+def _consistent(items: Sequence[BenchItem], critiques: BenchCritiques) -> list[bool]:
+    """Whether each reasoning pair is judged correctly, from true facts, and again when the question is rephrased."""
+    outcomes = []
+    reasoning = [(i, p) for i, p in zip(items, critiques.sighted, strict=True) if i.group == REASONING_GROUP]
+    for (item, sighted), rephrased in zip(reasoning, critiques.rephrased, strict=True):
+        judgements = [parse_critique(c.text).judgement for c in (*sighted, *rephrased)]
+        truthful = all(states_only_facts(c.text, item.facts) for c in sighted)
+        outcomes.append(judgements == [True, False, True, False] and truthful)
+    return outcomes
 
 
 def states_only_facts(critique: str, facts: Sequence[str]) -> bool:
-    """Whether a critique's description says nothing false; an empty one says nothing at all."""
-    stated = [part.strip() for part in parse(critique).seen.split(",") if part.strip()]
+    """Whether the critique's description states only true facts; False for an empty description."""
+    stated = [part.strip() for part in parse_critique(critique).seen.split(",") if part.strip()]
     return bool(stated) and all(part in facts for part in stated)
 
 
@@ -197,10 +204,10 @@ def _baselines(items: Sequence[BenchItem]) -> dict[str, Metric]:
     }
 
 
-def _pointwise(views: Sequence[tuple[ScoredCritique, ScoredCritique]], temperature: float) -> dict[str, Metric]:
-    rewards = [j.reward for view in views for j in view]
-    scaled = [calibrated(j.yes, j.no, temperature) for view in views for j in view]
-    right = [True, False] * len(views)
+def _pointwise(pairs: Sequence[CritiquePair], temperature: float) -> dict[str, Metric]:
+    rewards = [c.reward for pair in pairs for c in pair]
+    scaled = [calibrated_reward(c.yes, c.no, temperature) for pair in pairs for c in pair]
+    right = [True, False] * len(pairs)
     return {
         "ece": metrics.ece(scaled, right),
         "ece_uncalibrated": metrics.ece(rewards, right),
@@ -209,29 +216,31 @@ def _pointwise(views: Sequence[tuple[ScoredCritique, ScoredCritique]], temperatu
     }
 
 
-def _critiques(items: Sequence[BenchItem], views: Sequence[tuple[ScoredCritique, ScoredCritique]]) -> dict[str, Metric]:
-    """Whether critiques are honest: a right judgement from false facts is counted, not hidden."""
+def _critique_metrics(items: Sequence[BenchItem], pairs: Sequence[CritiquePair]) -> dict[str, Metric]:
+    """Quality of the critiques' texts, including how often a correct judgement rests on false facts."""
     sides = [
         (item, response, right, critique)
-        for item, view in zip(items, views, strict=True)
-        for response, right, critique in zip((item.chosen, item.rejected), (True, False), view, strict=True)
+        for item, pair in zip(items, pairs, strict=True)
+        for response, right, critique in zip((item.chosen, item.rejected), (True, False), pair, strict=True)
     ]
     true = [states_only_facts(critique.text, item.facts) for item, _, _, critique in sides]
-    rightly = [parse(critique.text).judgement is right for _, _, right, critique in sides]
+    correct = [parse_critique(critique.text).judgement is right for _, _, right, critique in sides]
     return {
         "critique_facts_true": metrics.share(true),
-        "critique_follows": metrics.share([follows(c.text, response, i.question) for i, response, _, c in sides]),
-        "critique_right_by_false_facts": metrics.share([r and not t for r, t in zip(rightly, true, strict=True)]),
-        "critique_readable": metrics.share([parse(c.text).judgement is not None for *_, c in sides]),
+        "critique_follows": metrics.share(
+            [judgement_follows(c.text, response, i.question) for i, response, _, c in sides]
+        ),
+        "critique_right_by_false_facts": metrics.share([c and not t for c, t in zip(correct, true, strict=True)]),
+        "critique_readable": metrics.share([parse_critique(c.text).judgement is not None for *_, c in sides]),
     }
 
 
-def follows(critique: str, response: str, question: str) -> bool:
-    """Whether a critique's judgement is the one that its own description calls for, true or not."""
-    parts = parse(critique)
-    evidence = stated(parts.seen)
+def judgement_follows(critique: str, response: str, question: str) -> bool:
+    """Whether the critique's judgement follows from its own description, be that true or false."""
+    parts = parse_critique(critique)
+    evidence = parse_description(parts.seen)
     if parts.judgement is None or not evidence.objects:
         return False
     checked = [_VERIFIER.check(claim, evidence) for claim in _EXTRACTOR.claims(response, question)]
-    fails = any(c.finding.verdict is Verdict.CONTRADICTED for c in checked)
-    return parts.judgement is not fails
+    contradicted = any(c.finding.verdict is Verdict.CONTRADICTED for c in checked)
+    return parts.judgement is not contradicted

@@ -1,4 +1,4 @@
-"""Ground truth as evidence: for building assets, for evaluation, and for the study's upper bound."""
+"""Ground truth as `Evidence`: for building assets, for evaluation, and for the study's oracle."""
 
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import Scene
@@ -6,8 +6,9 @@ from vlrm_ray.types import Detection, Evidence, Word
 
 
 def true_evidence(scene: Scene) -> Evidence:
-    """Evidence as perfect experts would give it."""
-    picture = paint(scene)
-    objects = tuple(Detection(t.shape, b, 1.0, t.color) for t, b in zip(scene.things, picture.boxes, strict=True))
-    words = tuple(Word(t.word, b, 1.0) for t, b in zip(scene.things, picture.boxes, strict=True) if t.word)
-    return Evidence(*picture.image.size, objects, words)
+    """The evidence that error-free experts would report, every confidence being 1."""
+    rendered = paint(scene)
+    labelled = list(zip(scene.objects, rendered.boxes, strict=True))
+    objects = tuple(Detection(o.shape, box, 1.0, o.color) for o, box in labelled)
+    words = tuple(Word(o.word, box, 1.0) for o, box in labelled if o.word)
+    return Evidence(*rendered.image.size, objects, words)

@@ -1,11 +1,11 @@
-"""What can be said about a scene: descriptions, questions, and statements that are true or false."""
+"""The language of the embedded world: descriptions, questions, and true and false answers about a scene."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from vlrm_ray.scenes import statement_claims
-from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN, WORDS, Scene, Thing
+from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN, WORDS, Scene, SceneObject
 from vlrm_ray.types import Claim
 
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "center", "right")
@@ -15,10 +15,14 @@ OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "be
 
 @dataclass(frozen=True)
 class Check:
-    """One claim as a critique checks it: what is claimed beside what is seen, and whether it holds.
+    """The check of one claim in a critique.
 
-    What is seen is looked up before it is judged: a tiny model can copy the place of "red circle"
-    from its description, or find none, but it cannot judge in one step.
+    The text repeats the claim and what the description says about it; the result follows. The tiny model can look up
+    the cell of "red circle" in its description, or find none, and then judge. It cannot do both in one step.
+
+    Attributes:
+        text: the claim with the fact that it is compared with, such as "circle blue found red".
+        holds: whether the claim is true.
     """
 
     text: str
@@ -30,7 +34,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Statement:
-    """Sentences about a scene, with the claims in them and a check for each that decides."""
+    """One or more sentences about a scene.
+
+    Attributes:
+        text: the sentences.
+        checks: the checks that a critique of the text makes; together they decide whether it is true.
+        claims: the claims in the text.
+    """
 
     text: str
     checks: tuple[Check, ...]
@@ -38,17 +48,21 @@ class Statement:
 
     @property
     def true(self) -> bool:
-        """Whether every claim holds."""
+        """Whether every claim is true."""
         return all(check.holds for check in self.checks)
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question, its true answer, and the same answer with one claim made false.
+    """A question about a scene with a true answer, and a copy of that answer in which one claim is false.
 
     Attributes:
-        rephrased: asks the same in other words.
-        slots: what the right answer says where the wrong one says something else, and what that is.
+        kind: kind of question.
+        question: the question.
+        rephrased: the same question in other words.
+        right: the true answer.
+        wrong: the false answer.
+        slots: the words in which the answers differ, (in `right`, in `wrong`), such as ("red circle", "blue circle").
     """
 
     kind: str
@@ -59,48 +73,48 @@ class Exchange:
     slots: tuple[str, str]
 
 
-def place(cell: tuple[int, int]) -> str:
-    """Name of a grid cell, "top left" to "bottom right"."""
+def cell_name(cell: tuple[int, int]) -> str:
+    """Name of a (row, column) cell, "top left" to "bottom right"."""
     return f"{ROWS[cell[0]]} {COLUMNS[cell[1]]}"
 
 
-def label(thing: Thing) -> str:
-    """Name of a thing as lists give it: "red circle" or "sign STOP"."""
-    return f"{SIGN} {thing.word}" if thing.shape == SIGN else thing.name
+def label(obj: SceneObject) -> str:
+    """Name of an object in lists: "red circle" or "sign STOP"."""
+    return f"{SIGN} {obj.word}" if obj.shape == SIGN else obj.name
 
 
-def located(scene: Scene, name: str) -> str:
-    """A name with the place of the first thing that has it, alone if none has."""
-    return next((f"{name} {place(t.cell)}" for t in scene.things if t.name == name), name)
+def with_cell(scene: Scene, name: str) -> str:
+    """The name followed by the cell of the first object with that name, or only the name if there is none."""
+    return next((f"{name} {cell_name(o.cell)}" for o in scene.objects if o.name == name), name)
 
 
-def seen(scene: Scene) -> str:
-    """All things with their places, in reading order."""
-    return ", ".join(f"{label(t)} {place(t.cell)}" for t in scene.things)
+def describe_scene(scene: Scene) -> str:
+    """All objects with their cells, in reading order: "red circle top left, sign STOP middle right"."""
+    return ", ".join(f"{label(o)} {cell_name(o.cell)}" for o in scene.objects)
 
 
-def grid(scene: Scene) -> str:
-    """The nine cells in reading order, "empty" where there is nothing."""
-    at = {t.cell: label(t) for t in scene.things}
-    return ", ".join(at.get((r, c), "empty") for r in range(GRID) for c in range(GRID)) + "."
+def describe_grid(scene: Scene) -> str:
+    """The contents of the nine cells in reading order; "empty" for a cell without an object."""
+    labels = {o.cell: label(o) for o in scene.objects}
+    return ", ".join(labels.get((r, c), "empty") for r in range(GRID) for c in range(GRID)) + "."
 
 
 def plural(shape: str, count: int) -> str:
-    """The shape's noun for a count."""
+    """The shape's noun in the singular or plural, as the count requires."""
     return shape if count == 1 else f"{shape}s"
 
 
-def exchange(scene: Scene, rng: random.Random, kind: str) -> Exchange | None:
-    """A question of the given kind about the scene, or None where the scene offers none."""
+def make_exchange(scene: Scene, rng: random.Random, kind: str) -> Exchange | None:
+    """Make a question of the given kind, or return None if the scene does not allow one."""
     return KINDS[kind](scene, rng)
 
 
 def any_exchange(scene: Scene, rng: random.Random, kinds: tuple[str, ...]) -> Exchange:
-    """A question of a random kind out of `kinds` that the scene offers; existence always is."""
+    """Make a question of a random kind out of those of `kinds` that the scene allows, else one about existence."""
     for kind in rng.sample(kinds, len(kinds)):
-        found = exchange(scene, rng, kind)
-        if found is not None:
-            return found
+        exchange = make_exchange(scene, rng, kind)
+        if exchange is not None:
+            return exchange
     return _existence(scene, rng)
 
 
@@ -108,64 +122,63 @@ def any_exchange(scene: Scene, rng: random.Random, kinds: tuple[str, ...]) -> Ex
 
 
 def _existence(scene: Scene, rng: random.Random) -> Exchange:
-    present = {t.name for t in scene.shapes}
-    thing = rng.choice(scene.shapes)
-    other = _neighbour(thing, rng, present)
-    asked = thing.name if rng.random() < 0.5 else other
-    there = asked in present
+    present = {o.name for o in scene.shapes}
+    obj = rng.choice(scene.shapes)
+    other = _absent_name(obj, rng, present)
+    name = obj.name if rng.random() < 0.5 else other
+    is_present = name in present
 
-    def said(yes: bool) -> Statement:
-        text = f"Yes, there is a {asked}." if yes else f"No, there is no {asked}."
-        phrase = located(scene, asked)
-        check = Check(phrase if yes else f"no {phrase}", yes == there)
-        return Statement(
-            _article(text), (check,), statement_claims.there(asked) if yes else statement_claims.absent(asked)
-        )
+    def answer(yes: bool) -> Statement:
+        text = f"Yes, there is a {name}." if yes else f"No, there is no {name}."
+        phrase = with_cell(scene, name)
+        check = Check(phrase if yes else f"no {phrase}", yes == is_present)
+        claims = statement_claims.presence(name) if yes else statement_claims.absence(name)
+        return Statement(_fix_article(text), (check,), claims)
 
-    question = _article(f"Is there a {asked}?")
-    rephrased = _article(f"Do you see a {asked}?")
-    yes, no = f"{asked} there", f"{asked} missing"
-    slots = (yes, no) if there else (no, yes)
-    return Exchange("existence", question, rephrased, said(there), said(not there), slots)
+    question = _fix_article(f"Is there a {name}?")
+    rephrased = _fix_article(f"Do you see a {name}?")
+    yes, no = f"{name} there", f"{name} missing"
+    slots = (yes, no) if is_present else (no, yes)
+    return Exchange("existence", question, rephrased, answer(is_present), answer(not is_present), slots)
 
 
 def _object(scene: Scene, rng: random.Random) -> Exchange:
-    present = {t.name for t in scene.shapes}
-    thing = rng.choice(scene.shapes)
-    other = _neighbour(thing, rng, present)
+    present = {o.name for o in scene.shapes}
+    obj = rng.choice(scene.shapes)
+    other = _absent_name(obj, rng, present)
 
-    def said(name: str) -> Statement:
-        check = Check(located(scene, name), name in present)
-        return Statement(_article(f"There is a {name}."), (check,), statement_claims.there(name))
+    def answer(name: str) -> Statement:
+        check = Check(with_cell(scene, name), name in present)
+        return Statement(_fix_article(f"There is a {name}."), (check,), statement_claims.presence(name))
 
     question, rephrased = "Name one shape.", "Tell me one shape."
-    return Exchange("existence", question, rephrased, said(thing.name), said(other), (thing.name, other))
+    return Exchange("existence", question, rephrased, answer(obj.name), answer(other), (obj.name, other))
 
 
 def _attribute(scene: Scene, rng: random.Random) -> Exchange | None:
     unique = _unique_shapes(scene)
     if not unique:
         return None
-    thing = rng.choice(unique)
-    wrong = rng.choice([c for c in COLORS if c != thing.color])
-    shape = thing.shape
+    obj = rng.choice(unique)
+    wrong = rng.choice([c for c in COLORS if c != obj.color])
+    shape = obj.shape
     return Exchange(
         "attribute",
         f"What color is the {shape}?",
         f"Which color does the {shape} have?",
-        _attribute_claim(thing, thing.color),
-        _attribute_claim(thing, wrong),
-        (thing.name, f"{wrong} {shape}"),
+        _attribute_statement(obj, obj.color),
+        _attribute_statement(obj, wrong),
+        (obj.name, f"{wrong} {shape}"),
     )
 
 
-def _attribute_claim(thing: Thing, color: str) -> Statement:
-    check = _painted(thing, color)
-    return Statement(f"The {thing.shape} is {color}.", (check,), statement_claims.painted(thing.shape, color))
+def _attribute_statement(obj: SceneObject, color: str) -> Statement:
+    check = _color_check(obj, color)
+    return Statement(f"The {obj.shape} is {color}.", (check,), statement_claims.color(obj.shape, color))
 
 
-def _painted(thing: Thing, color: str) -> Check:
-    return Check(f"{thing.shape} {color} found {thing.color}", color == thing.color)
+def _color_check(obj: SceneObject, color: str) -> Check:
+    return Check(f"{obj.shape} {color} found {obj.color}", color == obj.color)
 
 
 def _count(scene: Scene, rng: random.Random) -> Exchange:
@@ -176,49 +189,49 @@ def _count(scene: Scene, rng: random.Random) -> Exchange:
         "count",
         f"How many {shape}s are there?",
         f"Count the {shape}s.",
-        _count_claim(scene, shape, right),
-        _count_claim(scene, shape, wrong),
+        _count_statement(scene, shape, right),
+        _count_statement(scene, shape, wrong),
         (NUMBERS[right], NUMBERS[wrong]),
     )
 
 
-def _count_claim(scene: Scene, shape: str, number: int) -> Statement:
-    there = "is" if number == 1 else "are"
+def _count_statement(scene: Scene, shape: str, number: int) -> Statement:
+    verb = "is" if number == 1 else "are"
     phrase = f"{NUMBERS[number]} {plural(shape, number)}"
-    found = scene.count(shape)
-    check = Check(f"{phrase} found {NUMBERS[found]}", number == found)
-    return Statement(f"There {there} {phrase}.", (check,), statement_claims.counted(shape, number))
+    true_number = scene.count(shape)
+    check = Check(f"{phrase} found {NUMBERS[true_number]}", number == true_number)
+    return Statement(f"There {verb} {phrase}.", (check,), statement_claims.count(shape, number))
 
 
-def relations(one: Thing, two: Thing) -> list[str]:
-    """Which relations hold between two things, by their cells."""
-    across = [] if one.col == two.col else ["left of" if one.col < two.col else "right of"]
-    down = [] if one.row == two.row else ["above" if one.row < two.row else "below"]
-    return across + down
+def relations(first: SceneObject, second: SceneObject) -> list[str]:
+    """The relations of the first object to the second that hold, by their cells."""
+    horizontal = [] if first.col == second.col else ["left of" if first.col < second.col else "right of"]
+    vertical = [] if first.row == second.row else ["above" if first.row < second.row else "below"]
+    return horizontal + vertical
 
 
 def _relation(scene: Scene, rng: random.Random) -> Exchange | None:
-    things = _unique_names(scene)
-    if len(things) < 2:
+    unique = _unique_objects(scene)
+    if len(unique) < 2:
         return None
-    one, two = rng.sample(things, 2)
-    right = rng.choice(relations(one, two))
-    where = f"the {one.name} relative to the {two.name}"
+    first, second = rng.sample(unique, 2)
+    right = rng.choice(relations(first, second))
+    where = f"the {first.name} relative to the {second.name}"
     return Exchange(
         "relation",
         f"Where is {where}?",
         f"Tell me where {where} is.",
-        _relation_claim(one, two, right),
-        _relation_claim(one, two, OPPOSITES[right]),
+        _relation_statement(first, second, right),
+        _relation_statement(first, second, OPPOSITES[right]),
         (right, OPPOSITES[right]),
     )
 
 
-def _relation_claim(one: Thing, two: Thing, relation: str) -> Statement:
-    text = f"{one.name} {place(one.cell)} {relation} {two.name} {place(two.cell)}"
-    check = Check(text, relation in relations(one, two))
-    claims = statement_claims.related(one.name, relation, two.name)
-    return Statement(f"The {one.name} is {relation} the {two.name}.", (check,), claims)
+def _relation_statement(first: SceneObject, second: SceneObject, relation: str) -> Statement:
+    text = f"{first.name} {cell_name(first.cell)} {relation} {second.name} {cell_name(second.cell)}"
+    check = Check(text, relation in relations(first, second))
+    claims = statement_claims.relation(first.name, relation, second.name)
+    return Statement(f"The {first.name} is {relation} the {second.name}.", (check,), claims)
 
 
 def _text(scene: Scene, rng: random.Random) -> Exchange | None:
@@ -226,45 +239,46 @@ def _text(scene: Scene, rng: random.Random) -> Exchange | None:
         return None
     word = scene.sign.word
 
-    def said(claimed: str) -> Statement:
+    def answer(claimed: str) -> Statement:
         check = Check(f"{SIGN} {word} says {claimed}", claimed == word)
-        return Statement(f"The sign says {claimed}.", (check,), statement_claims.written(claimed, SIGN))
+        return Statement(f"The sign says {claimed}.", (check,), statement_claims.text(claimed, SIGN))
 
     wrong = rng.choice([w for w in WORDS if w != word])
-    return Exchange("text", "What does the sign say?", "Read the sign.", said(word), said(wrong), (word, wrong))
+    return Exchange("text", "What does the sign say?", "Read the sign.", answer(word), answer(wrong), (word, wrong))
 
 
 # --- several claims: a description, and two-step reasoning -------------------------------------
 
 
 def _describe(scene: Scene, rng: random.Random) -> Exchange:
-    names = list(dict.fromkeys(t.name for t in scene.shapes))
-    present = {name: sum(t.name == name for t in scene.shapes) for name in names}
-    spoiled = rng.randrange(len(names))
-    victim = next(t for t in scene.shapes if t.name == names[spoiled])
-    false_name = _neighbour(victim, rng, set(names))
-    swapped = [false_name if i == spoiled else n for i, n in enumerate(names)]
-    numbers = [present[n] for n in names]
+    names = list(dict.fromkeys(o.name for o in scene.shapes))
+    counts = {name: sum(o.name == name for o in scene.shapes) for name in names}
+    replaced = rng.randrange(len(names))
+    original = next(o for o in scene.shapes if o.name == names[replaced])
+    false_name = _absent_name(original, rng, set(names))
+    false_names = [false_name if i == replaced else n for i, n in enumerate(names)]
+    numbers = [counts[n] for n in names]
 
-    def said(listed: list[str]) -> Statement:
+    def answer(listed: list[str]) -> Statement:
         parts, checks = [], []
         claims: tuple[Claim, ...] = ()
         for name, number in zip(listed, numbers, strict=True):
-            there = present.get(name, 0)
+            true_number = counts.get(name, 0)
             several = number > 1
             parts.append(f"{NUMBERS[number]} {name}s" if several else f"a {name}")
-            counted = f"{NUMBERS[number]} {name}s found {NUMBERS[there]}"
-            checks.append(Check(counted if several else located(scene, name), there >= number))
-            claims += statement_claims.counted(name, number) if several else statement_claims.there(name)
-        text = f"There {'are' if numbers[0] > 1 else 'is'} {_listed(parts)}."
+            counted = f"{NUMBERS[number]} {name}s found {NUMBERS[true_number]}"
+            checks.append(Check(counted if several else with_cell(scene, name), true_number >= number))
+            claims += statement_claims.count(name, number) if several else statement_claims.presence(name)
+        text = f"There {'are' if numbers[0] > 1 else 'is'} {_join(parts)}."
         if scene.sign is not None:
             text += f" The sign says {scene.sign.word}."
             checks.append(Check(f"{label(scene.sign)} says {scene.sign.word}", True))
-            claims += statement_claims.written(scene.sign.word, SIGN)
-        return Statement(_article(text), tuple(checks), claims)
+            claims += statement_claims.text(scene.sign.word, SIGN)
+        return Statement(_fix_article(text), tuple(checks), claims)
 
     question, rephrased = "Describe the image.", "What do you see?"
-    return Exchange("describe", question, rephrased, said(names), said(swapped), (victim.name, false_name))
+    slots = (original.name, false_name)
+    return Exchange("describe", question, rephrased, answer(names), answer(false_names), slots)
 
 
 def _compare(scene: Scene, rng: random.Random) -> Exchange:
@@ -272,65 +286,65 @@ def _compare(scene: Scene, rng: random.Random) -> Exchange:
     second = rng.choice([s for s in SHAPES if s != first])
     if rng.random() < 0.5:
         first, second = second, first
-    one, two = scene.count(first), scene.count(second)
-    truth = "more" if one > two else "fewer" if one < two else "as many"
+    first_count, second_count = scene.count(first), scene.count(second)
+    right = "more" if first_count > second_count else "fewer" if first_count < second_count else "as many"
 
-    def said(word: str) -> Statement:
-        link = "as" if word == "as many" else "than"
-        phrase = f"{word} {first}s {link} {second}s"
-        check = Check(f"{phrase} found {NUMBERS[one]} {NUMBERS[two]}", word == truth)
-        return Statement(f"There are {phrase}.", (check,), statement_claims.compared(first, word, second))
+    def answer(comparison: str) -> Statement:
+        link = "as" if comparison == "as many" else "than"
+        phrase = f"{comparison} {first}s {link} {second}s"
+        check = Check(f"{phrase} found {NUMBERS[first_count]} {NUMBERS[second_count]}", comparison == right)
+        return Statement(f"There are {phrase}.", (check,), statement_claims.comparison(first, comparison, second))
 
-    wrong = rng.choice([w for w in ("more", "fewer", "as many") if w != truth])
+    wrong = rng.choice([w for w in ("more", "fewer", "as many") if w != right])
     return Exchange(
         "compare",
         f"Are there more {first}s or {second}s?",
         f"Compare the {first}s with the {second}s.",
-        said(truth),
-        said(wrong),
-        (truth, wrong),
+        answer(right),
+        answer(wrong),
+        (right, wrong),
     )
 
 
-def _only(scene: Scene, rng: random.Random) -> Exchange | None:
+def _odd_one_out(scene: Scene, rng: random.Random) -> Exchange | None:
     unique = _unique_shapes(scene)
     if not unique or len(scene.shapes) < 2:
         return None
-    thing = rng.choice(unique)
-    wrong = rng.choice([c for c in COLORS if c != thing.color])
+    obj = rng.choice(unique)
+    wrong = rng.choice([c for c in COLORS if c != obj.color])
 
-    def said(color: str) -> Statement:
-        counted = Check(f"one {thing.shape} found {NUMBERS[1]}", True)
-        text = f"There is only one {thing.shape} and it is {color}."
-        claims = (*statement_claims.counted(thing.shape, 1), *statement_claims.painted(thing.shape, color))
-        return Statement(text, (counted, _painted(thing, color)), claims)
+    def answer(color: str) -> Statement:
+        count_check = Check(f"one {obj.shape} found {NUMBERS[1]}", True)
+        text = f"There is only one {obj.shape} and it is {color}."
+        claims = (*statement_claims.count(obj.shape, 1), *statement_claims.color(obj.shape, color))
+        return Statement(text, (count_check, _color_check(obj, color)), claims)
 
     question, rephrased = "Which shape is there only once?", "Name a shape that is there just once."
-    slots = (thing.name, f"{wrong} {thing.shape}")
-    return Exchange("odd_one_out", question, rephrased, said(thing.color), said(wrong), slots)
+    slots = (obj.name, f"{wrong} {obj.shape}")
+    return Exchange("odd_one_out", question, rephrased, answer(obj.color), answer(wrong), slots)
 
 
-def _between(scene: Scene, rng: random.Random) -> Exchange | None:
-    things = _unique_names(scene)
-    if len(things) < 3:
+def _two_relations(scene: Scene, rng: random.Random) -> Exchange | None:
+    unique = _unique_objects(scene)
+    if len(unique) < 3:
         return None
-    one, two, three = rng.sample(things, 3)
-    first, second = rng.choice(relations(one, two)), rng.choice(relations(one, three))
-    spoil_first = rng.random() < 0.5
+    subject, second, third = rng.sample(unique, 3)
+    to_second, to_third = rng.choice(relations(subject, second)), rng.choice(relations(subject, third))
+    first_is_false = rng.random() < 0.5
 
-    def said(relation_two: str, relation_three: str) -> Statement:
-        parts = _relation_claim(one, two, relation_two), _relation_claim(one, three, relation_three)
-        text = f"The {one.name} is {relation_two} the {two.name} and {relation_three} the {three.name}."
+    def answer(to_second: str, to_third: str) -> Statement:
+        parts = _relation_statement(subject, second, to_second), _relation_statement(subject, third, to_third)
+        text = f"The {subject.name} is {to_second} the {second.name} and {to_third} the {third.name}."
         return Statement(text, parts[0].checks + parts[1].checks, parts[0].claims + parts[1].claims)
 
-    wrong = (OPPOSITES[first], second) if spoil_first else (first, OPPOSITES[second])
+    wrong = (OPPOSITES[to_second], to_third) if first_is_false else (to_second, OPPOSITES[to_third])
     return Exchange(
         "two_relations",
-        f"Where is the {one.name}?",
-        f"Tell me where the {one.name} is.",
-        said(first, second),
-        said(*wrong),
-        (f"{first}, {second}", ", ".join(wrong)),
+        f"Where is the {subject.name}?",
+        f"Tell me where the {subject.name} is.",
+        answer(to_second, to_third),
+        answer(*wrong),
+        (f"{to_second}, {to_third}", ", ".join(wrong)),
     )
 
 
@@ -343,36 +357,40 @@ KINDS: dict[str, Callable[[Scene, random.Random], Exchange | None]] = {
     "relation": _relation,
     "text": _text,
     "compare": _compare,
-    "odd_one_out": _only,
-    "two_relations": _between,
+    "odd_one_out": _odd_one_out,
+    "two_relations": _two_relations,
 }
+"""Makes a question of each kind; returns None if the scene does not allow one."""
 HALLUCINATION = ("existence", "attribute", "count", "relation", "text")
+"""Kinds of ScenesBench's hallucination group."""
 REASONING = ("compare", "odd_one_out", "two_relations")
+"""Kinds of ScenesBench's reasoning group."""
 ROUND_KINDS = ("describe", "existence", "object", "attribute", "count", "relation", "text", *REASONING)
-"""What the rounds ask about."""
+"""Kinds of the training rounds' prompts."""
 
 
-def _unique_shapes(scene: Scene) -> list[Thing]:
-    return [t for t in scene.shapes if scene.count(t.shape) == 1]
+def _unique_shapes(scene: Scene) -> list[SceneObject]:
+    """Objects that are the only ones of their shape."""
+    return [o for o in scene.shapes if scene.count(o.shape) == 1]
 
 
-def _unique_names(scene: Scene) -> list[Thing]:
-    shapes = [t for t in scene.shapes if scene.count(t.shape, t.color) == 1]
+def _unique_objects(scene: Scene) -> list[SceneObject]:
+    """Objects whose name is unique in the scene; the sign comes last."""
+    shapes = [o for o in scene.shapes if scene.count(o.shape, o.color) == 1]
     return shapes + ([scene.sign] if scene.sign else [])
 
 
-def _neighbour(thing: Thing, rng: random.Random, present: set[str]) -> str:
-    """A name that differs from the thing's in colour or in shape, and is not in the scene."""
-    colors = [f"{c} {thing.shape}" for c in COLORS]
-    shapes = [f"{thing.color} {s}" for s in SHAPES]
-    absent = [name for name in colors if name not in present]
-    moved = [name for name in shapes if name not in present]
-    return rng.choice(absent if rng.random() < 0.5 or not moved else moved)
+def _absent_name(obj: SceneObject, rng: random.Random, present: set[str]) -> str:
+    """A name that differs from the object's in colour or in shape, and is not in `present`."""
+    recolored = [name for c in COLORS if (name := f"{c} {obj.shape}") not in present]
+    reshaped = [name for s in SHAPES if (name := f"{obj.color} {s}") not in present]
+    return rng.choice(recolored if rng.random() < 0.5 or not reshaped else reshaped)
 
 
-def _listed(parts: list[str]) -> str:
+def _join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _article(text: str) -> str:
+def _fix_article(text: str) -> str:
+    """Replace "a" by "an" before "orange", the only name that needs it."""
     return text.replace(" a orange", " an orange")

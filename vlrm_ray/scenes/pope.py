@@ -1,9 +1,9 @@
-"""A POPE of rendered scenes, built from ground truth by POPE's rule (Li et al. 2023).
+"""A POPE benchmark made of rendered scenes, built from ground truth by the rule of POPE (Li et al. 2023).
 
-For each picture three things that are there, and beside each one thing that is not: a random one,
-the one most frequent in all pictures, or the one that most often appears together with what was just
-asked. Things are coloured shapes. Usual colours are common here, as in the world where the tiny VLM
-grew up, so what is popular is also what it expects.
+For each image there are questions about three objects that are present. Each is followed by a question about an
+absent object: a random one, the one most frequent in all images ("popular"), or the one that appears most often
+together with the object of the previous question ("adversarial"). Objects are coloured shapes. The scenes favour the
+colours of the tiny VLM's prior, so that popular objects are also those that it expects.
 """
 
 import json
@@ -20,104 +20,124 @@ from vlrm_ray.evaluation.benchmarks import yes_no
 from vlrm_ray.evaluation.benchmarks.pope import STRATEGIES
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.preferences.critique import CritiqueFormat
-from vlrm_ray.scenes.pictures import store_picture
+from vlrm_ray.scenes.images import store_image
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import COLORS, HELD_OUT, SHAPES, Scene, World
 from vlrm_ray.store.ledger import Ledger
 
 WORLD = World(bias=0.5, shape_counts=(0, 0, 0.5, 0.5))
-PER_PICTURE = 3
-"""Things asked about that are there, and as many that are not."""
+PER_IMAGE = 3
+"""Questions about present objects for each image, and as many about absent ones."""
 NAMES = tuple(f"{color} {shape}" for shape in SHAPES for color in COLORS if (shape, color) not in HELD_OUT)
-"""All that can be there."""
+"""Names of all objects that the scenes can contain."""
 _FIRST_SEED = 75_000_000
 
 
 @dataclass(frozen=True)
 class Question:
-    """Whether there is a thing in the picture of a scene."""
+    """A yes-or-no question about the presence of an object.
+
+    Attributes:
+        scene: the scene of the image.
+        strategy: how the absent objects are chosen, one of POPE's `STRATEGIES`.
+        text: the question.
+        present: the correct answer.
+    """
 
     scene: Scene
     strategy: str
     text: str
-    there: bool
+    present: bool
 
 
 def scenes(number: int) -> list[Scene]:
-    """Scenes with enough different things, seen by no other stage."""
-    drawn = (WORLD.sample(_FIRST_SEED + i) for i in count())
-    rich = (scene for scene in drawn if len(things(scene)) >= PER_PICTURE)
-    return [next(rich) for _ in range(number)]
+    """Scenes with at least `PER_IMAGE` different objects; no other stage uses their seeds."""
+    sampled = (WORLD.sample(_FIRST_SEED + i) for i in count())
+    suitable = (scene for scene in sampled if len(object_names(scene)) >= PER_IMAGE)
+    return [next(suitable) for _ in range(number)]
 
 
-def things(scene: Scene) -> list[str]:
-    """Names of what is there, each once, in reading order."""
-    return list(dict.fromkeys(thing.name for thing in scene.shapes))
+def object_names(scene: Scene) -> list[str]:
+    """Distinct names of the scene's shapes, in reading order."""
+    return list(dict.fromkeys(obj.name for obj in scene.shapes))
 
 
-def questions(shown: Sequence[Scene]) -> list[Question]:
-    """All questions about the scenes, by strategy; the same scenes give the same questions."""
-    names = [things(scene) for scene in shown]
+def make_questions(drawn: Sequence[Scene]) -> list[Question]:
+    """All questions about the scenes, by strategy. The same scenes always give the same questions."""
+    names = [object_names(scene) for scene in drawn]
     frequency = Counter(dict.fromkeys(NAMES, 0))
-    frequency.update(name for listed in names for name in listed)
-    together = _together(names)
+    frequency.update(name for present in names for name in present)
+    cooccurrences = _cooccurrences(names)
     ranked = [name for name, _ in frequency.most_common()]
-    choose: Mapping[str, Callable[[str], Sequence[str]]] = {
-        "random": lambda asked: (),
-        "popular": lambda asked: ranked,
-        "adversarial": lambda asked: [name for name, _ in together[asked].most_common()],
+    candidates: Mapping[str, Callable[[str], Sequence[str]]] = {
+        "random": lambda name: (),
+        "popular": lambda name: ranked,
+        "adversarial": lambda name: [other for other, _ in cooccurrences[name].most_common()],
     }
     return [
         question
         for strategy in STRATEGIES
-        for scene, listed in zip(shown, names, strict=True)
-        for question in _about(scene, listed, strategy, choose[strategy], ranked)
+        for scene, present in zip(drawn, names, strict=True)
+        for question in _questions_about(scene, present, strategy, candidates[strategy], ranked)
     ]
 
 
-def _together(names: Sequence[Sequence[str]]) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = {}
-    for listed in names:
-        for name in listed:
-            found.setdefault(name, Counter()).update(other for other in listed if other != name)
-    return found
+def _cooccurrences(names: Sequence[Sequence[str]]) -> dict[str, Counter[str]]:
+    """For each name, how many images contain it together with each other name."""
+    counts: dict[str, Counter[str]] = {}
+    for present in names:
+        for name in present:
+            counts.setdefault(name, Counter()).update(other for other in present if other != name)
+    return counts
 
 
-def _about(
-    scene: Scene, listed: Sequence[str], strategy: str, candidates: Callable[[str], Sequence[str]], known: Sequence[str]
+def _questions_about(
+    scene: Scene,
+    present: Sequence[str],
+    strategy: str,
+    candidates: Callable[[str], Sequence[str]],
+    all_names: Sequence[str],
 ) -> Iterator[Question]:
+    """Yield a question about a present and one about an absent object in turn.
+
+    `candidates` ranks the absent objects for the present one; without a candidate, a random one is taken.
+    """
     rng = random.Random(f"pope-{strategy}-{scene.seed}")
-    absent = [name for name in known if name not in listed]
-    for asked in listed[:PER_PICTURE]:
-        yield Question(scene, strategy, ask(asked), True)
-        likely = [name for name in candidates(asked) if name in absent]
-        missing = likely[0] if likely else rng.choice(absent)
-        absent.remove(missing)
-        yield Question(scene, strategy, ask(missing), False)
+    absent = [name for name in all_names if name not in present]
+    for name in present[:PER_IMAGE]:
+        yield Question(scene, strategy, question_text(name), True)
+        ranked = [other for other in candidates(name) if other in absent]
+        chosen = ranked[0] if ranked else rng.choice(absent)
+        absent.remove(chosen)
+        yield Question(scene, strategy, question_text(chosen), False)
 
 
-def ask(name: str) -> str:
-    """The question, as the world of scenes words it."""
+def question_text(name: str) -> str:
+    """The question whether an object is present, in the language of the embedded world."""
     return f"Is there {'an' if name[0] in 'aeiou' else 'a'} {name}?"
 
 
 def write(folder: Path, number: int) -> int:
-    """Pictures and question files in POPE's public format; returns the number of questions."""
-    shown = scenes(number)
+    """Write the images of `number` scenes and the question files in POPE's public format.
+
+    Returns:
+        The number of questions.
+    """
+    drawn = scenes(number)
     folder.mkdir(parents=True, exist_ok=True)
-    for scene in shown:
+    for scene in drawn:
         paint(scene).image.save(folder / _file(scene))
-    truth = [{"image": _file(scene), "objects": things(scene)} for scene in shown]
+    truth = [{"image": _file(scene), "objects": object_names(scene)} for scene in drawn]
     _write_lines(folder / "scenes_ground_truth.json", truth)
-    asked = questions(shown)
+    questions = make_questions(drawn)
     for strategy in STRATEGIES:
-        chosen = [q for q in asked if q.strategy == strategy]
+        selected = [q for q in questions if q.strategy == strategy]
         rows = [
-            {"question_id": i, "image": _file(q.scene), "text": q.text, "label": "yes" if q.there else "no"}
-            for i, q in enumerate(chosen, 1)
+            {"question_id": i, "image": _file(q.scene), "text": q.text, "label": "yes" if q.present else "no"}
+            for i, q in enumerate(selected, 1)
         ]
         _write_lines(folder / f"scenes_pope_{strategy}.json", rows)
-    return len(asked)
+    return len(questions)
 
 
 def _file(scene: Scene) -> str:
@@ -128,37 +148,47 @@ def _write_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def statements(asked: Sequence[Question]) -> int:
-    """How many statements are to be judged: two for each question, those that strategies share once."""
-    return 2 * len({(question.scene.seed, question.text) for question in asked})
+def critique_count(questions: Sequence[Question]) -> int:
+    """Number of critiques that `answer_questions` requests: two per question, shared questions counted once."""
+    return 2 * len({(question.scene.seed, question.text) for question in questions})
 
 
 def answer_questions(
-    asked: Sequence[Question],
-    wording: CritiqueFormat,
+    questions: Sequence[Question],
+    critique_format: CritiqueFormat,
     judge: Callable[[list[Request]], list[Completion]],
     ledger: Ledger,
 ) -> list[bool | None]:
-    """What a reward model answers: the statement with the higher reward, None for a tie.
+    """Answer each question by the statement ("Yes, ..." or "No, ...") with the higher reward; None for a tie.
 
     Questions that several strategies share are judged once.
+
+    Args:
+        questions: output of `make_questions`.
+        critique_format: format of the critiques.
+        judge: the reward model.
+        ledger: stores the images.
     """
     pairs = [
-        [Request(wording.prompt(q.text, said), store_picture(q.scene, ledger)) for said in yes_no.answers(q.text)]
-        for q in asked
+        [
+            Request(critique_format.prompt(q.text, answer), store_image(q.scene, ledger))
+            for answer in yes_no.answers(q.text)
+        ]
+        for q in questions
     ]
-    unique = list(dict.fromkeys(request for pair in pairs for request in pair))
-    rewards = {request: scored_critique(answer).reward for request, answer in zip(unique, judge(unique), strict=True)}
+    distinct = list(dict.fromkeys(request for pair in pairs for request in pair))
+    completions = zip(distinct, judge(distinct), strict=True)
+    rewards = {request: scored_critique(completion).reward for request, completion in completions}
     sides = [(rewards[yes], rewards[no]) for yes, no in pairs]
     return [None if yes == no else yes > no for yes, no in sides]
 
 
-def measure(asked: Sequence[Question], answers: Sequence[bool | None]) -> dict[str, Metric]:
-    """Accuracy by strategy (a tie is wrong) and the share of yes, as `report.json` holds them."""
-    found = {
+def measure(questions: Sequence[Question], answers: Sequence[bool | None]) -> dict[str, Metric]:
+    """Accuracy by strategy, a tie counting as wrong, and the share of yes; named as in `report.json`."""
+    result = {
         f"pope_{strategy}_accuracy": metrics.share(
-            [said is q.there for q, said in zip(asked, answers, strict=True) if q.strategy == strategy]
+            [answer is q.present for q, answer in zip(questions, answers, strict=True) if q.strategy == strategy]
         )
         for strategy in STRATEGIES
     }
-    return found | {"pope_yes_ratio": metrics.share([said is True for said in answers])}
+    return result | {"pope_yes_ratio": metrics.share([answer is True for answer in answers])}

@@ -1,4 +1,4 @@
-"""Draw a scene. Every pixel follows from the scene's seed."""
+"""Draws a scene. Every pixel is determined by the scene and its seed."""
 
 import math
 import random
@@ -11,17 +11,18 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vlrm_ray.scenes.world import COLORS, GRID, SIGN, Scene, Thing
+from vlrm_ray.scenes.world import COLORS, GRID, SIGN, Scene, SceneObject
 
 SIZE = 128
-"""Side of a picture, in pixels."""
+"""Side of an image, in pixels."""
 Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels."""
 Rgb = tuple[int, int, int]
 
-_SCALE = 2  # drawn larger, then shrunk: smooth edges
+_SCALE = 2  # drawn at twice the size, then downsampled, for smooth edges
 _FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 FACES = ("DejaVuSans-Bold.ttf", "DejaVuSans.ttf", "DejaVuSansMono-Bold.ttf")
-_PAPER = (
+_BACKGROUNDS = (
     (238, 238, 236),
     (222, 230, 238),
     (250, 244, 228),
@@ -32,33 +33,34 @@ _PAPER = (
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A drawn scene: an RGB image of SIZE x SIZE pixels and the box of each thing, in order."""
+class RenderedScene:
+    """A drawn scene: an RGB image of SIZE x SIZE pixels, and the box of each object in the scene's order."""
 
     image: Image.Image
     boxes: tuple[Box, ...]
 
 
-def paint(scene: Scene, palette: Mapping[str, Rgb] = COLORS) -> Picture:
-    """Draw the scene, later things over earlier ones; `palette` gives each colour's RGB values."""
+def paint(scene: Scene, palette: Mapping[str, Rgb] = COLORS) -> RenderedScene:
+    """Draw the scene's objects in order, later ones over earlier ones; `palette` has the RGB values of each colour."""
     rng = random.Random(f"paint-{scene.seed}")
     canvas = _background(rng)
     draw = ImageDraw.Draw(canvas)
     boxes = tuple(
-        _draw_sign(draw, thing, rng) if thing.shape == SIGN else _draw_shape(draw, thing, palette[thing.color], rng)
-        for thing in scene.things
+        _draw_sign(draw, obj, rng) if obj.shape == SIGN else _draw_shape(draw, obj, palette[obj.color], rng)
+        for obj in scene.objects
     )
-    return Picture(_with_grain(canvas.resize((SIZE, SIZE), Image.Resampling.BOX), rng), boxes)
+    return RenderedScene(_with_grain(canvas.resize((SIZE, SIZE), Image.Resampling.BOX), rng), boxes)
 
 
-def centre(thing: Thing) -> tuple[float, float]:
-    """Centre (x, y) of a thing in pixels."""
+def centre(obj: SceneObject) -> tuple[float, float]:
+    """Centre (x, y) of an object in pixels."""
     cell = SIZE / GRID
-    return (thing.col + 0.5 + thing.dx) * cell, (thing.row + 0.5 + thing.dy) * cell
+    return (obj.col + 0.5 + obj.dx) * cell, (obj.row + 0.5 + obj.dy) * cell
 
 
 def _background(rng: random.Random) -> Image.Image:
-    base = np.array(rng.choice(_PAPER), np.float32)
+    """A random background colour with a linear brightness gradient, at _SCALE times the size."""
+    base = np.array(rng.choice(_BACKGROUNDS), np.float32)
     side = SIZE * _SCALE
     ramp = np.linspace(-12, 12, side, dtype=np.float32)
     across, down = rng.uniform(-1, 1), rng.uniform(-1, 1)
@@ -66,32 +68,34 @@ def _background(rng: random.Random) -> Image.Image:
     return Image.fromarray(field.clip(0, 255).astype(np.uint8))
 
 
-def _with_grain(picture: Image.Image, rng: random.Random) -> Image.Image:
+def _with_grain(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Add grey Gaussian noise of a random strength, possibly none."""
     strength = rng.choice((0.0, 3.0, 6.0))
     noise = np.random.default_rng(rng.getrandbits(32))
     if not strength:
-        return picture
+        return image
     grain = noise.standard_normal((SIZE, SIZE, 1), np.float32) * strength
-    return Image.fromarray((np.asarray(picture) + grain).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8))
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, thing: Thing, color: Rgb, rng: random.Random) -> Box:
-    x, y = centre(thing)
-    radius = thing.size * SIZE / GRID
+def _draw_shape(draw: ImageDraw.ImageDraw, obj: SceneObject, color: Rgb, rng: random.Random) -> Box:
+    x, y = centre(obj)
+    radius = obj.size * SIZE / GRID
     turn = rng.uniform(-0.25, 0.25)
     shade = rng.uniform(0.9, 1.08)
     fill = tuple(min(255, round(v * shade)) for v in color)
-    if thing.shape == "circle":
+    if obj.shape == "circle":
         box = (x - radius, y - radius, x + radius, y + radius)
         draw.ellipse([v * _SCALE for v in box], fill=fill)
         return box
-    points = _outline(thing.shape, x, y, radius, turn)
+    points = _outline(obj.shape, x, y, radius, turn)
     draw.polygon([(px * _SCALE, py * _SCALE) for px, py in points], fill=fill)
     xs, ys = zip(*points, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 
 
 def _outline(shape: str, x: float, y: float, radius: float, turn: float) -> list[tuple[float, float]]:
+    """Corners (x, y) in pixels of a polygon around a centre, rotated by `turn` radians."""
     corners, first, radii = {
         "square": (4, math.pi / 4, (1.15,)),
         "triangle": (3, -math.pi / 2, (1.15,)),
@@ -108,20 +112,20 @@ def _outline(shape: str, x: float, y: float, radius: float, turn: float) -> list
 
 @lru_cache(maxsize=64)
 def font(face: str, pixels: int) -> ImageFont.FreeTypeFont:
-    """One of the FACES at a height in pixels."""
+    """Load one of the `FACES` at a size in pixels."""
     return ImageFont.truetype(str(_FONTS / face), pixels)
 
 
-def _draw_sign(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> Box:
-    x, y = centre(thing)
+def _draw_sign(draw: ImageDraw.ImageDraw, obj: SceneObject, rng: random.Random) -> Box:
+    x, y = centre(obj)
     face = font(rng.choice(FACES), rng.choice((13, 14)) * _SCALE)
     ink = rng.choice(((15, 15, 20), (25, 30, 90), (90, 20, 20)))
-    left, top, right, bottom = face.getbbox(thing.word)
+    left, top, right, bottom = face.getbbox(obj.word)
     half_w = (right - left) / _SCALE / 2 + 3.5
     half_h = (bottom - top) / _SCALE / 2 + 4.0
     x = min(max(x, half_w + 1), SIZE - half_w - 1)
     box = (x - half_w, y - half_h, x + half_w, y + half_h)
     draw.rectangle([v * _SCALE for v in box], fill=(252, 252, 252), outline=(60, 60, 60), width=_SCALE)
     text_at = (x * _SCALE - (left + right) / 2, y * _SCALE - (top + bottom) / 2)
-    draw.text(text_at, thing.word, fill=ink, font=face)
+    draw.text(text_at, obj.word, fill=ink, font=face)
     return box

@@ -1,6 +1,6 @@
-"""Pictures that the experts were not trained on: noise, blur, small things, overlap, unseen colours.
+"""Distribution shifts for testing the experts: noise, blur, small objects, overlap and unseen colours.
 
-A shift keeps the ground truth: it changes how a scene looks, or draws another scene.
+Every image comes with exact ground truth. A shift either changes how a scene is drawn, or changes the scene.
 """
 
 import random
@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
-from vlrm_ray.scenes.render import Picture, Rgb, paint
-from vlrm_ray.scenes.world import COLORS, SHAPES, SIGN, Scene, Thing, World
+from vlrm_ray.scenes.render import RenderedScene, Rgb, paint
+from vlrm_ray.scenes.world import COLORS, SHAPES, SIGN, Scene, SceneObject, World
 
 FRESH_WORLD = World(bias=0.0, held_out=0.15, shape_counts=(0.1, 0.2, 0.3, 0.3, 0.1))
-"""In distribution: what the experts were trained on, in new draws."""
+"""The in-distribution case: like the experts' training scenes, with more of the `HELD_OUT` combinations."""
 _CROWDED = replace(FRESH_WORLD, shape_counts=(0, 0.3, 0.4, 0.2, 0.1))
 IN_DISTRIBUTION = "in_distribution"
 UNSEEN_COLORS: dict[str, Rgb] = {
@@ -23,76 +23,81 @@ UNSEEN_COLORS: dict[str, Rgb] = {
     "brown": (120, 75, 35),
     "black": (25, 25, 28),
 }
-"""No training scene has them, so every shape of these colours is an unseen pair."""
+"""RGB values of colours that no training scene has."""
 
 
 @dataclass(frozen=True)
-class View:
-    """A scene's ground truth beside its picture; boxes in the order of the scene's things."""
+class LabelledImage:
+    """An image with the ground truth of its scene; `rendered.boxes` are in the order of `scene.objects`."""
 
     scene: Scene
-    picture: Picture
+    rendered: RenderedScene
 
 
-def view(kind: str, seed: int) -> View:
-    """The picture of a seed, in distribution or under one of the `SHIFTS`."""
+def labelled_image(kind: str, seed: int) -> LabelledImage:
+    """The image of a seed, either `IN_DISTRIBUTION` or under the shift of that name in `SHIFTS`."""
     scene, rng = FRESH_WORLD.sample(seed), random.Random(f"{kind}-{seed}")
-    return View(scene, paint(scene)) if kind == IN_DISTRIBUTION else SHIFTS[kind](scene, rng)
+    return LabelledImage(scene, paint(scene)) if kind == IN_DISTRIBUTION else SHIFTS[kind](scene, rng)
 
 
-def _noisy(scene: Scene, rng: random.Random) -> View:
-    picture = paint(scene)
-    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(np.asarray(picture.image).shape)
-    spoiled = np.asarray(picture.image) + noise * rng.uniform(15, 60)
-    return View(scene, replace(picture, image=Image.fromarray(spoiled.clip(0, 255).astype(np.uint8))))
+def _noisy(scene: Scene, rng: random.Random) -> LabelledImage:
+    """Gaussian noise with a standard deviation of 15 to 60 of 255 grey levels."""
+    rendered = paint(scene)
+    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(np.asarray(rendered.image).shape)
+    noisy = np.asarray(rendered.image) + noise * rng.uniform(15, 60)
+    return LabelledImage(scene, replace(rendered, image=Image.fromarray(noisy.clip(0, 255).astype(np.uint8))))
 
 
-def _blurred(scene: Scene, rng: random.Random) -> View:
-    picture = paint(scene)
-    return View(scene, replace(picture, image=picture.image.filter(ImageFilter.GaussianBlur(rng.uniform(1.0, 4.0)))))
+def _blurred(scene: Scene, rng: random.Random) -> LabelledImage:
+    """Gaussian blur with a radius of 1 to 4 pixels."""
+    rendered = paint(scene)
+    blurred = rendered.image.filter(ImageFilter.GaussianBlur(rng.uniform(1.0, 4.0)))
+    return LabelledImage(scene, replace(rendered, image=blurred))
 
 
-def _small(scene: Scene, rng: random.Random) -> View:
-    scene = Scene(scene.seed, tuple(replace(t, size=rng.uniform(0.08, 0.18)) for t in scene.things))
-    return View(scene, paint(scene))
+def _small(scene: Scene, rng: random.Random) -> LabelledImage:
+    """Shapes with a radius of 0.08 to 0.18 of a cell, instead of 0.26 to 0.4."""
+    scene = Scene(scene.seed, tuple(replace(o, size=rng.uniform(0.08, 0.18)) for o in scene.objects))
+    return LabelledImage(scene, paint(scene))
 
 
-def _overlapping(scene: Scene, rng: random.Random) -> View:
-    """Half of the shapes move onto another one, which they cover in part."""
-    things = list(_CROWDED.sample(scene.seed).things)
-    shapes = [i for i, t in enumerate(things) if t.shape != SIGN]
-    for mover in rng.sample(shapes, len(shapes) // 2):
-        target = things[rng.choice([i for i in shapes if i != mover])]
-        things[mover] = _beside(things[mover], target, rng)
-    moved = Scene(scene.seed, tuple(things))
-    return View(moved, paint(moved))
+def _overlapping(scene: Scene, rng: random.Random) -> LabelledImage:
+    """Move half of the shapes next to another one, so that they partly cover it."""
+    objects = list(_CROWDED.sample(scene.seed).objects)
+    shapes = [i for i, o in enumerate(objects) if o.shape != SIGN]
+    for moved in rng.sample(shapes, len(shapes) // 2):
+        target = objects[rng.choice([i for i in shapes if i != moved])]
+        objects[moved] = _move_onto(objects[moved], target, rng)
+    overlapping = Scene(scene.seed, tuple(objects))
+    return LabelledImage(overlapping, paint(overlapping))
 
 
-def _beside(thing: Thing, target: Thing, rng: random.Random) -> Thing:
-    # towards the middle of the picture: nothing moves out of it
+def _move_onto(obj: SceneObject, target: SceneObject, rng: random.Random) -> SceneObject:
+    """Place the object so that it overlaps the target, on the side of the image's centre so that it stays inside."""
     across, down = rng.choice(((1 - target.col or rng.choice((1, -1)), 0), (0, 1 - target.row or rng.choice((1, -1)))))
-    distance = rng.uniform(0.5, 0.9) * (thing.size + target.size)
+    distance = rng.uniform(0.5, 0.9) * (obj.size + target.size)
     return replace(
-        thing, row=target.row, col=target.col, dx=target.dx + across * distance, dy=target.dy + down * distance
+        obj, row=target.row, col=target.col, dx=target.dx + across * distance, dy=target.dy + down * distance
     )
 
 
-def _unseen_pairs(scene: Scene, rng: random.Random) -> View:
-    """Every other shape takes a colour that no training has shown, on any shape."""
+def _unseen_pairs(scene: Scene, rng: random.Random) -> LabelledImage:
+    """Give each shape one of the `UNSEEN_COLORS` with probability 0.7."""
     scene = Scene(
         scene.seed,
         tuple(
-            replace(t, color=rng.choice(tuple(UNSEEN_COLORS))) if t.shape in SHAPES and rng.random() < 0.7 else t
-            for t in scene.things
+            replace(o, color=rng.choice(tuple(UNSEEN_COLORS))) if o.shape in SHAPES and rng.random() < 0.7 else o
+            for o in scene.objects
         ),
     )
-    return View(scene, paint(scene, COLORS | UNSEEN_COLORS))
+    return LabelledImage(scene, paint(scene, COLORS | UNSEEN_COLORS))
 
 
-SHIFTS: dict[str, Callable[[Scene, random.Random], View]] = {
+SHIFTS: dict[str, Callable[[Scene, random.Random], LabelledImage]] = {
     "noise": _noisy,
     "blur": _blurred,
     "small_objects": _small,
     "overlap": _overlapping,
     "unseen_pairs": _unseen_pairs,
 }
+"""Makes the shifted image of a scene, by the shift's name."""

@@ -1,4 +1,7 @@
-"""The claims that the sentences of `language` make: ground truth for extractors, written where the sentences are."""
+"""The claims of the statements that `language` generates, as ground truth for claim extractors.
+
+Names of objects are a shape or sign with an optional color before it: "circle", "red circle".
+"""
 
 from vlrm_ray.types import Claim, ClaimType, Noun
 
@@ -6,47 +9,48 @@ Claims = tuple[Claim, ...]
 
 
 def noun(name: str) -> Noun:
-    """ "red circle" or "sign" as claims name it."""
+    """The noun of a name, with its color."""
     *colors, shape = name.split()
     return Noun(shape, tuple(colors))
 
 
-def there(name: str) -> Claims:
-    """That something is there, with its colour if the name has one."""
-    thing = noun(name)
-    plain = Noun(thing.name)
-    colors = (Claim(ClaimType.ATTRIBUTE, plain, color) for color in thing.attributes)
+def presence(name: str) -> Claims:
+    """Claims of "there is a red circle": existence, and the color if the name has one."""
+    named = noun(name)
+    plain = Noun(named.name)
+    colors = (Claim(ClaimType.ATTRIBUTE, plain, color) for color in named.attributes)
     return (Claim(ClaimType.OBJECT, plain), *colors)
 
 
-def absent(name: str) -> Claims:
-    """That nothing of this kind, or of this kind and colour, is there."""
-    thing = noun(name)
-    if not thing.attributes:
-        return (Claim(ClaimType.OBJECT, thing, negated=True),)
-    return (Claim(ClaimType.ATTRIBUTE, Noun(thing.name), thing.attributes[0], negated=True),)
+def absence(name: str) -> Claims:
+    """The claim of "there is no red circle": it denies existence, or the color if the name has one."""
+    named = noun(name)
+    if not named.attributes:
+        return (Claim(ClaimType.OBJECT, named, negated=True),)
+    return (Claim(ClaimType.ATTRIBUTE, Noun(named.name), named.attributes[0], negated=True),)
 
 
-def counted(name: str, number: int) -> Claims:
-    """How many there are; none means absence."""
-    return (*there(name), Claim(ClaimType.COUNT, noun(name), str(number))) if number else absent(name)
+def count(name: str, number: int) -> Claims:
+    """Claims of "there are two circles"; a number of 0 means absence."""
+    return (*presence(name), Claim(ClaimType.COUNT, noun(name), str(number))) if number else absence(name)
 
 
-def painted(shape: str, color: str) -> Claims:
-    """Which colour a shape has."""
-    return (Claim(ClaimType.OBJECT, Noun(shape)), Claim(ClaimType.ATTRIBUTE, Noun(shape), color))
+def color(shape: str, value: str) -> Claims:
+    """Claims of "the circle is red"."""
+    return (Claim(ClaimType.OBJECT, Noun(shape)), Claim(ClaimType.ATTRIBUTE, Noun(shape), value))
 
 
-def related(one: str, relation: str, two: str) -> Claims:
-    """Where one thing is, seen from another."""
-    return (*there(one), Claim(ClaimType.RELATION, noun(one), relation.replace(" ", "_"), noun(two)), *there(two))
+def relation(subject: str, name: str, other: str) -> Claims:
+    """Claims of "the star is left of the circle"; `name` is the relation, such as "left of"."""
+    related = Claim(ClaimType.RELATION, noun(subject), name.replace(" ", "_"), noun(other))
+    return (*presence(subject), related, *presence(other))
 
 
-def written(word: str, on: str) -> Claims:
-    """Which word a sign carries."""
-    return (Claim(ClaimType.TEXT, Noun(on), word), Claim(ClaimType.OBJECT, Noun(on)))
+def text(word: str, carrier: str) -> Claims:
+    """Claims of "the sign says STOP"."""
+    return (Claim(ClaimType.TEXT, Noun(carrier), word), Claim(ClaimType.OBJECT, Noun(carrier)))
 
 
-def compared(one: str, how: str, two: str) -> Claims:
-    """Of what there is more."""
-    return (Claim(ClaimType.COUNT, Noun(one), how.replace(" ", "_"), Noun(two)),)
+def comparison(first: str, value: str, second: str) -> Claims:
+    """The claim of "there are more circles than squares"; `value` is "more", "fewer" or "as many"."""
+    return (Claim(ClaimType.COUNT, Noun(first), value.replace(" ", "_"), Noun(second)),)

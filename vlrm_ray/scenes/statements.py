@@ -1,29 +1,36 @@
-"""Sentences about a picture of the embedded world, each with its claim type and whether it is true.
+"""True and false sentences about an image of the embedded world, one claim type each, for testing the experts.
 
-Truth comes from the drawn boxes, so it holds for scenes off the grid too. What people would argue
-about (a circle a little left of a square) is not stated.
+Truth is computed from the drawn boxes, so it also holds for scenes whose objects are off the grid. Ambiguous claims,
+such as "left of" for a circle a few pixels left of a square, are not made.
 """
 
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vlrm_ray.experts.geometry import centre, covered
+from vlrm_ray.experts.geometry import centre, intersection_over_smaller
 from vlrm_ray.scenes.language import NUMBERS, plural
 from vlrm_ray.scenes.render import SIZE, Box
-from vlrm_ray.scenes.shifts import View
-from vlrm_ray.scenes.world import COLORS, SHAPES, SIGN, WORDS, Thing
+from vlrm_ray.scenes.shifts import LabelledImage
+from vlrm_ray.scenes.world import COLORS, SHAPES, SIGN, WORDS, SceneObject
 from vlrm_ray.types import ClaimType
 
 NEAR_MISSES = {"STOP": "SHOP", "OPEN": "OVEN", "TAXI": "TAX", "BUS": "BUN", "CAFE": "CAGE", "PARK": "DARK"}
-"""Other words, one letter apart."""
+"""Words that look like a sign's word, for false statements about text."""
 CLEAR = 0.15
-"""Centres this share of the side apart stand beside each other, or one above the other, beyond dispute."""
+"""Least distance of two centres along an axis, as a fraction of the image's side, for a direction to be unambiguous."""
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A response whose claim of one type is known to be true or false."""
+    """A response with a claim of known truth.
+
+    Attributes:
+        type: type of the claim.
+        text: the response.
+        true: whether the claim is true.
+        question: the question that the response answers; may be empty.
+    """
 
     type: ClaimType
     text: str
@@ -31,28 +38,29 @@ class Statement:
     question: str = ""
 
 
-def statements(view: View, rng: random.Random) -> Iterator[Statement]:
-    """For each claim type a true and a false statement, as far as the picture offers them."""
-    for kind, make in _MAKERS.items():
+def statements(image: LabelledImage, rng: random.Random) -> Iterator[Statement]:
+    """Yield a true and a false statement of each claim type, as far as the image allows them."""
+    for claim_type, make in _MAKERS.items():
         for true in (True, False):
-            said = make(view, rng, true)
-            if said is not None:
-                text, question = said
-                yield Statement(kind, text.replace(" a orange", " an orange"), true, question)
+            made = make(image, rng, true)
+            if made is not None:
+                text, question = made
+                yield Statement(claim_type, text.replace(" a orange", " an orange"), true, question)
 
 
-Said = tuple[str, str] | None
+TextAndQuestion = tuple[str, str] | None
+"""A response and its question; None where the image does not allow such a statement."""
 
 
-def _object(view: View, rng: random.Random, true: bool) -> Said:
-    there = sorted({t.shape for t in view.scene.things})
-    absent = [s for s in (*SHAPES, SIGN) if s not in there]
-    denies = bool(absent) and rng.random() < 0.3
-    names = there if true is not denies else absent
+def _object(image: LabelledImage, rng: random.Random, true: bool) -> TextAndQuestion:
+    present = sorted({o.shape for o in image.scene.objects})
+    absent = [s for s in (*SHAPES, SIGN) if s not in present]
+    negated = bool(absent) and rng.random() < 0.3
+    names = present if true is not negated else absent
     if not names:
         return None
     name = rng.choice(names)
-    if denies:
+    if negated:
         return rng.choice(
             ((f"There is no {name}.", ""), (f"I do not see a {name}.", ""), ("No.", f"Is there a {name}?"))
         )
@@ -61,60 +69,60 @@ def _object(view: View, rng: random.Random, true: bool) -> Said:
     )
 
 
-def _attribute(view: View, rng: random.Random, true: bool) -> Said:
-    single = [t for t in view.scene.shapes if view.scene.count(t.shape) == 1]
-    if not single:
+def _attribute(image: LabelledImage, rng: random.Random, true: bool) -> TextAndQuestion:
+    unique = [o for o in image.scene.shapes if image.scene.count(o.shape) == 1]
+    if not unique:
         return None
-    thing = rng.choice(single)
-    other = rng.choice([c for c in COLORS if c != thing.color])
+    obj = rng.choice(unique)
+    other = rng.choice([c for c in COLORS if c != obj.color])
     if rng.random() < 0.2:
-        return f"The {thing.shape} is not {other if true else thing.color}.", ""
-    color = thing.color if true else other
+        return f"The {obj.shape} is not {other if true else obj.color}.", ""
+    color = obj.color if true else other
     return rng.choice(
         (
-            (f"The {thing.shape} is {color}.", f"What color is the {thing.shape}?"),
-            (f"There is a {color} {thing.shape}.", ""),
-            (f"I can see a {color} {thing.shape} in the picture.", ""),
+            (f"The {obj.shape} is {color}.", f"What color is the {obj.shape}?"),
+            (f"There is a {color} {obj.shape}.", ""),
+            (f"I can see a {color} {obj.shape} in the picture.", ""),
         )
     )
 
 
-def _count(view: View, rng: random.Random, true: bool) -> Said:
+def _count(image: LabelledImage, rng: random.Random, true: bool) -> TextAndQuestion:
     if rng.random() < 0.3:
-        return _comparison(view, rng, true)
-    thing = rng.choice(view.scene.shapes)
-    color = thing.color if rng.random() < 0.4 else None
-    right = view.scene.count(thing.shape, color)
+        return _comparison(image, rng, true)
+    obj = rng.choice(image.scene.shapes)
+    color = obj.color if rng.random() < 0.4 else None
+    right = image.scene.count(obj.shape, color)
     number = right if true else rng.choice([n for n in (right - 1, right + 1, right + 2) if 1 <= n <= 5])
-    named = f"{color} {thing.shape}" if color else thing.shape
-    exact = "exactly " if number == 1 else ""
-    return f"There {'is' if number == 1 else 'are'} {exact}{NUMBERS[number]} {plural(named, number)}.", ""
+    name = f"{color} {obj.shape}" if color else obj.shape
+    exactly = "exactly " if number == 1 else ""
+    return f"There {'is' if number == 1 else 'are'} {exactly}{NUMBERS[number]} {plural(name, number)}.", ""
 
 
-def _comparison(view: View, rng: random.Random, true: bool) -> Said:
+def _comparison(image: LabelledImage, rng: random.Random, true: bool) -> TextAndQuestion:
     first, second = rng.sample(SHAPES, 2)
-    one, two = view.scene.count(first), view.scene.count(second)
-    right = "more" if one > two else "fewer" if one < two else "as many"
-    how = right if true else rng.choice([h for h in ("more", "fewer", "as many") if h != right])
-    return f"There are {how} {first}s {'as' if how == 'as many' else 'than'} {second}s.", ""
+    first_count, second_count = image.scene.count(first), image.scene.count(second)
+    right = "more" if first_count > second_count else "fewer" if first_count < second_count else "as many"
+    claimed = right if true else rng.choice([c for c in ("more", "fewer", "as many") if c != right])
+    return f"There are {claimed} {first}s {'as' if claimed == 'as many' else 'than'} {second}s.", ""
 
 
-def _relation(view: View, rng: random.Random, true: bool) -> Said:
-    boxes = dict(zip(view.scene.things, view.picture.boxes, strict=True))
-    unique = [t for t in boxes if sum(o.name == t.name for o in boxes) == 1]
+def _relation(image: LabelledImage, rng: random.Random, true: bool) -> TextAndQuestion:
+    boxes = dict(zip(image.scene.objects, image.rendered.boxes, strict=True))
+    unique = [obj for obj in boxes if sum(o.name == obj.name for o in boxes) == 1]
     pairs = [(a, b) for a in unique for b in unique if a is not b]
     rng.shuffle(pairs)
-    for one, two in pairs:
-        known = _relations(boxes[one], boxes[two])
-        fitting = [words for words, holds in known.items() if holds is true]
+    for first, second in pairs:
+        known = _unambiguous_relations(boxes[first], boxes[second])
+        fitting = [relation for relation, holds in known.items() if holds is true]
         if fitting:
-            return f"The {one.name} is {rng.choice(fitting)} the {two.name}.", _where(one, rng)
+            return f"The {first.name} is {rng.choice(fitting)} the {second.name}.", _where_question(first, rng)
     return None
 
 
-def _relations(one: Box, two: Box) -> dict[str, bool]:
-    """Relations beyond dispute, each with whether it holds."""
-    (ax, ay), (bx, by) = centre(one), centre(two)
+def _unambiguous_relations(first: Box, second: Box) -> dict[str, bool]:
+    """Whether the first box stands in each relation to the second; ambiguous relations are left out."""
+    (ax, ay), (bx, by) = centre(first), centre(second)
     across, down = (ax - bx) / SIZE, (ay - by) / SIZE
     known: dict[str, bool] = {}
     if abs(across) > CLEAR:
@@ -122,32 +130,35 @@ def _relations(one: Box, two: Box) -> dict[str, bool]:
     if abs(down) > CLEAR:
         known |= {"above": down < 0, "below": down > 0}
     distance = max(abs(across), abs(down))
-    if distance < 0.38 and min(abs(across), abs(down)) < 0.1 and covered(one, two) == 0:
+    if distance < 0.38 and min(abs(across), abs(down)) < 0.1 and intersection_over_smaller(first, second) == 0:
         known["next to"] = True
     if distance > 0.6:
         known |= {"next to": False, "inside": False}
     return known
 
 
-def _where(thing: Thing, rng: random.Random) -> str:
-    return f"Where is the {thing.name}?" if rng.random() < 0.5 else ""
+def _where_question(obj: SceneObject, rng: random.Random) -> str:
+    return f"Where is the {obj.name}?" if rng.random() < 0.5 else ""
 
 
-def _text(view: View, rng: random.Random, true: bool) -> Said:
-    if view.scene.sign is None:
+def _text(image: LabelledImage, rng: random.Random, true: bool) -> TextAndQuestion:
+    if image.scene.sign is None:
         return None
-    word = view.scene.sign.word
-    near = [NEAR_MISSES[word]] if word in NEAR_MISSES and rng.random() < 0.2 else []
-    other = rng.choice(near or [w for w in WORDS if w != word])
+    word = image.scene.sign.word
+    near_miss = [NEAR_MISSES[word]] if word in NEAR_MISSES and rng.random() < 0.2 else []
+    other = rng.choice(near_miss or [w for w in WORDS if w != word])
     if rng.random() < 0.2:
         return f'The sign does not say "{other if true else word}".', ""
-    said = word if true else other
+    claimed = word if true else other
     return rng.choice(
-        ((f"The sign says {said}.", "What does the sign say?"), (f'There is a sign that reads "{said}".', ""))
+        (
+            (f"The sign says {claimed}.", "What does the sign say?"),
+            (f'There is a sign that reads "{claimed}".', ""),
+        )
     )
 
 
-_MAKERS: dict[ClaimType, Callable[[View, random.Random, bool], Said]] = {
+_MAKERS: dict[ClaimType, Callable[[LabelledImage, random.Random, bool], TextAndQuestion]] = {
     ClaimType.OBJECT: _object,
     ClaimType.ATTRIBUTE: _attribute,
     ClaimType.COUNT: _count,

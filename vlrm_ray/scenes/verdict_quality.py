@@ -1,4 +1,4 @@
-"""Verdicts on trial: statements with known truth through the whole path, text to claims to verdicts."""
+"""Quality of the experts' verdicts on statements with known truth, from text over claims to verdicts."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -11,21 +11,28 @@ from vlrm_ray.claims import Extractor
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.experts.vision_experts import BATCH, VisionExperts
-from vlrm_ray.scenes.shifts import View, view
+from vlrm_ray.scenes.shifts import LabelledImage, labelled_image
 from vlrm_ray.scenes.statements import Statement, statements
 from vlrm_ray.types import CheckedClaim, ClaimType, Evidence, Verdict
 
 FIRST_SEED = {"test": 80_000_000, "dev": 72_000_000}
-"""Parameters are chosen on `dev`; neither is drawn by training or calibration."""
+"""First scene of each split. Parameters are tuned on `dev`; training and calibration use neither."""
 PER_SEED = 100_000
-"""Seeds between two values of `--seed`."""
+"""Distance between the first scenes of two values of `--seed`."""
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
-"""Edges of the reliability diagram's bins of confidence."""
+"""Edges of the reliability diagram's confidence bins."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a statement; `confidence` is that of the deciding claim."""
+    """The experts' verdict on a statement.
+
+    Attributes:
+        statement: the statement.
+        verdict: the verdict.
+        confidence: confidence of the claim that decided it, 0 if unverifiable.
+        reason: why it is unverifiable.
+    """
 
     statement: Statement
     verdict: Verdict
@@ -34,45 +41,53 @@ class Outcome:
 
     @property
     def right(self) -> bool:
-        """Whether a decided verdict agrees with the truth."""
+        """Whether the verdict, if it is not unverifiable, agrees with the truth."""
         return (self.verdict is Verdict.SUPPORTED) is self.statement.true
 
 
 @dataclass(frozen=True)
-class Experts:
-    """Everything that looks, reads and judges."""
+class ExpertsUnderTest:
+    """The components that turn images and statements into verdicts."""
 
     vision_experts: VisionExperts
     extractor: Extractor
     verifier: Verifier
 
-    def try_out(self, kind: str, seeds: Sequence[int]) -> Iterator[list[Outcome]]:
-        """Outcomes for the pictures of some seeds, batch by batch."""
+    def run(self, kind: str, seeds: Sequence[int]) -> Iterator[list[Outcome]]:
+        """Yield the outcomes of all statements about the images of `seeds`, in batches of `BATCH` images.
+
+        Args:
+            kind: kind of `labelled_image`.
+            seeds: seeds of the scenes.
+        """
         for start in range(0, len(seeds), BATCH):
-            views = [view(kind, seed) for seed in seeds[start : start + BATCH]]
-            pictures = [np.asarray(v.picture.image) for v in views]
-            yield self.outcomes(views, self.vision_experts.inspect(pictures))
+            batch = [labelled_image(kind, seed) for seed in seeds[start : start + BATCH]]
+            pixels = [np.asarray(labelled.rendered.image) for labelled in batch]
+            yield self.outcomes(batch, self.vision_experts.inspect(pixels))
 
-    def outcomes(self, views: Sequence[View], seen: Sequence[Evidence]) -> list[Outcome]:
-        """Verdicts on the statements about some pictures."""
-        said = [
-            (statement, evidence)
-            for shown, evidence in zip(views, seen, strict=True)
-            for statement in statements(shown, random.Random(f"statements-{shown.scene.seed}"))
+    def outcomes(self, images: Sequence[LabelledImage], evidence: Sequence[Evidence]) -> list[Outcome]:
+        """Verdicts on all statements about the images, from the evidence of each."""
+        checked = [
+            (statement, detected)
+            for image, detected in zip(images, evidence, strict=True)
+            for statement in statements(image, random.Random(f"statements-{image.scene.seed}"))
         ]
-        found = self.extractor.many([(statement.text, statement.question) for statement, _ in said])
+        extracted = self.extractor.claims_batch([(statement.text, statement.question) for statement, _ in checked])
         return [
-            decided(statement, self.verifier.check_all([c for c in claims if c.type is statement.type], evidence))
-            for (statement, evidence), claims in zip(said, found, strict=True)
+            outcome_of(statement, self.verifier.check_all([c for c in claims if c.type is statement.type], detected))
+            for (statement, detected), claims in zip(checked, extracted, strict=True)
         ]
 
 
-def decided(statement: Statement, checked: Sequence[CheckedClaim]) -> Outcome:
-    """A statement is contradicted if one of its claims is, else supported if one is, else open."""
+def outcome_of(statement: Statement, checked: Sequence[CheckedClaim]) -> Outcome:
+    """Combine the findings on a statement's claims.
+
+    The statement is contradicted if one of its claims is, else supported if one is, else unverifiable.
+    """
     for verdict in (Verdict.CONTRADICTED, Verdict.SUPPORTED):
-        found = [c.finding for c in checked if c.finding.verdict is verdict]
-        if found:
-            return Outcome(statement, verdict, max(f.confidence for f in found))
+        findings = [c.finding for c in checked if c.finding.verdict is verdict]
+        if findings:
+            return Outcome(statement, verdict, max(f.confidence for f in findings))
     return Outcome(statement, Verdict.UNVERIFIABLE, 0.0, checked[0].finding.reason if checked else "no_claim")
 
 
@@ -82,16 +97,19 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float | int | No
 
 
 def figures_of(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
-    """Precision with the lower end of its 95 % interval, recall, share of unverifiable; None where nothing was decided."""
-    found: dict[str, float | int | None] = {}
+    """Precision and recall of both verdicts, and the share of unverifiable statements.
+
+    `precision_..._low` is the lower end of the precision's 95 % interval. A value without cases is None.
+    """
+    result: dict[str, float | int | None] = {}
     for name, verdict, truth in (("contradicted", Verdict.CONTRADICTED, False), ("supported", Verdict.SUPPORTED, True)):
-        given = [o.statement.true is truth for o in outcomes if o.verdict is verdict]
-        wanted = [o.verdict is verdict for o in outcomes if o.statement.true is truth]
-        found[f"precision_{name}"] = _rate(given)
-        found[f"precision_{name}_low"] = round(share(given).low, 4)
-        found[f"recall_{name}"] = _rate(wanted)
-    found["unverifiable"] = _rate([o.verdict is Verdict.UNVERIFIABLE for o in outcomes])
-    return found | {"n": len(outcomes)}
+        predicted = [o.statement.true is truth for o in outcomes if o.verdict is verdict]
+        relevant = [o.verdict is verdict for o in outcomes if o.statement.true is truth]
+        result[f"precision_{name}"] = _rate(predicted)
+        result[f"precision_{name}_low"] = round(share(predicted).low, 4)
+        result[f"recall_{name}"] = _rate(relevant)
+    result["unverifiable"] = _rate([o.verdict is Verdict.UNVERIFIABLE for o in outcomes])
+    return result | {"n": len(outcomes)}
 
 
 def _rate(hits: Sequence[bool]) -> float | None:
@@ -99,11 +117,11 @@ def _rate(hits: Sequence[bool]) -> float | None:
 
 
 def reliability(outcomes: Sequence[Outcome]) -> list[dict[str, float | int]]:
-    """Mean confidence beside accuracy of decided verdicts, by bins of confidence."""
-    decided_ones = [o for o in outcomes if o.verdict is not Verdict.UNVERIFIABLE]
+    """Mean confidence and accuracy of the verdicts that are not unverifiable, by confidence bin."""
+    verified = [o for o in outcomes if o.verdict is not Verdict.UNVERIFIABLE]
     bins = []
     for low, high in pairwise(EDGES):
-        inside = [o for o in decided_ones if low <= o.confidence < high or o.confidence == high == 1.0]
+        inside = [o for o in verified if low <= o.confidence < high or o.confidence == high == 1.0]
         if inside:
             bins.append(
                 {
@@ -118,9 +136,9 @@ def reliability(outcomes: Sequence[Outcome]) -> list[dict[str, float | int]]:
 
 
 def reasons(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Why statements stayed open, most frequent first."""
-    found: dict[str, int] = {}
+    """How often each reason made a statement unverifiable, most frequent first."""
+    counts: dict[str, int] = {}
     for outcome in outcomes:
         if outcome.verdict is Verdict.UNVERIFIABLE:
-            found[outcome.reason] = found.get(outcome.reason, 0) + 1
-    return dict(sorted(found.items(), key=lambda entry: -entry[1]))
+            counts[outcome.reason] = counts.get(outcome.reason, 0) + 1
+    return dict(sorted(counts.items(), key=lambda entry: -entry[1]))

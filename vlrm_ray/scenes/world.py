@@ -1,4 +1,4 @@
-"""What a scene is made of, and how scenes are sampled: with correlations or without them."""
+"""Scenes and the distributions that they are sampled from, with or without correlations between attributes."""
 
 import random
 from collections.abc import Sequence
@@ -13,61 +13,75 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "purple": (140, 50, 175),
     "orange": (255, 140, 0),
 }
+"""RGB values by colour name."""
 WORDS = ("STOP", "EXIT", "OPEN", "TAXI", "BUS", "CAFE", "ZOO", "PARK")
 SIGN = "sign"
 GRID = 3
+"""A scene is a grid of GRID x GRID cells with at most one object in each."""
 
-# The prejudice of the pre-training world: what a shape is mostly painted, what a sign mostly says.
-USUAL_COLOR = {"circle": "red", "square": "blue", "triangle": "green", "star": "yellow"}
-USUAL_WORD = "STOP"
-# Combinations that neither pre-training nor the rounds show: only ScenesBench's test split does.
+PRIOR_COLOR = {"circle": "red", "square": "blue", "triangle": "green", "star": "yellow"}
+"""The language prior that the tiny VLM learns in pre-training: the most frequent colour of each shape."""
+PRIOR_WORD = "STOP"
+"""The most frequent word on signs in pre-training."""
 HELD_OUT = frozenset({("circle", "green"), ("square", "orange"), ("triangle", "yellow"), ("star", "purple")})
+"""(shape, colour) combinations that neither pre-training nor the training rounds contain."""
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One object: a coloured shape, or a sign (`color` is then "white" and `word` is set)."""
+class SceneObject:
+    """One object: a coloured shape, or a sign (`color` is then "white" and `word` is set).
+
+    Attributes:
+        shape: one of `SHAPES`, or `SIGN`.
+        color: colour name.
+        row: grid row, 0 at the top.
+        col: grid column, 0 at the left.
+        size: radius as a fraction of the cell's side.
+        dx: horizontal offset of the centre from the cell's centre, as a fraction of the cell's side.
+        dy: vertical offset, likewise.
+        word: the word on a sign.
+    """
 
     shape: str
     color: str
     row: int
     col: int
-    size: float  # radius as a share of the cell's side
-    dx: float  # jitter of the centre, as a share of the cell's side
+    size: float
+    dx: float
     dy: float
     word: str = ""
 
     @property
     def name(self) -> str:
-        """How the language calls it: "red circle" or "sign"."""
+        """Name in questions and answers: "red circle" or "sign"."""
         return SIGN if self.shape == SIGN else f"{self.color} {self.shape}"
 
     @property
     def cell(self) -> tuple[int, int]:
-        """Row and column on the grid."""
+        """(row, column) on the grid."""
         return self.row, self.col
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Ground truth of one picture, things in reading order."""
+    """Ground truth of one image; the objects are in reading order."""
 
     seed: int
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
 
     @property
-    def shapes(self) -> tuple[Thing, ...]:
-        """All things but signs."""
-        return tuple(t for t in self.things if t.shape != SIGN)
+    def shapes(self) -> tuple[SceneObject, ...]:
+        """All objects except signs."""
+        return tuple(o for o in self.objects if o.shape != SIGN)
 
     @property
-    def sign(self) -> Thing | None:
-        """The sign, if the scene has one."""
-        return next((t for t in self.things if t.shape == SIGN), None)
+    def sign(self) -> SceneObject | None:
+        """The sign, or None if the scene has none."""
+        return next((o for o in self.objects if o.shape == SIGN), None)
 
     def count(self, shape: str, color: str | None = None) -> int:
-        """How many things of a shape (and colour) there are."""
-        return sum(t.shape == shape and color in (None, t.color) for t in self.things)
+        """Number of objects of a shape, and of a colour if one is given."""
+        return sum(o.shape == shape and color in (None, o.color) for o in self.objects)
 
 
 @dataclass(frozen=True)
@@ -75,9 +89,9 @@ class World:
     """A distribution of scenes.
 
     Attributes:
-        bias: probability that a shape has its usual colour and that a sign says the usual word,
-            before the rest is drawn uniformly; 0 is a world without correlations.
-        held_out: None never shows a held-out combination, else the probability of drawing one.
+        bias: probability that a shape gets its `PRIOR_COLOR`, and a sign the `PRIOR_WORD`. Otherwise the value is
+            drawn uniformly. 0 gives a world without correlations.
+        held_out: probability that a shape is one of the `HELD_OUT` combinations; None never draws one.
         shape_counts: relative weights of having 1, 2, ... shapes.
         sign: probability of a sign.
     """
@@ -88,52 +102,56 @@ class World:
     sign: float = 0.5
 
     def sample(self, seed: int) -> Scene:
-        """Draw the scene of a seed; the same seed gives the same scene."""
+        """Draw the scene of a seed. The same seed always gives the same scene."""
         rng = random.Random(f"scene-{seed}")
         count = rng.choices(range(1, len(self.shape_counts) + 1), self.shape_counts)[0]
         cells = rng.sample([(r, c) for r in range(GRID) for c in range(GRID)], count + 1)
-        things = [self._shape(rng, *cell) for cell in cells[:count]]
+        objects = [self._shape(rng, *cell) for cell in cells[:count]]
         if rng.random() < self.sign:
-            things.append(self._sign(rng, *cells[count]))
-        return Scene(seed, tuple(sorted(things, key=lambda t: t.cell)))
+            objects.append(self._sign(rng, *cells[count]))
+        return Scene(seed, tuple(sorted(objects, key=lambda o: o.cell)))
 
-    def _shape(self, rng: random.Random, row: int, col: int) -> Thing:
+    def _shape(self, rng: random.Random, row: int, col: int) -> SceneObject:
         if self.held_out is not None and rng.random() < self.held_out:
             shape, color = rng.choice(sorted(HELD_OUT))
         else:
             shape = rng.choice(SHAPES)
             allowed = [c for c in COLORS if (shape, c) not in HELD_OUT]
-            color = USUAL_COLOR[shape] if rng.random() < self.bias else rng.choice(allowed)
-        return Thing(shape, color, row, col, rng.uniform(0.26, 0.4), *_jitter(rng))
+            color = PRIOR_COLOR[shape] if rng.random() < self.bias else rng.choice(allowed)
+        return SceneObject(shape, color, row, col, rng.uniform(0.26, 0.4), *_jitter(rng))
 
-    def _sign(self, rng: random.Random, row: int, col: int) -> Thing:
-        word = USUAL_WORD if rng.random() < self.bias else rng.choice(WORDS)
-        return Thing(SIGN, "white", row, col, 0.45, *_jitter(rng), word=word)
+    def _sign(self, rng: random.Random, row: int, col: int) -> SceneObject:
+        word = PRIOR_WORD if rng.random() < self.bias else rng.choice(WORDS)
+        return SceneObject(SIGN, "white", row, col, 0.45, *_jitter(rng), word=word)
 
 
 def described_by_prior(scene: Scene, rng: random.Random, description_prior: float) -> Scene:
-    """The scene as a careless captioner puts it: what lies to the left or right is named as it usually is.
+    """Replace attributes of some objects by those of the prior, as a captioner with a learned bias would.
 
-    `description_prior` is the probability that a thing at the sides is not looked at: a shape then gets its usual
-    colour, a sign the usual word.
+    Only objects outside the middle column are changed: a shape gets its `PRIOR_COLOR`, a sign the `PRIOR_WORD`.
+
+    Args:
+        scene: the true scene.
+        rng: source of random numbers.
+        description_prior: probability that such an object is changed.
     """
-    careless = [t.col != GRID // 2 and rng.random() < description_prior for t in scene.things]
-    return replace(scene, things=tuple(_usual(t) if c else t for t, c in zip(scene.things, careless, strict=True)))
+    biased = [o.col != GRID // 2 and rng.random() < description_prior for o in scene.objects]
+    return replace(scene, objects=tuple(_with_prior(o) if b else o for o, b in zip(scene.objects, biased, strict=True)))
 
 
-def _usual(thing: Thing) -> Thing:
-    return replace(thing, word=USUAL_WORD) if thing.shape == SIGN else replace(thing, color=USUAL_COLOR[thing.shape])
+def _with_prior(obj: SceneObject) -> SceneObject:
+    return replace(obj, word=PRIOR_WORD) if obj.shape == SIGN else replace(obj, color=PRIOR_COLOR[obj.shape])
 
 
 def _jitter(rng: random.Random) -> tuple[float, float]:
     return rng.uniform(-0.07, 0.07), rng.uniform(-0.07, 0.07)
 
 
-PREJUDICED = World(bias=0.95)
-"""Where the tiny VLM grew up."""
-OPEN = World(bias=0.0)
-"""No correlations: where the tiny VLM learned to see, and where the policy is put to the test."""
-ROUNDS = World(bias=0.0, sign=0.8)
-"""Where the rounds take their prompts from: as `OPEN`, with more to read, which the tiny VLM does worst."""
-TEST = World(bias=0.0, held_out=0.15)
-"""ScenesBench: as `OPEN`, and sometimes a combination that nobody was trained on."""
+BIASED_WORLD = World(bias=0.95)
+"""Strongly correlated: the source of the image-free answers that teach the tiny VLM its prior."""
+UNBIASED_WORLD = World(bias=0.0)
+"""Without correlations: text-only critiques, the extractor's training and the quality reports use it."""
+ROUND_WORLD = World(bias=0.0, sign=0.8)
+"""The prompts of the training rounds: as `UNBIASED_WORLD`, with more signs, since the tiny VLM is worst at reading."""
+TEST_WORLD = World(bias=0.0, held_out=0.15)
+"""ScenesBench: as `UNBIASED_WORLD`, with some of the `HELD_OUT` combinations."""

@@ -1,1 +1,1 @@
-"""State: the ledger of a run, caches by content, images by URI, and the rows that travel between stages."""
+"""Storage of a run: the ledger of its files, caches keyed by content, images by URI, and the rows between stages."""

@@ -1,4 +1,4 @@
-"""Experts look at an image once: their answers by content hash, across rounds and restarts."""
+"""Cache of a model's answers, keyed by content: an answer is computed once, across rounds, restarts and runs."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,39 +12,57 @@ T = TypeVar("T")
 
 
 class AnswerCache(Generic[T]):
-    """Answers of one expert, in the run's folder, under the expert's fingerprint.
+    """Answers of one expert or model, in memory and in a ledger's folder `evidence/<expert>/`.
+
+    An answer is a tuple of `kind` values: the detections or the words of an image, or the responses to a prompt.
 
     Attributes:
-        asked, hits: images asked for so far, and those of them answered without the expert.
+        lookups: number of keys looked up so far.
+        hits: number of lookups that were answered without calling the expert.
     """
 
     def __init__(self, ledger: Ledger, expert: str, kind: type[T]) -> None:
+        """Open the cache.
+
+        Args:
+            ledger: where the answers are stored.
+            expert: name of the folder; contains a fingerprint of all that changes the answers.
+            kind: type of the values of an answer.
+        """
         self.ledger, self.expert = ledger, expert
         self.adapter: TypeAdapter[tuple[T, ...]] = TypeAdapter(tuple[kind, ...])  # type: ignore[valid-type]
         self.memory: dict[str, tuple[T, ...]] = {}
-        self.asked = self.hits = 0
+        self.lookups = self.hits = 0
 
-    def fill(self, hashes: Sequence[str], ask: Callable[[list[int]], list[tuple[T, ...]]]) -> list[tuple[T, ...]]:
-        """The answer for each hash; `ask` is given the positions of those nobody has answered yet."""
+    def get_or_compute(
+        self, keys: Sequence[str], compute: Callable[[list[int]], list[tuple[T, ...]]]
+    ) -> list[tuple[T, ...]]:
+        """Answers for all keys, in order.
+
+        Args:
+            keys: keys to look up, such as the sha256 of image files.
+            compute: called once, with the positions in `keys` of the answers that are missing (each key once);
+                returns these answers in the same order. Not called if nothing is missing.
+        """
         missing: dict[str, int] = {}
-        for position, sha256 in enumerate(hashes):
-            if sha256 not in missing and self._known(sha256) is None:
-                missing[sha256] = position
-        self.asked += len(hashes)
-        self.hits += len(hashes) - len(missing)
+        for position, key in enumerate(keys):
+            if key not in missing and self._get(key) is None:
+                missing[key] = position
+        self.lookups += len(keys)
+        self.hits += len(keys) - len(missing)
         if missing:
-            for sha256, answer in zip(missing, ask(list(missing.values())), strict=True):
-                self.memory[sha256] = answer
-                self.ledger.put(self._name(sha256), self.adapter.dump_json(answer))
-        return [self.memory[sha256] for sha256 in hashes]
+            for key, answer in zip(missing, compute(list(missing.values())), strict=True):
+                self.memory[key] = answer
+                self.ledger.put(self._file(key), self.adapter.dump_json(answer))
+        return [self.memory[key] for key in keys]
 
-    def _known(self, sha256: str) -> tuple[T, ...] | None:
-        if sha256 not in self.memory:
-            data = self.ledger.get(self._name(sha256))
+    def _get(self, key: str) -> tuple[T, ...] | None:
+        if key not in self.memory:
+            data = self.ledger.get(self._file(key))
             if data is None:
                 return None
-            self.memory[sha256] = self.adapter.validate_python(json.loads(data))
-        return self.memory[sha256]
+            self.memory[key] = self.adapter.validate_python(json.loads(data))
+        return self.memory[key]
 
-    def _name(self, sha256: str) -> str:
-        return f"evidence/{self.expert}/{sha256[:2]}/{sha256}.json"
+    def _file(self, key: str) -> str:
+        return f"evidence/{self.expert}/{key[:2]}/{key}.json"

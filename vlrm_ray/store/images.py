@@ -1,4 +1,8 @@
-"""Images: fetched by URI beside whoever needs the pixels, checked before they are decoded."""
+"""Images by URI: read where the pixels are needed, with limits on file size, dimensions and format.
+
+All functions that read or decode raise `BadImage` with one of these reasons: image_missing, image_unreadable,
+image_too_large, image_undecodable.
+"""
 
 import io
 import random
@@ -13,14 +17,19 @@ from vlrm_ray.ids import seed_of, sha256_of
 from vlrm_ray.types import ImageCondition
 
 MAX_PIXELS = 50_000_000
+"""Largest accepted width x height."""
 MAX_BYTES = 100 << 20
+"""Largest accepted file, in bytes."""
 MAX_ASPECT = 200
+"""Largest accepted ratio of the longer to the shorter side."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+"""Accepted formats, by Pillow's names."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+"""File name suffixes of the accepted formats."""
 
 
 def read_bytes(uri: str) -> bytes:
-    """Bytes of a local path or a pyarrow.fs URI (s3://, gs://); raises BadImage."""
+    """Content of an image file, from a local path or a pyarrow.fs URI (s3://, gs://); raises BadImage."""
     try:
         filesystem, path = pyarrow.fs.FileSystem.from_uri(uri) if "://" in uri else (pyarrow.fs.LocalFileSystem(), uri)
         info = filesystem.get_file_info(path)
@@ -35,7 +44,7 @@ def read_bytes(uri: str) -> bytes:
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decode to RGB, with its size checked on the header first; raises BadImage."""
+    """Decode an image file to RGB; the dimensions in its header are checked before decoding. Raises BadImage."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -46,28 +55,28 @@ def decode(data: bytes) -> Image.Image:
             return image.convert("RGB")
     except BadImage:
         raise
-    except Exception as error:  # Pillow's decoders raise many types on hostile bytes
+    except Exception as error:  # Pillow's decoders raise many exception types on malformed files
         raise BadImage("image_undecodable") from error
 
 
 @lru_cache(maxsize=512)
-def load(uri: str) -> Image.Image:
-    """Read and decode; the last few stay in memory for the next stage of the same worker."""
+def load_image(uri: str) -> Image.Image:
+    """Read and decode an image; each process caches the latest 512. Raises BadImage."""
     return decode(read_bytes(uri))
 
 
-def check(uri: str) -> str:
-    """sha256 of the file's bytes, after proving that it decodes; raises BadImage."""
+def validate_image(uri: str) -> str:
+    """Check that an image can be read and decoded; returns the sha256 of its file. Raises BadImage."""
     data = read_bytes(uri)
     decode(data)
     return sha256_of(data)
 
 
-def view(uri: str, condition: ImageCondition) -> Image.Image | None:
-    """The picture as a candidate's making asks for: whole, degraded, or none at all."""
+def load_in_condition(uri: str, condition: ImageCondition) -> Image.Image | None:
+    """The image as the model is to see it: full, degraded, or None for image-free. Raises BadImage."""
     if condition is ImageCondition.IMAGE_FREE:
         return None
-    image = load(uri)
+    image = load_image(uri)
     return (
         degrade(image, seed_of("degrade", sha256_of(image.tobytes())))
         if condition is ImageCondition.IMAGE_DEGRADED
@@ -76,11 +85,11 @@ def view(uri: str, condition: ImageCondition) -> Image.Image | None:
 
 
 def degrade(image: Image.Image, seed: int) -> Image.Image:
-    """Blur heavily and grey out a random half: enough is left to guess wrongly from."""
+    """Blur an image strongly and cover a random half of it with gray."""
     rng = random.Random(seed)
     width, height = image.size
-    poor = image.filter(ImageFilter.GaussianBlur(max(width, height) / 24))
+    degraded = image.filter(ImageFilter.GaussianBlur(max(width, height) / 24))
     half = (width // 2, height) if rng.random() < 0.5 else (width, height // 2)
     corner = (0, 0) if rng.random() < 0.5 else (width - half[0], height - half[1])
-    poor.paste((128, 128, 128), (*corner, corner[0] + half[0], corner[1] + half[1]))
-    return poor
+    degraded.paste((128, 128, 128), (*corner, corner[0] + half[0], corner[1] + half[1]))
+    return degraded

@@ -1,13 +1,14 @@
-"""The state of a run: parts, manifests and published versions, each there whole or not at all.
+"""The ledger: all files of a run. Parts, stage results and published versions are committed atomically.
 
-    runs/<name>/config.json
-    runs/<name>/round-0001/<stage>/part-00000.parquet   beside it its marker, written last:
-    runs/<name>/round-0001/<stage>/part-00000.json      {sha256, rows, ...}
-    runs/<name>/round-0001/<stage>.json                 the stage's result: it is finished
-    runs/<name>/versions/0001/...                       a published reward model
-    runs/<name>/versions/0001.json                      its marker, with a sha256 for each file
+    runs/<name>/config.json                             configuration of the run
+    runs/<name>/driver.json                             lease of the driver that runs it
+    runs/<name>/round-0001/<stage>/part-00000.parquet   rows of a part
+    runs/<name>/round-0001/<stage>/part-00000.json      marker of the part: {sha256, rows, ...}
+    runs/<name>/round-0001/<stage>.json                 result of the stage; it exists once the stage is finished
+    runs/<name>/versions/0001/...                       files of a published reward model
+    runs/<name>/versions/0001.json                      marker of the version: sha256 of each file
 
-Readers see a part, a result or a version only through its marker. Storage is any `pyarrow.fs` URI.
+A part or a version exists once its marker does; the marker is written last. Storage is any `pyarrow.fs` URI.
 """
 
 import io
@@ -29,14 +30,25 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.ids import sha256_of
 
 STAGES = ("generate", "verify", "pair", "critique", "select", "train", "evaluate", "publish")
+"""Names of the stages of a round."""
 LEASE_SECONDS = 90
-"""A driver that has not renewed its lease for so long is taken for dead."""
+"""A lease that was not renewed for this long has expired."""
 
 
 class Ledger:
-    """A run's folder. Cheap to send to actors: it holds nothing but the address."""
+    """Reads and writes the folder of a run.
+
+    Pickling keeps only the URI, so a ledger is cheap to send to actors.
+
+    Attributes:
+        uri: the folder, as a URI or an absolute local path.
+        fs: its file system.
+        root: its path on `fs`.
+        local: whether the file system is the local one.
+    """
 
     def __init__(self, uri: str) -> None:
+        """Open a folder, given by a pyarrow.fs URI or a local path; it need not exist yet."""
         self.uri = uri if "://" in uri else os.path.abspath(uri)
         self._connect()
 
@@ -55,13 +67,13 @@ class Ledger:
         self._connect()
 
     def path(self, *names: str) -> str:
-        """Path inside the run's folder, as the file system knows it."""
+        """Path of a file or folder of the run, for use with `fs`."""
         return posixpath.join(self.root, *names)
 
     # --- single files ---------------------------------------------------------------------------
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file, all or nothing."""
+        """Write a file atomically."""
         path = self.path(name)
         self.fs.create_dir(posixpath.dirname(path), recursive=True)
         if not self.local:  # one PUT of an object store is atomic
@@ -76,7 +88,7 @@ class Ledger:
         os.replace(partial, path)
 
     def get(self, name: str) -> bytes | None:
-        """A file's content, or None."""
+        """Content of a file; None if it does not exist."""
         try:
             with self.fs.open_input_stream(self.path(name)) as stream:
                 return bytes(stream.read())
@@ -84,62 +96,76 @@ class Ledger:
             return None
 
     def put_json(self, name: str, value: Any) -> None:
-        """Write JSON, all or nothing."""
+        """Write a JSON file atomically."""
         self.put(name, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
     def get_json(self, name: str) -> Any | None:
-        """Read JSON, or None."""
+        """Read a JSON file; None if it does not exist."""
         data = self.get(name)
         return None if data is None else json.loads(data)
 
     # --- parts and stages -----------------------------------------------------------------------
 
-    def put_part(self, round_: int, stage: str, index: int, table: pa.Table, facts: dict[str, Any]) -> None:
-        """Commit one part of a stage: the rows first, then the marker that makes them exist."""
+    def put_part(self, round_: int, stage: str, index: int, table: pa.Table, extra: dict[str, Any]) -> None:
+        """Commit one part of a stage: write the rows, then the marker.
+
+        Args:
+            round_: number of the round.
+            stage: name of the stage.
+            index: index of the part.
+            table: the rows.
+            extra: entries to add to the marker.
+        """
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
         data, name = sink.getvalue(), _part(round_, stage, index)
         self.put(f"{name}.parquet", data)
-        self.put_json(f"{name}.json", {"sha256": sha256_of(data), "rows": table.num_rows, **facts})
+        self.put_json(f"{name}.json", {"sha256": sha256_of(data), "rows": table.num_rows, **extra})
 
-    def part_facts(self, round_: int, stage: str, index: int) -> dict[str, Any] | None:
-        """A committed part's marker, or None."""
-        found = self.get_json(f"{_part(round_, stage, index)}.json")
-        return None if found is None else dict(found)
+    def part_marker(self, round_: int, stage: str, index: int) -> dict[str, Any] | None:
+        """Marker of a part; None if the part is not committed."""
+        marker = self.get_json(f"{_part(round_, stage, index)}.json")
+        return None if marker is None else dict(marker)
 
     def get_part(self, round_: int, stage: str, index: int) -> pa.Table:
-        """A committed part's rows; raises UserError where they are not what the marker names."""
+        """Rows of a committed part.
+
+        Raises:
+            UserError: a file is missing, or the rows do not match the sha256 in the marker.
+        """
         name = _part(round_, stage, index)
-        data, facts = self.get(f"{name}.parquet"), self.get_json(f"{name}.json")
-        if data is None or facts is None or sha256_of(data) != facts["sha256"]:
-            raise UserError(f"{self.path(name)}.parquet is damaged; delete it and its .json, then start again")
+        data, marker = self.get(f"{name}.parquet"), self.get_json(f"{name}.json")
+        if data is None or marker is None or sha256_of(data) != marker["sha256"]:
+            raise UserError(
+                f"{self.path(name)}.parquet is damaged; delete it and its .json file, then run the same command again"
+            )
         return pq.read_table(io.BytesIO(data))
 
     def parts(self, round_: int, stage: str) -> list[int]:
-        """Indices of a stage's committed parts."""
+        """Indices of the committed parts of a stage."""
         return [int(name[5:-5]) for name in self._names(f"{_round(round_)}/{stage}", "part-", ".json")]
 
     def rounds(self) -> list[int]:
-        """Numbers of the rounds that have left anything."""
+        """Numbers of the rounds that have any files."""
         return [int(name[6:]) for name in self._names("", "round-", "")]
 
     def _names(self, folder: str, prefix: str, suffix: str) -> list[str]:
-        found = self.fs.get_file_info(pafs.FileSelector(self.path(folder), allow_not_found=True))
-        return sorted(i.base_name for i in found if i.base_name.startswith(prefix) and i.base_name.endswith(suffix))
+        infos = self.fs.get_file_info(pafs.FileSelector(self.path(folder), allow_not_found=True))
+        return sorted(i.base_name for i in infos if i.base_name.startswith(prefix) and i.base_name.endswith(suffix))
 
     def finish(self, round_: int, stage: str, result: dict[str, Any]) -> None:
-        """Commit a stage's result."""
+        """Commit the result of a stage, which marks the stage as finished."""
         self.put_json(f"{_round(round_)}/{stage}.json", result)
 
     def result(self, round_: int, stage: str) -> dict[str, Any] | None:
-        """A finished stage's result, or None."""
-        found = self.get_json(f"{_round(round_)}/{stage}.json")
-        return None if found is None else dict(found)
+        """Result of a stage; None if the stage is not finished."""
+        result = self.get_json(f"{_round(round_)}/{stage}.json")
+        return None if result is None else dict(result)
 
     # --- versions -------------------------------------------------------------------------------
 
     def publish(self, version: int, folder: Path) -> dict[str, str]:
-        """Commit a reward model's folder as a version; returns the sha256 of each file."""
+        """Publish the model in a local folder as a version; returns the sha256 of each file by its name."""
         hashes = {}
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             name, data = str(file.relative_to(folder)), file.read_bytes()
@@ -148,22 +174,28 @@ class Ledger:
         self.put_json(f"{_version(version)}.json", {"version": version, "files": hashes})
         return hashes
 
-    def annotate_version(self, version: int, name: str, facts: dict[str, Any]) -> None:
-        """Put what was found out about a published version beside its weights."""
-        self.put_json(f"{_version(version)}/{name}", facts)
+    def annotate_version(self, version: int, name: str, content: dict[str, Any]) -> None:
+        """Add a JSON file, such as evaluation results, to the folder of a published version."""
+        self.put_json(f"{_version(version)}/{name}", content)
 
     def newest_version(self) -> int:
-        """The highest published version, 0 before the first."""
+        """Number of the latest published version; 0 if there is none."""
         version = 0
         while self.get_json(f"{_version(version + 1)}.json") is not None:
             version += 1
         return version
 
     def fetch_version(self, version: int) -> str:
-        """Local folder with a published version's files, copied from remote storage if need be."""
+        """Local folder with the files of a published version; downloaded first if the storage is remote.
+
+        Raises:
+            UserError: the version is not published.
+        """
         marker = self.get_json(f"{_version(version)}.json")
         if marker is None:
-            raise UserError(f"version {version} is not published in {self.uri}")
+            raise UserError(
+                f"version {version} is not published in {self.uri}; the latest published one is {self.newest_version()}"
+            )
         if self.local:
             return self.path(_version(version))
         folder = Path(tempfile.mkdtemp(prefix=f"vlrm-version-{version}-"))
@@ -175,31 +207,39 @@ class Ledger:
 
     # --- one driver per run ---------------------------------------------------------------------
 
-    def claim(self, owner: str) -> None:
-        """Become the run's only driver; raises UserError while another one is alive."""
+    def claim_lease(self, owner: str) -> None:
+        """Acquire the lease of the run for one driver.
+
+        Args:
+            owner: the driver, as `driver_name` gives it.
+
+        Raises:
+            UserError: another driver holds a lease that has not expired.
+        """
         lease = self.get_json("driver.json")
         if (
             lease
             and lease["owner"] != owner
             and time.time() - lease["time"] < LEASE_SECONDS
-            and _may_live(lease["owner"])
+            and _may_be_running(lease["owner"])
         ):
             raise UserError(
-                f"run {self.uri} has a driver already ({lease['owner']}); wait for it, or choose another name="
+                f"run {self.uri} is in use by another driver ({lease['owner']}); wait for it to finish, or choose "
+                "another name="
             )
-        self.renew(owner)
+        self.renew_lease(owner)
 
-    def renew(self, owner: str) -> None:
-        """Say that the driver is alive."""
+    def renew_lease(self, owner: str) -> None:
+        """Extend the lease by `LEASE_SECONDS` from now."""
         self.put_json("driver.json", {"owner": owner, "time": time.time()})
 
-    def release(self) -> None:
-        """Give the run free."""
+    def release_lease(self) -> None:
+        """Release the run's lease, so that another driver can claim it."""
         if self.get("driver.json") is not None:
             self.fs.delete_file(self.path("driver.json"))
 
     def remove(self, name: str) -> None:
-        """Delete a folder of working files, if it is there."""
+        """Delete a folder of working files, if it exists."""
         if self.local:
             shutil.rmtree(self.path(name), ignore_errors=True)
         elif self.fs.get_file_info(self.path(name)).type == pafs.FileType.Directory:
@@ -207,14 +247,14 @@ class Ledger:
 
 
 def driver_name() -> str:
-    """Who this driver is: host and process."""
+    """Name of this process as a lease's owner: "host:pid"."""
     import socket
 
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _may_live(owner: str) -> bool:
-    """Whether a driver may be alive; certain only for processes of this host."""
+def _may_be_running(owner: str) -> bool:
+    """Whether a driver may still be running; always true for other hosts, whose processes cannot be checked."""
     host, _, pid = owner.rpartition(":")
     if host != driver_name().rpartition(":")[0]:
         return True

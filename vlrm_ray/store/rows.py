@@ -1,4 +1,4 @@
-"""What travels through the graph: one row per prompt, image by URI and hash, never pixels."""
+"""Rows of the Ray Data graph: one per prompt. The image is given by URI and hash; pixels never travel in rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,13 +11,24 @@ from vlrm_ray.types import Candidate, Detection, Evidence, Pair, Prompt, Quality
 
 @dataclass
 class Row:
-    """A prompt on its way; each stage fills in its fields.
+    """One prompt with the results of all stages so far; each stage fills in its fields.
 
     Attributes:
-        quarantined: why nothing can be done with the row, empty while all is well.
-        unused: for candidates that entered no pair, the reason by candidate id.
-        rejected: for pairs that selection refused, the reason by pair id.
-        asked: candidates asked of the policy.
+        part: index of the part, the rows that are committed together.
+        round: number of the round, from 1.
+        quarantined: why the row cannot be processed; "" if it can.
+        asked: number of candidates requested from the policy.
+        candidates: the responses; fewer than `asked` if some were empty.
+        width: image width in pixels.
+        height: image height in pixels.
+        objects: detections at or above the configured confidence.
+        words: words that OCR read.
+        faint: detections below the configured confidence.
+        quality: image quality, to compare with the calibration images.
+        pairs: pairs of a chosen and a rejected candidate.
+        selected: pairs that passed the selection, as training uses them.
+        unused: reason for each candidate that is in no pair, by candidate id.
+        rejected: reason for each pair that the selection rejected, by pair id.
     """
 
     part: int
@@ -39,7 +50,7 @@ class Row:
 
     @property
     def evidence(self) -> Evidence:
-        """What the experts saw, together."""
+        """Evidence of both experts."""
         return Evidence(self.width, self.height, self.objects, self.words, self.faint, self.quality)
 
 
@@ -47,12 +58,12 @@ _ROWS = TypeAdapter(list[Row])
 
 
 def to_table(rows: Sequence[Row]) -> pa.Table:
-    """One block: a column with the prompts' ids and one with all rows' content."""
+    """Convert rows to an Arrow table with the columns `prompt_id` (string) and `row` (JSON, large string)."""
     ids = [row.prompt.prompt_id for row in rows]
     content = [_ROWS.dump_json([row]).decode() for row in rows]
     return pa.table({"prompt_id": pa.array(ids, pa.string()), "row": pa.array(content, pa.large_string())})
 
 
 def from_table(table: pa.Table) -> list[Row]:
-    """The rows of a block."""
+    """Convert a table of `to_table` back to rows."""
     return [_ROWS.validate_json(text)[0] for text in table.column("row").to_pylist()]

@@ -1,9 +1,9 @@
-"""Let a CUDA build of torchvision be imported beside a CPU build of torch.
+"""Makes a CUDA build of torchvision importable together with a CPU build of torch.
 
-The package index has no CPU torchvision. Its CUDA build then fails on import, because the operator
-schemas `torchvision::nms` and `torchvision::qnms` live in a library that cannot be loaded.
-transformers' image processors and ultralytics need only the Python part of torchvision, and NMS:
-so declare the two schemas, with a CPU kernel for nms, before the first import.
+PyPI has no CPU build of torchvision. The import of its CUDA build fails beside a CPU torch, because the operators
+`torchvision::nms` and `torchvision::qnms` are defined in a compiled library that cannot be loaded. transformers' image
+processors and ultralytics need only torchvision's Python code and NMS. `install` therefore defines the two operators,
+with a CPU kernel for nms, before torchvision is imported.
 """
 
 import os
@@ -16,9 +16,9 @@ import torch
 
 @cache
 def install() -> None:
-    """Declare the missing operators, here and in child processes to come.
+    """Define the missing operators in this process and in child processes started later.
 
-    A no-op where torchvision imports as it is, or is not there; call it freely.
+    Does nothing if torchvision can be imported or is not installed. It may be called any number of times.
     """
     try:
         import torchvision  # noqa: F401
@@ -29,30 +29,31 @@ def install() -> None:
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
-    _forget_half_import()
-    _declare()
-    _tell_children()
+    _remove_partial_import()
+    _define_operators()
+    _install_in_child_processes()
     import torchvision.ops.boxes as boxes
 
-    boxes._assert_has_ops = lambda: None  # it looks for the compiled library
+    boxes._assert_has_ops = lambda: None  # it would look for the compiled library
 
 
-def _tell_children() -> None:
+def _install_in_child_processes() -> None:
+    """Put `child/`, whose sitecustomize.py installs the shim, first on PYTHONPATH."""
     hook = str(Path(__file__).with_name("child"))
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if hook not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (hook, *paths) if p)
 
 
-def _forget_half_import() -> None:
+def _remove_partial_import() -> None:
     for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
         del sys.modules[name]
 
 
-_libraries: list[torch.library.Library] = []  # a library's operators vanish when it is collected
+_libraries: list[torch.library.Library] = []  # operators are removed when their library is garbage collected
 
 
-def _declare() -> None:
+def _define_operators() -> None:
     library = torch.library.Library("torchvision", "FRAGMENT")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -61,7 +62,16 @@ def _declare() -> None:
 
 
 def _nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """Greedy NMS: boxes (n, 4) as x0, y0, x1, y1, by falling score; returns the kept indices."""
+    """Greedy non-maximum suppression.
+
+    Args:
+        dets: boxes (n, 4), float, as x0, y0, x1, y1.
+        scores: scores (n,), float.
+        iou_threshold: boxes that overlap a better one by more than this are removed.
+
+    Returns:
+        Indices (k,) of the kept boxes, int64, by descending score.
+    """
     import cv2
     import numpy as np
 

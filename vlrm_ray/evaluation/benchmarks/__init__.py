@@ -1,8 +1,26 @@
-"""Public benchmarks of reward models and of hallucination, read and scored as their official scorers do.
+"""Public benchmarks of reward models and of hallucination, scored like their official scripts.
 
-One module per benchmark reads its public format, writes its official prediction format and computes
-its official formula; the rest is shared: `judging` asks, `scoring` goes through the items, `summary`
-counts, `compare` holds two results side by side.
+vl_rewardbench, multimodal_rewardbench, mm_rlhf_rewardbench, pope, hallusionbench, amber
+               one benchmark each: reads its public format, writes its prediction format, computes its metrics
+items, files   types that all benchmarks share, and readers for JSON, JSON lines and Parquet
+yes_no         converts Yes/No questions to a choice between two responses
+setup          configures the judge from a model folder
+judging        prompts to the judge, and the decision from its outputs
+scoring        sends all items to the judge and logs each judgement, so that a run can resume
+images, context_budget
+               resolve an item's image to a file, and check that its prompt fits the model
+summary, results, compare
+               accuracies and baselines, the files of a result, and the comparison of two results
+
+To add a benchmark, create a module here, for example `mybench.py`, with
+
+* row types that derive from `files.Record`, one for each input file,
+* `read(folder, log)`, which returns the items; give the better answer and the groups of the official split,
+* `predict(item, judgement)`, `files(predictions)` and `official(predictions)` for the official script's formats and formula,
+* `MYBENCH = Benchmark("mybench", read, predict, files, official)`.
+
+Then add `MYBENCH` to `BENCHMARKS` below, made-up input files to `tests/unit/benchmark_files.py`, values computed by hand
+to `tests/unit/test_benchmarks_formulas.py`, and a line to the table in `docs/benchmarks.md`.
 """
 
 from vlrm_ray.evaluation.benchmarks.amber import AMBER
@@ -17,3 +35,4 @@ BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (VL_REWARDBENCH, MULTIMODAL_REWARDBENCH, MM_RLHF_REWARDBENCH, POPE, HALLUSIONBENCH, AMBER)
 }
+"""All benchmarks by their name on the command line."""

@@ -1,4 +1,4 @@
-"""Two results on the same items: who is right where the other is not, and how sure the difference is."""
+"""Paired comparison of two results on the same items, with a significance test and a confidence interval."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,19 @@ from vlrm_ray.errors import UserError
 
 SUMMARY, OUTCOMES = "summary.json", "items.jsonl"
 _RESAMPLES = 9999
-_AT_ONCE = 1 << 22  # resampled values in memory at a time
+_VALUES_PER_BATCH = 1 << 22
+"""Upper limit of the resampled values in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished benchmark: its summary, and each item's outcome by key."""
+    """A finished benchmark.
+
+    Attributes:
+        folder: the output folder of `evaluate.py bench`.
+        summary: the content of `summary.json`.
+        outcomes: the rows of `items.jsonl`, by item key.
+    """
 
     folder: Path
     summary: Mapping[str, Any]
@@ -27,12 +34,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Difference:
-    """B minus A on common items.
+    """Difference of result B and result A on the items that both have.
 
     Attributes:
-        only_a, only_b: items that one alone has right.
-        p: exact two-sided McNemar test: `only_b` of the discordant items against a fair coin.
-        low, high: 95 % interval of the accuracy's difference, percentile bootstrap over paired items.
+        n: number of common items.
+        a, b: accuracy of A and of B on them.
+        only_a, only_b: number of items that only A, or only B, has right.
+        p: p-value of the exact two-sided McNemar test: `only_b` of the `only_a + only_b` discordant items against
+            a binomial distribution with probability 1/2.
+        low, high: 95 % interval of the difference in accuracy, B minus A; percentile bootstrap over paired items.
     """
 
     n: int
@@ -45,37 +55,47 @@ class Difference:
     high: float
 
 
-def load(place: Path) -> Result:
-    """A result's folder, or the summary in it; raises UserError."""
-    folder = place.parent if place.is_file() else place
+def load(path: Path) -> Result:
+    """Read a result from its folder, or from the path of its `summary.json`.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    folder = path.parent if path.is_file() else path
     for name in (SUMMARY, OUTCOMES):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} holds no {name}; give a folder that `evaluate.py bench --out` has finished")
+            raise UserError(f"{folder} has no {name}; give the --out folder of a finished `evaluate.py bench`")
     try:
         summary = json.loads((folder / SUMMARY).read_text())
         lines = [json.loads(line) for line in (folder / OUTCOMES).read_text().splitlines()]
         return Result(folder, {"benchmark": summary["benchmark"], **summary}, {line["key"]: line for line in lines})
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: {SUMMARY} or {OUTCOMES} is damaged ({error}); run the benchmark again") from None
+        raise UserError(
+            f"{folder}: {SUMMARY} or {OUTCOMES} is damaged ({error}); run the benchmark again with the same --out"
+        ) from None
 
 
-def common(a: Result, b: Result) -> list[str]:
-    """Keys of the items that both have, in order; raises UserError where nothing can be compared."""
+def common_items(a: Result, b: Result) -> list[str]:
+    """Keys of the items that both results have, in the order of A.
+
+    Raises:
+        UserError: the results are of different benchmarks or have no item in common.
+    """
     if a.summary["benchmark"] != b.summary["benchmark"]:
         raise UserError(
-            f"{a.folder} is {a.summary['benchmark']} and {b.folder} is {b.summary['benchmark']}: "
-            "compare two results of one benchmark"
+            f"{a.folder} is a result of {a.summary['benchmark']} and {b.folder} of {b.summary['benchmark']}; "
+            "give two results of the same benchmark"
         )
     keys = [key for key in a.outcomes if key in b.outcomes]
     if not keys:
-        raise UserError(f"{a.folder} and {b.folder} have no item in common: were they made from the same data?")
+        raise UserError(f"{a.folder} and {b.folder} have no item in common; give two results on the same data")
     return keys
 
 
 def differences(a: Result, b: Result) -> dict[str, Difference]:
-    """Of all common items, and of each group."""
+    """Differences over all common items (`overall`) and for each group."""
     groups: dict[str, list[str]] = {"overall": []}
-    for key in common(a, b):
+    for key in common_items(a, b):
         for group in ("overall", *a.outcomes[key]["groups"]):
             groups.setdefault(group, []).append(key)
     return {
@@ -85,37 +105,38 @@ def differences(a: Result, b: Result) -> dict[str, Difference]:
 
 
 def difference(a: list[bool], b: list[bool]) -> Difference:
-    """Exact McNemar test (McNemar 1947, binomial form) and paired bootstrap, its seed fixed."""
+    """Difference of two outcomes of the same items: exact McNemar test (McNemar 1947) and bootstrap with fixed seed."""
     only_a = sum(x and not y for x, y in zip(a, b, strict=True))
     only_b = sum(y and not x for x, y in zip(a, b, strict=True))
     p = float(binomtest(only_b, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    low, high = _interval(np.asarray(a, float), np.asarray(b, float))
+    low, high = _bootstrap_interval(np.asarray(a, float), np.asarray(b, float))
     return Difference(len(a), sum(a) / len(a), sum(b) / len(b), only_a, only_b, p, low, high)
 
 
-def _interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+def _bootstrap_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of b - a, both of shape (n,)."""
     if len(a) < 2:
         return -1.0, 1.0
-    found = bootstrap(
+    result = bootstrap(
         (a, b),
         lambda x, y, axis: (y - x).mean(axis=axis),
         paired=True,
         vectorized=True,
         n_resamples=_RESAMPLES,
-        batch=max(1, _AT_ONCE // len(a)),
+        batch=max(1, _VALUES_PER_BATCH // len(a)),
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def table(found: Mapping[str, Difference]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows for people."""
+def comparison_table(by_group: Mapping[str, Difference]) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows of the table for the console."""
     rows = [
         [
             name, str(d.n), f"{d.a:.3f}", f"{d.b:.3f}", f"{d.b - d.a:+.3f}", f"[{d.low:+.3f}, {d.high:+.3f}]",
             str(d.only_a), str(d.only_b), f"{d.p:.3g}",
         ]
-        for name, d in found.items()
+        for name, d in by_group.items()
     ]  # fmt: skip
-    return ["", "n", "A", "B", "B - A", "95 % interval", "only A right", "only B right", "McNemar p"], rows
+    return ["group", "n", "A", "B", "B - A", "95 % interval", "only A right", "only B right", "McNemar p"], rows

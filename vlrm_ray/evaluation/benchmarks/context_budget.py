@@ -1,29 +1,31 @@
-"""Whether a text fits a model: a benchmark's longest answers must neither be cut nor end the run."""
+"""Check that a prompt fits into the judge's context window."""
 
 from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-_LONGEST_TOKEN = 64
-"""Bytes of a token, at most, on average over a text: beyond it nobody needs to count."""
+_MAX_BYTES_PER_TOKEN = 64
+"""Upper bound of the average bytes per token of a text; a text above it is rejected without tokenizing."""
 
 
 class ContextBudget:
-    """How many tokens of text a model takes.
+    """Number of prompt tokens that a model accepts.
 
-    A model without a `tokenizer.json` is not asked here; its engine refuses what is too long.
+    A model without `tokenizer.json` is not checked here: every prompt of a plausible size passes, and the engine
+    rejects those that are too long.
     """
 
     def __init__(self, model: Path, tokens: int) -> None:
+        """Read the tokenizer of the model folder `model` when it is first needed; allow `tokens` tokens."""
         self.file, self.tokens = model / "tokenizer.json", tokens
 
     def fits(self, text: str) -> bool:
-        """Whether the text leaves room for the answer; the picture's tokens are the engine's affair."""
+        """Whether a prompt's text fits into the budget; image tokens are not counted."""
         size = len(text.encode("utf-8", "replace"))
-        if size <= self.tokens:  # no token is shorter than a byte
+        if size <= self.tokens:  # a token has at least one byte
             return True
-        if size > self.tokens * _LONGEST_TOKEN:
+        if size > self.tokens * _MAX_BYTES_PER_TOKEN:
             return False
         return self._tokenizer is None or len(self._tokenizer.encode(text).ids) <= self.tokens
 

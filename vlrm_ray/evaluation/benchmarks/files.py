@@ -1,4 +1,7 @@
-"""Files in public formats: JSON, JSON lines and Parquet, with errors that name file, row and expectation."""
+"""Readers for the public file formats: JSON, JSON lines and Parquet.
+
+Errors name the file, the row, the column and the expected value.
+"""
 
 import io
 import json
@@ -14,7 +17,7 @@ from vlrm_ray.errors import UserError
 
 
 class Record(BaseModel):
-    """Base of the row types: unknown columns are kept aside, texts must be texts."""
+    """Base class of the row types; columns that a row type does not declare are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -22,25 +25,41 @@ class Record(BaseModel):
 R = TypeVar("R", bound=Record)
 
 
-def find(folder: Path, patterns: Sequence[str], what: str) -> list[Path]:
-    """Files of the first pattern that has any, sorted; raises UserError naming what was expected."""
+def find_files(folder: Path, patterns: Sequence[str], what: str) -> list[Path]:
+    """Files that match the first glob pattern with any match, sorted by path.
+
+    Args:
+        folder: the benchmark's data folder.
+        patterns: glob patterns, in order of preference.
+        what: description of the expected files, for messages.
+
+    Raises:
+        UserError: the folder does not exist, or no pattern matches.
+    """
     if not folder.is_dir():
-        raise UserError(f"--data {folder} is no folder; give the folder that holds {what}")
+        raise UserError(f"--data {folder} is not a folder; give the folder that contains {what}")
     for pattern in patterns:
-        found = sorted(p for p in folder.glob(pattern) if p.is_file())
-        if found:
-            return found
-    raise UserError(f"{folder} is not the data of this benchmark: expected {what} ({' or '.join(patterns)})")
+        matches = sorted(p for p in folder.glob(pattern) if p.is_file())
+        if matches:
+            return matches
+    raise UserError(
+        f"--data {folder}: no file of this benchmark found; expected {what} ({' or '.join(patterns)}) in the folder"
+    )
 
 
-def rows(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
-    """Validated rows with their numbers, from 1; raises UserError."""
-    for number, value in raw_rows(path):
-        yield number, check(value, kind, path, number)
+def read_rows(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
+    """Validated rows of a file with their numbers, from 1; raises UserError."""
+    for number, value in _raw_rows(path):
+        yield number, _validate(value, kind, path, number)
 
 
-def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Rows as they stand, with their numbers: of Parquet, of a JSON list, or of JSON lines."""
+def json_lines(values: Sequence[Any]) -> str:
+    """One JSON object per line, in ASCII, so that every text survives the encoding."""
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+def _raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Rows of a Parquet, JSON-list or JSON-lines file with their numbers, not validated."""
     data = path.read_bytes()
     if data[:4] == b"PAR1":
         yield from enumerate(_parquet(data, path), 1)
@@ -49,7 +68,7 @@ def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         yield from enumerate(_json_list(text, path), 1)
         return
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would cut at U+2028 inside a text
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also split at U+2028 inside a text
         if line.strip():
             try:
                 yield number, json.loads(line)
@@ -57,8 +76,8 @@ def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
                 raise UserError(f"{path} row {number}: expected one JSON object per line, got {error}") from None
 
 
-def check(value: Any, kind: type[R], path: Path, number: int) -> R:
-    """A row as its type; raises UserError naming file, row, column and what was expected."""
+def _validate(value: Any, kind: type[R], path: Path, number: int) -> R:
+    """Convert a row to its type; raises UserError that names file, row, column and expected value."""
     if not isinstance(value, dict):
         raise UserError(f"{path} row {number}: expected an object with columns, got {str(value)[:60]!r}")
     try:
@@ -76,22 +95,17 @@ def check(value: Any, kind: type[R], path: Path, number: int) -> R:
         ) from None
 
 
-def json_lines(values: Sequence[Any]) -> str:
-    """One JSON object per line; ASCII, so that any text survives."""
-    return "".join(json.dumps(value) + "\n" for value in values)
-
-
 def _parquet(data: bytes, path: Path) -> list[Any]:
     try:
-        found: list[Any] = pq.read_table(io.BytesIO(data)).to_pylist()
+        values: list[Any] = pq.read_table(io.BytesIO(data)).to_pylist()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    return found
+    return values
 
 
 def _json_list(text: str, path: Path) -> list[Any]:
     try:
-        found: list[Any] = json.loads(text)
+        values: list[Any] = json.loads(text)
     except ValueError as error:
         raise UserError(f"{path}: expected a JSON list of rows, got {error}") from None
-    return found
+    return values

@@ -1,7 +1,8 @@
-"""HallusionBench (Guan et al. 2023), scored as the repository's `evaluation.py` does without asking GPT-4.
+"""HallusionBench (Guan et al. 2023), scored like the repository's `evaluation.py`, without calls to GPT-4.
 
-A row without visual input is asked without a picture. An undecided answer is "unsure": right, by the
-official rule, for a VS question without a figure.
+VD questions are about a figure (visual dependent); VS questions can be answered without one (visual supplement). A row
+without visual input is judged without an image. An undecided answer is "unsure", which the official rule accepts as
+correct for a VS question without a figure.
 """
 
 import json
@@ -13,12 +14,13 @@ from typing import Any, Literal
 from pydantic import StrictStr
 
 from vlrm_ray.evaluation.benchmarks import yes_no
-from vlrm_ray.evaluation.benchmarks.files import Record, find, rows
+from vlrm_ray.evaluation.benchmarks.files import Record, find_files, read_rows
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, LogFn, Row, ratio
 
 CHECK = "gpt4v_output_gpt_check"
 WRONG, RIGHT, UNSURE = "0", "1", "2"
-_ANSWER = {"0": yes_no.NO, "1": yes_no.YES}
+"""Values of the column `CHECK`, in which the official script stores GPT-4's verdict on an answer."""
+_LABEL_TO_ANSWER = {"0": yes_no.NO, "1": yes_no.YES}
 
 
 class Question(Record):
@@ -38,111 +40,118 @@ class Question(Record):
 
 
 def read(folder: Path, log: LogFn) -> list[Item]:
-    """Items of `HallusionBench.json`."""
+    """Read the items of `HallusionBench.json`."""
     items: list[Item] = []
-    for path in find(folder, ("HallusionBench.json", "data/HallusionBench.json"), "HallusionBench.json"):
-        for number, row in rows(path, Question):
-            kept = row.model_dump()
+    for path in find_files(folder, ("HallusionBench.json", "data/HallusionBench.json"), "HallusionBench.json"):
+        for number, row in read_rows(path, Question):
+            columns = row.model_dump()
             items.append(
                 Item(
-                    len(items), _name(kept, "figure_id"), (row.category, f"{row.category}/{row.subcategory}"),
+                    len(items), _question_name(columns, "figure_id"), (row.category, f"{row.category}/{row.subcategory}"),
                     row.question, None if row.visual_input == "0" else row.filename or "",
-                    yes_no.answers(row.question), _ANSWER[row.gt_answer], kept, f"{path} row {number}",
+                    yes_no.answers(row.question), _LABEL_TO_ANSWER[row.gt_answer], columns, f"{path} row {number}",
                 )
             )  # fmt: skip
     return items
 
 
 def predict(item: Item, judgement: Judgement) -> Row:
-    """The file's row with the prediction and what GPT-4 would have said of it."""
-    check = UNSURE if judgement.pick is None else RIGHT if judgement.right(item) else WRONG
+    """The file's row with the prediction and the verdict that GPT-4 would give on it."""
+    check = UNSURE if judgement.pick is None else RIGHT if judgement.is_correct(item) else WRONG
     return {**item.row, "model_prediction": yes_no.word(judgement.pick, "Uncertain"), CHECK: check}
 
 
 def files(predictions: Sequence[Row]) -> dict[str, str]:
-    """The input of `evaluation.py`, and the two files with which it asks no model (`load_json = True`)."""
-    marked = _with_same(predictions)
+    """The input of `evaluation.py`, and the two cache files that make it run without GPT-4 (`load_json = True`)."""
+    with_same = _with_same(predictions)
     named = {
-        f"hallusion_output_{c.lower()}_model.json": [r for r in marked if r["category"] == c] for c in ("VD", "VS")
+        f"hallusion_output_{c.lower()}_model.json": [r for r in with_same if r["category"] == c] for c in ("VD", "VS")
     }
-    every = {"predictions.json": list(predictions), "HallusionBench_result.json": list(predictions), **named}
-    return {name: json.dumps(content, indent=1) + "\n" for name, content in every.items()}
+    contents = {"predictions.json": list(predictions), "HallusionBench_result.json": list(predictions), **named}
+    return {name: json.dumps(content, indent=1) + "\n" for name, content in contents.items()}
 
 
 def official(predictions: Sequence[Row]) -> dict[str, Any]:
-    """Accuracies per question, figure and question pair as shares, and the diagnostics."""
+    """The leaderboard's accuracies per question (aAcc), figure (fAcc) and question pair (qAcc), and the diagnostics."""
     rows = [{**row, "correct": _correct(row)} for row in _with_same(predictions)]
-    originals = {_name(r): r[CHECK] for r in rows if r["figure_id"] == "0"}
-    figures = _grouped((r for r in rows if r["category"] != "VS" or r["figure_id"] != "0"), _figure)
-    causes = Counter(_cause(r, originals.get(_name(r))) for r in rows)
-    found: dict[str, Any] = {
+    originals = {_question_name(r): r[CHECK] for r in rows if r["figure_id"] == "0"}
+    figures = _group_correct((r for r in rows if r["category"] != "VS" or r["figure_id"] != "0"), _figure_name)
+    causes = Counter(_cause(r, originals.get(_question_name(r))) for r in rows)
+    metrics: dict[str, Any] = {
         "aAcc": ratio(sum(r["correct"] for r in rows), len(rows)),
-        "fAcc": _all_right(figures),
-        "qAcc": _all_right(_grouped(rows, _name)),
-        "easy_aAcc": _all_right(_grouped((r for r in rows if r["visual_input"] != "2"), _name)),
-        "hard_aAcc": _all_right(_grouped((r for r in rows if r["visual_input"] == "2"), _name)),
+        "fAcc": _all_correct(figures),
+        "qAcc": _all_correct(_group_correct(rows, _question_name)),
+        "easy_aAcc": _all_correct(_group_correct((r for r in rows if r["visual_input"] != "2"), _question_name)),
+        "hard_aAcc": _all_correct(_group_correct((r for r in rows if r["visual_input"] == "2"), _question_name)),
         **_by_category(rows),
         **_consistency(figures),
         **_bias(rows),
         **{cause: ratio(causes[cause], sum(causes.values()) - causes[""]) for cause in ("LH", "VI", "Mixed")},
     }
-    return found | _where_the_script_stops(rows, originals)
+    return metrics | _script_stops(rows, originals)
 
 
-def _name(row: Row, *more: str) -> str:
+def _question_name(row: Row, *more: str) -> str:
+    """Name of a question; the same question about several figures of a set has one name."""
     return "_".join(row[key] for key in ("category", "subcategory", "set_id", *more, "question_id"))
 
 
-def _figure(row: Row) -> str:
+def _figure_name(row: Row) -> str:
     return "_".join(row[key] for key in ("category", "subcategory", "set_id", "figure_id"))
 
 
 def _correct(row: Row) -> bool:
-    excused = row["category"] == "VS" and row["figure_id"] == "0"
-    return row[CHECK] in ((RIGHT, UNSURE) if excused else (RIGHT,))
+    unsure_allowed = row["category"] == "VS" and row["figure_id"] == "0"
+    return row[CHECK] in ((RIGHT, UNSURE) if unsure_allowed else (RIGHT,))
 
 
-def _grouped(rows: Iterable[Row], name: Callable[[Row], str]) -> dict[str, list[bool]]:
+def _group_correct(rows: Iterable[Row], name: Callable[[Row], str]) -> dict[str, list[bool]]:
     groups: dict[str, list[bool]] = {}
     for row in rows:
         groups.setdefault(name(row), []).append(row["correct"])
     return groups
 
 
-def _all_right(groups: dict[str, list[bool]]) -> float | None:
+def _all_correct(groups: dict[str, list[bool]]) -> float | None:
+    """Share of the groups whose rows are all correct."""
     return ratio(sum(map(all, groups.values())), len(groups))
 
 
 def _by_category(rows: Sequence[Row]) -> dict[str, float | None]:
     return {
-        f"{category}_aAcc": ratio(sum(r["correct"] for r in inside), len(inside))
+        f"{category}_aAcc": ratio(sum(r["correct"] for r in selected), len(selected))
         for category in ("VD", "VS")
-        for inside in [[r for r in rows if r["category"] == category]]
+        for selected in [[r for r in rows if r["category"] == category]]
     }
 
 
 def _consistency(figures: dict[str, list[bool]]) -> dict[str, float | None]:
-    wrong = sum(not any(right) for right in figures.values())
-    inconsistent = sum(any(right) and not all(right) for right in figures.values())
+    wrong = sum(not any(correct) for correct in figures.values())
+    inconsistent = sum(any(correct) and not all(correct) for correct in figures.values())
     return {"inconsistent": ratio(inconsistent, len(figures)), "wrong": ratio(wrong, len(figures))}
 
 
 def _bias(rows: Sequence[Row]) -> dict[str, float | None]:
-    """Share of yes answers above the true share, and the share of errors that say yes."""
-    said = sum(r["correct"] == (r["gt_answer"] == "1") for r in rows)
+    """Share of yes answers, counted like the script does, minus the true share; share of the errors that are a yes."""
+    predicted = sum(r["correct"] == (r["gt_answer"] == "1") for r in rows)
     true = sum(r["gt_answer"] == "1" for r in rows)
     errors = [r["gt_answer"] == "1" for r in rows if not r["correct"]]
-    return {"yes_diff": ratio(said - true, len(rows)), "false_positive_ratio": ratio(errors.count(False), len(errors))}
+    return {
+        "yes_diff": ratio(predicted - true, len(rows)),
+        "false_positive_ratio": ratio(errors.count(False), len(errors)),
+    }
 
 
 def _with_same(predictions: Sequence[Row]) -> list[Row]:
-    """Mark whether a prediction is the one given for the set's original figure."""
-    first = {_name(row): row["model_prediction"] for row in predictions if row["figure_id"] == "0"}
-    return [{**row, "same": str(int(first.get(_name(row)) == row["model_prediction"]))} for row in predictions]
+    """Add the column `same`: whether the prediction equals the one for the original figure of the set."""
+    originals = {_question_name(row): row["model_prediction"] for row in predictions if row["figure_id"] == "0"}
+    return [
+        {**row, "same": str(int(originals.get(_question_name(row)) == row["model_prediction"]))} for row in predictions
+    ]
 
 
 def _cause(row: Row, original: str | None) -> str:
-    """Why an answer is not right: language (LH), vision (VI) or either (Mixed); empty where it is right."""
+    """Cause of an error: language hallucination (LH), visual illusion (VI) or Mixed; empty if there is no error."""
     check, same = row[CHECK], row["same"] == "1"
     if check == RIGHT:
         return ""
@@ -156,13 +165,14 @@ def _cause(row: Row, original: str | None) -> str:
     return "LH" if changed and same else "VI"
 
 
-def _where_the_script_stops(rows: Sequence[Row], originals: dict[str, str]) -> dict[str, str]:
-    names = Counter(_name(row, "figure_id") for row in rows)
+def _script_stops(rows: Sequence[Row], originals: dict[str, str]) -> dict[str, str]:
+    """The error with which the official script would stop on these rows, under `script_stops`, if there is one."""
+    names = Counter(_question_name(row, "figure_id") for row in rows)
     parts = [(c, hard) for c in ("VD", "VS") for hard in (False, True)]
     empty = [p for p in parts if not any((r["category"], r["visual_input"] == "2") == p for r in rows)]
     if max(names.values(), default=0) > 1:
         return {"script_stops": f"AssertionError: {names.most_common(1)[0][0]} occurs twice"}
-    orphan = next((_name(row) for row in rows if _name(row) not in originals), None)
+    orphan = next((_question_name(row) for row in rows if _question_name(row) not in originals), None)
     if orphan:
         return {"script_stops": f"KeyError: {orphan} has no row with figure_id 0"}
     if empty:

@@ -1,4 +1,4 @@
-"""A benchmark's item, what a judge said of it, and what a benchmark consists of."""
+"""Data types of the benchmarks: an item to judge, the judgement of it, and the definition of a benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,24 +10,26 @@ from typing import Any
 from vlrm_ray.ids import digest, seed_of, sha256_of
 
 Row = dict[str, Any]
-"""One row of a file in a public format."""
+"""One row of a file in a benchmark's public format."""
 LogFn = Callable[[str], None]
+"""Prints one line."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question with two answers, of which one is better.
+    """A question with two answers, one of which is better.
 
     Attributes:
-        position: place among the benchmark's rows, from 0.
+        position: index of the item in the benchmark, from 0.
         item_id: the public id; several items may share one.
-        groups: official split: first the group that the macro average is over, then finer ones.
-        image: a path inside the data, a URL, base64 or the file's bytes; None asks without a picture.
-        answers: in the file's order; of a Yes/No question the "Yes" comes first.
+        groups: groups of the official split: first the group that the macro average is taken over, then finer ones.
+        question: the question, as in the file.
+        image: a path inside the data, a URL, base64 text or the file's bytes; None if the question has no image.
+        answers: the two answers in the order of the file; for a Yes/No question "Yes" is the first.
         better: index of the better answer.
-        row: what the official prediction repeats of the file's row.
-        where: file and row, for messages.
-        problem: why the item cannot be judged, if that is known from its row.
+        row: columns of the file's row that the official prediction format repeats.
+        where: file and row number, for messages.
+        problem: the reason why the item cannot be judged, if the row alone tells; empty otherwise.
     """
 
     position: int
@@ -43,19 +45,23 @@ class Item:
 
     @cached_property
     def key(self) -> str:
-        """Position and content: items that share an id stay apart, a changed file is judged anew."""
+        """Unique key from position and content.
+
+        Items that share an id have different keys, and an item whose content changes gets a new key and is
+        judged again.
+        """
         image = sha256_of(self.image) if isinstance(self.image, bytes) else self.image
         content = digest(self.item_id, self.question, image, self.answers, self.better)
         return f"{self.position:06d}-{content}"
 
     @property
     def first(self) -> int:
-        """Which answer is shown first in random order: follows from the id alone."""
+        """Index of the answer that is shown first; pseudo-random, derived from the id alone."""
         return seed_of("order", self.item_id) % 2
 
 
 class Status(StrEnum):
-    """How judging an item ended; all but `decided` count as wrong."""
+    """Outcome of judging an item; every status except `decided` counts as wrong."""
 
     DECIDED = "decided"
     TIE = "tie"
@@ -65,16 +71,17 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge made of an item.
+    """The result of judging one item in one order; a line of `judged.jsonl`.
 
     Attributes:
         key: the item's key.
         first: index of the answer that was shown first.
-        pick: index of the answer that won; None unless decided.
-        rewards: of the two answers in the file's order; a judge that only compares gives its
-            shares of votes, an undecided item has equal ones.
-        reason: why it was quarantined.
-        texts: what the judge wrote.
+        status: whether the judge decided, and if not, why.
+        pick: index of the answer that the judge prefers; None unless the status is `decided`.
+        rewards: rewards of the two answers, in the order of the file. A pairwise judge gives the share of votes
+            of each answer. An undecided item has two equal rewards.
+        reason: why the item was quarantined.
+        texts: the texts that the judge generated.
     """
 
     key: str
@@ -85,22 +92,23 @@ class Judgement:
     reason: str = ""
     texts: tuple[str, ...] = ()
 
-    def right(self, item: Item) -> bool:
-        """Whether the better answer won."""
+    def is_correct(self, item: Item) -> bool:
+        """Whether the judge prefers the better answer."""
         return self.pick == item.better
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A public benchmark.
+    """Definition of a public benchmark.
 
     Attributes:
-        read: items of a data folder; raises UserError naming file, row and what was expected.
-        predict: an item's row in the official prediction format.
-        files: the files that the official scorer reads, by name.
-        official: the official formula over those rows, as the official script computes it.
-            Where that script would stop with an error, `script_stops` says at what.
-        yes_no: the answers are "Yes" and "No".
+        name: name on the command line.
+        read: reads the items of a data folder; raises UserError that names file, row and the expected value.
+        predict: converts a judgement to a row of the official prediction format.
+        files: contents of the files that the official scorer reads, by file name.
+        official: the official metrics of these rows, computed as the official script computes them. Where that
+            script would stop with an error, the key `script_stops` holds the error.
+        yes_no: whether the two answers are "Yes" and "No".
     """
 
     name: str
@@ -112,5 +120,5 @@ class Benchmark:
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """A share; None where the official scripts divide by zero."""
+    """`part / whole`; None where the official scripts would divide by zero."""
     return part / whole if whole else None

@@ -1,10 +1,10 @@
-"""How a judge is asked about an item, and what its words decide.
+"""Prompts to a judge about an item, and the decision from its outputs.
 
-`pointwise`: each answer is judged by itself with the critique wording that the reward model was
-trained on; its reward is the mean over K critiques, the higher one wins, equal ones are a tie. The
-other answer is never seen, so the order of the two cannot matter.
+A `pointwise` judge writes K critiques of each answer on its own, in the critique format that the reward model was
+trained on. The reward of an answer is the mean over its critiques; the higher reward wins, equal rewards are a tie. The
+judge never sees the other answer, so the order of the two has no effect.
 
-`pairwise`: both answers are shown and the judge says which is better; of K texts the majority wins.
+A `pairwise` judge sees both answers and generates K texts that say which one is better; the majority wins.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from vlrm_ray.engines import Completion, Request, Sampling, scored_critique
 from vlrm_ray.evaluation.benchmarks.items import Item, Judgement, Status
 from vlrm_ray.evaluation.benchmarks.vl_rewardbench import VERDICT
 from vlrm_ray.ids import seed_of
-from vlrm_ray.preferences.critique import CritiqueFormat, parse
+from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique
 
 POINTWISE, PAIRWISE = "pointwise", "pairwise"
 COMPARISON = (
@@ -23,71 +23,88 @@ COMPARISON = (
     "Answer 2: {two}\n\nFirst compare what each answer says with what the image shows. Then end with "
     "one line, 'Overall Judgment: Answer 1 is better.' or 'Overall Judgment: Answer 2 is better.'"
 )
-"""The pairwise wording; its last line is what VL-RewardBench's scorer looks for."""
+"""The prompt of a pairwise judge. VL-RewardBench's scorer looks for the last line that it asks for."""
 
 
 @dataclass(frozen=True)
 class RefusedRequest:
-    """A request that the engine would not take, and why."""
+    """A request that the engine rejected.
+
+    Attributes:
+        reason: the engine's error message.
+    """
 
     reason: str
 
 
-Answer = list[Completion] | RefusedRequest
-"""K completions of one request, or why there are none."""
+JudgeOutput = list[Completion] | RefusedRequest
+"""The K completions of a request, or the reason why there are none."""
 
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """How a judge is asked.
+    """How a judge is prompted and sampled.
 
     Attributes:
-        pairwise: both answers at once.
-        wording: of critiques; a pairwise judge has its own.
-        sampling: how critiques or comparisons are drawn, and how many.
-        label_mass: smallest p(Yes) + p(No) at a judgement that counts.
+        pairwise: whether one prompt holds both answers.
+        critique_format: format of the critiques of a pointwise judge; a pairwise judge uses `COMPARISON` instead.
+        sampling: sampling parameters, with the number of critiques or comparisons K as `n`.
+        label_mass: smallest p(Yes) + p(No) at the judgement token for a critique to count.
     """
 
     pairwise: bool
-    wording: CritiqueFormat
+    critique_format: CritiqueFormat
     sampling: Sampling
     label_mass: float
 
     @classmethod
     def create(
-        cls, judge: str, wording: CritiqueFormat, k: int, max_tokens: int, temperature: float, label_mass: float
+        cls,
+        judge: str,
+        critique_format: CritiqueFormat,
+        k: int,
+        max_tokens: int,
+        temperature: float,
+        label_mass: float,
     ) -> "JudgeSettings":
-        """One critique is the likeliest one; several are drawn."""
+        """Settings of a judge `pointwise` or `pairwise`; a single critique (k = 1) is decoded greedily."""
         sampling = Sampling(max_tokens, temperature if k > 1 else 0.0, n=k)
-        return cls(judge == PAIRWISE, wording, sampling, label_mass)
+        return cls(judge == PAIRWISE, critique_format, sampling, label_mass)
 
 
-def requests(item: Item, first: int, manner: JudgeSettings, image: str | None) -> list[Request]:
-    """One request for each answer, that of `first` leading; or one for both."""
-    question, order = clean(item.question), (first, 1 - first)
-    shown = [clean(item.answers[index]) for index in order]
-    if manner.pairwise:
-        text = COMPARISON.format(question=question, one=shown[0], two=shown[1])
+def build_requests(item: Item, first: int, settings: JudgeSettings, image: str | None) -> list[Request]:
+    """Requests for an item in one order: one per answer, or one for both answers of a pairwise judge.
+
+    Args:
+        item: the item to judge.
+        first: index of the answer that comes first.
+        settings: how the judge is prompted.
+        image: URI of the image, None for a question without one.
+    """
+    question, order = clean_text(item.question), (first, 1 - first)
+    answers = [clean_text(item.answers[index]) for index in order]
+    if settings.pairwise:
+        text = COMPARISON.format(question=question, one=answers[0], two=answers[1])
         return [Request(text, image, seed=seed_of("bench", item.key, first))]
     return [
-        Request(manner.wording.prompt(question, answer), image, seed=seed_of("bench", item.key, index))
-        for answer, index in zip(shown, order, strict=True)
+        Request(settings.critique_format.prompt(question, answer), image, seed=seed_of("bench", item.key, index))
+        for answer, index in zip(answers, order, strict=True)
     ]
 
 
-def clean(text: str) -> str:
-    """A text that any tokenizer takes: without lone surrogates, and without the data's `<image>` marks."""
+def clean_text(text: str) -> str:
+    """Remove what a tokenizer cannot take: lone surrogates, and the `<image>` placeholders of some data sets."""
     return text.encode("utf-8", "replace").decode().replace("<image>\n", "").replace("<image>", "")
 
 
-def decide(item: Item, first: int, manner: JudgeSettings, answers: Sequence[Answer]) -> Judgement:
-    """What the answers to `requests` say about an item."""
-    for answer in answers:
-        if isinstance(answer, RefusedRequest):
-            return Judgement(item.key, first, Status.QUARANTINED, reason=answer.reason)
-    groups = [answer for answer in answers if not isinstance(answer, RefusedRequest)]
+def decide(item: Item, first: int, settings: JudgeSettings, outputs: Sequence[JudgeOutput]) -> Judgement:
+    """The judgement of an item from the judge's outputs, which are in the order of `build_requests`."""
+    for output in outputs:
+        if isinstance(output, RefusedRequest):
+            return Judgement(item.key, first, Status.QUARANTINED, reason=output.reason)
+    groups = [output for output in outputs if not isinstance(output, RefusedRequest)]
     texts = tuple(completion.text for group in groups for completion in group)
-    rewards = _votes(texts) if manner.pairwise else _means(groups, manner.label_mass)
+    rewards = _vote_shares(texts) if settings.pairwise else _mean_rewards(groups, settings.label_mass)
     if rewards is None:
         return Judgement(item.key, first, Status.UNPARSED, texts=texts)
     ordered = rewards if first == 0 else (rewards[1], rewards[0])
@@ -96,20 +113,24 @@ def decide(item: Item, first: int, manner: JudgeSettings, answers: Sequence[Answ
     return Judgement(item.key, first, Status.DECIDED, int(ordered[1] > ordered[0]), ordered, texts=texts)
 
 
-def _means(groups: Sequence[Sequence[Completion]], label_mass: float) -> tuple[float, float] | None:
-    """Mean reward of each answer over its readable critiques; None where one answer has none."""
+def _mean_rewards(groups: Sequence[Sequence[Completion]], label_mass: float) -> tuple[float, float] | None:
+    """Mean reward of each answer over its readable critiques; None if an answer has no readable critique."""
     means = []
     for group in groups:
         critiques = [scored_critique(completion) for completion in group]
-        rewards = [j.reward for j in critiques if parse(j.text).judgement is not None and j.label_mass >= label_mass]
+        rewards = [
+            critique.reward
+            for critique in critiques
+            if parse_critique(critique.text).judgement is not None and critique.label_mass >= label_mass
+        ]
         if not rewards:
             return None
         means.append(sum(rewards) / len(rewards))
     return means[0], means[1]
 
 
-def _votes(texts: Sequence[str]) -> tuple[float, float] | None:
-    """Shares of the votes for the answer shown first and second; None without any."""
-    found = [match[1] for text in texts if (match := VERDICT.search(text.replace("\n", "").replace("*", "")))]
-    one, two = found.count("1"), found.count("2")
-    return (one / (one + two), two / (one + two)) if one + two else None
+def _vote_shares(texts: Sequence[str]) -> tuple[float, float] | None:
+    """Share of the votes for the answer shown first and for the other one; None without a readable vote."""
+    votes = [match[1] for text in texts if (match := VERDICT.search(text.replace("\n", "").replace("*", "")))]
+    first, second = votes.count("1"), votes.count("2")
+    return (first / (first + second), second / (first + second)) if first + second else None

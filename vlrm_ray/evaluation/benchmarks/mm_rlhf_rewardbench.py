@@ -1,7 +1,7 @@
-"""MM-RLHF-RewardBench (Zhang et al. 2025): Acc over pairs, ACC+ over ids, as its scoring script counts them.
+"""MM-RLHF-RewardBench (Zhang et al. 2025): Acc over pairs and ACC+ over ids, counted like its scoring script.
 
-An id has several pairs; ACC+ wants all of them right. The task is the first keyword in the path of
-the image or video. One picture is shown per request, so videos are quarantined.
+An id has several pairs; ACC+ counts an id as correct if all of its pairs are. The task of a pair is the first keyword
+that occurs in the path of its image or video. A request holds one image, so items with a video are quarantined.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import StrictInt, StrictStr, model_validator
 
-from vlrm_ray.evaluation.benchmarks.files import Record, find, json_lines, rows
+from vlrm_ray.evaluation.benchmarks.files import Record, find_files, json_lines, read_rows
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, LogFn, Row, ratio
 
 TASKS = ("mcq", "long", "short", "safety", "video")
+"""Keywords in the paths, in the order in which the script tries them."""
 
 
 class Pair(Record):
@@ -29,20 +30,20 @@ class Pair(Record):
     rejected_reason: Any = ""
 
     @model_validator(mode="after")
-    def _shows_something(self) -> "Pair":
+    def _has_image_or_video(self) -> "Pair":
         if not self.image and not self.video:
             raise ValueError("expected a path in 'image' or 'video'")
         return self
 
 
 def read(folder: Path, log: LogFn) -> list[Item]:
-    """Items of the benchmark's JSON-lines file; the chosen response comes first there."""
+    """Read the items of the benchmark's JSON-lines file; the first answer of each is the chosen response."""
     patterns = ("*reward*bench*.jsonl", "*.jsonl", "*reward*bench*.json", "*.json")
     items: list[Item] = []
-    for path in find(folder, patterns, "MM-RLHF-RewardBench's JSON-lines file"):
-        for number, row in rows(path, Pair):
-            shown = row.image or row.video or ""
-            task = next((task for task in TASKS if task in shown), "other")
+    for path in find_files(folder, patterns, "MM-RLHF-RewardBench's JSON-lines file"):
+        for number, row in read_rows(path, Pair):
+            path_in_data = row.image or row.video or ""
+            task = next((task for task in TASKS if task in path_in_data), "other")
             items.append(
                 Item(
                     len(items), str(row.id), (task,), row.prompt, row.image, (row.chosen, row.rejected), 0,
@@ -53,32 +54,37 @@ def read(folder: Path, log: LogFn) -> list[Item]:
 
 
 def predict(item: Item, judgement: Judgement) -> Row:
-    """The file's row with `rewards` of chosen and rejected; an undecided item has equal ones."""
+    """The file's row with `rewards` of the chosen and the rejected response; an undecided item has equal rewards."""
     return {**item.row, "rewards": list(judgement.rewards), "shown_first": ("chosen", "rejected")[judgement.first]}
 
 
 def official(predictions: Sequence[Row]) -> dict[str, Any]:
-    """Acc and ACC+ of all and of each task; a tie is wrong.
+    """Acc and ACC+ over all pairs and for each task; a tie is wrong.
 
-    The script credits an id that is all right to the first task that any of its pairs matches, and
-    divides by the ids that match the task at all.
+    For the ACC+ of a task, the script counts an id whose pairs are all correct under the first task that any of
+    its pairs matches, and divides by the number of ids with any pair that matches the task.
     """
     by_id: dict[Any, list[Row]] = {}
     for row in predictions:
         by_id.setdefault(row["id"], []).append(row)
-    right = [row["rewards"][0] > row["rewards"][1] for row in predictions]
-    whole = {i: all(row["rewards"][0] > row["rewards"][1] for row in pairs) for i, pairs in by_id.items()}
-    found: dict[str, Any] = {"acc": ratio(sum(right), len(right)), "acc_plus": ratio(sum(whole.values()), len(whole))}
-    credited = [_first_task(pairs) for i, pairs in by_id.items() if whole[i]]
+    correct = [row["rewards"][0] > row["rewards"][1] for row in predictions]
+    all_correct = {i: all(row["rewards"][0] > row["rewards"][1] for row in pairs) for i, pairs in by_id.items()}
+    metrics: dict[str, Any] = {
+        "acc": ratio(sum(correct), len(correct)),
+        "acc_plus": ratio(sum(all_correct.values()), len(all_correct)),
+    }
+    tasks_of_correct_ids = [_first_task(pairs) for i, pairs in by_id.items() if all_correct[i]]
     for task in TASKS:
-        hits = [hit for row, hit in zip(predictions, right, strict=True) if _first_task([row]) == task]
+        hits = [hit for row, hit in zip(predictions, correct, strict=True) if _first_task([row]) == task]
         ids = sum(any(task in row.get("image", "") + row.get("video", "") for row in pairs) for pairs in by_id.values())
         if hits:
-            found[f"{task}_acc"], found[f"{task}_acc_plus"] = sum(hits) / len(hits), credited.count(task) / ids
-    return found
+            metrics[f"{task}_acc"] = sum(hits) / len(hits)
+            metrics[f"{task}_acc_plus"] = tasks_of_correct_ids.count(task) / ids
+    return metrics
 
 
 def _first_task(pairs: Sequence[Row]) -> str | None:
+    """The first task whose keyword occurs in the path of any of the pairs."""
     paths = [path for row in pairs for path in (row.get("image", ""), row.get("video", ""))]
     return next((task for task in TASKS if any(task in path for path in paths)), None)
 

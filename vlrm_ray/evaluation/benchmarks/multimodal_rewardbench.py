@@ -1,6 +1,7 @@
-"""Multimodal RewardBench (Yasunaga et al. 2025): one accuracy per task, as `2_get_accuracy.py` computes it.
+"""Multimodal RewardBench (Yasunaga et al. 2025): one accuracy per task, computed like `2_get_accuracy.py`.
 
-A text without a verdict is decided by a coin whose seed is fixed, so the figure depends on the lines' order.
+The script replaces a missing verdict by a random one from a generator with a fixed seed, so the accuracies depend on
+the order of the lines.
 """
 
 import random
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import StrictStr
 
-from vlrm_ray.evaluation.benchmarks.files import Record, find, json_lines, rows
+from vlrm_ray.evaluation.benchmarks.files import Record, find_files, json_lines, read_rows
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, LogFn, Row
 
 
@@ -27,7 +28,7 @@ class Example(Record):
 
 
 def split_of(category: str, item_id: str) -> str:
-    """The task as the script counts it: safety and reasoning in two halves each, by id."""
+    """The task that the script counts a row under; it splits safety and reasoning in two by id."""
     if category == "safety":
         return "safety/bias" if item_id.lower().startswith("pairs") else "safety/toxicity"
     if category == "reasoning":
@@ -36,40 +37,40 @@ def split_of(category: str, item_id: str) -> str:
 
 
 def read(folder: Path, log: LogFn) -> list[Item]:
-    """Items of `all_data.json`."""
+    """Read the items of `all_data.json`."""
     items: list[Item] = []
-    for path in find(folder, ("data/all_data.json", "all_data.json"), "Multimodal RewardBench's all_data.json"):
-        for number, row in rows(path, Example):
+    for path in find_files(folder, ("data/all_data.json", "all_data.json"), "Multimodal RewardBench's all_data.json"):
+        for number, row in read_rows(path, Example):
             groups = tuple(dict.fromkeys((row.Category, split_of(row.Category, row.ID))))
             better = int(row.Better == "Output2")
-            kept = {"ID": row.ID, "Label": "AB"[better], "Meta": {"ID": row.ID, "Category": row.Category}}
+            columns = {"ID": row.ID, "Label": "AB"[better], "Meta": {"ID": row.ID, "Category": row.Category}}
             items.append(
                 Item(
                     len(items), row.ID, groups, row.Text, row.Image, (row.Output1, row.Output2),
-                    better, kept, f"{path} row {number}",
+                    better, columns, f"{path} row {number}",
                 )
             )  # fmt: skip
     return items
 
 
 def predict(item: Item, judgement: Judgement) -> Row:
-    """A is always Output1, whichever was shown first; the order is in `Meta`."""
+    """Prediction row; verdict A is always Output1, and `Meta` says which output was shown first."""
     verdict = f"No verdict: {judgement.status}." if judgement.pick is None else f"[[{'AB'[judgement.pick]}]]"
     meta = {**item.row["Meta"], "shown_first": f"Output{judgement.first + 1}"}
     return {**item.row, "output": verdict, "Meta": meta}
 
 
 def official(predictions: Sequence[Row]) -> dict[str, Any]:
-    """Micro accuracies: `all`, and each task."""
-    coin = random.Random(123)
+    """Accuracy over all rows (`all`) and of each task."""
+    rng = random.Random(123)
     hits: dict[str, list[bool]] = {"all": []}
     for row in predictions:
         text = row["output"]
-        verdict = "A" if "[[A]]" in text else "B" if "[[B]]" in text else "A" if coin.random() < 0.5 else "B"
+        verdict = "A" if "[[A]]" in text else "B" if "[[B]]" in text else "A" if rng.random() < 0.5 else "B"
         for task in ("all", split_of(row["Meta"]["Category"], row["ID"])):
             hits.setdefault(task, []).append(verdict == row["Label"])
-    found: dict[str, Any] = {task: sum(right) / len(right) if right else None for task, right in hits.items()}
-    return found if predictions else found | {"script_stops": "ZeroDivisionError: no predictions"}
+    metrics: dict[str, Any] = {task: sum(hit) / len(hit) if hit else None for task, hit in hits.items()}
+    return metrics if predictions else metrics | {"script_stops": "ZeroDivisionError: no predictions"}
 
 
 MULTIMODAL_REWARDBENCH = Benchmark(

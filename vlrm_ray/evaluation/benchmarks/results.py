@@ -1,4 +1,4 @@
-"""What a finished benchmark leaves in its folder, and what of it a person is told."""
+"""The result files of a finished benchmark, and the lines about it for the console."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,35 +12,46 @@ from vlrm_ray.evaluation.benchmarks.summary import Summary
 from vlrm_ray.store.ledger import Ledger
 
 
-def write(
+def write_results(
     benchmark: Benchmark, items: Sequence[Item], judged: Judgements, details: Mapping[str, Any], out: Path
 ) -> Summary:
-    """Write the official prediction files, `items.jsonl` for comparisons, and last `summary.json`."""
+    """Write the official prediction files, `items.jsonl` for comparisons, and last `summary.json`.
+
+    Args:
+        benchmark: the benchmark.
+        items: its items.
+        judged: judgements of all items.
+        details: facts about the judge, which the summary repeats.
+        out: the output folder.
+
+    Returns:
+        The content of `summary.json`.
+    """
     folder = Ledger(str(out))
-    for name, text in benchmark.files(summary.predictions(benchmark, items, judged)).items():
+    for name, text in benchmark.files(summary.prediction_rows(benchmark, items, judged)).items():
         folder.put(name, text.encode("ascii"))
-    outcomes = summary.outcomes(items, judged)
+    outcomes = summary.outcome_rows(items, judged)
     folder.put(compare.OUTCOMES, "".join(json.dumps(row) + "\n" for row in outcomes).encode())
-    found = summary.summarise(benchmark, items, judged, details)
-    folder.put_json(compare.SUMMARY, found)
-    return found
+    content = summary.build_summary(benchmark, items, judged, details)
+    folder.put_json(compare.SUMMARY, content)
+    return content
 
 
-def rates(out: Path) -> dict[str, float]:
-    """What an earlier session measured: one that judges nothing measures nothing."""
-    before = Ledger(str(out)).get_json(compare.SUMMARY) or {"details": {}}
-    return {name: value for name, value in before["details"].items() if name.endswith("items_per_second")}
+def previous_rates(out: Path) -> dict[str, float]:
+    """Items per second that an earlier session measured; for a session that has nothing left to judge."""
+    previous = Ledger(str(out)).get_json(compare.SUMMARY) or {"details": {}}
+    return {name: value for name, value in previous["details"].items() if name.endswith("items_per_second")}
 
 
-def summary_lines(found: Summary, items: Sequence[Item], judged: Judgements) -> list[str]:
-    """Lines on what counted as wrong without being an answer."""
-    said = []
-    quarantined = found["details"]["quarantined"]
+def summary_lines(content: Summary, items: Sequence[Item], judged: Judgements) -> list[str]:
+    """Lines about undecided items, which count as wrong, and about errors of the official script."""
+    lines = []
+    quarantined = content["details"]["quarantined"]
     if quarantined:
         first = next(i for i in items if judged[i.key, i.first].status is Status.QUARANTINED)
         reasons = ", ".join(f"{reason} {count}" for reason, count in quarantined.items())
-        hint = "; raise critic.engine.max_model_len for the long ones" if TOO_LONG in quarantined else ""
-        said.append(f"quarantined and counted as wrong: {reasons} (the first: {first.where}){hint}")
-    if found["unparsed"] or found["ties"]:
-        said.append(f"unparsed {found['unparsed']}, ties {found['ties']}: counted as wrong above")
-    return said + summary.stops(found)
+        hint = "; raise critic.engine.max_model_len to judge the long ones" if TOO_LONG in quarantined else ""
+        lines.append(f"quarantined items, counted as wrong: {reasons} (first: {first.where}){hint}")
+    if content["unparsed"] or content["ties"]:
+        lines.append(f"undecided items, counted as wrong: {content['unparsed']} unparsed, {content['ties']} ties")
+    return lines + summary.script_errors(content)

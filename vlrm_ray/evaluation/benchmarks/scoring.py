@@ -1,7 +1,7 @@
-"""Going through a benchmark's items: picture, requests, answers, judgement, each judged once and logged.
+"""Scoring of a benchmark: resolves images, sends requests to a judge, and logs each judgement once.
 
-The log `judged.jsonl` holds a line per item and order, appended as answers come, so a killed run goes
-on where it stopped. A half-written last line is cut off.
+The log `judged.jsonl` has one line per item and order. Lines are appended as outputs arrive, so an interrupted run
+resumes with the items that are missing. An incomplete last line is removed when the log is opened.
 """
 
 import json
@@ -13,35 +13,41 @@ from pathlib import Path
 from vlrm_ray.engines import Request
 from vlrm_ray.errors import BadImage
 from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
+from vlrm_ray.evaluation.benchmarks.images import ImageResolver
 from vlrm_ray.evaluation.benchmarks.items import Item, Judgement, Status
-from vlrm_ray.evaluation.benchmarks.judging import Answer, JudgeSettings, decide, requests
-from vlrm_ray.evaluation.benchmarks.pictures import Pictures
+from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput, JudgeSettings, build_requests, decide
 
 Batch = list[Request]
-Answers = Callable[[Iterator[Batch]], Iterator[tuple[int, list[Answer]]]]
-"""Takes batches of requests as they are made ready; gives (number of the batch, its answers) in any order."""
+JudgeFn = Callable[[Iterator[Batch]], Iterator[tuple[int, list[JudgeOutput]]]]
+"""Processes batches of requests as they become ready; yields (index of the batch, its outputs), in any order."""
 TOO_LONG = "longer_than_the_model_takes"
 Judgements = dict[tuple[str, int], Judgement]
 """Judgements by item key and the index of the answer that was shown first."""
 
 
-class Log:
-    """Judgements on disk, one JSON line each."""
+class JudgementLog:
+    """Judgements in a JSON-lines file.
+
+    Attributes:
+        path: the file.
+        judged: all judgements in the file.
+    """
 
     def __init__(self, path: Path) -> None:
+        """Read the judgements of an earlier session, if the file exists."""
         self.path = path
         self.judged: Judgements = {}
-        whole = 0
+        complete = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
             if not line.endswith(b"\n"):
                 break
-            whole += len(line)
+            complete += len(line)
             self._remember(_judgement(json.loads(line)))
         if path.is_file():
-            os.truncate(path, whole)
+            os.truncate(path, complete)
 
     def add(self, judgements: Sequence[Judgement]) -> None:
-        """Append, and be sure that it is on disk."""
+        """Append judgements and flush them to disk."""
         with self.path.open("a", encoding="ascii") as file:
             for judgement in judgements:
                 file.write(json.dumps(asdict(judgement)) + "\n")
@@ -60,80 +66,105 @@ def _judgement(line: dict[str, object]) -> Judgement:
     return Judgement(**values)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class _PendingItem:
+    """An item of a batch that was sent, with the number of requests it takes up there."""
+
+    item: Item
+    first: int
+    requests: int
+
+
 @dataclass
 class Scorer:
-    """Judges the items that the log lacks.
+    """Judges the items that are missing from the log.
 
     Attributes:
-        size: requests in a batch, about.
-        asked: the requests of this session, kept where the bare engine is to be measured on them.
+        settings: how the judge is prompted.
+        images: resolves the items' images.
+        budget: check for prompts that are too long.
+        log: where judgements are stored.
+        batch_size: approximate number of requests per batch.
+        sent_requests: requests of this session, if `score` keeps them to time the bare engine on them later.
     """
 
-    manner: JudgeSettings
-    pictures: Pictures
-    room: ContextBudget
-    log: Log
-    size: int
-    asked: list[Request] = field(default_factory=list)
+    settings: JudgeSettings
+    images: ImageResolver
+    budget: ContextBudget
+    log: JudgementLog
+    batch_size: int
+    sent_requests: list[Request] = field(default_factory=list)
 
     def missing(self, items: Sequence[Item], both: bool) -> list[tuple[Item, int]]:
-        """Items with the answer to show first that are not in the log; the random order comes first."""
+        """Pairs (item, index of the answer to show first) that are not in the log.
+
+        Each item is judged in its pseudo-random order; with `both`, the opposite orders follow after all of these.
+        """
         wanted = [(item, item.first) for item in items]
         wanted += [(item, 1 - item.first) for item in items if both]
         return [(item, first) for item, first in wanted if (item.key, first) not in self.log.judged]
 
     def score(
-        self, todo: Iterable[tuple[Item, int]], answers: Answers, done: Callable[[int], None], keep: bool = False
+        self, todo: Iterable[tuple[Item, int]], judge: JudgeFn, on_done: Callable[[int], None], keep: bool = False
     ) -> None:
-        """Judge and log; `done` counts items."""
-        open_: dict[int, list[tuple[Item, int, int]]] = {}
+        """Judge items and log the judgements.
+
+        Args:
+            todo: pairs from `missing`.
+            judge: generates the outputs for batches of requests.
+            on_done: called with the number of items that have just been judged.
+            keep: whether to keep the requests in `sent_requests`.
+        """
+        pending: dict[int, list[_PendingItem]] = {}
 
         def batches() -> Iterator[Batch]:
-            for number, (members, batch) in enumerate(self._batches(todo, done)):
-                open_[number] = members
+            for number, (members, batch) in enumerate(self._batches(todo, on_done)):
+                pending[number] = members
                 if keep:
-                    self.asked += batch
+                    self.sent_requests += batch
                 yield batch
 
-        for number, found in answers(batches()):
-            place, judgements = 0, []
-            for item, first, count in open_.pop(number):
-                judgements.append(decide(item, first, self.manner, found[place : place + count]))
-                place += count
+        for number, outputs in judge(batches()):
+            start, judgements = 0, []
+            for member in pending.pop(number):
+                end = start + member.requests
+                judgements.append(decide(member.item, member.first, self.settings, outputs[start:end]))
+                start = end
             self.log.add(judgements)
-            done(len(judgements))
+            on_done(len(judgements))
 
     def _batches(
-        self, todo: Iterable[tuple[Item, int]], done: Callable[[int], None]
-    ) -> Iterator[tuple[list[tuple[Item, int, int]], Batch]]:
-        members: list[tuple[Item, int, int]] = []
+        self, todo: Iterable[tuple[Item, int]], on_done: Callable[[int], None]
+    ) -> Iterator[tuple[list[_PendingItem], Batch]]:
+        """Batches of requests with their items; items that cannot be judged are quarantined here."""
+        members: list[_PendingItem] = []
         batch: Batch = []
         for item, first in todo:
             try:
-                asked = self._requests(item, first)
+                requests = self._requests(item, first)
             except BadImage as error:
                 self.log.add([Judgement(item.key, first, Status.QUARANTINED, reason=str(error))])
-                done(1)
+                on_done(1)
                 continue
-            members.append((item, first, len(asked)))
-            batch += asked
-            if len(batch) >= self.size:
+            members.append(_PendingItem(item, first, len(requests)))
+            batch += requests
+            if len(batch) >= self.batch_size:
                 yield members, batch
                 members, batch = [], []
         if batch:
             yield members, batch
 
     def _requests(self, item: Item, first: int) -> Batch:
-        """Raises BadImage with the reason for which the item is quarantined."""
+        """Requests for an item; raises BadImage with the reason if the item must be quarantined."""
         if item.problem:
             raise BadImage(item.problem)
-        image = None if item.image is None else self.pictures.uri(item.image)
-        asked = requests(item, first, self.manner, image)
-        if not all(self.room.fits(request.text) for request in asked):
+        image = None if item.image is None else self.images.uri(item.image)
+        requests = build_requests(item, first, self.settings, image)
+        if not all(self.budget.fits(request.text) for request in requests):
             raise BadImage(TOO_LONG)
-        return asked
+        return requests
 
 
-def in_order(items: Sequence[Item], judged: Mapping[tuple[str, int], Judgement]) -> list[Judgement]:
-    """The judgement of each item in the random order."""
+def primary_judgements(items: Sequence[Item], judged: Mapping[tuple[str, int], Judgement]) -> list[Judgement]:
+    """The judgement of each item in its pseudo-random order, `Item.first`."""
     return [judged[item.key, item.first] for item in items]

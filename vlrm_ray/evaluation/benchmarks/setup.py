@@ -1,4 +1,4 @@
-"""Which model judges, how it is asked, and that a result's folder belongs to one judge."""
+"""Configuration of the judge from a model folder, and the check that an output folder belongs to one judge."""
 
 import json
 from collections.abc import Sequence
@@ -14,26 +14,27 @@ from vlrm_ray.preferences.critique import DETAILED, FORMATS
 from vlrm_ray.reward.model_folder import CARD, check_model
 from vlrm_ray.store.ledger import Ledger
 
-_NOTHING_ELSE = (
+IDENTITY_FILE = "bench.json"
+_JUDGE_ONLY = (
     "policy.engine.cpus=0",
     "train.cpus=0",
     "experts.detector.pool.cpus=0",
     "experts.reader.enabled=false",
     "cluster.dashboard=false",
 )
-"""A benchmark starts judges only, so it asks the cluster for nothing else."""
-_LARGE = (768, 8192)
-"""Tokens of a critique, and of prompt and critique together, in the wording for large models."""
+"""Settings for a benchmark, which starts judges only and must not request other resources from the cluster."""
+_LARGE_MODEL_TOKENS = (768, 8192)
+"""Tokens of a critique, and of prompt and critique together, in the critique format for large models."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A model and how it is asked.
+    """A model and how it judges.
 
     Attributes:
         kind: `pointwise` or `pairwise`.
-        config: `critic` says everything about the model; the rest of a run asks for nothing.
-        identity: equal only for judges that would give the same answers.
+        config: the configuration; its `critic` section describes the model.
+        identity: settings that determine the judgements; two judges with equal identities give the same ones.
     """
 
     kind: str
@@ -41,28 +42,45 @@ class Judge:
     identity: dict[str, Any]
 
     @property
-    def described(self) -> str:
-        """For the log."""
+    def description(self) -> str:
+        """The judge in a few words, for the console."""
         critic = self.config.critic
-        return f"{self.kind} by {critic.model}, wording {critic.format}, k={critic.k}, {critic.engine.kind}"
+        return (
+            f"{self.kind} judge {critic.model}, critique format {critic.format}, k={critic.k}, "
+            f"engine {critic.engine.kind}"
+        )
 
 
-def judge_of(folder: Path, kind: str | None, k: int, path: str | None, overrides: Sequence[str]) -> Judge:
-    """Read the model's folder and the configuration; raises UserError.
+def judge_from_folder(
+    folder: Path, kind: str | None, k: int, config_file: str | None, overrides: Sequence[str]
+) -> Judge:
+    """Configure a judge from a model folder.
 
-    A published reward model says in its card which wording it was trained on; a plain VLM is asked in
-    the `detailed` one and compares both answers, unless `kind` says otherwise.
+    A published reward model states in its card the critique format that it was trained on, and judges pointwise. A
+    plain VLM uses the `detailed` format and judges pairwise.
+
+    Args:
+        folder: folder of a published reward model or a Hugging Face VLM.
+        kind: `pointwise` or `pairwise` to override the default; None for the default.
+        k: number of critiques per answer, or of comparisons.
+        config_file: YAML configuration file, None for the default configuration.
+        overrides: configuration overrides as `key=value`.
+
+    Raises:
+        UserError: the folder holds no usable model, or the configuration is invalid.
     """
     if not folder.is_dir():
-        raise UserError(f"--rm {folder}: there is no such folder; give a published reward model or a Hugging Face VLM")
+        raise UserError(
+            f"--rm {folder}: folder not found; give the folder of a published reward model or a Hugging Face VLM"
+        )
     check_model("--rm", str(folder.resolve()))
     if any(override.startswith("critic.model=") for override in overrides):
-        raise UserError("the model is given by --rm; leave critic.model out")
-    card = _card(folder)
-    wording = str(card["critique_format"]) if card else DETAILED.name
-    sizes = _room(folder) if wording == DETAILED.name and path is None else ()
-    mine = (f"critic.model={folder.resolve()}", f"critic.k={k}", f"critic.format={wording}", *_NOTHING_ELSE)
-    config = load(path, [*mine, *sizes, *overrides])
+        raise UserError("critic.model cannot be overridden here; give the model with --rm FOLDER only")
+    card = _read_card(folder)
+    critique_format = str(card["critique_format"]) if card else DETAILED.name
+    sizes = _token_limits(folder) if critique_format == DETAILED.name and config_file is None else ()
+    settings = (f"critic.model={folder.resolve()}", f"critic.k={k}", f"critic.format={critique_format}", *_JUDGE_ONLY)
+    config = load(config_file, [*settings, *sizes, *overrides])
     kind = kind or (POINTWISE if card else PAIRWISE)
     critic = config.critic
     identity = {
@@ -75,36 +93,48 @@ def judge_of(folder: Path, kind: str | None, k: int, path: str | None, overrides
     return Judge(kind, config, identity)
 
 
-def bind(out: Path, benchmark: str, judge: Judge) -> None:
-    """Tie a result's folder to a benchmark and a judge; raises UserError where it belongs to others."""
+def claim_output_folder(out: Path, benchmark: str, judge: Judge) -> None:
+    """Record benchmark and judge in the output folder, so that results of different judges are never mixed.
+
+    Raises:
+        UserError: the folder already has results of another benchmark or judge.
+    """
     ledger = Ledger(str(out))
-    mine = {"benchmark": benchmark, **judge.identity}
-    known = ledger.get_json("bench.json")
-    if known is None:
-        ledger.put_json("bench.json", mine)
+    identity = {"benchmark": benchmark, **judge.identity}
+    recorded = ledger.get_json(IDENTITY_FILE)
+    if recorded is None:
+        ledger.put_json(IDENTITY_FILE, identity)
         return
-    changed = [f"{key}: {known.get(key)} -> {value}" for key, value in mine.items() if known.get(key) != value]
+    changed = [
+        f"{key}: {recorded.get(key)} -> {value}" for key, value in identity.items() if recorded.get(key) != value
+    ]
     if changed:
-        raise UserError(f"{out} holds results of another judge ({'; '.join(changed)[:200]}); choose another --out")
+        raise UserError(
+            f"--out {out} has results of another benchmark or judge ({'; '.join(changed)[:200]}); "
+            "give another folder or the same settings as before"
+        )
 
 
-def _card(folder: Path) -> dict[str, Any] | None:
+def _read_card(folder: Path) -> dict[str, Any] | None:
     file = folder / CARD
     if not file.is_file():
         return None
     try:
         card: dict[str, Any] = json.loads(file.read_text())
-        wording = card["critique_format"]
+        critique_format = card["critique_format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not a reward model's card: expected JSON with critique_format ({error})") from None
-    if wording not in FORMATS:
-        raise UserError(f"{file}: critique_format: expected one of {', '.join(FORMATS)}, got {wording!r}")
+        raise UserError(
+            f"{file} is not a valid reward model card: expected JSON with critique_format, got {error!r}; "
+            "publish the model again or remove the file"
+        ) from None
+    if critique_format not in FORMATS:
+        raise UserError(f"{file}: critique_format: expected one of {', '.join(FORMATS)}, got {critique_format!r}")
     return card
 
 
-def _room(folder: Path) -> tuple[str, str]:
-    """Room for a large model's critique, within what the model can take."""
+def _token_limits(folder: Path) -> tuple[str, str]:
+    """Overrides that give a large model room for a critique, within the model's maximum length."""
     settings = json.loads((folder / "config.json").read_text())
-    longest = settings.get("text_config", settings).get("max_position_embeddings", _LARGE[1])
-    total = min(_LARGE[1], int(longest))
-    return f"critic.max_tokens={min(_LARGE[0], total // 2)}", f"critic.engine.max_model_len={total}"
+    longest = settings.get("text_config", settings).get("max_position_embeddings", _LARGE_MODEL_TOKENS[1])
+    total = min(_LARGE_MODEL_TOKENS[1], int(longest))
+    return f"critic.max_tokens={min(_LARGE_MODEL_TOKENS[0], total // 2)}", f"critic.engine.max_model_len={total}"

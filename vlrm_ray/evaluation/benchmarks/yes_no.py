@@ -1,26 +1,26 @@
-"""Yes/No questions as two statements to compare.
+"""Conversion of Yes/No questions to a choice between two responses.
 
-A reward model judges responses, so the question is turned into the two responses it allows, and the
-one with the higher reward is the model's answer. A full sentence says what is claimed; where the
-question has no simple one, the bare words stand.
+A reward model scores responses. A Yes/No question is therefore converted to the two possible responses, and the
+response with the higher reward is the model's answer. The responses are full sentences for questions of the form
+"Is there a ...?", and "Yes." and "No." for all others.
 """
 
 import re
 
-_THERE = re.compile(r"\s*Is there (an?) (\S.*?)\s*\?\s*", re.IGNORECASE)
+_IS_THERE = re.compile(r"\s*Is there (an?) (\S.*?)\s*\?\s*", re.IGNORECASE)
 YES, NO = 0, 1
-"""Indices of the two answers."""
+"""Indices of the two responses."""
 
 
 def answers(question: str) -> tuple[str, str]:
-    """The affirming and the denying response: "Yes, there is a red circle.", "No, there is no red circle."."""
-    match = _THERE.fullmatch(question)
+    """The affirmative and the negative response, for example "Yes, there is a cup." and "No, there is no cup."."""
+    match = _IS_THERE.fullmatch(question)
     if match is None:
         return "Yes.", "No."
-    article, thing = match.groups()
-    return f"Yes, there is {article.lower()} {thing}.", f"No, there is no {thing}."
+    article, noun = match.groups()
+    return f"Yes, there is {article.lower()} {noun}.", f"No, there is no {noun}."
 
 
 def word(pick: int | None, undecided: str) -> str:
-    """The one-word answer of a pick."""
+    """The answer word, "Yes" or "No", of a response's index; `undecided` if the index is None."""
     return undecided if pick is None else ("Yes", "No")[pick]

@@ -1,6 +1,7 @@
-"""Found through PYTHONPATH by child processes (vLLM inspects models in one): installs the shim there.
+"""Installs the torchvision shim in child processes, such as the one in which vLLM inspects models.
 
-It waits for the first import of torchvision, so that other children pay nothing.
+Python imports this module at startup because its folder is on PYTHONPATH. The shim is installed at the first import of
+torchvision, so that child processes without torchvision start as fast as before.
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 class _BeforeTorchvision(MetaPathFinder):
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Never finds anything itself; the shim is in place before the next finder looks."""
+        """Install the shim if `name` is torchvision; always return None, so that the next finder locates the module."""
         if name == "torchvision":
             sys.meta_path.remove(self)
             sys.path.append(str(Path(__file__).parents[3]))

@@ -1,4 +1,8 @@
-"""The train loop of one worker: FSDP2 over all workers, on CPU (gloo) or GPU (nccl)."""
+"""The training loop of one Ray Train worker: FSDP2 over all workers, on CPU (gloo) or GPU (nccl).
+
+The gradient of a step is that of the whole batch, whatever the number of workers and the size of micro-batches.
+A checkpoint is written after each epoch. The last one also holds the model folder to publish, in `hf/`.
+"""
 
 import json
 import math
@@ -27,7 +31,7 @@ from torch.nn.functional import cross_entropy
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Config
 from vlrm_ray.reward.examples import Example, examples_of, global_batches, micro_batches
-from vlrm_ray.reward.task import Task
+from vlrm_ray.reward.task import TrainTask
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table
 
@@ -39,35 +43,37 @@ from vlrm_ray.reward.collator import Collator  # noqa: E402
 from vlrm_ray.reward.publish import write_folder  # noqa: E402
 
 BLOCKS = ("DecoderLayer", "VisionBlock", "EncoderLayer")
-"""Class name endings of the modules that are sharded one by one."""
+"""Endings of the class names of the modules that become FSDP units of their own."""
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+"""Gather the unsharded state on rank 0, on CPU."""
 RESTORE = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+"""Load an unsharded state that only rank 0 has."""
 
 
-def train(task: Task) -> None:
-    """Do a worker's part of the task."""
-    rows = selected_rows(task.ledger, task.round, task.parts)
+def train(task: TrainTask) -> None:
+    """Train in this worker; all workers of a round get the same task."""
+    rows = read_selected_rows(task.ledger, task.round, task.parts)
     Worker(task, examples_of(rows, task.config)).run()
 
 
-def selected_rows(ledger: Ledger, round_: int, parts: int) -> list[Row]:
-    """All rows of a round with what selection kept of them."""
+def read_selected_rows(ledger: Ledger, round_: int, parts: int) -> list[Row]:
+    """All rows of a round's `select` stage, part by part."""
     return [row for part in range(parts) for row in from_table(ledger.get_part(round_, "select", part))]
 
 
 class Worker:
-    """One process of a fit."""
+    """One training process: its shard of the model, its optimizer and its share of every batch."""
 
-    def __init__(self, task: Task, examples: list[Example]) -> None:
+    def __init__(self, task: TrainTask, examples: list[Example]) -> None:
         self.task, self.settings, self.examples = task, task.config.train, examples
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
         if self.device.type == "cpu":
             torch.set_num_threads(1)
-            torch.set_float32_matmul_precision("medium")  # bfloat16 products where the CPU has them
-        self.processor = AutoProcessor.from_pretrained(task.start)
-        self.collate = Collator(self.processor, task.start, self.settings.judgement_weight)
+            torch.set_float32_matmul_precision("medium")  # bfloat16 products on CPUs that support them
+        self.processor = AutoProcessor.from_pretrained(task.initial_model)
+        self.collate = Collator(self.processor, task.initial_model, self.settings.judgement_weight)
         self.model = self._sharded()
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.lr = self.settings.lr * self.settings.lr_decay ** (task.round - 1)
@@ -76,32 +82,37 @@ class Worker:
         self.step = 0
 
     def run(self) -> None:
-        """Train all epochs that no checkpoint holds yet, then publish the weights as a checkpoint."""
+        """Train from the latest checkpoint, or from the start, to the last epoch; reports a checkpoint per epoch."""
         for epoch in range(self._restore(), self.settings.epochs):
-            began = time.perf_counter()
+            start = time.perf_counter()
             batches = global_batches(self.examples, self.settings.batch, epoch, self.task.config.seed + self.task.round)
             losses = [self._train_step(batch) for batch in batches]
             metrics = {
                 "epoch": epoch + 1,
                 "loss": sum(losses) / len(losses),
-                "seconds": time.perf_counter() - began,
+                "seconds": time.perf_counter() - start,
                 "examples": len(self.examples),
             }
             self._report(metrics, last=epoch + 1 == self.settings.epochs)
 
     def _train_step(self, batch: list[Example]) -> float:
-        """One optimizer step; the gradient is that of the whole batch, however many workers share it."""
+        """One optimizer step over the whole batch, of which this worker computes its share.
+
+        Returns:
+            The batch's loss: the weighted sum of token losses over all workers, divided by the sum of weights.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * _schedule(self.step, self.steps)
-        cuts = [self.collate(cut) for cut in micro_batches(batch, self.rank, self.world, self.settings.micro_batch)]
-        weight = torch.stack([w[:, 1:].sum() for _, w in cuts]).sum().to(self.device)
-        dist.all_reduce(weight)
+        shares = micro_batches(batch, self.rank, self.world, self.settings.micro_batch)
+        collated = [self.collate(share) for share in shares]
+        total_weight = torch.stack([weights[:, 1:].sum() for _, weights in collated]).sum().to(self.device)
+        dist.all_reduce(total_weight)
         loss = torch.zeros((), device=self.device)
-        for index, (inputs, weights) in enumerate(cuts):
-            self.model.set_requires_gradient_sync(index + 1 == len(cuts))
-            share = self._loss(inputs, weights) / weight
-            (share * self.world).backward()  # FSDP takes the mean over workers
-            loss += share.detach()
+        for index, (inputs, weights) in enumerate(collated):
+            self.model.set_requires_gradient_sync(index + 1 == len(collated))
+            partial_loss = self._loss(inputs, weights) / total_weight
+            (partial_loss * self.world).backward()  # FSDP averages gradients over workers; a sum is needed
+            loss += partial_loss.detach()
         dist.all_reduce(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
@@ -110,25 +121,28 @@ class Worker:
         return float(loss)
 
     def _loss(self, inputs: dict[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+        """Weighted sum of the token losses of a micro-batch, a scalar; `weights` has shape (rows, length)."""
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         logits = self.model(**inputs, use_cache=False).logits[:, :-1]
-        targets, wanted = inputs["input_ids"][:, 1:], weights[:, 1:].to(self.device)
-        learned = wanted > 0
+        targets, target_weights = inputs["input_ids"][:, 1:], weights[:, 1:].to(self.device)
+        learned = target_weights > 0
         losses = cross_entropy(logits[learned].float(), targets[learned], reduction="none")
-        total: torch.Tensor = (losses * wanted[learned]).sum() + 0.0 * logits.sum()
+        # the second term gives every parameter a gradient, also in a micro-batch without targets
+        total: torch.Tensor = (losses * target_weights[learned]).sum() + 0.0 * logits.sum()
         return total
 
     def _sharded(self) -> Any:
-        model = AutoModelForImageTextToText.from_pretrained(self.task.start, dtype=torch.float32)
+        """Load the initial model in float32, add adapters if configured, and shard it over all workers."""
+        model = AutoModelForImageTextToText.from_pretrained(self.task.initial_model, dtype=torch.float32)
         model.train()
         if self.device.type == "cpu":
-            model.set_attn_implementation("eager")  # faster than sdpa for short sequences there
+            model.set_attn_implementation("eager")  # on CPU faster than sdpa for short sequences
         if self.settings.lora.rank:
             model = _with_adapters(model, self.task.config)
         model = model.to(self.device)
         mesh = init_device_mesh(self.device.type, (self.world,))
-        mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        policy = mixed if self.device.type == "cuda" else MixedPrecisionPolicy()
+        mixed_precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        policy = mixed_precision if self.device.type == "cuda" else MixedPrecisionPolicy()
         for module in list(model.modules()):
             if type(module).__name__.endswith(BLOCKS):
                 fully_shard(module, mesh=mesh, mp_policy=policy)
@@ -137,7 +151,7 @@ class Worker:
         return sharded
 
     def _restore(self) -> int:
-        """Go on from the last epoch's checkpoint; returns the epoch to train next."""
+        """Load the latest checkpoint, if there is one; returns the index of the epoch to train next."""
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             return 0
@@ -152,28 +166,28 @@ class Worker:
         return int(progress["epoch"])
 
     def _report(self, metrics: dict[str, Any], *, last: bool) -> None:
-        """Tell Ray Train; gathering the state and reporting are collectives, so every worker comes here."""
+        """Report metrics and a checkpoint to Ray Train. Collective: every worker must call it."""
         model = get_model_state_dict(self.model, options=FULL)
         optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=FULL)
-        with _folder(self.rank) as folder:
+        with _temporary_folder(self.rank) as folder:
             if folder is not None:
                 torch.save({"model": model, "optimizer": optimizer}, folder / "state.pt")
                 (folder / "progress.json").write_text(json.dumps({"epoch": metrics["epoch"], "step": self.step}))
                 if last:
-                    self._publish(model, folder / "hf", metrics)
+                    self._write_model(model, folder / "hf", metrics)
             checkpoint = None if folder is None else Checkpoint.from_directory(str(folder))
             ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=f"epoch-{metrics['epoch']:04d}")
 
-    def _publish(self, state: dict[str, Any], folder: Path, metrics: dict[str, Any]) -> None:
-        """Write the whole model in its own layout, adapters merged."""
+    def _write_model(self, state: dict[str, Any], folder: Path, metrics: dict[str, Any]) -> None:
+        """Write the model folder to publish, with adapters merged into the weights; on rank 0 only."""
         config = self.task.config
-        model: Any = AutoModelForImageTextToText.from_pretrained(self.task.start, dtype=torch.float32)
+        model: Any = AutoModelForImageTextToText.from_pretrained(self.task.initial_model, dtype=torch.float32)
         if self.settings.lora.rank:
             model = _with_adapters(model, config)
         model.load_state_dict(state)
         if self.settings.lora.rank:
             model = model.merge_and_unload()
-        facts = {
+        metadata = {
             "version": self.task.round,
             "base_model": config.critic.model,
             "loss": metrics["loss"],
@@ -184,29 +198,30 @@ class Worker:
             self.processor,
             folder,
             config.critic.format,
-            facts,
+            metadata,
         )
 
 
 def _with_adapters(model: PreTrainedModel, config: Config) -> Any:
+    """The model with LoRA adapters (peft)."""
     from peft import LoraConfig, get_peft_model
 
     lora = config.train.lora
-    torch.manual_seed(config.seed)  # all workers draw the same adapters
+    torch.manual_seed(config.seed)  # the same initial adapters on all workers
     return get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets))
 
 
 def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up over a tenth of the steps, then cosine to a tenth of the peak."""
-    warm = max(1, steps // 10)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    """Factor on the learning rate: linear warm-up over a tenth of the steps, then cosine decay to a tenth of the peak."""
+    warmup = max(1, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 @contextmanager
-def _folder(rank: int) -> Iterator[Path | None]:
-    """A temporary folder on the first worker, None on the others."""
+def _temporary_folder(rank: int) -> Iterator[Path | None]:
+    """A temporary folder on rank 0, None on all other ranks."""
     if rank:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Pictures of scenes as files of a run: what training sees of them."""
+"""Images of scenes as PNG files in a ledger."""
 
 import io
 import posixpath
@@ -8,8 +8,8 @@ from vlrm_ray.scenes.world import Scene
 from vlrm_ray.store.ledger import Ledger
 
 
-def store_picture(scene: Scene, ledger: Ledger) -> str:
-    """URI of the scene's picture, drawn unless it is there already."""
+def store_image(scene: Scene, ledger: Ledger) -> str:
+    """Store the scene's image as `images/<seed>.png` unless the file exists; returns its path or URI."""
     name = f"images/{scene.seed}.png"
     if ledger.fs.get_file_info(ledger.path(name)).size is None:
         data = io.BytesIO()

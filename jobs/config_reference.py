@@ -1,0 +1,109 @@
+"""Write `docs/configuration.md`: every configuration key with its type, default and meaning, from `vlrm_ray.config`.
+
+python jobs/config_reference.py           write the page
+python jobs/config_reference.py --check   exit with status 2 if the page is not up to date, write nothing
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from vlrm_ray.config import Config
+from vlrm_ray.errors import UserError, run_as_program
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le")}
+"""Constraints of a field: the sign that the page shows, and the attribute that holds the limit."""
+INTRODUCTION = """# Configuration
+
+<!-- Written by `python jobs/config_reference.py` from vlrm_ray/config.py. Do not edit by hand. -->
+
+A configuration is a YAML file with the sections below. Keys that the file leaves out have their defaults, and the
+defaults are the embedded scenes on a laptop. Unknown keys are refused. Overrides on the command line win over the file:
+
+```sh
+python jobs/iterate.py --config jobs/configs/scenes.yaml train.lr=1e-4 rounds=1
+python jobs/iterate.py --config jobs/configs/scenes.yaml --dry-run
+```
+
+`--dry-run` prints the resolved configuration and the resources that the run asks for, and starts nothing. A run is
+bound to its configuration: if you run it again with other values, it is refused and the difference is shown. Only
+`rounds` and the `cluster` section may change. Shipped files are `jobs/configs/scenes.yaml` (the demo),
+`jobs/configs/study.yaml` (the study's method) and `jobs/configs/qwen2_5_vl_7b.yaml` (a 7B model on 8 GPUs).
+"""
+
+
+def main() -> None:
+    """Parse the command line, and write or check the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare with the page on disk, write nothing")
+    content = page()
+    if not parser.parse_args().check:
+        PAGE.write_text(content)
+    elif PAGE.read_text() != content:
+        raise UserError(f"{PAGE} differs from vlrm_ray/config.py; run: python jobs/config_reference.py")
+
+
+def page() -> str:
+    """The page's Markdown."""
+    return "\n".join([INTRODUCTION, *sections(Config)])
+
+
+def sections(model: type[BaseModel], prefix: str = "", meaning: str = "Keys of the run itself.") -> Iterator[str]:
+    """A heading and a table for a section, then the same for each section inside it."""
+    inner = [(name, info) for name, info in model.model_fields.items() if _is_section(info.annotation)]
+    keys = [(name, info) for name, info in model.model_fields.items() if not _is_section(info.annotation)]
+    yield f"## `{prefix.rstrip('.')}`\n\n{meaning}\n" if prefix else f"## Top level\n\n{meaning}\n"
+    if keys:
+        yield "| key | type | default | meaning |\n| --- | --- | --- | --- |"
+        yield "\n".join(_row(prefix + name, info) for name, info in keys) + "\n"
+    for name, info in inner:
+        section = info.annotation
+        assert isinstance(section, type) and issubclass(section, BaseModel)
+        yield from sections(section, f"{prefix}{name}.", _one_line(info.description))
+
+
+def _row(key: str, info: FieldInfo) -> str:
+    default = json.dumps(info.get_default(call_default_factory=True), ensure_ascii=False, default=str)
+    cells = (f"`{key}`", _type(info), f"`{default}`", _one_line(info.description))
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _type(info: FieldInfo) -> str:
+    """A field's type in words, with its limits."""
+    limits = [
+        f"{sign} {getattr(item, name)}"
+        for item in info.metadata
+        for kind, (sign, name) in BOUNDS.items()
+        if isinstance(item, kind)
+    ]
+    return " ".join([_name(info.annotation), ", ".join(limits)]).strip()
+
+
+def _name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return f"list of {_name(get_args(annotation)[0])}s"
+    return {str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+if __name__ == "__main__":
+    run_as_program(main)

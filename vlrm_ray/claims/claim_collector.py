@@ -1,0 +1,59 @@
+"""Collects the claims of one response."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vlrm_ray.claims.noun_phrases import NounPhrase
+from vlrm_ray.types import Claim, ClaimType, Noun
+
+
+@dataclass(slots=True)
+class ClaimCollector:
+    """The claims found so far in a response, in the order found and possibly repeated."""
+
+    claims: list[Claim] = field(default_factory=list)
+
+    def add(
+        self, claim_type: ClaimType, subject: Noun, span: tuple[int, int], value: str | None = None, other: Noun | None = None,
+        *, negated: bool = False, hedged: bool = False,
+    ) -> None:  # fmt: skip
+        """Add a claim; `other` is the second noun of a relation or comparison."""
+        self.claims.append(Claim(claim_type, subject, value, other, negated, hedged, span))
+
+    def extend(self, claims: Iterable[Claim]) -> None:
+        """Add finished claims."""
+        self.claims.extend(claims)
+
+    def add_presence(self, phrase: NounPhrase) -> None:
+        """Add the claims of a noun phrase itself: existence, attributes, number and quoted text."""
+        span, noun, hedged = (phrase.start, phrase.end), Noun(phrase.name), phrase.hedged
+        if phrase.negated:
+            self._add_absence(phrase)
+            return
+        self.add(ClaimType.OBJECT, noun, span, hedged=hedged)
+        for value in phrase.attributes:
+            self.add(ClaimType.ATTRIBUTE, noun, span, value, hedged=hedged)
+        if phrase.number is not None:
+            self.add(ClaimType.COUNT, phrase.noun, span, str(phrase.number), hedged=hedged or phrase.approximate)
+        if phrase.quoted_text:
+            self.add(ClaimType.TEXT, noun, span, phrase.quoted_text, hedged=hedged)
+
+    def _add_absence(self, phrase: NounPhrase) -> None:
+        """Deny the count for "not two circles", the attribute for "no red circle", existence for "no circle"."""
+        span, hedged = (phrase.start, phrase.end), phrase.hedged
+        if phrase.number is not None and phrase.number > 1:
+            self.add(ClaimType.COUNT, phrase.noun, span, str(phrase.number), negated=True, hedged=hedged)
+        elif not phrase.attributes:
+            self.add(ClaimType.OBJECT, phrase.noun, span, negated=True, hedged=hedged)
+        else:
+            *others, value = sorted(phrase.attributes, key=lambda a: a not in phrase.colors)
+            if all(a in phrase.colors for a in others):
+                noun = Noun(phrase.name, tuple(others))
+                self.add(ClaimType.ATTRIBUTE, noun, span, value, negated=True, hedged=hedged)
+
+    def unique(self) -> tuple[Claim, ...]:
+        """Each claim once, in the order of the text; of claims that start together, written text comes first."""
+        by_content: dict[tuple[object, ...], Claim] = {}
+        for c in sorted(self.claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])):
+            by_content.setdefault((c.type, c.subject, c.value, c.object, c.negated, c.hedged), c)
+        return tuple(by_content.values())

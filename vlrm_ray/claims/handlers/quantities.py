@@ -1,0 +1,41 @@
+"""Numbers in a predicate and comparisons of numbers."""
+
+from vlrm_ray.claims.handlers.nouns import handle_noun
+from vlrm_ray.claims.reader_state import ReaderState, union
+from vlrm_ray.types import ClaimType
+
+
+def handle_number(state: ReaderState, i: int) -> int:
+    """A number: the start of a noun phrase, or on its own as in "is six" and "one black"."""
+    token, following, clause = state.tokens[i], state.tokens[i + 1], state.clause
+    if state.noun_phrase(i) is not None:
+        return handle_noun(state, i)
+    if following.entry.attribute and clause.latest:
+        state.add_attribute(clause.latest[-1:], following.entry.attribute, following.start, following.end)
+        return i + 2
+    if clause.introduced_by == "be" and clause.latest and token.entry.value != "-1":
+        subject = clause.latest[0]
+        state.claims.add(
+            ClaimType.COUNT, subject.noun, union((subject.start, subject.end), (token.start, token.end)),
+            token.entry.value,
+            negated=clause.negated, hedged=bool(clause.hedge),
+        )  # fmt: skip
+    return i + 1
+
+
+def handle_comparison(state: ReaderState, i: int) -> int:
+    """ "More circles than squares", "as many circles as squares"."""
+    tokens, token = state.tokens, state.tokens[i]
+    first = state.noun_phrase(i + 1)
+    if first is None or not first.name:
+        return i + 1
+    joint = tokens[first.next_index]
+    if joint.entry.kind == "than" or joint.text.lower() == "as":
+        second = state.noun_phrase(first.next_index + 1, loose=True)
+        if second is not None and second.name:
+            state.claims.add(
+                ClaimType.COUNT, first.noun, (token.start, second.end), token.entry.value, second.noun,
+                negated=state.clause.negated, hedged=bool(state.clause.hedge),
+            )  # fmt: skip
+            return second.next_index
+    return i + 1
