@@ -6,7 +6,16 @@ from pathlib import Path
 
 import psutil
 
-from vlrm_ray.engines import Completion, Engine, EngineSettings, Health, Request, Sampling
+from vlrm_ray.engines import (
+    Completion,
+    Engine,
+    EngineSettings,
+    Health,
+    Request,
+    Sampling,
+    generate_isolated,
+    score_isolated,
+)
 from vlrm_ray.errors import UserError
 from vlrm_ray.store.ledger import Ledger
 
@@ -39,12 +48,12 @@ class EngineHost:
             self.problem = str(error)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """See `vlrm_ray.engines.Engine.generate`."""
-        return self._running_engine().generate(requests, sampling)
+        """See `vlrm_ray.engines.generate_isolated`."""
+        return generate_isolated(self._running_engine(), requests, sampling)
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
-        """See `vlrm_ray.engines.Engine.score`."""
-        return self._running_engine().score(requests)
+        """See `vlrm_ray.engines.score_isolated`."""
+        return score_isolated(self._running_engine(), requests)
 
     def load(self, version: int, folder: str) -> int:
         """Replace the weights by those of a published version; returns the version."""

@@ -17,7 +17,7 @@ from vlrm_ray.experts.detection import Pixels, detect_objects
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.ids import digest
 from vlrm_ray.store.cache import AnswerCache
-from vlrm_ray.store.images import load_image
+from vlrm_ray.store.images import image_batches, open_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table, to_table
 from vlrm_ray.types import Detection, Detections, Word
@@ -99,11 +99,14 @@ class DetectorExpert:
 
     def _detect(self, rows: list[Row]) -> list[tuple[Detections, ...]]:
         """One `Detections` for each row, as a tuple of one element."""
-        answers: list[tuple[Detections, ...]] = []
-        for start in range(0, len(rows), self.settings.batch):
-            images = [_pixels(row) for row in rows[start : start + self.settings.batch]]
-            answers += [(d,) for d in detect_objects(images, self.detector.detect, self.settings.confidence)]
-        return answers
+        images = (open_image(row.prompt.image) for row in rows)
+        return [
+            (detections,)
+            for batch in image_batches(images, self.settings.batch)
+            for detections in detect_objects(
+                [np.asarray(image) for image in batch], self.detector.detect, self.settings.confidence
+            )
+        ]
 
 
 class TextExpert:
@@ -133,14 +136,9 @@ class TextExpert:
         good = [row for row in rows if not row.quarantined]
         answers = self.cache.get_or_compute(
             [row.prompt.sha256 for row in good],
-            lambda missing: [self.paddle.read(_pixels(good[i])) for i in missing],
+            lambda missing: [self.paddle.read(np.asarray(open_image(good[i].prompt.image))) for i in missing],
         )
         for row, words in zip(good, answers, strict=True):
             row.words = words
         self.board.add("read", len(rows), time.monotonic() - start)
         return to_table(rows)
-
-
-def _pixels(row: Row) -> Pixels:
-    """RGB image of a row, shape (h, w, 3), uint8."""
-    return np.asarray(load_image(row.prompt.image))

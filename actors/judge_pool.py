@@ -1,15 +1,15 @@
-"""Judges the items of a benchmark on several critique writers: batches in parallel, refused requests isolated."""
+"""Judges the items of a benchmark on several critique writers: batches in parallel, in order of completion."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
 from vlrm_ray.engines import Sampling
 from vlrm_ray.errors import UserError
-from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput, RefusedRequest
+from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput
 from vlrm_ray.evaluation.benchmarks.scoring import Batch
 
 BATCHES_IN_FLIGHT = 2
@@ -41,46 +41,39 @@ class JudgePool:
         Raises:
             UserError: an actor died, or the engine refuses all requests.
         """
-        pending: dict[Any, tuple[int, ActorHandle[Any], Batch]] = {}
+        pending: dict[Any, tuple[int, ActorHandle[Any]]] = {}
         free = [actor for _ in range(BATCHES_IN_FLIGHT) for actor in self.actors]
         numbered = enumerate(batches)
         while True:
             while free and (following := next(numbered, None)) is not None:
                 number, batch = following
                 actor = free.pop(0)
-                pending[actor.generate.remote(batch, self.sampling)] = (number, actor, batch)
+                pending[actor.generate.remote(batch, self.sampling)] = (number, actor)
             if not pending:
                 return
             (reference,), _ = ray.wait(list(pending))
-            number, actor, batch = pending.pop(reference)
+            number, actor = pending.pop(reference)
             free.append(actor)
-            yield number, self._checked(self._fetch(reference, actor, batch))
+            yield number, self._checked(_outputs(reference))
 
     def _checked(self, outputs: list[JudgeOutput]) -> list[JudgeOutput]:
         """Return the outputs; raise UserError if many requests were refused and none was answered so far."""
-        refused = [output for output in outputs if isinstance(output, RefusedRequest)]
+        refused = [output[0].refused for output in outputs if output[0].refused]
         self.answered |= len(refused) < len(outputs)
         if not self.answered and len(refused) >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
-            raise UserError(f"none of the first {len(refused)} requests was answered; {refused[0].reason}")
-        return outputs
-
-    def _fetch(self, reference: Any, actor: ActorHandle[Any], batch: Batch) -> list[JudgeOutput]:
-        """Outputs of a batch. A batch that fails is split in halves and retried, until the bad requests are alone."""
-        try:
-            outputs: list[JudgeOutput] = ray.get(reference)
-        except RayActorError as error:
             raise UserError(
-                f"a judge crashed ({str(error).strip().splitlines()[-1][:200]}); run the same command again to resume"
-            ) from error
-        except RayTaskError as error:
-            if len(batch) == 1:
-                return [RefusedRequest(f"refused by the engine: {_reason(error)}")]
-            outputs = []
-            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-                outputs += self._fetch(actor.generate.remote(half, self.sampling), actor, half)
+                f"the engine refused all of the first {len(refused)} requests ({refused[0]}); check --rm and the "
+                "settings critic.engine.*"
+            )
         return outputs
 
 
-def _reason(error: RayTaskError) -> str:
-    lines = str(error.cause or error).strip().splitlines()
-    return lines[-1 if error.cause is None else 0][:200] if lines else type(error.cause).__name__
+def _outputs(reference: Any) -> list[JudgeOutput]:
+    """Outputs of a batch; raises UserError if the actor died."""
+    try:
+        outputs: list[JudgeOutput] = ray.get(reference)
+    except RayActorError as error:
+        raise UserError(
+            f"a judge crashed ({str(error).strip().splitlines()[-1][:200]}); run the same command again to resume"
+        ) from error
+    return outputs

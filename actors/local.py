@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from vlrm_ray.claims.llm import LlmExtractor
 from vlrm_ray.config import Config
-from vlrm_ray.engines import EngineSettings
+from vlrm_ray.engines import EngineSettings, generate_isolated
 from vlrm_ray.experts.vision_experts import VisionExperts
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
 
@@ -57,6 +58,6 @@ def local_llm_extractor(model: str) -> Iterator[LlmExtractor]:
         )
     )
     try:
-        yield LlmExtractor(engine.generate)
+        yield LlmExtractor(partial(generate_isolated, engine))
     finally:
         engine.close()

@@ -19,6 +19,11 @@ from vlrm_ray.types import Word
 
 os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
 
+MAX_SIDE = 1920
+"""Text is searched in a copy whose longer side has at most this many pixels: memory grows by 200 MB per million pixels.
+The texts that are found are read in the image itself."""
+_FOR_LARGE_IMAGES = {"text_det_limit_side_len": MAX_SIDE, "text_det_limit_type": "max"}
+
 
 def _stub_modelscope() -> None:
     """Put an empty `modelscope` module in place: PaddleX imports it, and with it torch, only to download models."""
@@ -33,6 +38,7 @@ class Paddle:
 
     Attributes:
         fingerprint: hash over everything that changes the words read.
+        unlimited: whether the text detection model has no limit of its own for an image's longer side.
     """
 
     def __init__(self, settings: Reader) -> None:
@@ -58,11 +64,14 @@ class Paddle:
             **_parameters(detection),
             **_engine(settings.engine),
         )
+        self.unlimited = _parameters(detection).get("text_det_limit_type") != "max"
         self.fingerprint = reader_fingerprint(settings)
 
     def read(self, image: NDArray[np.uint8]) -> tuple[Word, ...]:
         """Read the texts in an RGB image (h, w, 3), uint8; those below the configured confidence are left out."""
-        result = self.ocr.predict(np.ascontiguousarray(image[:, :, ::-1]))[0]  # PaddleOCR takes BGR
+        pixels = np.ascontiguousarray(image[:, :, ::-1])  # PaddleOCR takes BGR
+        limit = _FOR_LARGE_IMAGES if max(image.shape) > MAX_SIDE and self.unlimited else {}
+        result = self.ocr.predict(pixels, **limit)[0]
         return tuple(
             _word(text, box, score)
             for text, score, box in zip(result["rec_texts"], result["rec_scores"], result["rec_boxes"], strict=True)

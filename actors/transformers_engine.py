@@ -1,22 +1,31 @@
 """Adapter for generation with transformers, for platforms without vLLM; its scores agree with those of vLLM."""
 
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from PIL import Image
 
 from vlrm_ray import torchvision_shim
-from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, Request, Sampling, batches, label_tokens
+from vlrm_ray.engines import (
+    Completion,
+    EngineSettings,
+    LabelTokens,
+    PlainText,
+    Request,
+    Sampling,
+    batches,
+    label_tokens,
+)
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import seed_of
-from vlrm_ray.store.images import load_in_condition
-from vlrm_ray.types import NO, YES
+from vlrm_ray.preferences.judgement import find_judgement
+from vlrm_ray.store.images import image_batches, load_in_condition
+from vlrm_ray.types import ImageCondition
 
 torchvision_shim.install()
 
 import torch  # noqa: E402
 from transformers import AutoModelForImageTextToText, AutoProcessor, BatchEncoding  # noqa: E402
-
-_JUDGEMENT = re.compile(rf"^(.*)(\s(?:{YES}|{NO}))\W*$|^({YES}|{NO})\b", re.DOTALL)
-"""A judgement at the end of an answer (group 1 is the text before it), or an answer that starts with one."""
 
 
 class TransformersEngine:
@@ -24,6 +33,7 @@ class TransformersEngine:
 
     Attributes:
         labels: token ids of Yes and No.
+        plain: makes words of the model's control tokens in a request.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -36,6 +46,7 @@ class TransformersEngine:
             raise UserError(f"model {settings.model} cannot be loaded: {str(error).splitlines()[0]}") from error
         self.processor.tokenizer.padding_side = "left"
         self.labels: LabelTokens = label_tokens(self.processor.tokenizer, settings.model)
+        self.plain = PlainText.of_processor(self.processor)
         self.load(settings.model)
 
     def load(self, folder: str) -> None:
@@ -44,11 +55,18 @@ class TransformersEngine:
         self.model = model.to(self.device).eval()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """See `Engine.generate`. Judgements are scored in a second forward pass, over the finished text."""
+        """See `Engine.generate`. Judgements are scored in a second forward pass, over the finished text.
+
+        Raises:
+            ValueError: a prompt is too long.
+        """
         if sampling.json_schema:
             raise UserError("the transformers engine does not support JSON schemas; set the engine's kind to vllm")
         answers: dict[int, list[str]] = {}
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs // sampling.n or 1):
+            length, limit = inputs["input_ids"].shape[1], self.settings.max_model_len
+            if length >= limit:  # vLLM refuses such prompts too: no room is left for an answer
+                raise ValueError(f"a prompt has {length} tokens, longer than the maximum of {limit}")
             torch.manual_seed(seed_of(*(requests[i].seed for i in indices)))
             sample = sampling.temperature > 0
             with torch.inference_mode():
@@ -60,65 +78,81 @@ class TransformersEngine:
                     top_p=sampling.top_p if sample else None,
                     num_return_sequences=sampling.n,
                 )
-            texts = [
-                t.strip()
-                for t in self.processor.tokenizer.batch_decode(
-                    tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-                )
-            ]
+            texts: list[str] = self.processor.tokenizer.batch_decode(
+                tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+            )
             for position, index in enumerate(indices):
                 answers[index] = texts[position * sampling.n : (position + 1) * sampling.n]
         return self._with_scores(requests, [answers[i] for i in range(len(requests))])
 
     def _with_scores(self, requests: Sequence[Request], answers: list[list[str]]) -> list[list[Completion]]:
-        """Add p(Yes) and p(No) at the judgement of each answer that has one."""
-        positions, prefixes = [], []
+        """Answers as completions, with p(Yes) and p(No) at the judgement of each answer that has one."""
+        positions, words, prefixes = [], [], []
         for row, (request, texts) in enumerate(zip(requests, answers, strict=True)):
             for column, text in enumerate(texts):
-                match = _JUDGEMENT.match(text)
-                if match:
+                if judgement := find_judgement(text):
                     positions.append((row, column))
-                    prefix = request.prefix + (match[1] or "")
-                    prefixes.append(Request(request.text, request.image, request.condition, prefix=prefix))
-        scores = dict(zip(positions, self.score(prefixes), strict=True))
+                    words.append(judgement.word)
+                    before = text[: judgement.start]
+                    # a space before the word belongs to its token
+                    prefix = request.prefix + (before[:-1] if before.endswith(" ") else before)
+                    prefixes.append(replace(request, prefix=prefix))
+        logprobs = self._label_logprobs(prefixes)
+        scores = {
+            position: self.labels.masses(row, word)
+            for position, row, word in zip(positions, logprobs, words, strict=True)
+        }
         return [
-            [
-                Completion(t, scores[r, c].yes, scores[r, c].no) if (r, c) in scores else Completion(t)
-                for c, t in enumerate(texts)
-            ]
-            for r, texts in enumerate(answers)
+            [Completion(text.strip(), *scores.get((row, column), (0.0, 0.0))) for column, text in enumerate(texts)]
+            for row, texts in enumerate(answers)
         ]
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
         """See `Engine.score`."""
-        scores: dict[int, Completion] = {}
+        return [Completion("", *self.labels.masses(logprobs)) for logprobs in self._label_logprobs(requests)]
+
+    def _label_logprobs(self, requests: Sequence[Request]) -> list[dict[int, float]]:
+        """Log-probabilities of the label tokens as the next token after each request's prefix, by token id."""
+        ids = list(self.labels.all)
+        rows: dict[int, dict[int, float]] = {}
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs):
             with torch.inference_mode():
                 logprobs = self.model(**inputs, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)
-            label_logprobs = logprobs[:, list(self.labels.all)].tolist()
-            for index, row in zip(indices, label_logprobs, strict=True):
-                scores[index] = Completion("", *self.labels.masses(dict(zip(self.labels.all, row, strict=True))))
-        return [scores[i] for i in range(len(requests))]
+            for index, row in zip(indices, logprobs[:, ids].tolist(), strict=True):
+                rows[index] = dict(zip(ids, row, strict=True))
+        return [rows[i] for i in range(len(requests))]
 
     def close(self) -> None:
         """See `Engine.close`."""
         del self.model
 
     def _inputs(self, requests: Sequence[Request], size: int) -> Iterator[tuple[list[int], BatchEncoding]]:
-        """Batches of at most `size` requests: their indices, and the model's inputs."""
-        images = [load_in_condition(r.image, r.condition) if r.image else None for r in requests]
-        for with_image in (True, False):
-            members = [i for i, image in enumerate(images) if (image is not None) is with_image]
-            for batch in batches(members, size):
-                texts = [self._text(requests[i], with_image) for i in batch]
-                batch_images = [[images[i]] for i in batch] if with_image else None
-                inputs = self.processor(text=texts, images=batch_images, return_tensors="pt", padding=True)
-                yield list(batch), inputs.to(self.device)
+        """Batches of at most `size` requests: their indices, and the model's inputs. Few large images fill a batch."""
+        with_image = [i for i, request in enumerate(requests) if _has_image(request)]
+        opened = (load_in_condition(requests[i].image or "", requests[i].condition) for i in with_image)
+        start = 0
+        for images in image_batches((image for image in opened if image is not None), size):
+            batch = with_image[start : start + len(images)]
+            start += len(images)
+            yield batch, self._processed([requests[i] for i in batch], images)
+        for without in batches([i for i, request in enumerate(requests) if not _has_image(request)], size):
+            yield list(without), self._processed([requests[i] for i in without], None)
+
+    def _processed(self, requests: Sequence[Request], images: list[Image.Image] | None) -> BatchEncoding:
+        """The model's inputs for requests that all have an image, or all have none."""
+        texts = [self._text(request, images is not None) for request in requests]
+        image_lists = [[image] for image in images] if images is not None else None
+        inputs = self.processor(text=texts, images=image_lists, return_tensors="pt", padding=True)
+        return inputs.to(self.device)
 
     def _text(self, request: Request, with_image: bool) -> str:
-        parts = [{"type": "text", "text": request.text}]
+        parts = [{"type": "text", "text": self.plain(request.text)}]
         content = [{"type": "image"}, *parts] if with_image else parts
         prompt = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        return str(prompt) + request.prefix
+        return str(prompt) + self.plain(request.prefix)
+
+
+def _has_image(request: Request) -> bool:
+    return bool(request.image) and request.condition is not ImageCondition.IMAGE_FREE

@@ -1,13 +1,15 @@
 """Adapter for vLLM 0.32, CPU and GPU builds. Everything that depends on the vLLM version is in this module."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 from vlrm_ray import torchvision_shim
-from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, Request, Sampling, label_tokens
+from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, PlainText, Request, Sampling, label_tokens
 from vlrm_ray.errors import UserError
+from vlrm_ray.preferences.judgement import judgement_token
 from vlrm_ray.store.images import load_in_condition
+from vlrm_ray.types import YES
 
 torchvision_shim.install()
 os.environ.setdefault("VLLM_PLUGINS", "")
@@ -26,6 +28,7 @@ class VllmEngine:
     Attributes:
         has_vision: whether the model takes images.
         labels: token ids of Yes and No.
+        plain: makes words of the model's control tokens in a request.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -39,6 +42,7 @@ class VllmEngine:
         self.has_vision = hasattr(self.processor, "tokenizer")
         self.tokenizer = self.processor.tokenizer if self.has_vision else self.processor
         self.labels: LabelTokens = label_tokens(self.tokenizer, settings.model)
+        self.plain = PlainText.of_processor(self.processor)
         self.on_gpu = settings.gpus > 0
         self.llm = LLM(**self._arguments())
 
@@ -109,7 +113,8 @@ class VllmEngine:
 
     def _run(self, requests: Sequence[Request], params: list[SamplingParams]) -> list[Any]:
         try:
-            outputs: list[Any] = self.llm.generate([self._prompt(r) for r in requests], params, use_tqdm=False)
+            prompts = _LazyPrompts(requests, self._prompt)
+            outputs: list[Any] = self.llm.generate(prompts, params, use_tqdm=False)
             return outputs
         except EngineDeadError:
             os._exit(1)  # so that Ray restarts the actor; an actor with a dead engine would fail all later calls
@@ -117,24 +122,49 @@ class VllmEngine:
     def _prompt(self, request: Request) -> dict[str, Any]:
         """Chat prompt of a request, with its prefix and image, as vLLM takes it."""
         image = load_in_condition(request.image, request.condition) if request.image else None
-        parts = [{"type": "text", "text": request.text}]
-        content: Any = [{"type": "image"}, *parts] if image is not None else parts if self.has_vision else request.text
+        words = self.plain(request.text)
+        parts = [{"type": "text", "text": words}]
+        content: Any = [{"type": "image"}, *parts] if image is not None else parts if self.has_vision else words
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        prompt: dict[str, Any] = {"prompt": text + request.prefix}
+        prompt: dict[str, Any] = {"prompt": text + self.plain(request.prefix)}
         return prompt | {"multi_modal_data": {"image": image}} if image is not None else prompt
 
     def _completion(self, answer: CompletionOutput) -> Completion:
-        """Decoded answer, with p(Yes) and p(No) at its last Yes or No token."""
-        text = self.tokenizer.decode(answer.token_ids, skip_special_tokens=True).strip()
-        for token, logprobs in zip(reversed(answer.token_ids), reversed(answer.logprobs or []), strict=False):
-            if token in self.labels.yes or token in self.labels.no:
-                return Completion(text, *self._masses(logprobs))
-        return Completion(text)
+        """Decoded answer, with p(Yes) and p(No) at the token of its judgement."""
+        text = self._decode(answer.token_ids).strip()
+        found = judgement_token(answer.token_ids, self._decode)
+        if found is None or not answer.logprobs:
+            return Completion(text)
+        index, judgement = found
+        return Completion(text, *self._masses(answer.logprobs[index], judgement.word))
 
-    def _masses(self, logprobs: dict[int, Any]) -> tuple[float, float]:
-        return self.labels.masses({token: value.logprob for token, value in logprobs.items()})
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    def _masses(self, logprobs: dict[int, Any], word: str = YES) -> tuple[float, float]:
+        return self.labels.masses({token: value.logprob for token, value in logprobs.items()}, word)
+
+
+class _LazyPrompts(Sequence[dict[str, Any]]):
+    """Prompts that are made when vLLM takes them, one after the other: only one image is open at a time."""
+
+    def __init__(self, requests: Sequence[Request], make: Callable[[Request], dict[str, Any]]) -> None:
+        self.requests, self.make = requests, make
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "_LazyPrompts": ...
+
+    def __getitem__(self, index: int | slice) -> "dict[str, Any] | _LazyPrompts":
+        chosen = self.requests[index]
+        return self.make(chosen) if isinstance(chosen, Request) else _LazyPrompts(chosen, self.make)
 
 
 def _repack_output_layer(model: torch.nn.Module) -> None:

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +32,31 @@ torchvision_shim.install()
 
 from ultralytics import YOLO  # noqa: E402
 from ultralytics import settings as ultralytics_settings  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionPredictor  # noqa: E402
 
 ultralytics_settings.update({"sync": False})
 
 SUFFIXES = (".pt", ".onnx")
 """Suffixes of accepted checkpoints. Both load safely: .pt with an allow-list of classes; ONNX graphs have no code."""
+
+
+class _Predictor(DetectionPredictor):  # type: ignore[misc]
+    """Predictor that postprocesses each image by itself.
+
+    ultralytics gives up non-maximum suppression of a batch after some seconds and returns no boxes for the images
+    that are left. On a busy machine an expert would then report an image as empty. The limit is checked after an
+    image, so it cannot cut a batch of one short.
+    """
+
+    def postprocess(self, preds: Any, img: Any, orig_imgs: list[Any], **kwargs: Any) -> list[Any]:
+        """Results of the images, in order; see `DetectionPredictor.postprocess`."""
+        boxes = preds[0] if isinstance(preds, list | tuple) else preds
+        single = super().postprocess
+        return [
+            result
+            for i in range(len(boxes))
+            for result in single(boxes[i : i + 1], img[i : i + 1], orig_imgs[i : i + 1], **kwargs)
+        ]
 
 
 class Yolo:
@@ -71,7 +92,8 @@ class Yolo:
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         """See `vlrm_ray.experts.detection.DetectFn`."""
         results = self.model.predict(
-            [np.ascontiguousarray(image[:, :, ::-1]) for image in images],  # ultralytics takes BGR
+            predictor=_Predictor,
+            source=[np.ascontiguousarray(image[:, :, ::-1]) for image in images],  # BGR is expected
             imgsz=self.settings.image_size,
             conf=MIN_SCORE,
             iou=0.5,

@@ -55,27 +55,43 @@ def main() -> None:
 
 def page() -> str:
     """The page's Markdown."""
-    return "\n".join([INTRODUCTION, *sections(Config)])
+    return "\n".join([INTRODUCTION, *sections(Config())])
 
 
-def sections(model: type[BaseModel], prefix: str = "", meaning: str = "Keys of the run itself.") -> Iterator[str]:
-    """A heading and a table for a section, then the same for each section inside it."""
-    inner = [(name, info) for name, info in model.model_fields.items() if _is_section(info.annotation)]
-    keys = [(name, info) for name, info in model.model_fields.items() if not _is_section(info.annotation)]
+def sections(defaults: BaseModel, prefix: str = "", meaning: str = "Keys of the run itself.") -> Iterator[str]:
+    """A heading and a table for a section, then the same for each section inside it.
+
+    Args:
+        defaults: the section as the default configuration has it.
+        prefix: dotted name of the section, with a dot at the end; empty for the whole configuration.
+        meaning: what the section is for.
+    """
+    values = {name: (info, getattr(defaults, name)) for name, info in type(defaults).model_fields.items()}
+    keys = {name: entry for name, entry in values.items() if not isinstance(entry[1], BaseModel)}
     yield f"## `{prefix.rstrip('.')}`\n\n{meaning}\n" if prefix else f"## Top level\n\n{meaning}\n"
     if keys:
         yield "| key | type | default | meaning |\n| --- | --- | --- | --- |"
-        yield "\n".join(_row(prefix + name, info) for name, info in keys) + "\n"
-    for name, info in inner:
-        section = info.annotation
-        assert isinstance(section, type) and issubclass(section, BaseModel)
-        yield from sections(section, f"{prefix}{name}.", _one_line(info.description))
+        yield "\n".join(_row(prefix, name, info, default) for name, (info, default) in keys.items()) + "\n"
+    for name, (info, value) in values.items():
+        if isinstance(value, BaseModel):
+            yield from sections(value, f"{prefix}{name}.", _one_line(info.description))
 
 
-def _row(key: str, info: FieldInfo) -> str:
-    default = json.dumps(info.get_default(call_default_factory=True), ensure_ascii=False, default=str)
-    cells = (f"`{key}`", _type(info), f"`{default}`", _one_line(info.description))
+def _row(prefix: str, name: str, info: FieldInfo, default: object) -> str:
+    cells = (f"`{prefix}{name}`", _type(info), _default(prefix, info, default), _one_line(info.description))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _default(prefix: str, info: FieldInfo, default: object) -> str:
+    """A key's default. A section that a file or an override changes in part takes the other keys from its class."""
+    of_class = info.get_default(call_default_factory=True)
+    if of_class == default:
+        return _as_code(default)
+    return f"{_as_code(default)}; {_as_code(of_class)} if another key of `{prefix.rstrip('.')}` is set"
+
+
+def _as_code(value: object) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False, default=str)}`"
 
 
 def _type(info: FieldInfo) -> str:
@@ -95,10 +111,6 @@ def _name(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         return f"list of {_name(get_args(annotation)[0])}s"
     return {str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _one_line(text: str | None) -> str:

@@ -14,7 +14,6 @@ You can interrupt a run at any time; run the same command again to resume at the
 
 import argparse
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,10 +25,12 @@ import yaml
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import run_as_program
 from vlrm_ray.pipeline import resource_plan
-from vlrm_ray.pipeline.cluster import connected
-from vlrm_ray.pipeline.preflight import check_inputs
+from vlrm_ray.pipeline.cluster import connected, stage_name
+from vlrm_ray.pipeline.preflight import check_images, check_inputs
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.store.ledger import Ledger, driver_name
+from vlrm_ray.store.filesystem import joined
+from vlrm_ray.store.lease import DriverLease
+from vlrm_ray.store.ledger import Ledger
 
 
 def main() -> None:
@@ -49,7 +50,8 @@ def main() -> None:
         print_plan(config, progress)
         return
     progress.log(f"vlrm-ray: run {config.name}, {config.rounds} rounds of {config.prompts.per_round} prompts")
-    check_inputs(config)
+    for remark in check_inputs(config):
+        progress.log(remark)
     run(config, progress)
 
 
@@ -58,14 +60,15 @@ def run(config: Config, progress: Progress) -> None:
     from vlrm_ray import report
     from vlrm_ray.pipeline import rounds
 
-    ledger = Ledger(f"{config.folder.rstrip('/')}/{config.name}")
+    ledger = Ledger(joined(config.folder, config.name))
     reporter = report.Reporter(config, ledger)
-    with DriverLease(ledger):
+    with DriverLease(ledger, progress.log):
         rounds.bind_config(config, ledger)
         progress.log(f"results are written to {ledger.uri}")
         if not rounds.is_finished(config, ledger):
+            check_images(config, ledger)
             with ExitStack() as stack:
-                with progress.stage("start Ray") as meter:
+                with progress.stage(stage_name(config)) as meter:
                     dashboard = stack.enter_context(connected(config, progress.log))
                     meter.set_summary(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
                 run_rounds(config, ledger, progress, reporter.write)
@@ -96,25 +99,6 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
             write_report()
     finally:
         fleet.close()
-
-
-class DriverLease:
-    """Context manager that holds the run's lease, so that no second driver can work in the run's folder."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger, self.stop = ledger, threading.Event()
-
-    def __enter__(self) -> None:
-        self.ledger.claim_lease(driver_name())
-        threading.Thread(target=self._renew, daemon=True).start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.ledger.release_lease()
-
-    def _renew(self) -> None:
-        while not self.stop.wait(20):
-            self.ledger.renew_lease(driver_name())
 
 
 def print_plan(config: Config, progress: Progress) -> None:

@@ -5,15 +5,14 @@ field is the reference for users.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from yaml import YAMLError
 
+from vlrm_ray import config_loading
 from vlrm_ray.errors import UserError
 
 ASSETS = "assets:"
@@ -320,40 +319,22 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         UserError: the file cannot be read, or a key or value is invalid.
     """
-    base = OmegaConf.create({}) if path is None else _read(Path(path))
-    return _merged(base, overrides, str(path or "command line"))
+    where = str(path or "command line")
+    base = {} if path is None else config_loading.read_yaml(Path(path))
+    return _validated(config_loading.merge(base, overrides, text_keys(), where), where)
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """Copy of a configuration with dotted overrides; raises UserError for an invalid key or value."""
-    return _merged(OmegaConf.create(config.model_dump(mode="json")), overrides, "overrides")
+    base, where = config.model_dump(mode="json"), "overrides"
+    return _validated(config_loading.merge(base, overrides, text_keys(), where, resolve=False), where)
 
 
-def _merged(base: Any, overrides: Sequence[str], where: str) -> Config:
-    for item in overrides:
-        if "=" not in item or item.startswith("-"):
-            raise UserError(f"'{item}' is not an override; write key=value, for example train.lr=1e-4")
-    try:
-        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"cannot merge {where} with the overrides: {_first_line(error)}") from error
+def _validated(values: dict[Any, Any], where: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise UserError(_explain(error, where)) from None
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"configuration file {path} does not exist")
-    try:
-        content = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not readable YAML: {_first_line(error)}") from error
-    if not OmegaConf.is_dict(content):
-        raise UserError(f"{path} must contain keys and values (a YAML mapping)")
-    return content
 
 
 def _explain(error: ValidationError, where: str) -> str:
@@ -365,21 +346,37 @@ def _explain(error: ValidationError, where: str) -> str:
             return f"{where}: {key} was renamed to {RENAMED_KEYS[key]}{more}"
         close = difflib.get_close_matches(key, keys(), n=1, cutoff=0.5)
         hint = f"; did you mean '{close[0]}'?" if close else "; --dry-run lists all keys"
-        return f"unknown key '{key}' in {where}{hint}{more}"
+        return f"unknown key {key!r} in {where}{hint}{more}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {key or 'configuration'}: {message}, got {first['input']!r}"[:300] + more
+    scalar = first["type"] == "string_type" and not isinstance(first["input"], dict | list)
+    quotes = "; in a YAML file, put it in quotes" if scalar else ""
+    return f"{where}: {key or 'configuration'}: {message}, got {first['input']!r}"[:300] + quotes + more
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """All dotted keys of a section, by default of the whole configuration; `prefix` is put before each."""
+def keys(
+    model: type[BaseModel] = Config, prefix: str = "", wanted: Callable[[Any], bool] = lambda kind: True
+) -> list[str]:
+    """All dotted keys of a section, by default of the whole configuration.
+
+    Args:
+        model: class of the section.
+        prefix: put before each key.
+        wanted: whether to list a key, given the type of its values.
+    """
     names: list[str] = []
     for name, info in model.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names += keys(kind, f"{prefix}{name}.")
-        else:
+            names += keys(kind, f"{prefix}{name}.", wanted)
+        elif wanted(kind):
             names.append(prefix + name)
     return names
+
+
+@cache
+def text_keys() -> frozenset[str]:
+    """The dotted keys whose values are texts."""
+    return frozenset(keys(wanted=lambda kind: kind is str))
 
 
 def asset_path(name: str) -> str:
@@ -392,7 +389,3 @@ def asset_path(name: str) -> str:
 def is_checkpoint(model: str) -> bool:
     """Whether a detector model is a checkpoint file for ultralytics, not a folder or hub name for transformers."""
     return Path(model).suffix in (".pt", ".onnx")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,13 +1,23 @@
-"""Interface of the inference engines, independent of the library (vLLM, transformers) behind it."""
+"""Interface of the inference engines, independent of the library (vLLM, transformers) behind it.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+`generate_isolated` and `score_isolated` answer all requests that an engine accepts, and refuse the others one by one.
+`PlainText` makes words of the control tokens in a text; engines and the trainer prepare their texts with it.
+"""
 
-from vlrm_ray.errors import UserError
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.types import NO, YES, ImageCondition, ScoredCritique
 
 T = TypeVar("T")
+TOO_LONG = "longer_than_the_model_takes"
+"""Reason of a request that has more tokens than the engine accepts."""
+REFUSED = "refused by the engine"
+"""Start of the reason of a request that an engine refuses for any other cause."""
+_TOO_LONG_MESSAGE = re.compile(r"maximum (context|model) length|longer than the maximum", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,11 +60,19 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer, with p(Yes) and p(No) at its last Yes or No token (both 0 if it has none)."""
+    """An answer with the probabilities at its judgement.
+
+    Attributes:
+        text: the answer; empty for a refused request.
+        yes: p(Yes) at the token of the judgement; 0 if the answer has no judgement.
+        no: p(No) at the same token.
+        refused: reason why the engine refused the request; "" for an answer.
+    """
 
     text: str
     yes: float = 0.0
     no: float = 0.0
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,26 +137,37 @@ class LabelTokens:
     """Token ids of the two judgements, with and without a leading space.
 
     Attributes:
-        yes: ids that mean Yes.
-        no: ids that mean No.
-        all: both, sorted.
+        yes: ids of "Yes".
+        no: ids of "No".
+        other_yes: ids of "yes" and "YES".
+        other_no: ids of "no" and "NO".
     """
 
     yes: frozenset[int]
     no: frozenset[int]
-    all: tuple[int, ...] = field(init=False)
+    other_yes: frozenset[int] = frozenset()
+    other_no: frozenset[int] = frozenset()
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "all", tuple(sorted(self.yes | self.no)))
+    @property
+    def all(self) -> tuple[int, ...]:
+        """All ids, sorted."""
+        return tuple(sorted(self.yes | self.no | self.other_yes | self.other_no))
 
-    def masses(self, logprobs: Mapping[int, float]) -> tuple[float, float]:
-        """p(Yes) and p(No), from the log-probabilities of the next token by token id."""
+    def masses(self, logprobs: Mapping[int, float], word: str = YES) -> tuple[float, float]:
+        """p(Yes) and p(No).
+
+        Args:
+            logprobs: log-probabilities of the next token by token id.
+            word: the judgement as the model writes it. Written as "yes" or "NO", all spellings are counted.
+        """
         from math import exp
 
         def mass(ids: frozenset[int]) -> float:
             return sum(exp(logprobs[i]) for i in ids if i in logprobs)
 
-        return mass(self.yes), mass(self.no)
+        if word in (YES, NO):
+            return mass(self.yes), mass(self.no)
+        return mass(self.yes | self.other_yes), mass(self.no | self.other_no)
 
 
 class Encoder(Protocol):
@@ -160,8 +189,8 @@ def label_tokens(tokenizer: Encoder, model: str) -> LabelTokens:
         UserError: the tokenizer has no single token for one of the words.
     """
 
-    def ids(word: str) -> Iterator[int]:
-        for text in (word, f" {word}"):
+    def ids(*words: str) -> Iterator[int]:
+        for text in (spaced for word in words for spaced in (word, f" {word}")):
             tokens = tokenizer.encode(text, add_special_tokens=False)
             if len(tokens) == 1:
                 yield tokens[0]
@@ -171,7 +200,96 @@ def label_tokens(tokenizer: Encoder, model: str) -> LabelTokens:
         raise UserError(
             f"model {model} has no single token for each of '{YES}' and '{NO}'; choose a model whose tokenizer has them"
         )
-    return LabelTokens(yes, no)
+    return LabelTokens(
+        yes, no, frozenset(ids(YES.lower(), YES.upper())) - yes - no, frozenset(ids(NO.lower(), NO.upper())) - yes - no
+    )
+
+
+class PlainText:
+    """Makes plain words of the control tokens in a text, so that a user's text cannot end a turn or add an image.
+
+    A space is put after the first character of each control token: `<|im_end|>` becomes `< |im_end|>`. Texts without
+    control tokens are not changed.
+
+    Attributes:
+        tokens: the control tokens, longest first.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        """Use the given control tokens; single characters and white space are left out."""
+        usable = {token for token in tokens if len(token.strip()) > 1}
+        self.tokens = tuple(sorted(usable, key=lambda token: (-len(token), token)))
+        self._pattern = re.compile("|".join(map(re.escape, self.tokens))) if self.tokens else None
+
+    @classmethod
+    def of_processor(cls, processor: Any) -> "PlainText":
+        """The control tokens of a processor or tokenizer of transformers: special tokens and image placeholders."""
+        tokenizer = getattr(processor, "tokenizer", processor)
+        added = [str(token) for token in tokenizer.added_tokens_decoder.values() if _is_control(token)]
+        placeholders = [
+            str(value)
+            for name, value in vars(processor).items()
+            if name.endswith("_token") and (isinstance(value, str) or hasattr(value, "content"))
+        ]
+        return cls([*map(str, tokenizer.all_special_tokens), *added, *placeholders])
+
+    def __call__(self, text: str) -> str:
+        """The text with its control tokens as plain words."""
+        while self._pattern is not None and self._pattern.search(text):
+            text = self._pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        return text
+
+
+def _is_control(token: Any) -> bool:
+    """Whether an added token is special, or written like a special one."""
+    return bool(token.special) or re.fullmatch(r"<[|｜].*[|｜]>", str(token)) is not None
+
+
+def generate_isolated(engine: Engine, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+    """`Engine.generate`, in which a request that the engine refuses does not fail the others.
+
+    A batch that raises an exception is split in halves, until the refused requests are alone. Batches without such
+    requests reach the engine unchanged.
+
+    Returns:
+        `sampling.n` answers to each request; those to a refused request have only a reason, in `refused`.
+    """
+    return _isolated(
+        lambda part: engine.generate(part, sampling),
+        requests,
+        lambda reason: [Completion("", refused=reason)] * sampling.n,
+    )
+
+
+def score_isolated(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
+    """`Engine.score`, in which a request that the engine refuses does not fail the others; see `generate_isolated`."""
+    return _isolated(engine.score, requests, lambda reason: Completion("", refused=reason))
+
+
+def _isolated(
+    call: Callable[[Sequence[Request]], list[T]], requests: Sequence[Request], refused: Callable[[str], T]
+) -> list[T]:
+    if not requests:
+        return []
+    try:
+        return call(requests)
+    except UserError:
+        raise
+    except Exception as error:  # engines, processors and image decoders raise many exception types
+        if len(requests) == 1:
+            return [refused(refusal_reason(error))]
+    half = len(requests) // 2
+    return _isolated(call, requests[:half], refused) + _isolated(call, requests[half:], refused)
+
+
+def refusal_reason(error: Exception) -> str:
+    """Reason to record for a request that raises an exception: that of the image, `TOO_LONG`, or the first line."""
+    if isinstance(error, BadImage):
+        return str(error)
+    message = str(error).strip()
+    if _TOO_LONG_MESSAGE.search(message):
+        return TOO_LONG
+    return f"{REFUSED}: {message.splitlines()[0][:200] if message else type(error).__name__}"
 
 
 def scored_critique(answer: Completion) -> ScoredCritique:

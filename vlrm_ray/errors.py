@@ -1,11 +1,29 @@
 """Exceptions of the project, and the entry point wrapper that shows user errors without a traceback."""
 
+import errno
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+STORAGE_ERRNOS = {
+    getattr(errno, name)
+    for name in (
+        "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP", "ESTALE"
+    )
+}  # fmt: skip
+"""Numbers of operating system errors that come from the state of a disk or folder, not from a bug."""
 
 
 class UserError(Exception):
     """A problem that the user can fix. The message is one line: what is wrong, and what to do about it."""
+
+
+class StorageError(UserError):
+    """A folder or bucket cannot be read or written."""
+
+
+class LeaseLost(UserError):
+    """Another driver may work on the run, so this one has to stop."""
 
 
 class BadImage(Exception):
@@ -15,13 +33,40 @@ class BadImage(Exception):
 def run_as_program(main: Callable[[], None]) -> None:
     """Run the main function of a program.
 
-    A `UserError` is printed as one line and ends the program with exit status 2. Ctrl-C ends it with status 130.
+    A `UserError` is printed as one line and ends the program with exit status 2; so do errors of disks and folders, and
+    a `UserError` raised in a Ray task or actor. Ctrl-C ends the program with status 130.
     """
     try:
         main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        line = user_message(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+def user_message(error: Exception) -> str | None:
+    """The line to show to the user for an exception; None if the exception is a bug.
+
+    Ray wraps what a task or actor raises: the original exception is the attribute `cause`, or only part of the text.
+    """
+    for link in _chain(error):
+        if isinstance(link, UserError) and getattr(link, "cause", None) is None:
+            return str(link)
+        if isinstance(link, OSError) and link.errno in STORAGE_ERRNOS and link.filename:
+            return f"{link.filename}: {link.strerror}; free or repair this storage, or use another folder"
+    remote = re.findall(r"^vlrm_ray\.errors\.(?:UserError|StorageError): (.+)$", str(error), re.MULTILINE)
+    return remote[-1] if remote else None
+
+
+def _chain(error: object) -> Iterator[BaseException]:
+    """An exception and the ones that caused it."""
+    seen: set[int] = set()
+    while isinstance(error, BaseException) and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = getattr(error, "cause", None) or error.__cause__

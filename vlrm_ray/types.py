@@ -40,10 +40,12 @@ class PromptRef:
     Attributes:
         image: URI or local path of the image file.
         question: the question.
+        problem: why the prompt cannot be used; "" if it can.
     """
 
     image: str
     question: str
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Word:
     Attributes:
         text: the text; it may have several words.
         box: corners in pixels: x0, y0, x1, y1.
-        score: the reader's confidence, 0 to 1.
+        score: the OCR reader's confidence, 0 to 1.
     """
 
     text: str
@@ -153,7 +155,7 @@ class Detections:
         width: image width in pixels.
         height: image height in pixels.
         objects: detections at or above the configured confidence.
-        faint: detections below it. They support no claim, but an object is not called absent if one may be it.
+        faint: detections below it. They support no claim, but they prevent an object from being called absent.
         quality: quality of the image.
     """
 

@@ -20,7 +20,8 @@ says which one is better. --judge overrides this choice. A Yes/No question is co
 "Yes, there is a cup." and "No, there is no cup.", or "Yes." and "No.".
 
 The output folder gets predictions.jsonl (or .json) for the official scorer, items.jsonl for `evaluate.py compare`
-and summary.json. You can interrupt the command at any time; run it again to resume.
+and summary.json. You can interrupt the command at any time; run it again to resume. Items that were quarantined, for
+example because their image was missing, are tried again.
 """
 
 import argparse
@@ -134,7 +135,9 @@ def run(arguments: argparse.Namespace) -> None:
     scorer = _scorer(judge, arguments)
     todo = scorer.missing(items, arguments.order == "both")
     progress.log(f"{benchmark.name}: {len(items)} items, {len(todo)} to judge; {judge.description}")
+    todo = scorer.quarantine_leading(todo)
     rates = _judge(judge.config, scorer, todo, arguments, progress) if todo else results.previous_rates(arguments.out)
+    results.check_any_judged(items, scorer.log.judged, arguments.out, arguments.images or arguments.data)
     _finish(benchmark, items, scorer.log, _details(arguments, judge) | rates, arguments.out, progress)
 
 

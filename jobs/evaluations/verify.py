@@ -19,7 +19,7 @@ from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.evidence import describe_evidence
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.store.images import decode, read_bytes
+from vlrm_ray.store.images import open_image
 from vlrm_ray.types import CheckedClaim, Claim, Evidence
 
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Detect objects and text in the image, check the claims of the response, and print the result."""
     try:
-        image = decode(read_bytes(arguments.image))
+        image = open_image(arguments.image)
     except BadImage as error:
         reason = str(error).replace("_", " ")
         raise UserError(f"--image {arguments.image}: {reason}; give a PNG, JPEG, WebP, BMP or GIF file") from None

@@ -1,35 +1,35 @@
-"""`evaluate.py bench` with a real engine on made-up POPE items: broken input, both orders, killed and run again."""
+"""`evaluate.py bench` with a real engine on made-up POPE items: broken input, both orders, interrupted and resumed."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs import evaluate
+from tests.ray.programs import ROOT, exit_status, run_program
 from vlrm_ray.config import asset_path
 from vlrm_ray.scenes import pope
 
-ROOT = Path(__file__).parents[2]
 ITEMS = 12
 
 
-def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    command = [sys.executable, str(ROOT / "jobs" / "evaluate.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
-
-
-def bench(data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return evaluate(
+def bench_arguments(data: Path, out: Path, *more: str) -> list[str]:
+    return [
         "bench", "--benchmark", "pope", "--rm", asset_path("assets:vlm"), "--judge", "pointwise", "--data", str(data),
-        "--out", str(out), *more, "critic.format=compact", "critic.engine.kind=transformers",
-        "critic.max_tokens=80",
-    )  # fmt: skip
+        "--out", str(out), *more, "critic.format=compact", "critic.engine.kind=transformers", "critic.engine.actors=1",
+        "critic.max_tokens=80", "cluster.dashboard=false",
+    ]  # fmt: skip
+
+
+def bench(data: Path, out: Path, ray_folder: str, *more: str) -> str:
+    """Run the benchmark to its end; returns what it printed."""
+    program = str(ROOT / "jobs" / "evaluate.py")
+    done = run_program(program, *bench_arguments(data, out, *more), RAY_TMPDIR=ray_folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four questions of each strategy: one picture is broken, one question breaks the engine's image placeholders."""
+    """Four questions of each strategy: one image is broken, one question has the engine's image placeholder."""
     folder = tmp_path_factory.mktemp("pope")
     pope.write(folder, 2)
     for path in folder.glob("scenes_pope_*.json"):
@@ -51,11 +51,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def out(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(data: Path, ray_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "both"
-    done = bench(data, folder, "--order", "both")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "image_undecodable" in done.stdout
+    assert "image_undecodable" in bench(data, folder, ray_folder, "--order", "both")
     return folder
 
 
@@ -86,21 +84,21 @@ def test_predictions_answer_the_questions(out: Path) -> None:
     assert sum(right) / ITEMS == pytest.approx(json.loads((out / "summary.json").read_text())["overall"], abs=1e-6)
 
 
-def test_a_killed_run_ends_the_same(data: Path, out: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_and_ends_the_same(
+    data: Path, out: Path, ray_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The interruption left nine judged items, a line that is cut off, and no results."""
     again = tmp_path / "again"
     shutil.copytree(out, again)
     for name in ("summary.json", "predictions.jsonl", "items.jsonl"):
         (again / name).unlink()
     whole = (out / "judged.jsonl").read_text().splitlines(keepends=True)
     (again / "judged.jsonl").write_text("".join(whole[:9]) + whole[9][:20])
-    done = bench(data, again)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "results: " in done.stdout
+    assert "results: " in bench(data, again, ray_folder)
     assert json.loads((again / "summary.json").read_text())["details"]["items_per_second"] > 0
     assert (again / "predictions.jsonl").read_text() == (out / "predictions.jsonl").read_text()
-    compared = evaluate("compare", str(out), str(again))
-    assert compared.returncode == 0
-    assert "do not differ" in compared.stdout
+    assert exit_status(evaluate.main, "compare", str(out), str(again)) == 0
+    assert "do not differ" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -111,8 +109,10 @@ def test_a_killed_run_ends_the_same(data: Path, out: Path, tmp_path: Path) -> No
         (["critic.model=x"], "critic.model cannot be overridden"),
     ],
 )
-def test_what_cannot_go_on_is_one_line(data: Path, out: Path, more: Sequence[str], expected: str) -> None:
-    done = bench(data, out, *more)
-    assert done.returncode == 2
-    assert expected in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_wrong_arguments_are_refused_with_one_line(
+    data: Path, out: Path, more: Sequence[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(evaluate.main, *bench_arguments(data, out, *more)) == 2
+    message = capsys.readouterr().err
+    assert expected in message
+    assert len(message.strip().splitlines()) == 1

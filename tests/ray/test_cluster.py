@@ -1,43 +1,39 @@
-"""An own cluster on few cores."""
+"""A local cluster with few cores."""
 
-import os
 import time
 
+import psutil
 import pytest
 import ray
 
-from vlrm_ray import config as configuration
-from vlrm_ray.pipeline.cluster import connected, local_cluster_env
-
 
 @ray.remote(num_cpus=0)
-class Holder:
-    """Stands for the engines: as many processes as there are cores, and more."""
+class Engine:
+    """Stands for an engine: with these there are more processes than cores."""
 
     def ready(self) -> bool:
         return True
 
 
 @ray.remote(num_cpus=0.1)
-def process() -> int:
+def process_start() -> float:
+    """Unix time at which the process of a task started."""
     time.sleep(0.5)
-    return os.getpid()
+    return psutil.Process().create_time()
 
 
-def burst() -> set[int]:
-    """The processes of tasks that run at the same time."""
-    return set(ray.get([process.remote() for _ in range(5)]))
+def burst() -> list[float]:
+    """Start times of the processes that run five tasks at the same time."""
+    return ray.get([process_start.remote() for _ in range(5)])
 
 
-def test_tasks_in_bursts_meet_the_processes_of_the_burst_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without that, each burst of the graph's tasks pays for its imports anew."""
-    settings = configuration.load(None, ["cluster.dashboard=false", "cluster.object_store_mb=100"])
-    for name in ("RAY_ADDRESS", *local_cluster_env(settings)):
-        monkeypatch.delenv(name, raising=False)
-    with connected(settings, print):
-        holders = [Holder.remote() for _ in range(3)]
-        assert all(ray.get([holder.ready.remote() for holder in holders]))
-        burst()
-        first = burst()
-        time.sleep(4)
-        assert burst() == first
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_burst_of_tasks_runs_in_the_processes_of_earlier_bursts() -> None:
+    """Ray would end idle processes after a second, and each burst would pay for the imports of new ones."""
+    engines = [Engine.remote() for _ in range(3)]
+    assert all(ray.get([engine.ready.remote() for engine in engines]))
+    burst()
+    burst()
+    before = time.time()
+    time.sleep(4)
+    assert max(burst()) < before

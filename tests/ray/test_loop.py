@@ -1,12 +1,9 @@
-"""The whole loop on a user's own pictures, with every real engine: killed and run again, it ends the same."""
+"""The whole loop on a user's own images, with real engines: killed and resumed, a run ends as an uninterrupted one."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +11,87 @@ import jsonschema
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import iterate
+from tests.ray.programs import ROOT, TIMEOUT, exit_status, run_program, started_program
 from vlrm_ray import report
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import UNBIASED_WORLD
 from vlrm_ray.store.ledger import Ledger
 
-ROOT = Path(__file__).parents[2]
+IMAGES, BROKEN = 8, 3
 QUESTIONS = ("Describe the image.", "What do you see?", "How many circles are there?")
-PARTS = 2
-SETTINGS = [
+RESPONSES = 6
+"""Of each prompt: four with the image, one without it, one with a degraded image."""
+SETTINGS = (
     "rounds=1",
-    "prompts.per_round=48",
-    "part_rows=24",
-    "evaluation.pairs=10",
-    "evaluation.pope=4",
+    f"prompts.per_round={IMAGES * len(QUESTIONS)}",
+    f"part_rows={IMAGES * len(QUESTIONS) // 2}",
+    "policy.engine.kind=transformers",
+    "critic.engine.kind=vllm",
+    "critic.engine.actors=1",
     "train.epochs=1",
     "selection.margin=0",
+    "evaluation.pairs=6",
+    "evaluation.pope=2",
     "cluster.dashboard=false",
-]
+)
+ITERATE = ROOT / "jobs" / "iterate.py"
+SMALL_ITERATE = Path(__file__).with_name("small_iterate.py")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs with the same configuration, each in a folder of its own.
+
+    Attributes:
+        folder: holds the runs' folders.
+        prompts: the prompt file.
+        ray_folder: temporary folder of the runs' Ray clusters.
+    """
+
+    folder: Path
+    prompts: Path
+    ray_folder: str
+
+    def arguments(self, name: str) -> list[str]:
+        """Command line of a run."""
+        return [*SETTINGS, f"prompts.source={self.prompts}", f"folder={self.folder}", f"name={name}"]
+
+    def finish(self, name: str, program: Path = SMALL_ITERATE) -> str:
+        """Start or resume a run and wait for its end; returns what it printed."""
+        done = run_program(str(program), *self.arguments(name), RAY_TMPDIR=self.ray_folder)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def kill_after(self, name: str, file: Path) -> None:
+        """Start a run, and kill it and its cluster as soon as the file exists."""
+        with started_program(str(SMALL_ITERATE), *self.arguments(name), RAY_TMPDIR=self.ray_folder) as process:
+            deadline = time.monotonic() + TIMEOUT
+            while not file.exists():
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline, f"{file} was not written in {TIMEOUT} s"
+                time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
-def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 pictures with three questions each; one of the pictures is broken."""
+def runs(ray_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Eight images with three questions each; one of the images is broken."""
     folder = tmp_path_factory.mktemp("own")
     lines = []
-    for index in range(16):
+    for index in range(IMAGES):
         path = folder / f"{index:02d}.png"
         paint(UNBIASED_WORLD.sample(900 + index)).image.save(path)
         lines += [json.dumps({"image": path.name, "question": question}) for question in QUESTIONS]
-    (folder / "03.png").write_bytes(b"this is no picture")
+    (folder / f"{BROKEN:02d}.png").write_bytes(b"this is no image")
     (folder / "prompts.jsonl").write_text("\n".join(lines))
-    return folder / "prompts.jsonl"
+    return Runs(tmp_path_factory.mktemp("runs"), folder / "prompts.jsonl", ray_folder)
 
 
-def start(prompts: Path, folder: Path, name: str) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        str(ROOT / "jobs" / "iterate.py"),
-        *SETTINGS,
-        f"prompts.source={prompts}",
-        f"folder={folder}",
-        f"name={name}",
-    ]
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, output[-4000:]
-    return output
+@pytest.fixture(scope="module")
+def finished(runs: Runs) -> Path:
+    """Folder of a run that was not interrupted."""
+    assert "report: " in runs.finish("finished")
+    return runs.folder / "finished"
 
 
 def hashes(run: Path) -> dict[str, Any]:
@@ -86,88 +105,59 @@ def hashes(run: Path) -> dict[str, Any]:
     return found | {"version": files, "metrics": (ledger.result(1, "evaluate") or {})["metrics"]}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def unkilled(prompts: Path, folder: Path) -> Path:
-    output = finish(start(prompts, folder, "unkilled"))
-    assert "report: " in output
-    return folder / "unkilled"
-
-
-def test_the_report_follows_its_schema_and_counts_every_row(unkilled: Path) -> None:
-    found = json.loads((unkilled / "report.json").read_text())
+def test_the_report_follows_its_schema_and_counts_every_row(finished: Path) -> None:
+    found = json.loads((finished / "report.json").read_text())
     jsonschema.validate(found, report.schema())
     assert [r["rm_version"] for r in found["rounds"]] == [0, 1]
     for rows in found["rounds"][1]["rows"].values():
         assert rows["in"] == rows["kept"] + sum(rows["dropped"].values()) + sum(rows["quarantined"].values())
 
 
-def test_the_broken_picture_is_quarantined_and_counted(unkilled: Path) -> None:
-    rows = json.loads((unkilled / "report.json").read_text())["rounds"][1]["rows"]["generate"]
+def test_the_broken_image_is_quarantined_and_counted(finished: Path) -> None:
+    rows = json.loads((finished / "report.json").read_text())["rounds"][1]["rows"]["generate"]
     assert rows["quarantined"] == {"image_undecodable": len(QUESTIONS)}
-    assert rows["kept"] == 15 * len(QUESTIONS) * 6
+    assert rows["kept"] == (IMAGES - 1) * len(QUESTIONS) * RESPONSES
 
 
-def test_rows_carry_no_pixels(unkilled: Path) -> None:
-    table = pq.read_table(unkilled / "round-0001" / "generate" / "part-00000.parquet")
+def test_rows_carry_no_pixels(finished: Path) -> None:
+    table = pq.read_table(finished / "round-0001" / "generate" / "part-00000.parquet")
     assert table.nbytes / table.num_rows < 4096
 
 
-def test_each_picture_was_looked_at_once(unkilled: Path) -> None:
-    for expert in (unkilled / "evidence").iterdir():
-        assert len(list(expert.rglob("*.json"))) == 15
+def test_each_expert_inspects_an_image_once(finished: Path) -> None:
+    for expert in (finished / "evidence").iterdir():
+        assert len(list(expert.rglob("*.json"))) == IMAGES - 1
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_content(prompts: Path, folder: Path, unkilled: Path) -> None:
-    process = start(prompts, folder, "killed")
-    marker = folder / "killed" / "round-0001" / "select" / "part-00000.json"
-    deadline = time.monotonic() + 400
-    while not marker.exists():
-        assert process.poll() is None, process.communicate()[0][-4000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+def test_a_killed_run_resumes_and_ends_with_the_same_content(runs: Runs, finished: Path) -> None:
+    marker = runs.folder / "killed" / "round-0001" / "select" / "part-00000.json"
+    runs.kill_after("killed", marker)
     before = marker.read_bytes()
-    finish(start(prompts, folder, "killed"))
+    runs.finish("killed")
     assert marker.read_bytes() == before
-    assert hashes(folder / "killed") == hashes(unkilled)
+    assert hashes(runs.folder / "killed") == hashes(finished)
 
 
-def test_run_again_it_does_nothing_twice(prompts: Path, folder: Path, unkilled: Path) -> None:
-    before = hashes(unkilled)
-    output = finish(start(prompts, folder, "unkilled"))
-    assert hashes(unkilled) == before
+def test_a_finished_run_repeats_no_work(runs: Runs, finished: Path) -> None:
+    before = hashes(finished)
+    output = runs.finish("finished", ITERATE)
+    assert hashes(finished) == before
     assert "gather" not in output
     assert "start Ray" not in output
 
 
-def test_a_changed_configuration_is_refused(prompts: Path, folder: Path, unkilled: Path) -> None:
-    command = [
-        sys.executable,
-        str(ROOT / "jobs" / "iterate.py"),
-        *SETTINGS,
-        f"prompts.source={prompts}",
-        f"folder={folder}",
-        "name=unkilled",
-        "seed=5",
-    ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert "seed: 0 -> 5" in done.stderr
+def test_a_changed_configuration_is_refused(runs: Runs, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(iterate.main, *runs.arguments("finished"), "seed=5") == 2
+    assert "seed: 0 -> 5" in capsys.readouterr().err
 
 
-def test_the_published_folder_loads_in_transformers(unkilled: Path, tmp_path: Path) -> None:
+def test_the_published_version_gives_its_canary_score_in_transformers(finished: Path, tmp_path: Path) -> None:
     from actors.transformers_engine import TransformersEngine
     from vlrm_ray.engines import EngineSettings
     from vlrm_ray.reward.canary import TOLERANCE, canary_request
 
     version = tmp_path / "version"
-    shutil.copytree(unkilled / "versions" / "0001", version)
+    shutil.copytree(finished / "versions" / "0001", version)
     engine = TransformersEngine(EngineSettings("transformers", str(version), "float32", 512, 8, 64, 0.5, 0, 1))
     (found,) = engine.score([canary_request(str(version), "compact")])
     published = json.loads((version / "vlrm_reward.json").read_text())["canary"]

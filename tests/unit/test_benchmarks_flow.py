@@ -11,11 +11,11 @@ from tests.unit import benchmark_files as files
 from vlrm_ray.config import asset_path
 from vlrm_ray.engines import Completion, Sampling
 from vlrm_ray.errors import UserError
-from vlrm_ray.evaluation.benchmarks import BENCHMARKS, compare, judging, summary, yes_no
+from vlrm_ray.evaluation.benchmarks import BENCHMARKS, compare, judging, results, summary, yes_no
 from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
 from vlrm_ray.evaluation.benchmarks.images import ImageResolver
 from vlrm_ray.evaluation.benchmarks.items import Item, Status
-from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput, JudgeSettings, RefusedRequest, decide
+from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput, JudgeSettings, decide
 from vlrm_ray.evaluation.benchmarks.scoring import Batch, JudgementLog, Scorer
 from vlrm_ray.preferences.critique import COMPACT, DETAILED, format_critique
 from vlrm_ray.store.ledger import Ledger
@@ -113,7 +113,7 @@ def test_a_pairwise_judge_decides_by_majority(numbers: str, first: int, status: 
 
 
 def test_a_request_that_the_engine_refuses_quarantines_its_item() -> None:
-    result = decide(ITEM, 0, POINTWISE, [[YES], RefusedRequest("too long")])
+    result = decide(ITEM, 0, POINTWISE, [[YES], [Completion("", refused="too long")]])
     assert (result.status, result.reason) == (Status.QUARANTINED, "too long")
 
 
@@ -180,6 +180,43 @@ def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     assert len(second.log.path.read_text().splitlines()) == 16
     assert {key: second.log.judged[key] for key in kept} == kept
     assert JudgementLog(second.log.path).judged == second.log.judged
+
+
+def test_quarantined_items_are_tried_again_once_their_reason_may_be_gone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    files.pope_files(tmp_path / "data")
+    items = BENCHMARKS["pope"].read(tmp_path / "data", files.silent)
+    first = scorer(tmp_path)  # looks the images up in another folder
+    todo = first.missing(items, both=False)
+    assert first.quarantine_leading(todo) == []
+    assert {judgement.reason for judgement in first.log.judged.values()} == {"image_missing"}
+    with pytest.raises(
+        UserError, match=rf"image_missing 18 of 18 \(first: .* image a\.png\); .*--images {tmp_path}/data,"
+    ):
+        results.check_any_judged(items, first.log.judged, tmp_path, tmp_path)
+    assert scorer(tmp_path).missing(items, both=False) == []
+    second = scorer(tmp_path)
+    second.images = ImageResolver([tmp_path / "data"], Ledger(str(tmp_path / "out")))
+    assert second.missing(items, both=False) == todo
+    assert second.quarantine_leading(todo) == todo
+    second.score(todo, judge_for_cups, lambda count: None)
+    results.check_any_judged(items, JudgementLog(second.log.path).judged, tmp_path, tmp_path)
+
+
+def test_an_item_that_the_engine_refused_is_tried_again(tmp_path: Path) -> None:
+    def refusing(batches: Iterator[Batch]) -> Iterator[tuple[int, list[JudgeOutput]]]:
+        for number, batch in enumerate(batches):
+            yield number, [[Completion("", refused="refused by the engine: x")] for _ in batch]
+
+    items = vl_items(tmp_path)[:1]
+    scored = scorer(tmp_path)
+    scored.score(scored.missing(items, both=False), refusing, lambda count: None)
+    assert scored.log.judged[items[0].key, items[0].first].reason == "refused by the engine: x"
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match="no accuracy: refused by the engine: x 1 of 1"):
+        results.check_any_judged(items, scored.log.judged, tmp_path, tmp_path)
+    assert not (tmp_path / "summary.json").exists()
+    assert len(scored.missing(items, both=False)) == 1
 
 
 def test_an_item_with_a_changed_answer_is_judged_again(tmp_path: Path) -> None:

@@ -48,6 +48,29 @@ def test_an_image_is_read_from_each_form(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "image", [{"bytes": files.png(), "path": None}, {"bytes": None, "path": "a.png"}, ["a.png"], "file://{}/a%20b.png"]
+)
+def test_usual_forms_of_an_image_in_a_row_are_read(image: Any, tmp_path: Path) -> None:
+    for name in ("a.png", "a b.png"):
+        (tmp_path / name).write_bytes(files.png())
+    rows = files.vl_rows(image.format(tmp_path) if isinstance(image, str) else image)
+    path = files.vl_parquet(tmp_path, rows)
+    path.rename(path.with_suffix(".PARQUET"))
+    item, *_ = BENCHMARKS["vl_rewardbench"].read(tmp_path, files.silent)
+    assert item.image is not None
+    assert load_image(ImageResolver([tmp_path], Ledger(str(tmp_path / "out"))).uri(item.image)).size == (32, 32)
+
+
+@pytest.mark.parametrize("image", [{"bytes": None, "path": None}, ["a.png", "b.png"], []])
+def test_a_row_without_one_image_is_quarantined_alone(image: Any, tmp_path: Path) -> None:
+    rows = files.vl_rows("a.png")
+    rows[1]["image"] = image
+    files.lines(tmp_path / "data.jsonl", rows)
+    items = BENCHMARKS["vl_rewardbench"].read(tmp_path, files.silent)
+    assert [bool(item.problem) for item in items] == [False, True, *[False] * 6]
+
+
+@pytest.mark.parametrize(
     ("image", "reason"),
     [
         ("b.png", "image_missing"),

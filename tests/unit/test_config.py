@@ -10,6 +10,8 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
+REPORTED = Path(__file__).parents[1] / "data" / "cases" / "09" / "values.txt"
+"""Overrides that users have reported; each text must be taken as it stands."""
 
 
 @pytest.mark.parametrize("name", ["scenes.yaml", "qwen2_5_vl_7b.yaml"])
@@ -34,6 +36,19 @@ def test_dotted_overrides_win() -> None:
         ("experts.detector.pool.min=9", "larger than max"),
         ("rounds", "key=value"),
         ("name=../x", "pattern"),
+        ("rounds=[1", "rounds: '[1' is not readable YAML"),
+        ("rounds=@x", "rounds: '@x' is not readable YAML"),
+        ("rounds=%d", "rounds: '%d' is not readable YAML"),
+        ("train=[", "train: '[' is not readable YAML"),
+        ("rounds=${nope}", "Interpolation key 'nope' not found"),
+        ("rounds=${rounds}", "Recursive interpolation"),
+        ("rounds=2024-13-45", "valid integer"),
+        ("prompts={question: Yes}", "put it in quotes"),
+        ("prompts.question.x=1", "valid string"),
+        ("a\nb=1", "unknown key"),
+        ("=x", "unknown key"),
+        ("prompts.question=\udcff", "not valid text"),
+        ("prompts.source=a\0b", "not valid text"),
     ],
 )
 def test_mistakes_are_reported_in_one_line(override: str, message: str) -> None:
@@ -43,6 +58,45 @@ def test_mistakes_are_reported_in_one_line(override: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def value_of(settings: config.Config, key: str) -> object:
+    value: object = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+TEXTS = [
+    "", "=", "a=b", " leading and trailing ", "null", "~", "1e3", "007", "a\nb", "{a: b}", "!!python/object:x", "&a b",
+    "|", ">", "`x`", "#x", "x: #y", "- a", "\t", "???", "${oc.env:HOME}", "a\\${b}", "${", "\ue0005\ue001", "'", "% }",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", [*REPORTED.read_text().splitlines(), *(f"prompts.question={t}" for t in TEXTS)])
+def test_an_override_of_a_text_key_is_taken_as_it_stands(override: str) -> None:
+    key, _, text = override.partition("=")
+    settings = config.load(None, [override])
+    assert value_of(settings, key) == text
+    assert config.with_overrides(settings, ["rounds=1"]) == settings.model_copy(update={"rounds": 1})
+    assert value_of(config.with_overrides(config.Config(), [override]), key) == text
+
+
+def test_overrides_of_other_keys_are_yaml() -> None:
+    overrides = ["experts.detector.classes=[a, 'b c']", "experts.reader.enabled=no", "train.lr=1e-4", "rounds=2 # two"]
+    settings = config.load(None, overrides)
+    assert settings.experts.detector.classes == ("a", "b c")
+    assert (settings.experts.reader.enabled, settings.train.lr, settings.rounds) == (False, 1e-4, 2)
+
+
+def test_interpolations_in_a_file_see_the_overrides(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("name: a\nfolder: runs/${name}\nrounds: 2\ntrain: {epochs: '${rounds}'}\n")
+    settings = config.load(tmp_path / "c.yaml", ["name=b-1", "rounds=3"])
+    assert (settings.folder, settings.train.epochs) == ("runs/b-1", 3)
+
+
+def test_later_overrides_win() -> None:
+    assert config.load(None, ["name=a", "rounds=2", "name=b", "rounds=1"]).name == "b"
+
+
 @pytest.mark.parametrize(("old", "new"), config.RENAMED_KEYS.items())
 def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
     (tmp_path / "old.yaml").write_text(f"experts: {{reader: {{{old.rpartition('.')[2]}: models/ocr}}}}\n")
@@ -50,6 +104,27 @@ def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, old: str, ne
         with pytest.raises(UserError, match=rf"{re.escape(old)} was renamed to {re.escape(new)}$"):
             config.load(path, overrides)
     assert new in set(config.keys())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"rounds: [1", "in line 2"),
+        (b"rounds: 1\nrounds: 2\n", "in line 2"),
+        (b"- a\n", "must contain keys and values"),
+        (b"name: \xff\n", "is not readable YAML"),
+        (b'prompts: {question: "\\0"}\n', "prompts.question: not valid text"),
+        (b"prompts: {question: Yes}\n", "put it in quotes"),
+        (b"folder: ${nowhere}\n", "Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_mistakes_in_a_file_are_reported_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        config.load(tmp_path / "c.yaml")
+    assert message in str(caught.value)
+    assert str(tmp_path / "c.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_every_field_has_a_docstring() -> None:

@@ -3,10 +3,11 @@
 import argparse
 import ast
 import importlib
+import json
 import re
 import shlex
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from jobs import config_reference
 from jobs.evaluate import COMMANDS
-from vlrm_ray.config import keys, load
+from vlrm_ray.config import Config, keys, load
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -39,7 +40,7 @@ SUFFIXES = (
 )
 NOT_IN_CHECKOUT = re.compile(
     r"runs/.*|versions/.*|round-0001/.*|evidence/.*|images/.*|train/|site/.*|(s3|gs)://.*|/.*|\.\w+|.*[*<].*"
-    r"|(report|config|driver)\.(html|json)|vlrm_(reward|calibration)\.json|photo\.\w+|prompts\.jsonl|responses\.txt"
+    r"|(report|config|driver)\.(html|json)|vlrm_(reward|calibration)\.json|photo\.\w+|mine\.yaml|prompts\.jsonl|responses\.txt"
     r"|detector\.(pt|calibration\.json)|recognition/|recognition\.calibration\.json|.assets:.*|NAME\.py|.*/NAME\.py"
 )
 """Files of a run, of an example, or outside the checkout."""
@@ -209,7 +210,7 @@ def test_commands_are_understood_by_their_programs(page: Path) -> None:
         assert not unknown, f"{name_of(page)}: {' '.join(words)}: unknown {unknown}"
         load(None, [word for word in arguments if re.match(r"[a-z_.]+=", word)])
         for flag, value in pairwise(arguments):
-            assert flag != "--config" or value == "FILE" or (ROOT / value).is_file(), words
+            assert flag != "--config" or value in ("FILE", "mine.yaml") or (ROOT / value).is_file(), words
 
 
 @cache
@@ -249,6 +250,18 @@ def test_the_configuration_page_is_up_to_date() -> None:
 def test_the_configuration_page_has_every_key() -> None:
     text = config_reference.page()
     assert not [key for key in keys() if f"| `{key}` |" not in text]
+
+
+def test_the_configuration_page_shows_the_defaults_of_a_whole_configuration() -> None:
+    """`Critic` gives its `Engine` other defaults than the class has."""
+    rows = {line.split("`")[1]: line for line in config_reference.page().splitlines() if line.startswith("| `")}
+    config = Config()
+    for key in keys():
+        value = reduce(getattr, key.split("."), config)
+        default = json.dumps(value, default=str).replace("|", "\\|")
+        assert f" | `{default}`" in rows[key], key
+    assert " | `2`; `1` if another key of `critic.engine` is set | " in rows["critic.engine.actors"]
+    assert load(None, ["critic.engine.cpus=1"]).critic.engine.actors == 1
 
 
 def test_every_room_has_a_reference_page() -> None:

@@ -1,5 +1,6 @@
 """Adapters of detector and OCR libraries: safe loading, no network access, outputs in the common form."""
 
+import itertools
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ import pytest
 from vlrm_ray.config import Detector, Reader
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.detection import detect_objects
+from vlrm_ray.scenes.render import paint
+from vlrm_ray.scenes.world import UNBIASED_WORLD
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,6 +180,19 @@ def grounding_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
     GroundingDinoProcessor(images, tokenizer).save_pretrained(folder)
     return folder
+
+
+def test_a_slow_machine_costs_yolo_no_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ultralytics stops non-maximum suppression of a batch after a time limit and leaves the other images empty."""
+    from actors.yolo import Yolo
+
+    images = [np.asarray(paint(UNBIASED_WORLD.sample(seed)).image) for seed in range(4)]
+    detector = Yolo(Detector())
+    expected = detector.detect(images)
+    clock = itertools.count(0, 1000)
+    monkeypatch.setattr("ultralytics.utils.nms.time", SimpleNamespace(time=lambda: float(next(clock))))
+    assert detector.detect(images) == expected
+    assert all(expected)
 
 
 @pytest.mark.parametrize("family", ["owlv2", "grounding_dino"])

@@ -13,7 +13,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ids": set(),
     "types": set(),
     "torchvision_shim": set(),
-    "config": {"errors"},
+    "config_loading": {"errors"},
+    "config": {"config_loading", "errors"},
     "engines": {"errors", "types"},
     "store": {"errors", "ids", "types"},
     "claims": {"engines", "errors", "types"},
@@ -32,6 +33,7 @@ ENGINES = {"torch", "ray", "vllm", "transformers"}
 WITHOUT_ENGINES = (
     "types.py",
     "config.py",
+    "config_loading.py",
     "claims/rules.py",
     "experts/verifier.py",
     "preferences/pairing.py",

@@ -60,7 +60,7 @@ def test_a_second_driver_is_refused_until_the_lease_is_released(ledger: Ledger) 
     ledger.claim_lease("elsewhere:1")
     with pytest.raises(UserError, match="in use by another driver"):
         ledger.claim_lease("here:2")
-    ledger.release_lease()
+    ledger.release_lease("elsewhere:1")
     ledger.claim_lease("here:2")
 
 

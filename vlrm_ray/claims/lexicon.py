@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import inflect
 import yaml
 
 from vlrm_ray.claims.function_words import FUNCTION_WORDS, TokenKind
-
-_INFLECT = inflect.engine()
 
 
 class Entry(NamedTuple):
@@ -160,9 +157,17 @@ def _forms(phrase: str) -> Iterator[tuple[str, bool]]:
         yield plural, True
 
 
+@cache
+def _inflect_engine() -> Any:
+    """The rules of English plurals. Their import takes seconds, which processes that read no text should not pay."""
+    import inflect
+
+    return inflect.engine()
+
+
 def plural_of(phrase: str) -> str:
     """Plural of a singular noun phrase."""
-    return str(_INFLECT.plural_noun(phrase) or phrase)
+    return str(_inflect_engine().plural_noun(phrase) or phrase)
 
 
 @lru_cache(maxsize=20_000)
@@ -170,5 +175,5 @@ def singular_of(word: str) -> tuple[str, bool]:
     """Singular of a noun that is not in the lexicon, and whether `word` was a plural."""
     if word.endswith(("ss", "us", "is")) or len(word) < 3:
         return word, False
-    singular = _INFLECT.singular_noun(word)
+    singular = _inflect_engine().singular_noun(word)
     return (str(singular), True) if singular else (word, False)

@@ -2,7 +2,8 @@
 
 vision_experts   detector and OCR reader combined: images in, `Evidence` out
 detection        detector boxes -> merged objects with colors, and image quality measures
-evidence         colors of boxes, and the text form of the evidence that critiques start with
+evidence         colors of boxes, and the text form of the evidence: a prefix of critiques in the format `compact`, a hint
+                 in the prompt in `detailed`
 geometry         overlap of boxes and spatial relations between them
 calibration      measured accuracy of an expert, stored in a JSON file beside its model
 fingerprints     hash of an expert's model and settings: cache key and calibration check

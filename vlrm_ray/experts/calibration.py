@@ -1,14 +1,15 @@
 """Calibration of the vision experts: how often their answers are right, measured on images with ground truth.
 
 A calibration is a JSON file beside the model: `detector.calibration.json` for `detector.pt`,
-`reader.calibration.json` for the folder `reader/`. It holds
+`recognition.calibration.json` for the folder `recognition/`. It holds
 
 - recall and precision for each class, with their sample sizes;
 - the probability that an answer is right, for each bin of its score;
-- the range of box sizes, box shapes and image quality that the calibration images covered.
+- the range of image sizes, box sizes, box shapes and image quality that the calibration images covered.
 
 `reliability.py` uses these figures to decide what the verifier may rely on. A score that never occurred in the
 calibration counts as right with probability 0.5; boxes and images outside the ranges are treated as uncertain.
+Recall holds only for objects of the calibrated size as the detector sees them, so it depends on the image's size too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -125,6 +126,9 @@ class DetectorCalibration:
         blur: range of `Quality.blur` over the calibration images.
         unexplained: range of `Quality.unexplained` over the calibration images.
         crowd: largest number of detected objects in one image.
+        image_sides: range of the images' longer sides in pixels; None if the file does not say, and then the images
+            were as large as the detector's input.
+        image_shapes: range of the images' shorter sides, as shares of the longer ones.
     """
 
     expert: str
@@ -135,6 +139,8 @@ class DetectorCalibration:
     blur: Range
     unexplained: Range
     crowd: int
+    image_sides: Range | None = None
+    image_shapes: Range = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,8 @@ def measure_detector(
         blur=_range([d.quality.blur for d in detected]),
         unexplained=_range([d.quality.unexplained for d in detected]),
         crowd=max((len(d.objects) for d in detected), default=0),
+        image_sides=_range([max(d.width, d.height) for d in detected]),
+        image_shapes=_range([min(d.width, d.height) / max(d.width, d.height) for d in detected]),
     )
 
 

@@ -1,4 +1,7 @@
-"""Colors of boxes, positions in the image, and the text form of the evidence that critiques start with."""
+"""Colors of boxes, positions in the image, and the text form of the evidence.
+
+The text is the prefix of a critique in the format `compact`, and a hint in the prompt in `detailed`.
+"""
 
 import cv2
 import numpy as np
@@ -22,6 +25,8 @@ PALETTE: dict[str, tuple[tuple[int, int, int], ...]] = {
     "gray": ((128, 128, 128), (180, 180, 180)),
 }
 """Typical RGB values of each color name."""
+_COLOR_SIDE = 512
+"""Of larger boxes, evenly spaced pixels are looked at: this many or more along the longer side."""
 COLOR_MARGIN = 6.0
 """A color is named only if the second nearest one is farther by this much, in CIELAB units (CIE76 distance)."""
 
@@ -50,7 +55,8 @@ def box_color(pixels: NDArray[np.uint8], box: Box) -> str:
     height, width = pixels.shape[:2]
     x0, y0 = max(0, int(box[0])), max(0, int(box[1]))
     x1, y1 = min(width, max(int(np.ceil(box[2])), x0 + 1)), min(height, max(int(np.ceil(box[3])), y0 + 1))
-    crop = pixels[y0:y1, x0:x1]
+    step = max(1, max(y1 - y0, x1 - x0) // _COLOR_SIDE)
+    crop = pixels[y0:y1:step, x0:x1:step]
     if crop.size == 0:
         return ""
     h, w = crop.shape[:2]
@@ -83,7 +89,7 @@ def grid_position(box: Box, width: int, height: int) -> str:
 
 
 def describe_evidence(evidence: Evidence) -> str:
-    """Text form of the evidence, in reading order; it becomes the description in a critique.
+    """Text form of the evidence, in reading order, for a critique's prefix or for the hint in its prompt.
 
     Example: "red circle top left, sign STOP middle left". A word is listed with the object whose box contains it.
     Returns "nothing" for empty evidence.

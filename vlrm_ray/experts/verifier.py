@@ -64,7 +64,8 @@ class Verifier:
         )
         if reader_calibration:
             check_expert(reader_calibration, reader_fingerprint(reader), "experts.reader")
-        return cls(Calibrations(detector_calibration, reader_calibration, frozenset(detector.exhaustive)))
+        input_side = detector.image_size if is_checkpoint(detector.model) else 0
+        return cls(Calibrations(detector_calibration, reader_calibration, frozenset(detector.exhaustive), input_side))
 
     def check(self, claim: Claim, evidence: Evidence) -> CheckedClaim:
         """Check one claim."""
@@ -199,7 +200,7 @@ def _judge_text(claim: Claim, assessed: AssessedEvidence) -> Finding:
     if any(not any(contains_word(o, words[i]) for i in read) for o in carriers):
         return _unverifiable("not_all_read")
     if assessed.uncertain or not assessed.in_distribution:
-        return _unverifiable("something_is_doubtful" if assessed.uncertain else "image_unlike_calibration")
+        return _unverifiable("something_is_doubtful" if assessed.uncertain else assessed.unlike_calibration)
     return Finding(Verdict.CONTRADICTED, confidence, words=tuple(read))
 
 

@@ -2,18 +2,19 @@
 
 import logging
 import os
-import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
+from vlrm_ray.pipeline.cluster_probe import prepare_to_join
 
-NAMESPACE = "vlrm"
-"""Ray namespace of the named actors."""
 CODE_PACKAGES = ("vlrm_ray", "actors", "jobs")
 """Packages of the checkout that workers import."""
 SUBMITTED_JOB_ENV = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -30,11 +31,25 @@ WORKER_ENV = {
 """Environment of all processes of a run: no telemetry, quiet libraries."""
 CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
 """Additional environment of an engine without GPU."""
+START_ATTEMPTS = 5
+"""How often the start of a local cluster is tried."""
 
 
 def address_of(config: Config) -> str:
-    """Address of the cluster to join; empty if a local one is to be started."""
-    return config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+    """Address of the cluster to join; empty if a local one is to be started, as with the address `local`."""
+    address = (config.cluster.address or os.environ.get("RAY_ADDRESS", "")).strip()
+    return "" if address == "local" else address
+
+
+def stage_name(config: Config) -> str:
+    """What `connected` does, as the name of a stage."""
+    address = address_of(config)
+    return f"join Ray at {address}" if address else "start Ray"
+
+
+def namespace_of(config: Config) -> str:
+    """A new Ray namespace for the named actors of a run, so that several runs on one cluster can use the same names."""
+    return f"{config.name}-{uuid.uuid4().hex[:8]}"
 
 
 def local_cluster_env(config: Config) -> dict[str, str]:
@@ -46,6 +61,7 @@ def local_cluster_env(config: Config) -> dict[str, str]:
         "RAY_idle_worker_killing_time_threshold_ms": "600000",
         # How many workers start at the same time. From four times this number on, Ray warns of too many workers.
         "RAY_worker_maximum_startup_concurrency": str(max(8, config.cluster.cpus)),
+        "RAY_worker_register_timeout_seconds": "300",  # Ray's 60 s are too few on a busy machine
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a single node is never drained
     }
 
@@ -74,6 +90,8 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
             os.environ.setdefault(name, value)
     import ray
 
+    if address:
+        address = prepare_to_join(address, "cluster.address" if config.cluster.address else "RAY_ADDRESS")
     dashboard = _join(config, address, log)
     try:
         where = f"the cluster at {address}" if address else "the local cluster"
@@ -83,49 +101,81 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
         ray.shutdown()
 
 
-def _join(config: Config, address: str, log: Callable[[str], None], attempts: int = 3) -> str:
-    """Connect to the cluster, with retries for a local one; returns the dashboard's address."""
-    import ray
-
+def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
+    """Connect to the cluster at `address`, or start a local one; returns the dashboard's address."""
     settings = config.cluster
-    local_cluster = {
+    environment = WORKER_ENV | {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.train.start_timeout)}
+    runtime_env: dict[str, Any] = {"env_vars": environment}
+    options: dict[str, Any] = {
+        "namespace": namespace_of(config),
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "runtime_env": runtime_env,
+    }
+    root = Path(__file__).resolve().parents[2]
+    if address:
+        if not os.environ.get(SUBMITTED_JOB_ENV):  # the working directory of a submitted job is on every node already
+            runtime_env["py_modules"] = [str(root / name) for name in CODE_PACKAGES if (root / name).is_dir()]
+        return _connect(address, options)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    options |= {
         "num_cpus": settings.cpus,
         "include_dashboard": settings.dashboard,
         "dashboard_host": "127.0.0.1",
         "object_store_memory": settings.object_store_mb << 20,
     }
-    environment = WORKER_ENV | {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.train.start_timeout)}
-    runtime_env: dict[str, Any] = {"env_vars": environment}
-    root = Path(__file__).resolve().parents[2]
-    if not address:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-    elif not os.environ.get(SUBMITTED_JOB_ENV):  # the working directory of a submitted job is on every node already
-        runtime_env["py_modules"] = [str(root / name) for name in CODE_PACKAGES if (root / name).is_dir()]
-    for attempt in range(1, attempts + 1):
+    return _start_local(options, log)
+
+
+def _connect(address: str, options: dict[str, Any]) -> str:
+    import ray
+
+    os.environ.setdefault(
+        "RAY_gcs_server_port_wait_time_s", "1"
+    )  # one attempt, because the cluster has answered before
+    try:
+        return str(ray.init(address=address, **options).dashboard_url or "")
+    except ConnectionError as error:
+        raise UserError(
+            f"no Ray cluster answers at {address}: {_first_line(error)}; "
+            "start it, or correct cluster.address or RAY_ADDRESS"
+        ) from error
+    except Exception as error:  # Ray raises many types
+        ray.shutdown()
+        raise UserError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}") from error
+
+
+def _start_local(options: dict[str, Any], log: Callable[[str], None]) -> str:
+    """Start a cluster on this machine. Ray allows a node 30 s to start, which a busy machine exceeds: so retry."""
+    import ray
+
+    for attempt in range(1, START_ATTEMPTS + 1):
+        others = set(psutil.Process().children(recursive=True))
         try:
-            context = ray.init(
-                address=address or "local",
-                namespace=NAMESPACE,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                runtime_env=runtime_env,
-                **({} if address else local_cluster),
-            )
-            return str(context.dashboard_url or "")
-        except ConnectionError as error:
-            raise UserError(
-                f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}; "
-                "start it, or correct cluster.address or RAY_ADDRESS"
-            ) from error
-        except Exception as error:  # Ray raises many types, also plain Exception, when a busy machine misses a deadline
+            return str(ray.init(address="local", **options).dashboard_url or "")
+        except Exception as error:  # Ray raises many types, also plain Exception
             ray.shutdown()
-            if attempt == attempts or address:
+            _kill_children(others)
+            if attempt == START_ATTEMPTS:
                 raise UserError(
-                    f"Ray did not start: {str(error).splitlines()[0]}; see Ray's logs, by default in /tmp/ray"
+                    f"Ray did not start in {attempt} attempts: {_first_line(error)}; "
+                    "see Ray's logs, by default in /tmp/ray"
                 ) from error
-            log(f"Ray did not start in time, retrying (attempt {attempt} of {attempts} failed)")
-            time.sleep(3)
+            log(f"Ray did not start: {_first_line(error)}; retrying (attempt {attempt + 1} of {START_ATTEMPTS})")
     raise AssertionError("unreachable")
+
+
+def _kill_children(others: set[psutil.Process]) -> None:
+    """Kill this process's descendants except `others`: Ray leaves the processes of a failed start running."""
+    children = [child for child in psutil.Process().children(recursive=True) if child not in others]
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=10)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _autoscaler_limit() -> dict[str, float]:

@@ -68,6 +68,8 @@ from vlrm_ray.types import (
 
 Side = tuple[Row, Pair, Candidate]
 """One candidate of a pair, with the row that both belong to."""
+Critiques = tuple[ScoredCritique, ...] | str
+"""The scored critiques of a side, or the reason why the engine refused to write them."""
 
 
 def configure_ray_data() -> None:
@@ -130,25 +132,27 @@ def _prompt_table(part: int, prompt_refs: Sequence[PromptRef]) -> pa.Table:
             "part": [part] * len(prompt_refs),
             "image": [ref.image for ref in prompt_refs],
             "question": [ref.question for ref in prompt_refs],
+            "problem": [ref.problem for ref in prompt_refs],
         }
     )
 
 
 class Ingest:
-    """Ingest stage: reads, checks and hashes each image; quarantines the rows whose image fails."""
+    """Ingest stage: reads, checks and hashes each image; quarantines the rows with a problem or without a usable image."""
 
     def __init__(self, round_: int, config: Config, board: ProgressReporter) -> None:
         self.round, self.seed, self.board = round_, config.seed, board
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Turn a table of prompt refs (columns part, image, question) into rows."""
+        """Turn a table of prompt refs (columns part, image, question, problem) into rows."""
         start, rows = time.monotonic(), []
         for ref in table.to_pylist():
-            sha256, problem = "", ""
-            try:
-                sha256 = validate_image(ref["image"])
-            except BadImage as error:
-                problem = str(error)
+            sha256, problem = "", ref["problem"]
+            if not problem:
+                try:
+                    sha256 = validate_image(ref["image"])
+                except BadImage as error:
+                    problem = str(error)
             prompt_id = digest("prompt", sha256 or ref["image"], ref["question"], self.round, self.seed)
             prompt = Prompt(prompt_id, ref["image"], sha256, ref["question"])
             rows.append(Row(ref["part"], self.round, prompt, problem))
@@ -177,8 +181,14 @@ class Generate:
         """Fill in `candidates`. Ids and seeds are derived from content, so a part that is made again is the same."""
         start, rows = time.monotonic(), from_table(table)
         usable = [row for row in rows if not row.quarantined]
-        texts = {condition: self._texts(usable, condition) for condition, n in self.counts.items() if n and usable}
+        refused: dict[str, str] = {}
+        texts = {
+            condition: self._texts(usable, condition, refused) for condition, n in self.counts.items() if n and usable
+        }
         for index, row in enumerate(usable):
+            row.quarantined = refused.get(row.prompt.prompt_id, "")
+            if row.quarantined:
+                continue
             row.asked = sum(self.counts.values())
             row.candidates = tuple(
                 Candidate(self._id(row, condition, sample), text, condition)
@@ -190,17 +200,26 @@ class Generate:
         self.board.add("generate", count, time.monotonic() - start, f"policy-{_actor_of(rows, self.actors)}")
         return to_table(rows)
 
-    def _texts(self, rows: Sequence[Row], condition: ImageCondition) -> list[tuple[str, ...]]:
-        """The responses to each row's prompt, from the cache where it has them."""
+    def _texts(self, rows: Sequence[Row], condition: ImageCondition, refused: dict[str, str]) -> list[tuple[str, ...]]:
+        """The responses to each row's prompt, from the cache where it has them.
+
+        A prompt that the engine refuses has none, and its id and the reason are added to `refused`.
+        """
 
         def generate(indices: list[int]) -> list[tuple[str, ...]]:
             requests = self._requests([rows[i] for i in indices], condition)
             answers = _generate(self.actors, rows, requests, self._sampling(self.counts[condition]))
-            return [tuple(answer.text for answer in group) for group in answers]
+            refused.update(
+                (rows[i].prompt.prompt_id, group[0].refused)
+                for i, group in zip(indices, answers, strict=True)
+                if group[0].refused
+            )
+            return [() if group[0].refused else tuple(answer.text for answer in group) for group in answers]
 
         if condition not in self.caches:
             return generate(list(range(len(rows))))
-        return self.caches[condition].get_or_compute([row.prompt.prompt_id for row in rows], generate)
+        ids = [row.prompt.prompt_id for row in rows]
+        return self.caches[condition].get_or_compute(ids, generate, store=lambda texts: bool(texts))
 
     def _cache(self, condition: ImageCondition, n: int, store: Ledger) -> AnswerCache[str]:
         folder = Path(asset_path(self.policy.model))
@@ -239,7 +258,8 @@ class SelfLabel:
         start, rows = time.monotonic(), from_table(table)
         requests = [self._request(row, candidate) for row in rows for candidate in row.candidates]
         answers = _generate(self.actors, rows, requests, Sampling(self.critic.max_tokens)) if requests else []
-        rewards = iter([scored_critique(group[0]).reward for group in answers])
+        # a candidate whose critique the engine refuses has no reward, and is in no pair
+        rewards = iter([None if group[0].refused else scored_critique(group[0]).reward for group in answers])
         for row in rows:
             row.candidates = tuple(replace(candidate, reward=next(rewards)) for candidate in row.candidates)
         self.board.add("self-label", len(requests), time.monotonic() - start, f"critic-{_actor_of(rows, self.actors)}")
@@ -293,29 +313,42 @@ class Critique:
         ]
         critiques = iter(self._critiques(rows, sides) if sides else [])
         for row in rows:
-            row.pairs = tuple(
-                replace(pair, chosen_critiques=next(critiques), rejected_critiques=next(critiques))
-                for pair in row.pairs
-            )
-            outcomes = {pair.pair_id: select(pair, self.rule) for pair in row.pairs}
-            row.selected = tuple(o for o in outcomes.values() if isinstance(o, SelectedPair))
-            row.rejected = {pair_id: o for pair_id, o in outcomes.items() if isinstance(o, str)}
+            judged = [self._judged(pair, next(critiques), next(critiques)) for pair in row.pairs]
+            row.pairs = tuple(pair for pair, _ in judged)
+            row.selected = tuple(o for _, o in judged if isinstance(o, SelectedPair))
+            row.rejected = {pair.pair_id: o for pair, o in judged if isinstance(o, str)}
         count = len(sides) * (self.critic.k if self.critique_format.has_critique else 1)
         self.board.add("critique", count, time.monotonic() - start, f"critic-{_actor_of(rows, self.actors)}")
         self.board.add("select", sum(len(row.selected) for row in rows))
         return to_table(rows)
 
-    def _critiques(self, rows: Sequence[Row], sides: Sequence[Side]) -> list[tuple[ScoredCritique, ...]]:
-        """The scored critiques of each side."""
+    def _judged(self, pair: Pair, chosen: Critiques, rejected: Critiques) -> tuple[Pair, SelectedPair | str]:
+        """A pair with its critiques, and what is selected of it or the reason why not."""
+        refused = [side for side in (chosen, rejected) if isinstance(side, str)]
+        pair = replace(
+            pair,
+            chosen_critiques=() if isinstance(chosen, str) else chosen,
+            rejected_critiques=() if isinstance(rejected, str) else rejected,
+        )
+        return pair, refused[0] if refused else select(pair, self.rule)
+
+    def _critiques(self, rows: Sequence[Row], sides: Sequence[Side]) -> list[Critiques]:
+        """The scored critiques of each side, or the reason why the engine refused them."""
         requests = [self._request(*side) for side in sides]
         if not self.critique_format.has_critique:  # no text to generate: the correct label with the model's reward
             actor = self.actors[_actor_of(rows, self.actors)]
             scores: list[Completion] = ray.get(actor.score.remote(requests))
             labels = [YES if candidate is pair.chosen else NO for _, pair, candidate in sides]
-            return [(replace(scored_critique(s), text=label),) for s, label in zip(scores, labels, strict=True)]
+            return [
+                score.refused or (replace(scored_critique(score), text=label),)
+                for score, label in zip(scores, labels, strict=True)
+            ]
         sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
         answers = _generate(self.actors, rows, requests, sampling)
-        return [tuple(_with_prefix(r, a) for a in group) for r, group in zip(requests, answers, strict=True)]
+        return [
+            group[0].refused or tuple(_with_prefix(request, answer) for answer in group)
+            for request, group in zip(requests, answers, strict=True)
+        ]
 
     def _request(self, row: Row, pair: Pair, candidate: Candidate) -> Request:
         evidence = describe_evidence(row.evidence) if self.with_evidence else None

@@ -1,17 +1,27 @@
 """Preflight checks of a run's inputs: resources, models, checkpoints and prompts."""
 
+import time
+from collections import Counter
 from pathlib import Path
 
 from vlrm_ray.config import Config, asset_path, is_checkpoint
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.verifier import Verifier
-from vlrm_ray.pipeline import prompts, resource_plan
+from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
-from vlrm_ray.reward.model_folder import check_model
+from vlrm_ray.reward.model_folder import check_model, refuse_pointers
+from vlrm_ray.store.images import validate_image
+from vlrm_ray.store.ledger import Ledger
+
+IMAGE_CHECK_SECONDS = 20
+"""Time limit of the search for a usable image."""
 
 
-def check_inputs(config: Config) -> None:
+def check_inputs(config: Config) -> tuple[str, ...]:
     """Check everything that can be checked before Ray and the engines start.
+
+    Returns:
+        Remarks for the user about the prompts: files and rows that are left out.
 
     Raises:
         UserError: for the first input that cannot work.
@@ -34,6 +44,8 @@ def check_inputs(config: Config) -> None:
         raise UserError(
             f"experts.detector.model: there is no file {detector}; give a local YOLO checkpoint (.pt, .onnx)"
         )
+    if Path(detector).exists():
+        refuse_pointers("experts.detector.model", Path(detector))
     reader = config.experts.reader
     for key, folder in (
         ("detection_model", reader.detection_model),
@@ -44,6 +56,49 @@ def check_inputs(config: Config) -> None:
                 f"experts.reader.{key}: {asset_path(folder)} holds no inference.yml; give a PaddleOCR model folder, "
                 "or leave the key empty for PaddleOCR's default model"
             )
+        if reader.enabled and folder:
+            refuse_pointers(f"experts.reader.{key}", Path(asset_path(folder)))
     Verifier.from_config(config.experts)
-    if config.prompts.source != prompts.SCENES:
-        prompts.read_prompts(config.prompts.source, config.prompts.question)
+    if config.cache:
+        Ledger(config.cache).check_writable()
+    if config.prompts.source == prompts.SCENES:
+        return ()
+    return prompts.read_source(config.prompts.source, config.prompts.question).remarks
+
+
+def check_images(config: Config, ledger: Ledger) -> None:
+    """Check that at least one image of the prompts can be opened, unless all rounds have their data already.
+
+    It stops at the first usable image, or after `IMAGE_CHECK_SECONDS`. With a cluster elsewhere it does nothing,
+    because only the cluster's machines may have the images.
+
+    Raises:
+        UserError: none of the images can be opened.
+    """
+    gathered = all(ledger.result(round_, "select") is not None for round_ in range(1, config.rounds + 1))
+    if gathered or address_of(config) or config.prompts.source == prompts.SCENES:
+        return
+    refs = prompts.read_prompts(config.prompts.source, config.prompts.question)
+    reasons: Counter[str] = Counter()
+    first, start = "", time.monotonic()
+    for ref in refs:
+        problem = ref.problem or _image_problem(ref.image)
+        if not problem or time.monotonic() - start > IMAGE_CHECK_SECONDS:
+            return
+        reasons[problem] += 1
+        first = first or f"{ref.image}, {ref.question[:60]!r}"
+    counts = row_accounting.counts_text(reasons, len(refs))
+    raise UserError(
+        f"no prompt of prompts.source {config.prompts.source} can be used: {counts} prompts (first: {first}); "
+        f"{prompts.remedy(reasons.most_common(1)[0][0])}"
+    )
+
+
+def _image_problem(image: str) -> str:
+    """Why an image cannot be used; "" if it can, or if it is inside a row."""
+    try:
+        if not image.startswith(prompts.EMBEDDED):
+            validate_image(image)
+    except BadImage as error:
+        return str(error)
+    return ""

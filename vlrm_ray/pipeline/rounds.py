@@ -13,6 +13,7 @@ the ledger, and is skipped if the ledger already has the result: this is how an 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vlrm_ray.config import Config, asset_path
-from vlrm_ray.engines import Completion, Request
+from vlrm_ray.engines import REFUSED, Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import canonical_json, digest, fingerprint
 from vlrm_ray.pipeline import part_statistics, prompts, row_accounting
@@ -35,6 +36,8 @@ from vlrm_ray.store.rows import from_table
 from vlrm_ray.types import PromptRef, RowCounts
 
 JsonDict = dict[str, Any]
+MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
+"""If the engine refuses this many prompts before it answers any, the run stops."""
 
 
 class Fleet(Protocol):
@@ -88,6 +91,9 @@ class Rounds:
         """Run the rollout and critique phase: generate, verify, pair, critique and select.
 
         Parts that are committed are not made again.
+
+        Raises:
+            UserError: none of the round's prompts can be used. The next attempt makes all of them again.
         """
         if self.ledger.result(round_, "select"):
             return
@@ -101,38 +107,87 @@ class Rounds:
             start = time.monotonic()
             if missing:
                 self._run_parts(round_, missing, meter.add)
-            kept = self._finish_gather(round_, len(parts), _times(start))
-            meter.set_summary("kept: " + ", ".join(f"{stage} {count}" for stage, count in kept.items()))
+            counts = self._count_rows(round_, len(parts))
+            quarantined = self._quarantine_text(round_, counts, len(prompt_refs))
+            self._finish_gather(round_, counts, len(parts), _times(start))
+            kept = ", ".join(f"{stage} {count.kept}" for stage, count in counts.items())
+            meter.set_summary(f"kept: {kept}" + (f"; quarantined: {quarantined}" if quarantined else ""))
 
     def _run_parts(self, round_: int, parts: dict[int, list[PromptRef]], done: Callable[[int], None]) -> None:
-        """Stream parts through the graph, and commit each as soon as it leaves the last stage."""
+        """Stream parts through the graph, and commit each as soon as it leaves the last stage.
+
+        Raises:
+            UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault.
+        """
+        answered, refused = bool(self.ledger.parts(round_, "select")), 0
         graph = build_graph(self.config, round_, parts, self.fleet.stage_actors(), self.store)
         for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             if block.num_rows == 0:
                 continue
             rows = from_table(block)
+            reasons = [row.quarantined for row in rows if row.quarantined.startswith(REFUSED)]
+            answered, refused = answered or len(reasons) < len(rows), refused + len(reasons)
+            if not answered and refused >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
+                self.ledger.remove(f"round-{round_:04d}")
+                raise UserError(
+                    f"the policy's engine refused all of the first {refused} prompts ({reasons[0]}); "
+                    f"{prompts.remedy(reasons[0])}"
+                )
             for stage, (table, row_counts) in row_accounting.stage_tables(rows).items():
                 more = {"statistics": part_statistics.count_rows(rows)} if stage == "select" else {}
                 self.ledger.put_part(round_, stage, rows[0].part, table, {"row_counts": asdict(row_counts)} | more)
             done(len(rows))
 
-    def _finish_gather(self, round_: int, parts: int, times: JsonDict) -> dict[str, int]:
-        """Commit the results of the five stages from their parts; returns the rows kept by each stage."""
-        busy, spans = self.fleet.seconds(), self.fleet.spans()
-        kept: dict[str, int] = {}
-        for stage in row_accounting.DATA_STAGES:
-            total, hashes = RowCounts(), []
+    def _count_rows(self, round_: int, parts: int) -> dict[str, RowCounts]:
+        """Row counts of the five stages, summed over their committed parts."""
+        counts = {stage: RowCounts() for stage in row_accounting.DATA_STAGES}
+        for stage, total in counts.items():
             for part in range(parts):
                 marker = self.ledger.part_marker(round_, stage, part)
                 assert marker is not None, f"part {part} of {stage} was not committed"
                 total.add(RowCounts(**marker["row_counts"]))
-                hashes.append(marker["sha256"])
             total.check(stage)
-            kept[stage] = total.kept
+        return counts
+
+    def _quarantine_text(self, round_: int, counts: Mapping[str, RowCounts], prompt_count: int) -> str:
+        """Quarantined prompts and pairs by reason, with the first prompt; "" without any.
+
+        Raises:
+            UserError: all prompts are quarantined. The round's parts are removed, so that it can be made again.
+        """
+        prompts_lost, pairs_lost = counts["generate"].quarantined, counts["select"].quarantined
+        texts = []
+        if prompts_lost:
+            first = self._first_quarantined(round_)
+            text = f"{row_accounting.counts_text(prompts_lost, prompt_count)} prompts (first: {first})"
+            if sum(prompts_lost.values()) == prompt_count:
+                self.ledger.remove(f"round-{round_:04d}")
+                remedy = prompts.remedy(max(prompts_lost, key=lambda reason: prompts_lost[reason]))
+                raise UserError(f"round {round_}: no prompt can be used: {text}; {remedy}")
+            texts.append(text)
+        if pairs_lost:
+            texts.append(f"{row_accounting.counts_text(pairs_lost, counts['select'].rows_in)} pairs")
+        return "; ".join(texts)
+
+    def _first_quarantined(self, round_: int) -> str:
+        """Image and question of the first quarantined prompt."""
+        for part in self.ledger.parts(round_, "generate"):
+            marker = self.ledger.part_marker(round_, "generate", part)
+            if marker and marker["row_counts"]["quarantined"]:
+                rows = from_table(self.ledger.get_part(round_, "select", part))
+                prompt = next(row.prompt for row in rows if row.quarantined)
+                return f"{prompt.image}, {prompt.question[:60]!r}"
+        return ""
+
+    def _finish_gather(self, round_: int, counts: Mapping[str, RowCounts], parts: int, times: JsonDict) -> None:
+        """Commit the results of the five stages from their parts."""
+        busy, spans = self.fleet.seconds(), self.fleet.spans()
+        for stage, total in counts.items():
+            markers = [self.ledger.part_marker(round_, stage, part) or {} for part in range(parts)]
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {
                 "rows": total.as_json(),
-                "sha256": hashes,
+                "sha256": [marker["sha256"] for marker in markers],
                 "parts": parts,
                 "seconds": busy.get(stage, 0.0) + expert_seconds,
                 "wall_seconds": times["seconds"],
@@ -140,7 +195,6 @@ class Rounds:
                 "ended": times["ended"],
             }
             self.ledger.finish(round_, stage, result | ({"spans": spans} if stage == "select" else {}))
-        return kept
 
     def train(self, round_: int) -> None:
         """Fine-tune the round's base version on the selected pairs, and publish the result as a new version.
@@ -153,9 +207,9 @@ class Rounds:
         assert selected is not None, "gather comes first"
         base = self.base_version(round_)
         if selected["rows"]["kept"] == 0:
+            results = {stage: (self.ledger.result(round_, stage) or {})["rows"] for stage in row_accounting.DATA_STAGES}
             self.progress.log(
-                f"round {round_}: no pair was selected ({_drop_reasons(selected['rows'])}), so nothing is trained and "
-                f"version {base} is kept; lower selection.margin or raise prompts.per_round"
+                f"round {round_}: {row_accounting.why_nothing_is_trained(results)}; version {base} is kept"
             )
             self.ledger.finish(round_, "train", {"rows": RowCounts().as_json(), "seconds": 0.0, "metrics": {}})
             self.ledger.finish(round_, "publish", {"version": base, "files": {}, "seconds": 0.0})
@@ -211,7 +265,7 @@ class Rounds:
         total = evaluation.critique_count(bench, critique_format) + 2 * len(held_out)
         with self.progress.stage(f"round {round_}: evaluate", total, "critiques") as meter:
             start = time.monotonic()
-            judge = partial(self.fleet.judge, done=meter.add)
+            judge = partial(self._judge, done=meter.add)
             temperature = evaluation.temperature(held_out, critique_format, judge)
             critiques = evaluation.judge_items(bench, critique_format, judge)
             metrics = {name: m.as_json() for name, m in evaluation.measure(bench, critiques, temperature).items()}
@@ -227,6 +281,21 @@ class Rounds:
         self.ledger.finish(round_, "evaluate", result)
         if version == 0 and self.config.cache:
             self.store.put_json(self._baseline_name(), result)
+
+    def _judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
+        """`Fleet.judge`; logs how many requests the engine refused, which have no judgement.
+
+        Raises:
+            UserError: the engine refused all of them.
+        """
+        critiques = self.fleet.judge(requests, done)
+        refused = Counter(critique.refused for critique in critiques if critique.refused)
+        if refused:
+            text = row_accounting.counts_text(refused, len(critiques))
+            if refused.total() == len(critiques):
+                raise UserError(f"the critic refused all requests: {text}; check critic.model and critic.engine")
+            self.progress.log(f"requests that the critic refused, which count as undecided: {text}")
+        return critiques
 
     def _cached_baseline(self, version: int) -> JsonDict | None:
         """The evaluation of the same untrained model by another run that shares the cache; None without one."""
@@ -248,7 +317,7 @@ class Rounds:
 
         pope_questions = make_questions(scenes(image_count))
         with self.progress.stage(f"round {round_}: pope", critique_count(pope_questions), "critiques") as meter:
-            judge = partial(self.fleet.judge, done=meter.add)
+            judge = partial(self._judge, done=meter.add)
             answers = answer_questions(pope_questions, FORMATS[self.config.critic.format], judge, self.ledger)
             metrics = {name: metric.as_json() for name, metric in measure(pope_questions, answers).items()}
             meter.set_summary(", ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items()))
@@ -294,7 +363,3 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [d for k in {*old, *new} for d in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
     return [] if canonical_json(old) == canonical_json(new) else [f"{key}: {old} -> {new}"]
-
-
-def _drop_reasons(rows: JsonDict) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(rows["dropped"].items())) or "there were no pairs"

@@ -10,17 +10,41 @@ For each stage rows in = kept + dropped (by reason) + quarantined (by reason). W
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from vlrm_ray.engines import TOO_LONG
+from vlrm_ray.preferences import pairing, selection
 from vlrm_ray.store.rows import Row, to_table
 from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
 
 DATA_STAGES = ("generate", "verify", "pair", "critique", "select")
 """Stages of the graph, in order."""
+_EMPTY_STAGES = {
+    "generate": ("the policy gave no response", "check policy.model, policy.max_tokens and the prompts"),
+    "verify": ("no response makes a checkable claim", "ask for descriptions, or check experts.extractor"),
+    "pair": ("no two responses to a prompt form a pair", "raise policy.samples or prompts.per_round"),
+    "critique": ("no critique has a judgement", "raise critic.max_tokens, or check critic.model and critic.format"),
+    "select": ("no pair was selected", "raise critic.k or prompts.per_round"),
+}
+"""What it means that a stage kept no row, and what to do about it."""
+_REMEDIES = {
+    ("generate", TOO_LONG): "raise policy.engine.max_model_len or shorten the questions",
+    ("pair", pairing.NO_CLAIMS): "use experts that know what the images show (experts.detector), or other questions",
+    ("pair", pairing.LENGTH): "raise pairing.max_length_ratio or policy.samples",
+    ("pair", pairing.DUPLICATE): "raise policy.temperature or policy.samples",
+    ("critique", TOO_LONG): "raise critic.engine.max_model_len",
+    ("select", TOO_LONG): "raise critic.engine.max_model_len",
+    ("select", selection.MARGIN): "lower selection.margin or raise prompts.per_round",
+    ("select", selection.LABEL_MASS): "lower selection.label_mass, or check critic.model and critic.format",
+    ("select", selection.NO_JUDGEMENT): "raise critic.max_tokens, or check critic.model and critic.format",
+}
+"""What to do if most rows of a stage were lost for a certain reason."""
+_MOST_REASONS = 5
+"""Largest number of reasons that a message lists."""
 _CLAIMS = TypeAdapter(tuple[CheckedClaim, ...])
 
 
@@ -87,21 +111,52 @@ def _pairs(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
 
 
 def _critiques(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in: the requested critiques. Those without a judgement are dropped."""
+    """Rows in: the requested critiques. Those without a judgement are dropped; a refused request counts once."""
     records: list[dict[str, Any]] = [
         {"pair_id": p.pair_id, "side": side, "critique": j.text, "yes": j.yes, "no": j.no}
         for r in rows for p in r.pairs for side, critiques in _sides(p) for j in critiques
     ]  # fmt: skip
     unjudged = sum(r["yes"] + r["no"] == 0 for r in records)
-    row_counts = RowCounts(len(records), len(records) - unjudged, _nonzero(no_judgement=unjudged))
+    refused = Counter(
+        r.rejected[p.pair_id] for r in rows for p in r.pairs for _, critiques in _sides(p) if not critiques
+    )
+    row_counts = RowCounts(
+        len(records) + refused.total(), len(records) - unjudged, _nonzero(no_judgement=unjudged), dict(refused)
+    )
     return _table(records, ("pair_id", "side", "critique", "yes", "no")), row_counts
 
 
 def _selected(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in: pairs. The table holds the complete rows; training reads it."""
+    """Rows in: pairs. Those with a refused request are quarantined. The table holds the complete rows, for training."""
+    dropped, quarantined = Counter[str](), Counter[str]()
+    for row in rows:
+        for pair in row.pairs:
+            if pair.pair_id in row.rejected:
+                judged = all(critiques for _, critiques in _sides(pair))
+                (dropped if judged else quarantined)[row.rejected[pair.pair_id]] += 1
     pairs, kept = sum(len(r.pairs) for r in rows), sum(len(r.selected) for r in rows)
-    row_counts = RowCounts(pairs, kept, dict(Counter(reason for r in rows for reason in r.rejected.values())))
-    return to_table(rows), row_counts
+    return to_table(rows), RowCounts(pairs, kept, dict(dropped), dict(quarantined))
+
+
+def counts_text(counts: Mapping[str, int], total: int = 0) -> str:
+    """Counts by reason, the most frequent first, such as "image_missing 6 of 6"; a `total` of 0 is left out."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    texts = [f"{reason} {count}" + (f" of {total}" if total else "") for reason, count in ordered[:_MOST_REASONS]]
+    return ", ".join(texts + [f"{len(ordered) - _MOST_REASONS} other reasons"] * (len(ordered) > _MOST_REASONS))
+
+
+def why_nothing_is_trained(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why no pair was selected, and what to change: by the first stage that kept no row.
+
+    Args:
+        results: row counts of each of `DATA_STAGES`, as in a stage's result.
+    """
+    stage = next(stage for stage in DATA_STAGES if not results[stage]["kept"])
+    reasons = Counter[str]({**results[stage]["dropped"], **results[stage]["quarantined"]})
+    outcome, remedy = _EMPTY_STAGES[stage]
+    if reasons:
+        remedy = _REMEDIES.get((stage, reasons.most_common(1)[0][0]), remedy)
+    return f"{outcome} ({counts_text(reasons) or 'there was none'}), so nothing is trained; {remedy}"
 
 
 def _sides(pair: Pair) -> Iterable[tuple[str, Sequence[ScoredCritique]]]:

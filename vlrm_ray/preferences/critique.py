@@ -10,6 +10,7 @@ The tiny model of the embedded world uses the `compact` format. Large models use
 import re
 from dataclasses import dataclass
 
+from vlrm_ray.preferences.judgement import find_judgement, last_heading
 from vlrm_ray.types import NO, YES
 
 SEEN, CHECK, JUDGEMENT = "Seen:", "Check:", "Judgement:"
@@ -99,10 +100,10 @@ class CritiqueParts:
     judgement: bool | None
 
 
-_PARTS = re.compile(
-    rf"(?:{SEEN}\s*(?P<seen>.*?))?\s*(?:{CHECK}\s*(?P<check>.*?))?\s*{JUDGEMENT}\s*(?P<word>\w+)?\W*$",
-    re.DOTALL,
-)
+_SEEN_AND_CHECK = re.compile(rf"(?:{SEEN}\s*(?P<seen>.*?))?\s*(?:{CHECK}\s*(?P<check>.*?))?\s*$", re.DOTALL)
+_MARKDOWN = re.compile(rf"[*_#]+(?={SEEN}|{CHECK})|(?<={SEEN})[*_]+|(?<={CHECK})[*_]+")
+_MARKS = " \t\r\n*_#>`-"
+"""Characters between the parts of a critique that belong to none of them."""
 
 
 def format_critique(seen: str, check: str, judgement: bool) -> str:
@@ -111,18 +112,14 @@ def format_critique(seen: str, check: str, judgement: bool) -> str:
 
 
 def parse_critique(text: str) -> CritiqueParts:
-    """Split a critique into its parts.
-
-    A judgement counts only if it ends the text: `Judgement:` and one word, or a bare Yes or No.
-    """
-    if text.strip() in (YES, NO):
-        return CritiqueParts("", "", text.strip() == YES)
-    match = _PARTS.search(text.strip())
-    if match is None:
-        return CritiqueParts("", "", None)
-    word = (match["word"] or "").lower()
-    judgement = {YES.lower(): True, NO.lower(): False}.get(word)
-    return CritiqueParts(_stripped(match["seen"]), _stripped(match["check"]), judgement)
+    """Split a critique into its parts; the judgement is the one that `find_judgement` finds."""
+    heading = last_heading(text)
+    if heading is None:
+        found = find_judgement(text)
+        return CritiqueParts("", "", None if found is None else found.value)
+    parts = _SEEN_AND_CHECK.search(_MARKDOWN.sub("", text[: heading.start]).rstrip(_MARKS))
+    seen, check = (parts["seen"], parts["check"]) if parts else ("", "")
+    return CritiqueParts(_stripped(seen), _stripped(check), heading.judgement.value if heading.judgement else None)
 
 
 def _stripped(text: str | None) -> str:

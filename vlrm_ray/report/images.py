@@ -11,7 +11,8 @@ from PIL import Image
 from vlrm_ray.errors import BadImage
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.report.text import display_text
-from vlrm_ray.store import images
+from vlrm_ray.store.decoding import decode
+from vlrm_ray.store.images import read_bytes
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row
 
@@ -121,7 +122,7 @@ class ImageEmbedder:
 
     def _encode(self, uri: str, sha256: str) -> tuple[str, int, int, str]:
         try:
-            image = images.decode(self._read(uri, sha256))
+            image = decode(self._read(uri, sha256))
         except BadImage as error:
             return "", 100, 100, str(error)
         width, height = image.size
@@ -134,9 +135,9 @@ class ImageEmbedder:
     def _read(self, uri: str, sha256: str) -> bytes:
         """Bytes of the file; if the run was moved, of the run's own image with the same name and hash."""
         try:
-            return images.read_bytes(uri)
+            return read_bytes(uri)
         except BadImage:
-            moved = self.ledger.get(f"images/{posixpath.basename(uri)}")
+            moved = None if uri.startswith("data:") else self.ledger.get(f"images/{posixpath.basename(uri)}")
             if moved is None or (sha256 and sha256_of(moved) != sha256):
                 raise
             return moved

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from vlrm_ray.engines import LabelTokens, label_tokens
+from vlrm_ray.engines import LabelTokens, PlainText, label_tokens
+from vlrm_ray.preferences.judgement import judgement_token
 from vlrm_ray.reward.examples import Example
 from vlrm_ray.store.images import load_image
 
@@ -27,7 +28,7 @@ class Collator:
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
         self.labels: LabelTokens = label_tokens(self.tokenizer, model)
-        self.label_ids = torch.tensor(self.labels.all)
+        self.plain = PlainText.of_processor(processor)
 
     def __call__(self, examples: Sequence[Example]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Collate one micro-batch.
@@ -61,27 +62,30 @@ class Collator:
                 "the chat template merges the answer's first token with the prompt; use a model whose chat template does not"
             )
         weights[start:end] = example.weight
-        if example.judged:
-            judgements = torch.isin(ids[start:end], self.label_ids).nonzero()
-            if len(judgements):
-                weights[start + int(judgements[-1])] *= self.judgement_weight
+        if example.judged and (found := judgement_token(answer, self._decode)):
+            weights[start + found[0]] *= self.judgement_weight
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
 
     def _full_text(self, example: Example) -> str:
         return self._prompt(example.text, example.image is not None) + self._answer(example)
 
     def _prompt(self, text: str, with_image: bool) -> str:
         return str(
-            self.processor.apply_chat_template(_turns(text, with_image), add_generation_prompt=True, tokenize=False)
+            self.processor.apply_chat_template(
+                self._turns(text, with_image), add_generation_prompt=True, tokenize=False
+            )
         )
 
     def _answer(self, example: Example) -> str:
         """The assistant's turn as the chat template renders it, including its end token."""
-        turns = _turns(example.text, example.image is not None)
-        answer = {"role": "assistant", "content": [{"type": "text", "text": example.answer}]}
+        turns = self._turns(example.text, example.image is not None)
+        answer = {"role": "assistant", "content": [{"type": "text", "text": self.plain(example.answer)}]}
         full_text = str(self.processor.apply_chat_template([*turns, answer], tokenize=False))
         return full_text[len(self._prompt(example.text, example.image is not None)) :]
 
-
-def _turns(text: str, with_image: bool) -> list[dict[str, object]]:
-    parts: list[dict[str, str]] = [{"type": "text", "text": text}]
-    return [{"role": "user", "content": [{"type": "image"}, *parts] if with_image else parts}]
+    def _turns(self, text: str, with_image: bool) -> list[dict[str, object]]:
+        """The user's turn; control tokens in its text are made words, as in the engines."""
+        parts: list[dict[str, str]] = [{"type": "text", "text": self.plain(text)}]
+        return [{"role": "user", "content": [{"type": "image"}, *parts] if with_image else parts}]

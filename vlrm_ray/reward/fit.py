@@ -1,5 +1,9 @@
 """Starts one round's training with Ray Train, from the driver."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +67,8 @@ def _run(trainer: TorchTrainer, config: Config) -> Result:
 
     settings = config.train
     try:
-        return trainer.fit()
+        with _sigint_handler_restored():
+            return trainer.fit()
     except ControllerError as error:
         raise UserError(
             f"training could not start {settings.workers} workers with {settings.cpus} CPU and {settings.gpus} GPU each "
@@ -75,6 +80,17 @@ def _run(trainer: TorchTrainer, config: Config) -> Result:
         raise UserError(
             f"training failed {settings.max_failures + 1} times (train.max_failures={settings.max_failures}): {causes}"
         ) from error
+
+
+@contextmanager
+def _sigint_handler_restored() -> Iterator[None]:
+    """Undo what `fit` does to Ctrl-C: Ray Train handles it by aborting the fit, and keeps doing so after its end."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray replaces the handler in no other thread
+            signal.signal(signal.SIGINT, handler)
 
 
 def _last_line(error: BaseException) -> str:

@@ -1,7 +1,10 @@
-"""Checks of a model folder that are possible before any engine loads it."""
+"""Checks of a model folder that are possible before any engine loads it. They read headers, not weights."""
 
 import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vlrm_ray.config import ASSETS, asset_path
 from vlrm_ray.errors import UserError
@@ -9,6 +12,20 @@ from vlrm_ray.types import NO, YES
 
 CARD = "vlrm_reward.json"
 """A published reward model's card: its prompt templates, its label tokens and how its reward is computed."""
+JSON_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+)
+"""JSON files of a model folder that engines read, if they are there."""
+VOCABULARIES = ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
+"""Files of a tokenizer without tokenizer.json, which transformers converts."""
+_POINTER = b"version https://git-lfs."
 
 
 def check_model(key: str, name: str) -> None:
@@ -19,7 +36,8 @@ def check_model(key: str, name: str) -> None:
         name: value of that key: a folder, an `assets:` name or a hub name.
 
     Raises:
-        UserError: if the folder has no readable config.json, no safetensors, or no single tokens for Yes and No.
+        UserError: if a file is missing, cut off, not readable or a Git LFS pointer, or if the tokenizer has no single
+            tokens for Yes and No.
     """
     folder = Path(asset_path(name))
     local = name.startswith((ASSETS, ".", "/", "~")) or folder.exists()
@@ -29,24 +47,133 @@ def check_model(key: str, name: str) -> None:
         raise UserError(
             f"{key}: {folder} is not a Hugging Face model folder (no config.json); give a folder or a hub name"
         )
-    try:
-        json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{key}: {folder}/config.json cannot be read as JSON: {error}; restore the file") from None
+    contents = {file: _read_json(key, folder / file) for file in JSON_FILES if (folder / file).exists()}
     if not list(folder.glob("*.safetensors")):
         raise UserError(
             f"{key}: {folder} holds no .safetensors weights; convert them first (pickled weights are not loaded)"
         )
-    if (folder / "tokenizer.json").is_file():
-        _check_labels(key, folder)
+    _check_labels(key, folder)
+    if "vision_config" in contents["config.json"] and not contents.keys() & {JSON_FILES[2], JSON_FILES[3]}:
+        raise UserError(
+            f"{key}: {folder} has no {JSON_FILES[2]} or {JSON_FILES[3]} for its images; download the missing file"
+        )
+    _check_weights(key, folder)
+
+
+def refuse_pointers(key: str, path: Path) -> None:
+    """Check that a file, or the files of a folder, are not Git LFS pointers; raises UserError for the first one."""
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file() and _is_pointer(file):
+            raise UserError(
+                f"{key}: {file} is a Git LFS pointer, not {_content(file)}; run `git lfs pull` in its repository, or "
+                "download it again"
+            )
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(_POINTER)) == _POINTER
+
+
+def _content(file: Path) -> str:
+    return "its content" if file.suffix in (".json", ".yml", ".txt", ".jinja") else "weights"
+
+
+def _read_json(key: str, file: Path) -> dict[str, Any]:
+    refuse_pointers(key, file)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}: {file} cannot be read as JSON: {error}; restore the file") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{key}: {file} holds a {type(content).__name__}, not a JSON object; restore the file")
+    return content
+
+
+def _check_weights(key: str, folder: Path) -> None:
+    """Check the headers of the weight files, and that no shard is missing."""
+    indices = sorted(folder.glob("*.safetensors.index.json"))
+    tensors = {file.name: _tensor_names(key, file) for file in sorted(folder.glob("*.safetensors"))}
+    for index in indices:
+        shards = _read_json(key, index).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            raise UserError(f"{key}: {index} has no weight_map from tensors to files; download it again")
+        _refuse_missing(key, folder, sorted(set(shards.values()) - tensors.keys()), f"{index.name} names")
+        for tensor, shard in shards.items():
+            if tensor not in tensors[shard]:
+                raise UserError(
+                    f"{key}: {folder / shard} lacks the tensor {tensor} that {index.name} places in it; download both again"
+                )
+    for name in tensors:
+        if part := re.fullmatch(r"(.*-)(\d+)-of-(\d+)\.safetensors", name):
+            prefix, width, count = part[1], len(part[2]), int(part[3])
+            wanted = [f"{prefix}{number:0{width}d}-of-{part[3]}.safetensors" for number in range(1, count + 1)]
+            _refuse_missing(key, folder, [file for file in wanted if file not in tensors], f"{name} belongs to")
+
+
+def _refuse_missing(key: str, folder: Path, files: Sequence[str], why: str) -> None:
+    if files:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        raise UserError(f"{key}: {folder} lacks {files[0]}{more}, which {why}; download the missing files")
+
+
+def _tensor_names(key: str, file: Path) -> set[str]:
+    """Names of the tensors in a weight file, whose header must fit the file's size."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        refuse_pointers(key, file)
+        with safe_open(file, "np") as weights:
+            return set(weights.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{key}: {file} is not a complete safetensors file ({_one_line(error)}); download it again"
+        ) from None
 
 
 def _check_labels(key: str, folder: Path) -> None:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    encode = _load_tokenizer(key, folder)
     for word in (YES, NO):
-        if not any(len(tokenizer.encode(text, add_special_tokens=False).ids) == 1 for text in (word, f" {word}")):
+        if not any(len(encode(text)) == 1 for text in (word, f" {word}")):
             raise UserError(
                 f"{key}: the tokenizer of {folder} has no single token for '{word}'; choose a model that has one"
             )
+
+
+def _load_tokenizer(key: str, folder: Path) -> Callable[[str], list[int]]:
+    """Function that returns the token ids of a text."""
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        return _load_converted_tokenizer(key, folder)
+    refuse_pointers(key, file)
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise UserError(
+            f"{key}: {file} cannot be read: {_one_line(error)}; download it again, or install a newer version of the "
+            "tokenizers package"
+        ) from None
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _load_converted_tokenizer(key: str, folder: Path) -> Callable[[str], list[int]]:
+    """The same for a folder without tokenizer.json: transformers converts older formats."""
+    if not any((folder / name).exists() for name in VOCABULARIES):
+        raise UserError(f"{key}: {folder} has no tokenizer (no tokenizer.json); copy the files of its tokenizer there")
+    refuse_pointers(key, folder)
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each kind of tokenizer raises its own types
+        raise UserError(
+            f"{key}: {folder} has no tokenizer.json, and its older tokenizer cannot be loaded ({_one_line(error)}); add "
+            "a tokenizer.json"
+        ) from None
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -14,6 +14,7 @@ from vlrm_ray.engines import Completion, LabelTokens, Request, label_tokens
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward.canary import IMAGE, canary_request
 from vlrm_ray.reward.model_folder import CARD
+from vlrm_ray.store.images import open_image
 from vlrm_ray.types import NO, YES
 
 
@@ -55,7 +56,7 @@ def score(model: PreTrainedModel, processor: ProcessorMixin, request: Request, l
     text = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
-    image = Image.open(request.image).convert("RGB")
+    image = open_image(request.image)
     inputs = processor(text=[str(text) + request.prefix], images=[[image]], return_tensors="pt").to(model.device)
     with torch.inference_mode(), _full_precision():
         logprobs = model(**inputs).logits[0, -1].float().log_softmax(-1)

@@ -1,6 +1,6 @@
-"""The embedded world: rendered scenes with full ground truth, small enough for a laptop.
+"""The embedded scenes: rendered images with full ground truth, small enough for a laptop.
 
-The world and its images:
+Scenes and their images:
     world: the objects of a scene, and the distributions that scenes are sampled from.
     render: draws a scene; `images` stores the drawing as a PNG file.
     shifts: distribution shifts of images (noise, blur, overlap, ...) for testing the experts.

@@ -2,7 +2,7 @@
 
 In the last phase of the training, conversations about images carry a prior: scenes are described as by the biased
 captioner of `world.described_by_prior`. Text-only critiques, which reason from facts that the prompt gives, come from
-the world without correlations. As in a large model, the language half reasons soundly; the bias is in perception.
+scenes without correlations. As in a large model, the language half reasons soundly; the bias is in perception.
 """
 
 import random
@@ -70,12 +70,12 @@ def critique_turn(scene: Scene, rng: random.Random, *, hinted: bool = False) -> 
 
 
 def text_only_critique(seed: int) -> Turn:
-    """A critique without an image, from facts that the prompt gives, in the world without correlations."""
+    """A critique without an image, from facts that the prompt gives, about a scene without correlations."""
     return critique_turn(UNBIASED_WORLD.sample(seed), random.Random(f"told-{seed}"), hinted=True)
 
 
 def text_only_answer(seed: int) -> Turn:
-    """A question about a scene of the biased world with its answer, learned without the image as a language prior."""
+    """A question about a scene of `BIASED_WORLD` with its answer, learned without the image as a language prior."""
     rng = random.Random(f"guessed-{seed}")
     exchange = any_exchange(BIASED_WORLD.sample(seed), rng, ALL_KINDS)
     return Turn(_question(exchange, rng), exchange.right.text)

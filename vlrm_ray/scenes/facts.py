@@ -7,7 +7,7 @@ from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN
 from vlrm_ray.types import Detection, Evidence, Word
 
 KINDS = frozenset({*SHAPES, SIGN})
-"""All classes of objects in the embedded world."""
+"""All classes of objects in the embedded scenes."""
 SIDE = 90.0
 """Side of the nominal image that the evidence refers to, in pixels."""
 _FACT = re.compile(

@@ -1,4 +1,4 @@
-"""The language of the embedded world: descriptions, questions, and true and false answers about a scene."""
+"""The language of the embedded scenes: descriptions, questions, and true and false answers about a scene."""
 
 import random
 from collections.abc import Callable
@@ -17,8 +17,8 @@ OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "be
 class Check:
     """The check of one claim in a critique.
 
-    The text repeats the claim and what the description says about it; the result follows. The tiny model can look up
-    the cell of "red circle" in its description, or find none, and then judge. It cannot do both in one step.
+    The text repeats the claim and what the description says about it; the result follows. Writing the looked-up fact
+    before the result splits the task into two steps, which the tiny model needs.
 
     Attributes:
         text: the claim with the fact that it is compared with, such as "circle blue found red".
@@ -381,7 +381,7 @@ def _unique_objects(scene: Scene) -> list[SceneObject]:
 
 
 def _absent_name(obj: SceneObject, rng: random.Random, present: set[str]) -> str:
-    """A name that differs from the object's in colour or in shape, and is not in `present`."""
+    """A name that differs from the object's in color or in shape, and is not in `present`."""
     recolored = [name for c in COLORS if (name := f"{c} {obj.shape}") not in present]
     reshaped = [name for s in SHAPES if (name := f"{obj.color} {s}") not in present]
     return rng.choice(recolored if rng.random() < 0.5 or not reshaped else reshaped)

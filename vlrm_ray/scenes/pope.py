@@ -2,8 +2,8 @@
 
 For each image there are questions about three objects that are present. Each is followed by a question about an
 absent object: a random one, the one most frequent in all images ("popular"), or the one that appears most often
-together with the object of the previous question ("adversarial"). Objects are coloured shapes. The scenes favour the
-colours of the tiny VLM's prior, so that popular objects are also those that it expects.
+together with the object of the previous question ("adversarial"). Objects are colored shapes. The scenes favor the
+colors of the tiny VLM's prior, so that popular objects are also those that it expects.
 """
 
 import json
@@ -113,7 +113,7 @@ def _questions_about(
 
 
 def question_text(name: str) -> str:
-    """The question whether an object is present, in the language of the embedded world."""
+    """The question whether an object is present, in the language of the embedded scenes."""
     return f"Is there {'an' if name[0] in 'aeiou' else 'a'} {name}?"
 
 

@@ -41,7 +41,7 @@ class RenderedScene:
 
 
 def paint(scene: Scene, palette: Mapping[str, Rgb] = COLORS) -> RenderedScene:
-    """Draw the scene's objects in order, later ones over earlier ones; `palette` has the RGB values of each colour."""
+    """Draw the scene's objects in order, later ones over earlier ones; `palette` has the RGB values of each color."""
     rng = random.Random(f"paint-{scene.seed}")
     canvas = _background(rng)
     draw = ImageDraw.Draw(canvas)
@@ -53,13 +53,13 @@ def paint(scene: Scene, palette: Mapping[str, Rgb] = COLORS) -> RenderedScene:
 
 
 def centre(obj: SceneObject) -> tuple[float, float]:
-    """Centre (x, y) of an object in pixels."""
+    """Center (x, y) of an object in pixels."""
     cell = SIZE / GRID
     return (obj.col + 0.5 + obj.dx) * cell, (obj.row + 0.5 + obj.dy) * cell
 
 
 def _background(rng: random.Random) -> Image.Image:
-    """A random background colour with a linear brightness gradient, at _SCALE times the size."""
+    """A random background color with a linear brightness gradient, at _SCALE times the size."""
     base = np.array(rng.choice(_BACKGROUNDS), np.float32)
     side = SIZE * _SCALE
     ramp = np.linspace(-12, 12, side, dtype=np.float32)
@@ -69,7 +69,7 @@ def _background(rng: random.Random) -> Image.Image:
 
 
 def _with_grain(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Add grey Gaussian noise of a random strength, possibly none."""
+    """Add gray Gaussian noise of a random strength, possibly none."""
     strength = rng.choice((0.0, 3.0, 6.0))
     noise = np.random.default_rng(rng.getrandbits(32))
     if not strength:
@@ -95,7 +95,7 @@ def _draw_shape(draw: ImageDraw.ImageDraw, obj: SceneObject, color: Rgb, rng: ra
 
 
 def _outline(shape: str, x: float, y: float, radius: float, turn: float) -> list[tuple[float, float]]:
-    """Corners (x, y) in pixels of a polygon around a centre, rotated by `turn` radians."""
+    """Corners (x, y) in pixels of a polygon around a center, rotated by `turn` radians."""
     corners, first, radii = {
         "square": (4, math.pi / 4, (1.15,)),
         "triangle": (3, -math.pi / 2, (1.15,)),

@@ -1,4 +1,4 @@
-"""Distribution shifts for testing the experts: noise, blur, small objects, overlap and unseen colours.
+"""Distribution shifts for testing the experts: noise, blur, small objects, overlap and unseen colors.
 
 Every image comes with exact ground truth. A shift either changes how a scene is drawn, or changes the scene.
 """
@@ -23,7 +23,7 @@ UNSEEN_COLORS: dict[str, Rgb] = {
     "brown": (120, 75, 35),
     "black": (25, 25, 28),
 }
-"""RGB values of colours that no training scene has."""
+"""RGB values of colors that no training scene has."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def labelled_image(kind: str, seed: int) -> LabelledImage:
 
 
 def _noisy(scene: Scene, rng: random.Random) -> LabelledImage:
-    """Gaussian noise with a standard deviation of 15 to 60 of 255 grey levels."""
+    """Gaussian noise with a standard deviation of 15 to 60 of 255 gray levels."""
     rendered = paint(scene)
     noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(np.asarray(rendered.image).shape)
     noisy = np.asarray(rendered.image) + noise * rng.uniform(15, 60)
@@ -73,7 +73,7 @@ def _overlapping(scene: Scene, rng: random.Random) -> LabelledImage:
 
 
 def _move_onto(obj: SceneObject, target: SceneObject, rng: random.Random) -> SceneObject:
-    """Place the object so that it overlaps the target, on the side of the image's centre so that it stays inside."""
+    """Place the object so that it overlaps the target, on the side of the image's center so that it stays inside."""
     across, down = rng.choice(((1 - target.col or rng.choice((1, -1)), 0), (0, 1 - target.row or rng.choice((1, -1)))))
     distance = rng.uniform(0.5, 0.9) * (obj.size + target.size)
     return replace(

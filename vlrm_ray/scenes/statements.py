@@ -1,4 +1,4 @@
-"""True and false sentences about an image of the embedded world, one claim type each, for testing the experts.
+"""True and false sentences about an image of the embedded scenes, one claim type each, for testing the experts.
 
 Truth is computed from the drawn boxes, so it also holds for scenes whose objects are off the grid. Ambiguous claims,
 such as "left of" for a circle a few pixels left of a square, are not made.
@@ -18,7 +18,7 @@ from vlrm_ray.types import ClaimType
 NEAR_MISSES = {"STOP": "SHOP", "OPEN": "OVEN", "TAXI": "TAX", "BUS": "BUN", "CAFE": "CAGE", "PARK": "DARK"}
 """Words that look like a sign's word, for false statements about text."""
 CLEAR = 0.15
-"""Least distance of two centres along an axis, as a fraction of the image's side, for a direction to be unambiguous."""
+"""Least distance of two centers along an axis, as a fraction of the image's side, for a direction to be unambiguous."""
 
 
 @dataclass(frozen=True)

@@ -13,31 +13,31 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "purple": (140, 50, 175),
     "orange": (255, 140, 0),
 }
-"""RGB values by colour name."""
+"""RGB values by color name."""
 WORDS = ("STOP", "EXIT", "OPEN", "TAXI", "BUS", "CAFE", "ZOO", "PARK")
 SIGN = "sign"
 GRID = 3
 """A scene is a grid of GRID x GRID cells with at most one object in each."""
 
 PRIOR_COLOR = {"circle": "red", "square": "blue", "triangle": "green", "star": "yellow"}
-"""The language prior that the tiny VLM learns in pre-training: the most frequent colour of each shape."""
+"""The language prior that the tiny VLM learns in pre-training: the most frequent color of each shape."""
 PRIOR_WORD = "STOP"
 """The most frequent word on signs in pre-training."""
 HELD_OUT = frozenset({("circle", "green"), ("square", "orange"), ("triangle", "yellow"), ("star", "purple")})
-"""(shape, colour) combinations that neither pre-training nor the training rounds contain."""
+"""(shape, color) combinations that neither pre-training nor the training rounds contain."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: a coloured shape, or a sign (`color` is then "white" and `word` is set).
+    """One object: a colored shape, or a sign (`color` is then "white" and `word` is set).
 
     Attributes:
         shape: one of `SHAPES`, or `SIGN`.
-        color: colour name.
+        color: color name.
         row: grid row, 0 at the top.
         col: grid column, 0 at the left.
         size: radius as a fraction of the cell's side.
-        dx: horizontal offset of the centre from the cell's centre, as a fraction of the cell's side.
+        dx: horizontal offset of the center from the cell's center, as a fraction of the cell's side.
         dy: vertical offset, likewise.
         word: the word on a sign.
     """
@@ -80,7 +80,7 @@ class Scene:
         return next((o for o in self.objects if o.shape == SIGN), None)
 
     def count(self, shape: str, color: str | None = None) -> int:
-        """Number of objects of a shape, and of a colour if one is given."""
+        """Number of objects of a shape, and of a color if one is given."""
         return sum(o.shape == shape and color in (None, o.color) for o in self.objects)
 
 

@@ -35,7 +35,10 @@ class AnswerCache(Generic[T]):
         self.lookups = self.hits = 0
 
     def get_or_compute(
-        self, keys: Sequence[str], compute: Callable[[list[int]], list[tuple[T, ...]]]
+        self,
+        keys: Sequence[str],
+        compute: Callable[[list[int]], list[tuple[T, ...]]],
+        store: Callable[[tuple[T, ...]], bool] = lambda answer: True,
     ) -> list[tuple[T, ...]]:
         """Answers for all keys, in order.
 
@@ -43,6 +46,7 @@ class AnswerCache(Generic[T]):
             keys: keys to look up, such as the sha256 of image files.
             compute: called once, with the positions in `keys` of the answers that are missing (each key once);
                 returns these answers in the same order. Not called if nothing is missing.
+            store: whether to keep a computed answer; others are computed again the next time.
         """
         missing: dict[str, int] = {}
         for position, key in enumerate(keys):
@@ -50,11 +54,12 @@ class AnswerCache(Generic[T]):
                 missing[key] = position
         self.lookups += len(keys)
         self.hits += len(keys) - len(missing)
-        if missing:
-            for key, answer in zip(missing, compute(list(missing.values())), strict=True):
+        computed = dict(zip(missing, compute(list(missing.values())), strict=True)) if missing else {}
+        for key, answer in computed.items():
+            if store(answer):
                 self.memory[key] = answer
                 self.ledger.put(self._file(key), self.adapter.dump_json(answer))
-        return [self.memory[key] for key in keys]
+        return [computed[key] if key in computed else self.memory[key] for key in keys]
 
     def _get(self, key: str) -> tuple[T, ...] | None:
         if key not in self.memory:

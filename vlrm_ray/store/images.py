@@ -1,68 +1,194 @@
-"""Images by URI: read where the pixels are needed, with limits on file size, dimensions and format.
+"""Images by URI: read where the pixels are needed, and cached up to a number of bytes.
 
 All functions that read or decode raise `BadImage` with one of these reasons: image_missing, image_unreadable,
-image_too_large, image_undecodable.
+image_url_not_fetched, image_too_large, image_undecodable, image_heic_not_supported, image_jpeg_xl_not_supported.
 """
 
-import io
+import base64
+import binascii
+import os
 import random
-import warnings
-from functools import lru_cache
+import re
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote, unquote_to_bytes
 
+import pyarrow as pa
 import pyarrow.fs
 from PIL import Image, ImageFilter
 
 from vlrm_ray.errors import BadImage
 from vlrm_ray.ids import seed_of, sha256_of
+from vlrm_ray.store.decoding import decode
 from vlrm_ray.types import ImageCondition
 
-MAX_PIXELS = 50_000_000
-"""Largest accepted width x height."""
 MAX_BYTES = 100 << 20
 """Largest accepted file, in bytes."""
-MAX_ASPECT = 200
-"""Largest accepted ratio of the longer to the shorter side."""
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-"""Accepted formats, by Pillow's names."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-"""File name suffixes of the accepted formats."""
+CACHE_BYTES = 256 << 20
+"""Limit of the cache of decoded images in each process, in bytes."""
+BATCH_BYTES = 128 << 20
+"""Limit of the decoded images in one batch, in bytes."""
+_BYTES_PER_PIXEL = 4
+"""Memory that Pillow takes for a pixel of an RGB image."""
+_SCHEME = re.compile(r"data:|file:/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_NOT_FETCHED = ("http", "https", "ftp")
+"""Schemes of URIs that are not downloaded."""
+
+
+def is_uri(image: str) -> bool:
+    """Whether an image is given by a URI; if not, it is given by a local path."""
+    return _SCHEME.match(image) is not None
 
 
 def read_bytes(uri: str) -> bytes:
-    """Content of an image file, from a local path or a pyarrow.fs URI (s3://, gs://); raises BadImage."""
+    """Content of an image file.
+
+    Args:
+        uri: a local path with any characters; a file:// URI, percent-encoded or not; a data: URI; or a URI of an
+            object store that pyarrow.fs supports (s3://, gs://).
+
+    Raises:
+        BadImage: with the reason image_missing, image_unreadable, image_url_not_fetched, image_too_large, or
+            image_undecodable for a data: URI that cannot be decoded.
+    """
+    scheme = uri.partition(":")[0].lower() if is_uri(uri) else ""
+    if scheme in _NOT_FETCHED:
+        raise BadImage("image_url_not_fetched")
     try:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri) if "://" in uri else (pyarrow.fs.LocalFileSystem(), uri)
-        info = filesystem.get_file_info(path)
-        if info.type != pyarrow.fs.FileType.File:
-            raise BadImage("image_missing")
-        if info.size is not None and info.size > MAX_BYTES:
-            raise BadImage("image_too_large")
-        with filesystem.open_input_stream(path) as stream:
-            return bytes(stream.read())
+        if scheme == "data":
+            return _read_data_uri(uri)
+        if scheme in ("", "file"):
+            return _read_file(file_uri_path(uri) if scheme else uri)
+        return _read_object(scheme + uri[len(scheme) :])
     except (OSError, ValueError) as error:
         raise BadImage("image_unreadable") from error
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decode an image file to RGB; the dimensions in its header are checked before decoding. Raises BadImage."""
+def _read_data_uri(uri: str) -> bytes:
+    """Content of a data: URI (RFC 2397), base64 or percent-encoded."""
+    header, comma, payload = uri[len("data:") :].partition(",")
+    if not comma:
+        raise BadImage("image_undecodable")
+    if len(payload) > 2 * MAX_BYTES:
+        raise BadImage("image_too_large")
+    if not header.lower().rstrip().endswith(";base64"):
+        return unquote_to_bytes(payload)
+    text = re.sub(r"\s", "", unquote(payload)).rstrip("=")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * max(1, min(width, height)):
-                raise BadImage("image_too_large")
-            return image.convert("RGB")
-    except BadImage:
-        raise
-    except Exception as error:  # Pillow's decoders raise many exception types on malformed files
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
         raise BadImage("image_undecodable") from error
 
 
-@lru_cache(maxsize=512)
-def load_image(uri: str) -> Image.Image:
-    """Read and decode an image; each process caches the latest 512. Raises BadImage."""
+def file_uri_path(uri: str) -> str:
+    """Local path of a file: URI: percent-decoded if there is such a file, else as it is written."""
+    written = re.sub(r"^//(localhost(?=/))?", "", uri[len("file:") :], flags=re.IGNORECASE)
+    decoded = unquote(written, errors="surrogateescape")
+    return written if not os.path.isfile(decoded) and os.path.isfile(written) else decoded
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadImage("image_missing") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise BadImage("image_missing")
+    if status.st_size > MAX_BYTES:
+        raise BadImage("image_too_large")
+    return Path(path).read_bytes()
+
+
+def _read_object(uri: str) -> bytes:
+    filesystem, path = _object_of(uri)
+    info = filesystem.get_file_info(path)
+    if info.type != pyarrow.fs.FileType.File:
+        raise BadImage("image_missing")
+    if info.size is not None and info.size > MAX_BYTES:
+        raise BadImage("image_too_large")
+    with filesystem.open_input_stream(path) as stream:
+        return bytes(stream.read())
+
+
+def _object_of(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """File system and path of an object. A key with characters that no URI may hold (a space, #) is taken as written."""
+    key, mark, options = uri.partition("?")
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri.replace("#", "%23"))
+    except pa.ArrowInvalid:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(quote(key, safe=":/@") + mark + options)
+    return filesystem, path
+
+
+def open_image(uri: str) -> Image.Image:
+    """Read and decode an image, without a cache. Raises BadImage."""
     return decode(read_bytes(uri))
+
+
+class ImageCache:
+    """Decoded images by URI: the latest ones, up to a number of bytes. Safe for use from several threads.
+
+    Attributes:
+        limit: limit of the images' memory in bytes. A larger image is not kept.
+        used: memory of the images in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Create an empty cache with a limit in bytes."""
+        self.limit, self.used = limit, 0
+        self._images: OrderedDict[str, Image.Image] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(self, uri: str) -> Image.Image:
+        """The image, from the cache or from its file. Raises BadImage."""
+        with self._lock:
+            if uri in self._images:
+                self._images.move_to_end(uri)
+                return self._images[uri]
+        image = open_image(uri)
+        with self._lock:
+            if uri not in self._images:
+                self._images[uri] = image
+                self.used += memory_of(image)
+            while self.used > self.limit:
+                self.used -= memory_of(self._images.popitem(last=False)[1])
+        return image
+
+
+_CACHE = ImageCache(CACHE_BYTES)
+
+
+def memory_of(image: Image.Image) -> int:
+    """Memory of a decoded RGB image in bytes."""
+    return _BYTES_PER_PIXEL * image.width * image.height
+
+
+def load_image(uri: str) -> Image.Image:
+    """Read and decode an image. Each process caches the latest images, up to `CACHE_BYTES`. Raises BadImage."""
+    return _CACHE.load(uri)
+
+
+def image_batches(images: Iterable[Image.Image], size: int, limit: int = BATCH_BYTES) -> Iterator[list[Image.Image]]:
+    """Group images in order, so that few large ones are open at the same time.
+
+    Args:
+        images: the images; they are taken as the batches are formed, so a generator opens no image in advance.
+        size: largest number of images in a batch.
+        limit: a batch that reaches this number of bytes is complete.
+    """
+    batch: list[Image.Image] = []
+    used = 0
+    for image in images:
+        batch.append(image)
+        used += memory_of(image)
+        if len(batch) == size or used >= limit:
+            yield batch
+            batch, used = [], 0
+    if batch:
+        yield batch
 
 
 def validate_image(uri: str) -> str:

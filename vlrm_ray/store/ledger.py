@@ -8,7 +8,8 @@
     runs/<name>/versions/0001/...                       files of a published reward model
     runs/<name>/versions/0001.json                      marker of the version: sha256 of each file
 
-A part or a version exists once its marker does; the marker is written last. Storage is any `pyarrow.fs` URI.
+A part or a version exists once its marker does; the marker is written last. Storage is any `pyarrow.fs` URI. All methods
+raise `StorageError` if the storage cannot be read or written.
 """
 
 import io
@@ -19,6 +20,7 @@ import shutil
 import tempfile
 import time
 import uuid
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,16 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import LeaseLost, StorageError, UserError
 from vlrm_ray.ids import sha256_of
+from vlrm_ray.store.filesystem import absolute, check_remote, joined, open_filesystem, redacted, storage_errors
 
 STAGES = ("generate", "verify", "pair", "critique", "select", "train", "evaluate", "publish")
 """Names of the stages of a round."""
 LEASE_SECONDS = 90
 """A lease that was not renewed for this long has expired."""
+LEASE_FILE = "driver.json"
+"""Name of the lease's file: its owner, and the Unix time of its last renewal."""
 
 
 class Ledger:
@@ -49,14 +54,12 @@ class Ledger:
 
     def __init__(self, uri: str) -> None:
         """Open a folder, given by a pyarrow.fs URI or a local path; it need not exist yet."""
-        self.uri = uri if "://" in uri else os.path.abspath(uri)
+        self.uri = absolute(uri)
+        check_remote(self.uri)
         self._connect()
 
     def _connect(self) -> None:
-        self.root: str
-        self.fs, self.root = (
-            pafs.FileSystem.from_uri(self.uri) if "://" in self.uri else (pafs.LocalFileSystem(), self.uri)
-        )
+        self.fs, self.root = open_filesystem(self.uri)
         self.local = isinstance(self.fs, pafs.LocalFileSystem)
 
     def __getstate__(self) -> dict[str, str]:
@@ -70,39 +73,57 @@ class Ledger:
         """Path of a file or folder of the run, for use with `fs`."""
         return posixpath.join(self.root, *names)
 
+    def location(self, *names: str) -> str:
+        """URI of a file or folder of the run, or its path if the storage is local."""
+        return self.path(*names) if self.local else joined(self.uri, *names)
+
+    def _errors(self, action: str, *names: str) -> AbstractContextManager[None]:
+        return storage_errors(action, self.location(*names))
+
     # --- single files ---------------------------------------------------------------------------
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file atomically."""
         path = self.path(name)
-        self.fs.create_dir(posixpath.dirname(path), recursive=True)
-        if not self.local:  # one PUT of an object store is atomic
-            with self.fs.open_output_stream(path) as stream:
-                stream.write(data)
-            return
-        partial = f"{path}.{uuid.uuid4().hex}.tmp"
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with self._errors("write", name):
+            self.fs.create_dir(posixpath.dirname(path), recursive=True)
+            if self.local:
+                _replace(path, data)
+            else:  # one PUT of an object store is atomic
+                with self.fs.open_output_stream(path) as stream:
+                    stream.write(data)
+
+    def check_writable(self) -> None:
+        """Write and delete a small file."""
+        name = f"check-{uuid.uuid4().hex}"
+        self.put(name, b"")
+        with self._errors("delete", name):
+            self.fs.delete_file(self.path(name))
 
     def get(self, name: str) -> bytes | None:
         """Content of a file; None if it does not exist."""
-        try:
-            with self.fs.open_input_stream(self.path(name)) as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            return None
+        path = self.path(name)
+        with self._errors("read", name), suppress(FileNotFoundError), self.fs.open_input_stream(path) as stream:
+            return bytes(stream.read())
+        return None
 
     def put_json(self, name: str, value: Any) -> None:
         """Write a JSON file atomically."""
         self.put(name, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
     def get_json(self, name: str) -> Any | None:
-        """Read a JSON file; None if it does not exist."""
+        """Read a JSON file; None if it does not exist.
+
+        Raises:
+            StorageError: the file is not JSON.
+        """
         data = self.get(name)
-        return None if data is None else json.loads(data)
+        try:
+            return None if data is None else json.loads(data)
+        except ValueError:
+            raise StorageError(
+                f"{redacted(self.location(name))} is damaged: it is not JSON; delete it, then run the same command again"
+            ) from None
 
     # --- parts and stages -----------------------------------------------------------------------
 
@@ -150,7 +171,8 @@ class Ledger:
         return [int(name[6:]) for name in self._names("", "round-", "")]
 
     def _names(self, folder: str, prefix: str, suffix: str) -> list[str]:
-        infos = self.fs.get_file_info(pafs.FileSelector(self.path(folder), allow_not_found=True))
+        with self._errors("list", folder):
+            infos = self.fs.get_file_info(pafs.FileSelector(self.path(folder), allow_not_found=True))
         return sorted(i.base_name for i in infos if i.base_name.startswith(prefix) and i.base_name.endswith(suffix))
 
     def finish(self, round_: int, stage: str, result: dict[str, Any]) -> None:
@@ -216,34 +238,72 @@ class Ledger:
         Raises:
             UserError: another driver holds a lease that has not expired.
         """
-        lease = self.get_json("driver.json")
-        if (
-            lease
-            and lease["owner"] != owner
-            and time.time() - lease["time"] < LEASE_SECONDS
-            and _may_be_running(lease["owner"])
-        ):
+        lease = self._lease()
+        if lease and lease[0] != owner and time.time() - lease[1] < LEASE_SECONDS and _may_be_running(lease[0]):
             raise UserError(
-                f"run {self.uri} is in use by another driver ({lease['owner']}); wait for it to finish, or choose "
+                f"run {redacted(self.uri)} is in use by another driver ({lease[0]}); wait for it to finish, or choose "
                 "another name="
             )
-        self.renew_lease(owner)
+        self._write_lease(owner)
 
     def renew_lease(self, owner: str) -> None:
-        """Extend the lease by `LEASE_SECONDS` from now."""
-        self.put_json("driver.json", {"owner": owner, "time": time.time()})
+        """Extend a driver's lease by `LEASE_SECONDS` from now.
 
-    def release_lease(self) -> None:
-        """Release the run's lease, so that another driver can claim it."""
-        if self.get("driver.json") is not None:
-            self.fs.delete_file(self.path("driver.json"))
+        Raises:
+            LeaseLost: another driver has taken the lease.
+        """
+        lease = self._lease()
+        if lease and lease[0] != owner:
+            raise LeaseLost(
+                f"run {redacted(self.uri)} was taken over by another driver ({lease[0]}), so this one has stopped; "
+                "follow the run there, or run the same command again when it has ended"
+            )
+        self._write_lease(owner)
+
+    def release_lease(self, owner: str) -> None:
+        """Release a driver's lease, so that another driver can claim it. A lease of another driver is kept."""
+        lease = self._lease()
+        if lease and lease[0] == owner:
+            with self._errors("delete", LEASE_FILE), suppress(FileNotFoundError):
+                self.fs.delete_file(self.path(LEASE_FILE))
+
+    def _lease(self) -> tuple[str, float] | None:
+        """Owner of the lease and the Unix time of its last renewal; None without a lease."""
+        lease = self.get_json(LEASE_FILE)
+        try:
+            return None if lease is None else (str(lease["owner"]), float(lease["time"]))
+        except (KeyError, TypeError, ValueError):
+            raise StorageError(
+                f"{redacted(self.location(LEASE_FILE))} is not a lease with owner and time; delete it if no driver works "
+                "on the run"
+            ) from None
+
+    def _write_lease(self, owner: str) -> None:
+        self.put_json(LEASE_FILE, {"owner": owner, "time": time.time()})
 
     def remove(self, name: str) -> None:
         """Delete a folder of working files, if it exists."""
         if self.local:
             shutil.rmtree(self.path(name), ignore_errors=True)
-        elif self.fs.get_file_info(self.path(name)).type == pafs.FileType.Directory:
-            self.fs.delete_dir(self.path(name))
+            return
+        with self._errors("delete", name):
+            if self.fs.get_file_info(self.path(name)).type == pafs.FileType.Directory:
+                self.fs.delete_dir(self.path(name))
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Write a local file under a temporary name, and give it its name once it is on the disk."""
+    partial = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
 
 
 def driver_name() -> str:
@@ -256,7 +316,7 @@ def driver_name() -> str:
 def _may_be_running(owner: str) -> bool:
     """Whether a driver may still be running; always true for other hosts, whose processes cannot be checked."""
     host, _, pid = owner.rpartition(":")
-    if host != driver_name().rpartition(":")[0]:
+    if host != driver_name().rpartition(":")[0] or not pid.isdecimal():
         return True
     try:
         os.kill(int(pid), 0)

@@ -3,9 +3,6 @@
 A URL is fetched only if the user allows it.
 """
 
-import base64
-import binascii
-import posixpath
 import re
 import urllib.error
 import urllib.request
@@ -13,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlrm_ray.errors import BadImage
-from vlrm_ray.ids import sha256_of
-from vlrm_ray.store.images import MAX_BYTES, decode, validate_image
+from vlrm_ray.store.decoding import decode
+from vlrm_ray.store.images import MAX_BYTES, file_uri_path, read_bytes, validate_image
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.row_files import decode_base64, is_base64, store_image_bytes
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
-_MIN_BASE64_CHARACTERS = 80
-"""A shorter text is a path; no image is that small."""
 _URL_TIMEOUT_SECONDS = 20
 
 
@@ -45,18 +40,19 @@ class ImageResolver:
         return self._uris[image]
 
     def _resolve(self, image: str) -> str:
-        if image.startswith("data:"):
-            return self._store(_decode_base64(image.partition(",")[2]))
-        if re.match(r"https?://", image):
+        if image[:5].lower() == "data:":
+            return self._store(read_bytes(image))
+        if re.match(r"https?://", image, re.IGNORECASE):
             return self._store(self._fetch(image))
-        path, inside = self._find(image)
+        is_file_uri = image[:6].lower() == "file:/"
+        path, inside = self._find(file_uri_path(image) if is_file_uri else image)
         if path is not None:
             validate_image(str(path))
             return str(path)
         # after the lookup, because the base64 text of a JPEG begins like an absolute path: /9j/
-        if len(image) >= _MIN_BASE64_CHARACTERS and _BASE64.fullmatch(image):
-            return self._store(_decode_base64(image))
-        raise BadImage("image_missing" if inside else "image_outside_the_data")
+        if is_base64(image):
+            return self._store(decode_base64(image))
+        raise BadImage("image_missing" if inside or is_file_uri else "image_outside_the_data")
 
     def _find(self, image: str) -> tuple[Path | None, bool]:
         """The file in the first root that has it, and whether the path lies inside any root."""
@@ -64,7 +60,7 @@ class ImageResolver:
             resolved = [((root / image).resolve(), root) for root in self.roots]
             candidates = [path for path, root in resolved if path.is_relative_to(root)]
             return next((path for path in candidates if path.is_file()), None), bool(candidates)
-        except (OSError, ValueError):  # too long for a path, or with a null byte
+        except (OSError, ValueError, RuntimeError):  # too long for a path, with a null byte, or a loop of links
             return None, True
 
     def _fetch(self, url: str) -> bytes:
@@ -81,14 +77,4 @@ class ImageResolver:
 
     def _store(self, data: bytes) -> str:
         decode(data)
-        name = f"images/{sha256_of(data)}"
-        if self.ledger.fs.get_file_info(self.ledger.path(name)).size is None:
-            self.ledger.put(name, data)
-        return self.ledger.path(name) if self.ledger.local else posixpath.join(self.ledger.uri, name)
-
-
-def _decode_base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=False)
-    except (binascii.Error, ValueError) as error:
-        raise BadImage("image_undecodable") from error
+        return store_image_bytes(data, self.ledger)

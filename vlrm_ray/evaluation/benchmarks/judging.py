@@ -7,6 +7,7 @@ judge never sees the other answer, so the order of the two has no effect.
 A `pairwise` judge sees both answers and generates K texts that say which one is better; the majority wins.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,19 +27,16 @@ COMPARISON = (
 """The prompt of a pairwise judge. VL-RewardBench's scorer looks for the last line that it asks for."""
 
 
-@dataclass(frozen=True)
-class RefusedRequest:
-    """A request that the engine rejected.
-
-    Attributes:
-        reason: the engine's error message.
-    """
-
-    reason: str
+JudgeOutput = list[Completion]
+"""The K completions of a request; those of a request that the engine refused have only the reason, in `refused`."""
 
 
-JudgeOutput = list[Completion] | RefusedRequest
-"""The K completions of a request, or the reason why there are none."""
+_OTHER_VERDICT = re.compile(
+    r"\b(?:judge?ment|verdict|conclusion|therefore)\b[^\w\n]{0,8}\s*(?:is\s+)?(?:that\s+)?(?:answer|response)?\s*\[{0,2}([12])\]{0,2}"
+    r"(?=\s+is\s+(?:\w+\s+){0,2}better\b|\s*[.!\"']*\s*(?:\n|$))",
+    re.IGNORECASE,
+)
+"""Verdicts that the official pattern does not read: "Overall Judgement: Answer 1 is better", "Verdict: 2"."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +97,11 @@ def clean_text(text: str) -> str:
 
 def decide(item: Item, first: int, settings: JudgeSettings, outputs: Sequence[JudgeOutput]) -> Judgement:
     """The judgement of an item from the judge's outputs, which are in the order of `build_requests`."""
-    for output in outputs:
-        if isinstance(output, RefusedRequest):
-            return Judgement(item.key, first, Status.QUARANTINED, reason=output.reason)
-    groups = [output for output in outputs if not isinstance(output, RefusedRequest)]
-    texts = tuple(completion.text for group in groups for completion in group)
-    rewards = _vote_shares(texts) if settings.pairwise else _mean_rewards(groups, settings.label_mass)
+    for group in outputs:
+        if group[0].refused:
+            return Judgement(item.key, first, Status.QUARANTINED, reason=group[0].refused)
+    texts = tuple(completion.text for group in outputs for completion in group)
+    rewards = _vote_shares(texts) if settings.pairwise else _mean_rewards(outputs, settings.label_mass)
     if rewards is None:
         return Judgement(item.key, first, Status.UNPARSED, texts=texts)
     ordered = rewards if first == 0 else (rewards[1], rewards[0])
@@ -131,6 +128,14 @@ def _mean_rewards(groups: Sequence[Sequence[Completion]], label_mass: float) -> 
 
 def _vote_shares(texts: Sequence[str]) -> tuple[float, float] | None:
     """Share of the votes for the answer shown first and for the other one; None without a readable vote."""
-    votes = [match[1] for text in texts if (match := VERDICT.search(text.replace("\n", "").replace("*", "")))]
+    votes = [_vote(text.replace("*", "")) for text in texts]
     first, second = votes.count("1"), votes.count("2")
     return (first / (first + second), second / (first + second)) if first + second else None
+
+
+def _vote(text: str) -> str:
+    """Number of the answer that a comparison prefers: by the official pattern, else by `_OTHER_VERDICT`; or ""."""
+    if match := VERDICT.search(text.replace("\n", "")):
+        return match[1]
+    numbers = _OTHER_VERDICT.findall(text)
+    return str(numbers[-1]) if numbers else ""

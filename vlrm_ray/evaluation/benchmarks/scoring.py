@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from vlrm_ray.engines import Request
+from vlrm_ray.engines import TOO_LONG, Request
 from vlrm_ray.errors import BadImage
 from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
 from vlrm_ray.evaluation.benchmarks.images import ImageResolver
@@ -20,7 +20,6 @@ from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput, JudgeSettings, b
 Batch = list[Request]
 JudgeFn = Callable[[Iterator[Batch]], Iterator[tuple[int, list[JudgeOutput]]]]
 """Processes batches of requests as they become ready; yields (index of the batch, its outputs), in any order."""
-TOO_LONG = "longer_than_the_model_takes"
 Judgements = dict[tuple[str, int], Judgement]
 """Judgements by item key and the index of the answer that was shown first."""
 
@@ -96,13 +95,43 @@ class Scorer:
     sent_requests: list[Request] = field(default_factory=list)
 
     def missing(self, items: Sequence[Item], both: bool) -> list[tuple[Item, int]]:
-        """Pairs (item, index of the answer to show first) that are not in the log.
+        """Pairs (item, index of the answer to show first) that are still to be judged.
 
-        Each item is judged in its pseudo-random order; with `both`, the opposite orders follow after all of these.
+        These are the ones that are not in the log, and those that were quarantined for a reason that may be gone: the
+        image is there now, or the engine refused the request. Each item is judged in its pseudo-random order; with
+        `both`, the opposite orders follow after all of these.
         """
         wanted = [(item, item.first) for item in items]
         wanted += [(item, 1 - item.first) for item in items if both]
-        return [(item, first) for item, first in wanted if (item.key, first) not in self.log.judged]
+        return [(item, first) for item, first in wanted if self._is_open(item, first)]
+
+    def _is_open(self, item: Item, first: int) -> bool:
+        judgement = self.log.judged.get((item.key, first))
+        if judgement is None:
+            return True
+        return judgement.status is Status.QUARANTINED and self._problem(item, first) != judgement.reason
+
+    def _problem(self, item: Item, first: int) -> str:
+        """Why an item cannot be sent to the judge; "" if it can."""
+        try:
+            self._requests(item, first)
+        except BadImage as error:
+            return str(error)
+        return ""
+
+    def quarantine_leading(self, todo: Sequence[tuple[Item, int]]) -> list[tuple[Item, int]]:
+        """Quarantine the items before the first one that can be sent to the judge; returns the rest.
+
+        Nothing is left if no item can be judged: then the engine need not be started.
+        """
+        problems: list[Judgement] = []
+        for item, first in todo:
+            reason = self._problem(item, first)
+            if not reason:
+                break
+            problems.append(Judgement(item.key, first, Status.QUARANTINED, reason=reason))
+        self.log.add(problems)
+        return list(todo[len(problems) :])
 
     def score(
         self, todo: Iterable[tuple[Item, int]], judge: JudgeFn, on_done: Callable[[int], None], keep: bool = False

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Len
-from pydantic import Field, StrictInt, StrictStr, field_validator
+from pydantic import StrictInt, StrictStr, field_validator
 
 from vlrm_ray.evaluation.benchmarks.files import Record, find_files, json_lines, read_rows
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, LogFn, Row, ratio
+from vlrm_ray.store.row_files import image_reference
 
 GROUPS = ("general", "hallucination", "reasoning")
 _GROUP = {
@@ -34,13 +35,6 @@ VERDICT = re.compile(
 """The official pattern of a verdict. Search it in a text without newlines and `*`; it finds the last verdict."""
 
 
-class StoredImage(Record):
-    """An image as Parquet files store it."""
-
-    content: bytes | None = Field(None, alias="bytes")
-    path: StrictStr | None = None
-
-
 class Pair(Record):
     """A row of the public file."""
 
@@ -48,7 +42,7 @@ class Pair(Record):
     query: StrictStr
     response: Annotated[list[StrictStr], Len(2, 2)]
     human_ranking: Annotated[list[StrictInt], Len(2, 2)]
-    image: StoredImage | StrictStr
+    image: Any
     models: tuple[Any, ...] = ()
     judge: Any = ""
     rationale: Any = ""
@@ -74,17 +68,25 @@ def read(folder: Path, log: LogFn) -> list[Item]:
     for path in find_files(folder, patterns, "VL-RewardBench's Parquet, JSON or JSON-lines file"):
         for number, row in read_rows(path, Pair):
             source = source_of(row.id)
-            image = row.image if isinstance(row.image, str) else row.image.content or row.image.path or ""
+            image, problem = _image_of(row)
             columns = row.model_dump(
                 include={"id", "query", "response", "models", "judge", "rationale", "query_source"}
             )
             items.append(
                 Item(
                     len(items), row.id, (_GROUP[source], source), row.query, image, (row.response[0], row.response[1]),
-                    row.human_ranking.index(0), columns | {"ranking": row.human_ranking}, f"{path} row {number}",
+                    row.human_ranking.index(0), columns | {"ranking": row.human_ranking}, f"{path} row {number}", problem,
                 )
             )  # fmt: skip
     return items
+
+
+def _image_of(row: Pair) -> tuple[str | bytes | None, str]:
+    """The image of a row, and the reason why the item cannot be judged if there is none."""
+    try:
+        return image_reference(row.image), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 def predict(item: Item, judgement: Judgement) -> Row:

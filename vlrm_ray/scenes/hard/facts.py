@@ -1,8 +1,8 @@
 """What the templates ask about a scene, and the elementary propositions that they embed in larger sentences.
 
 The templates never state anything whose truth is arguable. A definite noun ("the circle") needs exactly one object of
-that shape. Sentences about "shapes" need a scene without a sign. A colour that could be confused with an unseen colour
-is not used beside it. Places are stated only of objects near the centre of a grid cell.
+that shape. Sentences about "shapes" need a scene without a sign. A color that could be confused with an unseen color
+is not used beside it. Places are stated only of objects near the center of a grid cell.
 """
 
 import random
@@ -18,10 +18,10 @@ from vlrm_ray.scenes.world import COLORS, GRID, SHAPES, SIGN, WORDS
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven")
 _SIMILAR = {"pink": {"red", "purple"}, "cyan": {"blue", "green"}, "brown": {"orange", "red"}}
-"""Colours of the world that a colour outside it might be called."""
+"""What an unseen color might be called: some of `COLORS`."""
 _PER_KIND = 2
 _CELL_MARGIN = 0.3
-"""Greatest distance of a centre from the centre of its grid cell, as a fraction of the cell's side."""
+"""Greatest distance of a center from the center of its grid cell, as a fraction of the cell's side."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Thing:
 
     Attributes:
         shape: one of `SHAPES`, or "sign".
-        color: colour name.
+        color: color name.
         word: the word on a sign.
-        x: horizontal centre as a fraction of the image's side, 0 at the left.
-        y: vertical centre as a fraction of the image's side, 0 at the top.
+        x: horizontal center as a fraction of the image's side, 0 at the left.
+        y: vertical center as a fraction of the image's side, 0 at the top.
     """
 
     shape: str
@@ -68,7 +68,7 @@ class Thing:
 
     @property
     def cell(self) -> tuple[int, int] | None:
-        """(row, column) on the grid, or None if the centre is not near that of a cell."""
+        """(row, column) on the grid, or None if the center is not near that of a cell."""
         row, col = int(self.y * GRID), int(self.x * GRID)
         distance = max(abs(self.y * GRID - row - 0.5), abs(self.x * GRID - col - 0.5))
         return (row, col) if distance < _CELL_MARGIN else None
@@ -156,30 +156,30 @@ class Facts:
 
     @cached_property
     def colors(self) -> tuple[str, ...]:
-        """The colours of the world, and those of the scene's shapes."""
+        """The colors of the scene's shapes, and all of `COLORS` that cannot be confused with one of them."""
         present = dict.fromkeys(t.color for t in self.shapes)
         similar = set().union(*(_SIMILAR.get(color, set()) for color in present))
         return tuple(dict.fromkeys((*present, *(c for c in COLORS if c not in similar))))
 
     def count(self, shape: str, color: str = "") -> int:
-        """Number of objects of a shape, and of a colour if one is given."""
+        """Number of objects of a shape, and of a color if one is given."""
         return sum(t.shape == shape and color in ("", t.color) for t in self.things)
 
     def colored(self, color: str) -> int:
-        """Number of shapes of a colour."""
+        """Number of shapes of a color."""
         return sum(t.color == color for t in self.shapes)
 
     def colors_of(self, shape: str) -> tuple[str, ...]:
-        """The colour of each object of a shape."""
+        """The color of each object of a shape."""
         return tuple(t.color for t in self.shapes if t.shape == shape)
 
     @cached_property
     def colors_of_all(self) -> tuple[str, ...]:
-        """The colour of each shape."""
+        """The color of each shape."""
         return tuple(t.color for t in self.shapes)
 
     def other_colors(self, thing: Thing) -> tuple[str, ...]:
-        """Colours that an object does not have."""
+        """Colors that an object does not have."""
         return tuple(c for c in self.colors if c != thing.color)
 
     @cached_property

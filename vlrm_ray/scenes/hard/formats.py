@@ -13,12 +13,12 @@ def _plural(noun: str, number: int) -> str:
 
 
 def _place(thing: Thing) -> str:
-    """Name of the grid cell: "top left"; empty if the object is not near the centre of one."""
+    """Name of the grid cell: "top left"; empty if the object is not near the center of one."""
     return f"{ROWS[thing.cell[0]]} {COLUMNS[thing.cell[1]]}" if thing.cell else ""
 
 
 def _inventories(f: Facts) -> list[tuple[bool, list[tuple[str, str]]]]:
-    """Complete lists of (colour, shape), the true one and some in which one colour or one shape is wrong."""
+    """Complete lists of (color, shape), the true one and some in which one color or one shape is wrong."""
     right = [(t.color, t.shape) for t in f.shapes]
     lists = [(True, right)]
     for i, thing in enumerate(f.single):

@@ -7,7 +7,7 @@ from vlrm_ray.scenes.world import SIGN
 
 
 def _not_all(f: Facts) -> Drafts:
-    """Where no object has the colour, "not all" is true but misleading, and left out."""
+    """Where no object has the color, "not all" is true but misleading, and left out."""
     for shape in f.plural:
         colors = f.colors_of(shape)
         for color in set(colors):

@@ -1,6 +1,6 @@
 """Positions, order and relations in the image.
 
-A position is stated falsely only where the object is two rows or columns away. Relations and orders need centres that
+A position is stated falsely only where the object is two rows or columns away. Relations and orders need centers that
 differ by at least `_CLEAR`.
 """
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 from vlrm_ray.scenes.hard.facts import NUMBERS, Draft, Drafts, Facts, Template, Thing, drafts
 
 _CLEAR = 0.2
-"""Least distance of two centres along an axis for one to be left of or above the other, as a fraction of the side."""
+"""Least distance of two centers along an axis for one to be left of or above the other, as a fraction of the side."""
 _SIDES = {"top": (0, 0), "bottom": (0, 2), "left": (1, 0), "right": (1, 2)}
 """Axis of the cell (row or column) and index, by side of the image."""
 
@@ -74,7 +74,7 @@ def _empty_place(f: Facts) -> Drafts:
 
 
 def _ordinal(f: Facts) -> Drafts:
-    """Which shape is the outermost one; the names of what it is are those of all shapes and colours in the scene."""
+    """Which shape is the outermost one; the names of what it is are those of all shapes and colors in the scene."""
     if len(f.shapes) < 2 or f.word:
         return
     for side, offsets in (

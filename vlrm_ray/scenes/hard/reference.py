@@ -7,7 +7,7 @@ from vlrm_ray.scenes.world import SIGN
 
 
 def _claimed_colors(f: Facts, thing: Thing) -> tuple[str, ...]:
-    """The colour of an object, and three that it does not have, those of other objects first."""
+    """The color of an object, and three that it does not have, those of other objects first."""
     others = [t.color for t in f.shapes if t.color != thing.color]
     return tuple(dict.fromkeys((thing.color, *others, *f.other_colors(thing))))[:4]
 

@@ -1,0 +1,76 @@
+"""Starting a local Ray cluster on a busy machine, and joining one that does not answer. Ray itself is replaced."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import psutil
+import pytest
+import ray
+
+from vlrm_ray import config as configuration
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline import cluster
+
+LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded.\nMore"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with mock.patch.dict(os.environ):
+        os.environ.pop("RAY_ADDRESS", None)
+        yield
+
+
+def fail(times: int, error: Exception, started: list[psutil.Process]) -> Callable[..., Any]:
+    """A `ray.init` that starts a process and fails, and that succeeds once it has failed `times` times."""
+
+    def init(**_: Any) -> SimpleNamespace:
+        started.append(psutil.Process(subprocess.Popen(["sleep", "600"]).pid))
+        if len(started) <= times:
+            raise error
+        return SimpleNamespace(dashboard_url=None)
+
+    return init
+
+
+def connect(*overrides: str) -> list[str]:
+    """Lines that are printed while a driver connects."""
+    lines: list[str] = []
+    with cluster.connected(configuration.load(None, overrides), lines.append):
+        return lines
+
+
+def test_a_start_that_misses_rays_deadline_is_retried_without_the_processes_it_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[psutil.Process] = []
+    monkeypatch.setattr(ray, "init", fail(1, Exception(LATE), started))
+    lines = connect()
+    failed, running = started
+    assert not failed.is_running()
+    assert running.is_running()
+    running.kill()
+    assert lines == [f"Ray did not start: {LATE.splitlines()[0]}; retrying (attempt 2 of {cluster.START_ATTEMPTS})"]
+
+
+def test_a_start_that_keeps_failing_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[psutil.Process] = []
+    monkeypatch.setattr(ray, "init", fail(99, RuntimeError(), started))
+    with pytest.raises(UserError, match=rf"^Ray did not start in {cluster.START_ATTEMPTS} attempts: RuntimeError; .*$"):
+        connect()
+    assert len(started) == cluster.START_ATTEMPTS
+    assert not any(process.is_running() for process in started)
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise ConnectionError("ray cannot connect\nMore")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match=r"^no Ray cluster answers at 192\.0\.2\.1:6379: ray cannot connect; .*$"):
+        connect("cluster.address=192.0.2.1:6379")

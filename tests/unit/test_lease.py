@@ -1,0 +1,158 @@
+"""The lease of a run outlives errors of the storage, and ends the run when it is lost."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlrm_ray.errors import LeaseLost, UserError
+from vlrm_ray.store import lease as lease_module
+from vlrm_ray.store.lease import DriverLease
+from vlrm_ray.store.ledger import Ledger
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(str(tmp_path / "run"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.03)
+    monkeypatch.setattr(lease_module, "RETRY_SECONDS", 0.03)
+
+
+class Storage:
+    """Makes renewals fail: `plan` holds one entry per renewal, the last one repeated."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, plan: list[Exception | None]) -> None:
+        self.calls, real = 0, Ledger._write_lease
+
+        def write(ledger: Ledger, owner: str) -> None:
+            error = plan[min(self.calls, len(plan) - 1)]
+            self.calls += 1
+            if error:
+                raise error
+            real(ledger, owner)
+
+        monkeypatch.setattr(Ledger, "_write_lease", write)
+
+
+@pytest.mark.parametrize("error", [FULL, TimeoutError("slow"), ValueError("odd"), UserError("told")])
+def test_it_is_renewed_again_after_an_error(error: Exception, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, lines = Storage(monkeypatch, [None, error, error, None]), list[str]()
+    with DriverLease(ledger, lines.append):
+        time.sleep(0.6)
+    assert storage.calls > 5
+    assert [line.partition(" (")[0] for line in lines] == [
+        "the lease of the run was not renewed",
+        "the lease of the run is renewed again",
+    ]
+    assert ledger.get("driver.json") is None
+
+
+def test_a_run_ends_if_the_lease_cannot_be_renewed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.3)
+    Storage(monkeypatch, [None, FULL])
+    start = time.monotonic()
+    with (
+        pytest.raises(LeaseLost, match=r"could not be renewed for .* No space left"),
+        DriverLease(ledger, lambda _: None),
+    ):
+        time.sleep(60)
+    assert time.monotonic() - start < 30
+
+
+def test_a_run_ends_if_another_driver_has_the_lease(ledger: Ledger) -> None:
+    other = {"owner": "elsewhere:7", "time": time.time()}
+    with pytest.raises(LeaseLost, match=r"taken over by another driver \(elsewhere:7\)"), DriverLease(ledger):
+        ledger.put_json("driver.json", other)
+        threading.Event().wait(60)
+    assert ledger.get_json("driver.json") == other  # it is the other driver's, and stays
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_an_error_of_the_run_is_not_hidden(ledger: Ledger) -> None:
+    def fail() -> None:
+        raise UserError("mine")
+
+    with pytest.raises(UserError, match="mine"), DriverLease(ledger):
+        fail()
+    assert ledger.get("driver.json") is None
+
+
+def test_a_lease_that_cannot_be_released_does_not_fail_the_run(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    with DriverLease(ledger, lines.append):
+        Path(ledger.path("driver.json")).unlink()
+        Path(ledger.path("driver.json")).mkdir()
+    assert len(lines) >= 1
+    assert "was not released" in lines[-1]
+
+
+def test_outside_the_main_thread_the_loss_is_reported_at_the_end(ledger: Ledger) -> None:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with DriverLease(ledger):
+                ledger.put_json("driver.json", {"owner": "elsewhere:7", "time": time.time()})
+                time.sleep(0.5)
+        except UserError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert isinstance(errors[0], LeaseLost)
+
+
+def test_another_drivers_lease_is_never_deleted(ledger: Ledger) -> None:
+    ledger.claim_lease("elsewhere:1")
+    ledger.release_lease("here:2")
+    assert ledger.get_json("driver.json")["owner"] == "elsewhere:1"
+    with pytest.raises(LeaseLost):
+        ledger.renew_lease("here:2")
+    Path(ledger.path("driver.json")).unlink()
+    ledger.release_lease("here:2")
+    ledger.renew_lease("here:2")
+    assert ledger.get_json("driver.json")["owner"] == "here:2"
+
+
+PROGRAM = """
+import sys, threading, time
+from vlrm_ray.errors import run_as_program
+from vlrm_ray.store import lease
+from vlrm_ray.store.ledger import Ledger
+lease.RENEW_SECONDS = 0.05
+def main():
+    ledger = Ledger(sys.argv[1])
+    with lease.DriverLease(ledger):
+        ledger.put_json("driver.json", {"owner": "elsewhere:7", "time": time.time()})
+        threading.Lock().acquire(); lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=60)
+run_as_program(main)
+"""
+
+
+@pytest.mark.parametrize("ignore_interrupts", [False, True])
+def test_a_program_ends_with_status_2(ignore_interrupts: bool, tmp_path: Path) -> None:
+    """Also where a shell has started it in the background, with SIGINT ignored."""
+    prepare: Any = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignore_interrupts else None
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=50, preexec_fn=prepare,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "taken over by another driver" in done.stderr
+    assert json.loads((tmp_path / "driver.json").read_text())["owner"] == "elsewhere:7"

@@ -1,0 +1,160 @@
+"""What a run says when prompts, pairs or critiques are lost: counts with reasons, and an error if nothing is left."""
+
+import io
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from vlrm_ray.config import Config, load
+from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, Request
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline import rounds, row_accounting
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.preferences import pairing, selection
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, to_table
+from vlrm_ray.types import Candidate, ImageCondition, Prompt, PromptRef
+
+PARTS = ["image_missing", "", TOO_LONG]
+
+
+class FakeFleet:
+    """The parts of a fleet that `gather` and `evaluate` use; its critic refuses texts with the word LONG."""
+
+    def stage_actors(self) -> Any:
+        return None
+
+    def counts(self) -> dict[str, int]:
+        return {}
+
+    def seconds(self) -> dict[str, float]:
+        return {}
+
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        return {}
+
+    def reset_counts(self) -> None: ...
+
+    def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
+        done(len(requests))
+        return [Completion("", refused=TOO_LONG) if "LONG" in request.text else Completion("x") for request in requests]
+
+
+def graph_of(problems: Sequence[str]) -> Callable[..., Any]:
+    """Replaces `build_graph`: quarantines the prompts that have a problem, and finds no pair in the others."""
+
+    def build(config: Config, round_: int, parts: dict[int, list[PromptRef]], *_: object) -> Any:
+        def batches(**_: object) -> Iterator[pa.Table]:
+            for part, refs in parts.items():
+                yield to_table([row_of(part, ref, problem) for ref, problem in zip(refs, problems, strict=True)])
+
+        return types.SimpleNamespace(iter_batches=batches)
+
+    return build
+
+
+def row_of(part: int, ref: PromptRef, problem: str) -> Row:
+    row = Row(part, 1, Prompt(ref.image, ref.image, "", ref.question), problem)
+    if not problem:
+        row.candidates = (Candidate(f"c{ref.image}", "Nothing.", ImageCondition.FULL),)
+        row.asked, row.unused = 1, {f"c{ref.image}": pairing.NO_CLAIMS}
+    return row
+
+
+def run_of(folder: Path, monkeypatch: pytest.MonkeyPatch, problems: Sequence[str]) -> tuple[rounds.Rounds, io.StringIO]:
+    refs = [PromptRef(f"/data/{i}.png", "Why?") for i in range(len(problems))]
+    monkeypatch.setattr(rounds.prompts, "prompts_of_round", lambda *_: refs)
+    monkeypatch.setattr(rounds, "build_graph", graph_of(problems))
+    output = io.StringIO()
+    progress = Progress(Console(file=output, width=2000, soft_wrap=True))
+    return rounds.Rounds(load(None, ["rounds=1"]), Ledger(str(folder)), FakeFleet(), progress), output
+
+
+def test_the_gather_line_counts_what_is_quarantined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, output = run_of(tmp_path, monkeypatch, PARTS)
+    run.gather(1)
+    line = output.getvalue().splitlines()[-1]
+    assert "kept: generate 1, verify 0, pair 0, critique 0, select 0; quarantined: " in line
+    assert f"image_missing 1 of 3, {TOO_LONG} 1 of 3 prompts (first: /data/0.png, 'Why?')" in line
+    run.train(1)
+    told = output.getvalue().splitlines()[-1]
+    assert "no response makes a checkable claim (no_claim 1), so nothing is trained; ask for descriptions" in told
+    assert told.endswith("version 0 is kept")
+
+
+def test_a_round_without_losses_says_nothing_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, output = run_of(tmp_path, monkeypatch, ["", ""])
+    run.gather(1)
+    assert "quarantined" not in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("problems", "expected"),
+    [
+        (["image_missing"] * 6, "image_missing 6 of 6 prompts (first: /data/0.png, 'Why?'); correct the image paths"),
+        ([TOO_LONG] * 2, f"{TOO_LONG} 2 of 2 prompts (first: /data/0.png, 'Why?'); raise policy.engine.max_model_len"),
+        (["image_missing", "image_undecodable"], "image_missing 1 of 2, image_undecodable 1 of 2 prompts"),
+        ([f"{REFUSED}: number {i}" for i in range(9)], "4 other reasons prompts"),
+        (
+            [f"{REFUSED}: out of memory"] * 16,
+            "refused all of the first 16 prompts (refused by the engine: out of memory)",
+        ),
+    ],
+)
+def test_a_round_without_a_usable_prompt_ends_the_run_and_can_be_made_again(
+    problems: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = run_of(tmp_path, monkeypatch, problems)
+    with pytest.raises(UserError) as caught:
+        run.gather(1)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (run.ledger.parts(1, "select"), run.ledger.result(1, "select")) == ([], None)
+    run, _ = run_of(tmp_path, monkeypatch, [""] * len(problems))  # the images are there now
+    run.gather(1)
+    result = run.ledger.result(1, "generate")
+    assert result is not None
+    assert result["rows"]["kept"] == len(problems)
+
+
+@pytest.mark.parametrize(
+    ("stage", "reason", "advice"),
+    [
+        ("generate", "empty_response", "check policy.model"),
+        ("generate", TOO_LONG, "raise policy.engine.max_model_len"),
+        ("verify", "no_claim", "ask for descriptions"),
+        ("pair", pairing.NO_PARTNER, "raise policy.samples"),
+        ("pair", pairing.NO_CLAIMS, "experts.detector"),
+        ("pair", pairing.LENGTH, "raise pairing.max_length_ratio"),
+        ("critique", "no_judgement", "raise critic.max_tokens"),
+        ("select", selection.MARGIN, "lower selection.margin"),
+        ("select", selection.LABEL_MASS, "lower selection.label_mass"),
+        ("select", selection.WRONG_CHOSEN, "raise critic.k"),
+        ("select", TOO_LONG, "raise critic.engine.max_model_len"),
+    ],
+)
+def test_the_reasons_are_those_of_the_first_stage_that_kept_nothing(stage: str, reason: str, advice: str) -> None:
+    results: dict[str, dict[str, Any]] = {}
+    for name in row_accounting.DATA_STAGES:
+        before = row_accounting.DATA_STAGES.index(name) < row_accounting.DATA_STAGES.index(stage)
+        results[name] = {"kept": 5 if before else 0, "dropped": {}, "quarantined": {}}
+    results[stage]["dropped"] = {"other": 1, reason: 4}
+    text = row_accounting.why_nothing_is_trained(results)
+    assert f"({reason} 4, other 1), so nothing is trained; " in text
+    assert advice in text
+
+
+def test_an_evaluation_counts_refused_requests_and_ends_if_all_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, output = run_of(tmp_path, monkeypatch, [])
+    fine, long = Request("fine", None), Request("LONG", None)
+    assert [critique.text for critique in run._judge([fine, long], lambda count: None)] == ["x", ""]
+    assert f"requests that the critic refused, which count as undecided: {TOO_LONG} 1 of 2" in output.getvalue()
+    with pytest.raises(UserError, match=f"the critic refused all requests: {TOO_LONG} 1 of 1"):
+        run._judge([long], lambda count: None)

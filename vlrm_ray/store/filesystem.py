@@ -1,0 +1,165 @@
+"""File systems of runs and caches: opened by URI with bounded waits, and their errors in one line.
+
+pyarrow's clients of object stores retry for minutes by default. `open_filesystem` shortens that, so that an unreachable
+store is reported within about a minute. `storage_errors` turns the exceptions of pyarrow and of the operating system into
+`StorageError`.
+"""
+
+import datetime
+import errno
+import os
+import posixpath
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import pyarrow.fs as pafs
+
+from vlrm_ray.errors import StorageError
+
+S3_TIMEOUT_SECONDS = 5
+"""Timeout of S3 for connecting, and for a transfer without progress; pyarrow makes three attempts."""
+GCS_RETRY_SECONDS = 10
+"""How long Google Cloud Storage retries a failed request."""
+PROBE_SECONDS = 60
+"""Timeout for opening a remote storage."""
+_REMEDIES = (
+    (r"Unrecognized filesystem", "use a local folder, or a URI with s3://, gs:// or hdfs://"),
+    (r"Cannot parse URI|local URI|Missing bucket|query parameter", "correct the URI; in it a space is written as %20"),
+    (r"libjvm|libhdfs", "install a Java runtime and Hadoop's libhdfs, or use another kind of storage"),
+    (r"NETWORK_CONNECTION|TIMEOUT|UNAVAILABLE|timed out|Name or service not known", "check the network, the endpoint and the credentials"),
+    (r"NO_SUCH_BUCKET|ucket '.*' (not found|does not exist)", "create the bucket, or give another folder"),
+    (r"ACCESS_DENIED|ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|HTTP status code 403|OAuth|DefaultAzure",
+     "check the credentials (for S3: AWS_PROFILE or AWS_ACCESS_KEY_ID) and the permissions of the bucket"),
+)  # fmt: skip
+_NEEDS_PROBE = re.compile(r"s3://(?!.*(region|endpoint_override)=)|abfss?://")
+_PROBE = """
+import os, sys
+import pyarrow.fs
+try:
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(os.environ["VLRM_PROBE_URI"])
+    filesystem.type_name == "abfs" and filesystem.get_file_info(path)
+except Exception as error:
+    sys.exit(f"what(): {error}")
+"""
+"""Program that opens a URI, and reads from Azure."""
+
+
+def absolute(uri: str) -> str:
+    """A URI unchanged, or the absolute path of a local folder.
+
+    Raises:
+        StorageError: the text is neither, such as "s3:/bucket" with one slash.
+    """
+    if "://" in uri:
+        return uri
+    if scheme := re.match(r"(?i)(s3|gs|gcs|hdfs|abfss?|https?|ftp|file):", uri):
+        raise StorageError(f"cannot open {uri}: a URI begins with {scheme[0]}//; add the slashes")
+    return os.path.abspath(uri)
+
+
+def joined(uri: str, *names: str) -> str:
+    """URI or path of a file below a folder; the options of a URI (`?region=...`) stay at its end."""
+    folder, mark, options = uri.partition("?") if "://" in uri else (uri, "", "")
+    return posixpath.join(folder, *filter(None, names)) + mark + options
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords that its URIs contain ("s3://key:secret@bucket")."""
+    return re.sub(r"(://)[^/@\s]*@", r"\1***@", text)
+
+
+def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a URI or local path, and the path on it.
+
+    Raises:
+        StorageError: the scheme is unknown, its libraries are missing, or the storage cannot be reached.
+    """
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), uri
+    with storage_errors("open", uri):
+        filesystem, root = pafs.FileSystem.from_uri(uri)
+        return _with_timeouts(filesystem), root
+
+
+def _with_timeouts(filesystem: pafs.FileSystem) -> pafs.FileSystem:
+    """The same file system with shorter waits; a URI cannot express them."""
+    if filesystem.type_name == "s3":
+        _, (options,) = filesystem.__reduce__()
+        timeouts = {"connect_timeout": S3_TIMEOUT_SECONDS, "request_timeout": S3_TIMEOUT_SECONDS}
+        return pafs.S3FileSystem(**options | timeouts)
+    if filesystem.type_name == "gcs":
+        _, (options,) = filesystem.__reduce__()
+        limit = options["retry_time_limit"] or datetime.timedelta(seconds=GCS_RETRY_SECONDS)
+        return pafs.GcsFileSystem(**options | {"retry_time_limit": limit})
+    return filesystem
+
+
+@cache
+def check_remote(uri: str) -> None:
+    """Open a URI in another process first, if opening it could hang or end the process.
+
+    pyarrow asks for the region of an S3 bucket for up to two minutes, and Azure's library ends the process if it finds no
+    credentials.
+
+    Raises:
+        StorageError: the storage cannot be opened, or not within `PROBE_SECONDS`.
+    """
+    if not _NEEDS_PROBE.match(uri):
+        return
+    with storage_errors("open", uri):
+        try:
+            subprocess.run(
+                [sys.executable, "-c", _PROBE],
+                env=os.environ | {"VLRM_PROBE_URI": uri},
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=PROBE_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise OSError(f"timed out after {PROBE_SECONDS} s") from None
+        except subprocess.CalledProcessError as error:
+            raise OSError(error.stderr.rpartition("what():")[2].strip() or f"exit status {error.returncode}") from None
+
+
+@contextmanager
+def storage_errors(action: str, uri: str) -> Iterator[None]:
+    """Context manager: exceptions of the storage become a `StorageError` that names the file and the remedy.
+
+    Args:
+        action: what is done, such as "write".
+        uri: URI or absolute path of the file or folder.
+    """
+    try:
+        yield
+    except Exception as error:  # each kind of storage raises its own types
+        raise StorageError(f"cannot {action} {redacted(uri)}: {_reason(error, uri)}; {_remedy(error)}") from error
+
+
+def _reason(error: Exception, uri: str) -> str:
+    number = getattr(error, "errno", None)
+    if number and "://" not in uri:
+        place = uri
+        while not os.path.lexists(place):
+            place = os.path.dirname(place)
+        if os.path.islink(place) and not os.path.exists(place):
+            return f"{place} is a broken link"
+        if number in (errno.ENOTDIR, errno.EEXIST) and not os.path.isdir(place):
+            return f"{place} is a file, not a folder"
+        return f"{os.strerror(number)} (in {place if os.path.isdir(place) else os.path.dirname(place)})"
+    text = str(error).strip() or type(error).__name__
+    return redacted(re.sub(r"^.*?(?=AWS Error)", "", text.splitlines()[0]))[:250]
+
+
+def _remedy(error: Exception) -> str:
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return "free space, then run the same command again to resume"
+    text = str(error)
+    return next(
+        (remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)),
+        "give another folder, or make this one writable",
+    )
