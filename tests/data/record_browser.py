@@ -264,7 +264,10 @@ def main() -> None:
     record = {}
     for name, (width, height, shown) in zip(files, render(list(files)), strict=True):
         points = [(x, y) for y in range(STEP // 2, height, STEP) for x in range(STEP // 2, width, STEP)]
-        record[name] = {"size": [width, height], "pixels": ["%02x%02x%02x" % shown.getpixel(p) for p in points]}
+        record[name] = {
+            "size": [width, height],
+            "pixels": ["{:02x}{:02x}{:02x}".format(*shown.getpixel(p)) for p in points],
+        }
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in record.items())
     (FOLDER / "browser.json").write_text("{\n" + lines + "\n}\n")
     print(f"{len(record)} images, {sum(map(len, files.values()))} bytes", file=sys.stderr)
