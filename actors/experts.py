@@ -17,6 +17,7 @@ from vlrm_ray.experts.detection import Pixels, detect_objects
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.ids import digest
 from vlrm_ray.store.cache import AnswerCache
+from vlrm_ray.store.decoding import DECODER
 from vlrm_ray.store.images import image_batches, open_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table, to_table
@@ -77,7 +78,7 @@ class DetectorExpert:
         self.settings, self.board = settings, board
         # a checkpoint's fingerprint is known without loading the model
         fingerprint = detector_fingerprint(settings) if is_checkpoint(settings.model) else self.detector.fingerprint
-        self.cache = AnswerCache(ledger, f"looks-{digest(fingerprint, settings.confidence)}", Detections)
+        self.cache = AnswerCache(ledger, f"looks-{digest(fingerprint, settings.confidence, DECODER)}", Detections)
 
     @cached_property
     def detector(self) -> DetectorAdapter:
@@ -121,7 +122,7 @@ class TextExpert:
             board: receives the progress.
         """
         self.settings, self.board = settings, board
-        self.cache = AnswerCache(ledger, f"words-{reader_fingerprint(settings)}", Word)
+        self.cache = AnswerCache(ledger, f"words-{digest(reader_fingerprint(settings), DECODER)}", Word)
 
     @cached_property
     def paddle(self) -> "Paddle":

@@ -28,7 +28,9 @@ INTRODUCTION = """# Configuration
 <!-- Written by `python jobs/config_reference.py` from vlrm_ray/config.py. Do not edit by hand. -->
 
 A configuration is a YAML file with the sections below. Keys that the file leaves out have their defaults, and the
-defaults are the embedded scenes on a laptop. Unknown keys are refused. Overrides on the command line win over the file:
+defaults are the embedded scenes on a laptop. Unknown keys are refused. Overrides on the command line win over the file.
+The value of a text key is taken as it stands, to its last character, such as `"prompts.question=What is item #3?"`; all
+other values are YAML:
 
 ```sh
 python jobs/iterate.py --config jobs/configs/scenes.yaml train.lr=1e-4 rounds=1

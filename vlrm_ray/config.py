@@ -34,7 +34,7 @@ class Prompts(Section):
     """Source of images and questions."""
 
     source: str = "scenes"
-    """`scenes` (embedded scenes), a folder of images, or a JSONL or Parquet file with columns `image`, `question`."""
+    """`scenes` (embedded scenes), a folder of images, or a file with `image`, `question` (JSON lines, JSON, Parquet)."""
     per_round: int = Field(320, ge=1)
     """Prompts per round; a source with fewer prompts than all rounds need in total is repeated in later rounds."""
     question: str = "Describe the image."

@@ -19,8 +19,18 @@ from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.evidence import describe_evidence
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.report.text import display_text
 from vlrm_ray.store.images import open_image
 from vlrm_ray.types import CheckedClaim, Claim, Evidence
+
+_REMEDIES = {
+    "image_missing": "check the path",
+    "image_unreadable": "check the path and the access rights",
+    "image_url_not_fetched": "download the image and give the file",
+    "image_too_large": "scale the image down",
+}
+_OTHER_REMEDY = "give a PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file"
+"""What to do about an image that cannot be used, by the reason."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         image = open_image(arguments.image)
     except BadImage as error:
-        reason = str(error).replace("_", " ")
-        raise UserError(f"--image {arguments.image}: {reason}; give a PNG, JPEG, WebP, BMP or GIF file") from None
+        reason, remedy = str(error).replace("_", " "), _REMEDIES.get(str(error), _OTHER_REMEDY)
+        raise UserError(f"--image {display_text(arguments.image, 200)}: {reason}; {remedy}") from None
     config = load(arguments.config)
     verifier = Verifier.from_config(config.experts)
     (evidence,) = load_vision_experts(config).inspect([np.asarray(image)])

@@ -92,6 +92,21 @@ def png(pixels: np.ndarray, kind: int, depth: int = 8, extra: bytes = b"", after
     return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", data) + after + chunk(b"IEND", b"")
 
 
+def bmp(rows: list[bytes], depth: int, masks: tuple[int, ...], header: int = 108, top_down: bool = False) -> bytes:
+    """BMP file of 48 x 32 pixels with color masks (red, green, blue, alpha)."""
+    width, height = COLUMNS * BLOCK, ROWS * BLOCK
+    body = b"".join(rows if top_down else rows[::-1])
+    compression = 3 if masks else 0
+    info = struct.pack(
+        "<IiiHHIIiiII", header, width, -height if top_down else height, 1, depth, compression, len(body), 0, 0, 0, 0
+    )
+    info = (info + struct.pack(f"<{len(masks)}I", *masks)).ljust(header, b"\0")
+    if header == 108:
+        info = info[:56] + b"sRGB"[::-1] + info[60:]
+    start = 14 + len(info)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + info + body
+
+
 def oriented_images() -> Iterator[tuple[str, bytes]]:
     """Images with an orientation, in all formats that have one, and with broken or misplaced ones."""
     for value in range(1, 9):
@@ -99,6 +114,11 @@ def oriented_images() -> Iterator[tuple[str, bytes]]:
     for value in (3, 5, 6, 8):
         yield f"orientation{value}.png", png(blocks(COLORS), 2, extra=chunk(b"eXIf", orientation(value, "II")))
         yield f"orientation{value}.webp", saved(color(), "WEBP", lossless=True, exif=orientation(value))
+    for value in (3, 6):
+        yield (
+            f"orientation{value}.avif",
+            saved(color(), "AVIF", quality=95, subsampling="4:4:4", exif=orientation(value)),
+        )
     yield "orientation6_after_data.png", png(blocks(COLORS), 2, after=chunk(b"eXIf", orientation(6)))
     raw = orientation(6)
     text = f"\nexif\n{len(raw):8}\n{raw.hex()}\n".encode()
@@ -167,6 +187,12 @@ def transparent_images() -> Iterator[tuple[str, bytes]]:
     yield "opaque.gif", saved(indexed, "GIF")
     yield "gray_transparent.gif", saved(Image.fromarray(blocks(GRAYS)), "GIF", transparency=GRAYS[2])
     yield "rgba32.bmp", saved(Image.fromarray(rgba), "BMP")
+    bgra = [row[:, [2, 1, 0, 3]].tobytes() for row in rgba]
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    yield "alpha_v4.bmp", bmp(bgra, 32, masks)
+    yield "alpha_v4_top_down.bmp", bmp(bgra, 32, masks, top_down=True)
+    yield "opaque_v4.bmp", bmp(bgra, 32, (*masks[:3], 0))
+    yield "rgba.avif", saved(Image.fromarray(rgba), "AVIF", quality=95, subsampling="4:4:4")
 
 
 def deep_images() -> Iterator[tuple[str, bytes]]:
@@ -200,6 +226,9 @@ def deep_images() -> Iterator[tuple[str, bytes]]:
     length = struct.unpack(">H", adobe[start + 2 : start + 4])[0]
     yield "cmyk_without_adobe.jpg", adobe[:start] + adobe[start + 2 + length :]
     yield "rgb_stored.jpg", saved(color(), "JPEG", quality=92, keep_rgb=True)
+    high = (blocks(COLORS) >> np.array([3, 2, 3])).astype(np.uint16)
+    rgb565 = [row.astype("<u2").tobytes() for row in high[..., 0] << 11 | high[..., 1] << 5 | high[..., 2]]
+    yield "rgb565.bmp", bmp(rgb565, 16, (0xF800, 0x7E0, 0x1F))
     for name in ("1", "L", "P", "RGB"):
         yield f"{name.lower()}.bmp", saved(color().convert(name), "BMP")
 

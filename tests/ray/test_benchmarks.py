@@ -61,10 +61,8 @@ def test_every_item_is_in_the_summary(out: Path) -> None:
     found = json.loads((out / "summary.json").read_text())
     assert (found["benchmark"], found["n"]) == ("pope", ITEMS)
     assert {group["n"] for group in found["groups"].values()} == {4}
-    reasons = found["details"]["quarantined"]
-    assert reasons.pop("image_undecodable") == 1
-    assert [reason.partition(":")[0] for reason in reasons] == ["refused by the engine"]
-    assert found["groups"]["random"]["accuracy"] <= 0.5
+    assert found["details"]["quarantined"] == {"image_undecodable": 1}  # the placeholder is read as plain text
+    assert found["groups"]["random"]["accuracy"] <= 0.75
     assert found["details"]["items_per_second"] > 0
 
 

@@ -17,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
     """A Hugging Face folder of a VLM."""
     made = tmp_path / "model"
     made.mkdir()
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+    for name in ("config.json", "processor_config.json", "tokenizer.json", "model.safetensors"):
         (made / name).symlink_to(MODEL / name)
     return made
 

@@ -17,7 +17,7 @@ from vlrm_ray.experts.calibration import (
     measure_reader,
     save_calibration,
 )  # fmt: skip
-from vlrm_ray.experts.reliability import MIN_RECALL, AssessedEvidence, Calibrations
+from vlrm_ray.experts.reliability import MIN_RECALL, TOO_LARGE, TOO_SMALL, TOO_THIN, AssessedEvidence, Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun, Quality, Verdict, Word
 
@@ -73,6 +73,74 @@ def test_in_an_image_unlike_the_calibration_absence_is_not_claimed_but_detection
     assert not AssessedEvidence(blurred, Calibrations(CALIBRATION)).in_distribution
     assert verdict(CALIBRATION, blurred, "circle") is Verdict.SUPPORTED
     assert verdict(measure_detector("x", TRUTH, TRUTH, 0.35), blurred, "star") is Verdict.UNVERIFIABLE
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (100, 100, "not_detected"),
+        (100, 40, "not_detected"),
+        (40, 100, "not_detected"),
+        (50, 50, "not_detected"),
+        (125, 125, "not_detected"),
+        (126, 126, TOO_LARGE),
+        (1280, 960, TOO_LARGE),
+        (12000, 9000, TOO_LARGE),
+        (100, 39, TOO_THIN),
+        (39, 100, TOO_THIN),
+        (49, 49, TOO_SMALL),
+        (2, 2, TOO_SMALL),
+        (1, 1, TOO_SMALL),
+        (100, 8, TOO_SMALL),
+        (1600, 8, TOO_SMALL),
+    ],
+)
+def test_absence_and_counts_are_claimed_only_for_images_of_the_calibrated_size(
+    width: int, height: int, reason: str
+) -> None:
+    verifier, nothing = Verifier(Calibrations(CALIBRATION)), Evidence(width, height)
+    expected = Verdict.CONTRADICTED if reason == "not_detected" else Verdict.UNVERIFIABLE
+    for claim in (Claim(ClaimType.OBJECT, Noun("circle")), Claim(ClaimType.ATTRIBUTE, Noun("circle"), "red")):
+        finding = verifier.check(claim, nothing).finding
+        assert (finding.verdict, finding.reason) == (expected, reason)
+    assert verifier.check(Claim(ClaimType.COUNT, Noun("circle"), "2"), nothing).finding.verdict is expected
+    absent = verifier.check(Claim(ClaimType.OBJECT, Noun("circle"), negated=True), nothing).finding.verdict
+    assert absent is (Verdict.SUPPORTED if expected is Verdict.CONTRADICTED else Verdict.UNVERIFIABLE)
+
+
+def test_in_a_large_image_detections_count_and_in_a_tiny_one_they_do_not() -> None:
+    for side, expected in ((1000, Verdict.SUPPORTED), (60, Verdict.SUPPORTED), (20, Verdict.UNVERIFIABLE)):
+        box = tuple(side / 100 * v for v in PLACES[0])
+        found = Evidence(side, side, (Detection("circle", box, 0.9, "red"),))
+        assert verdict(CALIBRATION, found, "circle") is expected
+
+
+def test_the_sizes_of_the_calibration_images_are_measured() -> None:
+    detected = [Evidence(640, 480), Evidence(480, 640), Evidence(320, 320)]
+    calibration = measure_detector("x", detected, detected, 0.35)
+    assert calibration.image_sides == (pytest.approx(320, abs=1), 640)
+    assert calibration.image_shapes == (0.75, pytest.approx(1, abs=0.01))
+
+
+def test_images_of_a_calibration_without_sizes_were_as_large_as_the_detectors_input() -> None:
+    shipped = Verifier.from_config(Experts())
+    assert shipped.calibrations.usable_sides == (64, 160)
+    claim = Claim(ClaimType.OBJECT, Noun("circle"))
+    found = {
+        side: shipped.check(claim, Evidence(side, side, quality=Quality(0.25))).finding for side in (128, 160, 161)
+    }
+    assert [finding.reason for finding in found.values()] == ["not_detected", "not_detected", TOO_LARGE]
+
+
+@pytest.mark.parametrize(("side", "input_side", "expected"), [
+    (512, 128, Verdict.CONTRADICTED), (513, 128, Verdict.UNVERIFIABLE), (4000, 0, Verdict.CONTRADICTED),
+    (16, 0, Verdict.CONTRADICTED), (15, 0, Verdict.UNVERIFIABLE), (15, 128, Verdict.UNVERIFIABLE),
+])  # fmt: skip
+def test_an_exhaustive_class_needs_an_image_that_the_detector_resolves(
+    side: int, input_side: int, expected: Verdict
+) -> None:
+    verifier = Verifier(Calibrations(exhaustive=frozenset({"circle"}), input_side=input_side))
+    assert verifier.check(Claim(ClaimType.OBJECT, Noun("circle")), Evidence(side, side)).finding.verdict is expected
 
 
 def test_probability_does_not_fall_with_the_score() -> None:

@@ -290,6 +290,11 @@ def test_a_folder_says_which_files_it_ignores(folder: Path) -> None:
     assert check_inputs(load(None, [f"prompts.source={folder}"])) == (remark,)
 
 
+def test_a_loop_of_links_is_an_image_that_is_missing(folder: Path) -> None:
+    (folder / "loop.png").symlink_to("loop.png")
+    assert len(read_source(str(folder), "Why?").prompt_refs) == 2
+
+
 def test_a_folder_without_other_files_needs_no_remark(folder: Path) -> None:
     assert read_source(str(folder), "Why?").remarks == ()
 

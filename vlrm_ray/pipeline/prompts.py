@@ -4,6 +4,7 @@ A row that cannot be used, for example without a question, becomes a prompt with
 and counts it. Images inside rows are stored once, by content hash, in `images/` of the run or the cache.
 """
 
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -101,8 +102,8 @@ def read_source(source: str, question: str) -> PromptSource:
         return _read_file(path, source)
     where = "is not a local file" if is_uri(source) else "does not exist" if source else "is empty"
     raise UserError(
-        f"prompts.source {_printable(source)} {where}; give 'scenes', a local file of prompts (.jsonl, .json or .parquet), or a "
-        "folder of images"
+        f"prompts.source {_printable(source)} {where}; give 'scenes', a local file of prompts (.jsonl, .json or "
+        ".parquet), or a folder of images"
     )
 
 
@@ -136,11 +137,10 @@ def _read_folder(folder: Path, source: str, question: str) -> PromptSource:
         if kind := _why_ignored(path):
             ignored[kind] += 1
         else:
-            images.append(str(path.resolve()))
+            images.append(os.path.realpath(path))
     kinds = [f"{count} {kind}" for kind, count in sorted(ignored.items(), key=lambda item: (-item[1], item[0]))]
-    kinds = kinds[:_MOST_KINDS] + (
-        [f"{_plural(len(kinds) - _MOST_KINDS, 'other kind')}"] if len(kinds) > _MOST_KINDS else []
-    )
+    if len(kinds) > _MOST_KINDS:
+        kinds[_MOST_KINDS:] = [_plural(len(kinds) - _MOST_KINDS, "other kind")]
     remark = f"ignored {_plural(ignored.total(), 'file')}: {', '.join(kinds)}"
     if not images:
         raise UserError(
@@ -220,10 +220,7 @@ def _image_of(value: Any, folder: Path) -> str:
         return f"{EMBEDDED}{sha256_of(content)}"
     if is_uri(image) or Path(image).is_absolute():
         return image
-    try:
-        return str((folder / image).resolve())
-    except (OSError, RuntimeError):  # a loop of links
-        return str(folder / image)
+    return os.path.realpath(folder / image)
 
 
 def _is_local_file(image: str, folder: Path) -> bool:

@@ -23,6 +23,8 @@ from PIL import Image, ImageCms, ImageFile
 
 from vlrm_ray.errors import BadImage
 
+DECODER = 2
+"""Version of the decoder. Names of caches that depend on pixels contain it: raise it if any image changes."""
 MAX_PIXELS = 50_000_000
 """Largest accepted width x height."""
 MAX_ASPECT = 200
@@ -70,6 +72,7 @@ def decode(data: bytes) -> Image.Image:
                 raise BadImage("image_too_large")
             turn = _TURNS.get(exif_orientation(image.info.get("exif", b"")))
             rgb = _to_rgb(image)
+            rgb.info.clear()  # or a library that gets the image would turn it again
             return rgb if turn is None else rgb.transpose(turn)
     except BadImage:
         raise

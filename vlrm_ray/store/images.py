@@ -63,7 +63,7 @@ def read_bytes(uri: str) -> bytes:
         if scheme in ("", "file"):
             return _read_file(file_uri_path(uri) if scheme else uri)
         return _read_object(scheme + uri[len(scheme) :])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise BadImage("image_unreadable") from error
 
 
@@ -171,20 +171,20 @@ def load_image(uri: str) -> Image.Image:
     return _CACHE.load(uri)
 
 
-def image_batches(images: Iterable[Image.Image], size: int, limit: int = BATCH_BYTES) -> Iterator[list[Image.Image]]:
+def image_batches(images: Iterable[Image.Image], size: int, limit: int = 0) -> Iterator[list[Image.Image]]:
     """Group images in order, so that few large ones are open at the same time.
 
     Args:
         images: the images; they are taken as the batches are formed, so a generator opens no image in advance.
         size: largest number of images in a batch.
-        limit: a batch that reaches this number of bytes is complete.
+        limit: a batch that reaches this number of bytes is complete; 0 means `BATCH_BYTES`.
     """
     batch: list[Image.Image] = []
     used = 0
     for image in images:
         batch.append(image)
         used += memory_of(image)
-        if len(batch) == size or used >= limit:
+        if len(batch) == size or used >= (limit or BATCH_BYTES):
             yield batch
             batch, used = [], 0
     if batch:
