@@ -58,7 +58,7 @@ def user_message(error: Exception) -> str | None:
         if isinstance(link, UserError) and getattr(link, "cause", None) is None:
             return str(link)
         if isinstance(link, OSError) and link.errno in STORAGE_ERRNOS and link.filename:
-            return f"{link.filename}: {link.strerror}; free or repair this storage, or use another folder"
+            return f"{link.filename}: {link.strerror}; give another folder, or repair this one"
     remote = re.findall(r"^vlrm_ray\.errors\.(?:UserError|StorageError): (.+)$", str(error), re.MULTILINE)
     return remote[-1] if remote else None
 

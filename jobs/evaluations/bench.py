@@ -41,7 +41,7 @@ from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE, JudgeSet
 from vlrm_ray.evaluation.benchmarks.scoring import JudgementLog, Scorer
 from vlrm_ray.evaluation.benchmarks.setup import Judge, claim_output_folder, judge_from_folder
 from vlrm_ray.ids import digest
-from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected
+from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected, stage_name
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.ledger import Ledger
@@ -191,7 +191,7 @@ def _judge(
         `items_per_second`; with --bare also `bare_items_per_second`, the rate of the engine alone.
     """
     with ExitStack() as stack:
-        with progress.stage("start Ray and engine"):
+        with progress.stage(f"{stage_name(config)}, start the engine"):
             stack.enter_context(connected(config, progress.log))
             from actors.fleet import Fleet
             from actors.judge_pool import JudgePool

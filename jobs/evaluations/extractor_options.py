@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from actors.local import local_llm_extractor
 from vlrm_ray.claims import EXTRACTOR_KINDS, Extractor, make_extractor
 from vlrm_ray.config import asset_path
+from vlrm_ray.reward.model_folder import check_model
 
 DEFAULT_MODEL = "assets:extractor"
 
@@ -31,5 +32,6 @@ def open_extractor(arguments: argparse.Namespace) -> Iterator[Extractor]:
     if arguments.extractor == "rule":
         yield make_extractor("rule")
         return
+    check_model("--extractor-model", arguments.extractor_model)
     with local_llm_extractor(asset_path(arguments.extractor_model)) as extractor:
         yield extractor

@@ -1,4 +1,4 @@
-"""Starting a local Ray cluster on a busy machine, and joining one that does not answer. Ray itself is replaced."""
+"""Starting a local Ray cluster on a busy machine, and joining one that refuses. Ray itself is replaced."""
 
 import os
 import subprocess
@@ -67,6 +67,13 @@ def test_a_start_that_keeps_failing_ends_with_one_line(monkeypatch: pytest.Monke
     assert not any(process.is_running() for process in started)
 
 
-def test_a_cluster_that_does_not_answer_is_named() -> None:
-    with pytest.raises(UserError, match=r"^no Ray cluster answers at 127\.0\.0\.1:1 \(from cluster\.address\): .*;"):
-        connect("cluster.address=127.0.0.1:1")
+def test_a_cluster_that_cannot_be_joined_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise ConnectionError("ray cannot connect\nMore")
+
+    monkeypatch.setattr(cluster, "prepare_to_join", lambda address, source: address)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(
+        UserError, match=r"^the Ray cluster at 192\.0\.2\.1:6379 cannot be joined: ray cannot connect; .*$"
+    ):
+        connect("cluster.address=192.0.2.1:6379")

@@ -128,21 +128,17 @@ def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
 
 
 def _connect(address: str, options: dict[str, Any]) -> str:
+    """Join a cluster that has answered before; returns the dashboard's address."""
     import ray
 
-    os.environ.setdefault(
-        "RAY_gcs_server_port_wait_time_s", "1"
-    )  # one attempt, because the cluster has answered before
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one attempt to connect, instead of 20
     try:
         return str(ray.init(address=address, **options).dashboard_url or "")
-    except ConnectionError as error:
-        raise UserError(
-            f"no Ray cluster answers at {address}: {_first_line(error)}; "
-            "start it, or correct cluster.address or RAY_ADDRESS"
-        ) from error
     except Exception as error:  # Ray raises many types
         ray.shutdown()
-        raise UserError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}") from error
+        raise UserError(
+            f"the Ray cluster at {address} cannot be joined: {_first_line(error)}; see Ray's logs on its head node"
+        ) from error
 
 
 def _start_local(options: dict[str, Any], log: Callable[[str], None]) -> str:

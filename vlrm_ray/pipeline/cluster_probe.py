@@ -8,6 +8,7 @@ interface of the head node's server (GCS).
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from vlrm_ray.errors import UserError
@@ -29,7 +30,7 @@ def prepare_to_join(address: str, source: str) -> str:
     """Check that a cluster can be joined, and set the authentication mode of this process.
 
     Args:
-        address: `host:port`, `ray://host:port` or `auto`.
+        address: `host:port` or `auto`.
         source: where the address comes from, for messages: "cluster.address" or "RAY_ADDRESS".
 
     Returns:
@@ -44,10 +45,12 @@ def prepare_to_join(address: str, source: str) -> str:
     host, port = _split(target, where)
     _wait_for_port(host, port, where, source)
     if client:
-        _use_token_if_any()
-        return address
+        raise UserError(
+            f"{where} is a Ray Client server, over which Ray Data does not run; submit the run with `ray job submit`, or start "
+            "it on a machine of the cluster with the address host:port of the head node, usually port 6379"
+        )
     _choose_authentication(target, where)
-    _require_local_node(where)
+    _require_local_node(target, where)
     return target
 
 
@@ -97,8 +100,17 @@ def _wait_for_port(host: str, port: int, where: str, source: str) -> None:
         time.sleep(1)
 
 
-def _answers(target: str, where: str, *, with_token: bool) -> bool:
-    """Ask the head node's server for its version; False if it refuses the token, or wants one.
+def _ask(target: str, where: str, node_ids: Sequence[str] = (), *, with_token: bool) -> Any:
+    """Ask the head node's server whether nodes are alive.
+
+    Args:
+        target: `host:port` of the server.
+        where: the address for messages.
+        node_ids: ids of nodes, in hexadecimal.
+        with_token: whether to send the token of this process, if it is in token mode.
+
+    Returns:
+        The answer, with `ray_version` and one `raylet_alive` per node; None if the server wants another token, or any.
 
     Raises:
         UserError: if it is no Ray cluster of the installed version.
@@ -110,10 +122,11 @@ def _answers(target: str, where: str, *, with_token: bool) -> bool:
     channel = _channel(target, with_token=with_token)
     try:
         service = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
-        reply: Any = service.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=ANSWER_SECONDS)
+        request = gcs_service_pb2.CheckAliveRequest(node_ids=[bytes.fromhex(node_id) for node_id in node_ids])
+        reply: Any = service.CheckAlive(request, timeout=ANSWER_SECONDS)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-            return False
+            return None
         raise UserError(
             f"what listens at {where} does not answer as the head node of a Ray cluster ({error.code().name}); give the "
             "head node's port, usually 6379, and check that the cluster is healthy"
@@ -125,7 +138,7 @@ def _answers(target: str, where: str, *, with_token: bool) -> bool:
             f"the cluster at {where} runs Ray {reply.ray_version}, but Ray {ray.__version__} is installed here; install the "
             "same version on both sides"
         )
-    return True
+    return reply
 
 
 def _channel(target: str, *, with_token: bool) -> Any:
@@ -146,7 +159,7 @@ def _channel(target: str, *, with_token: bool) -> Any:
 def _choose_authentication(target: str, where: str) -> None:
     """Set the authentication mode that the cluster has. A token comes from the places where Ray looks for it."""
     mode = os.environ.get(AUTH_MODE, "").lower()
-    if _answers(target, where, with_token=False):
+    if _ask(target, where, with_token=False):
         if mode == "token":
             raise UserError(
                 f"the cluster at {where} runs without authentication, but {AUTH_MODE}=token is set here; unset it, or start "
@@ -154,42 +167,33 @@ def _choose_authentication(target: str, where: str) -> None:
             )
         return
     if mode not in ("", "token"):
-        raise UserError(
-            f"the cluster at {where} wants an authentication token, but {AUTH_MODE}={mode}; unset {AUTH_MODE}"
-        )
+        raise UserError(f"the cluster at {where} wants an authentication token, but {AUTH_MODE}={mode}; unset it")
     try:
         token = _enable_token_mode().has_token(ignore_auth_mode=True)
     except Exception as error:  # Ray raises its own types for a file that cannot be read
-        raise UserError(
-            f"the authentication token for {where} cannot be read: {_first_line(error)}; {GET_TOKEN}"
-        ) from None
+        reason = str(error).partition(". ")[0]
+        raise UserError(f"the authentication token for {where} cannot be read: {reason}; {GET_TOKEN}") from None
     if not token:
         raise UserError(f"the cluster at {where} wants an authentication token, and there is none here; {GET_TOKEN}")
-    if not _answers(target, where, with_token=True):
+    if not _ask(target, where, with_token=True):
         raise UserError(f"the cluster at {where} refuses the authentication token of this machine; {GET_TOKEN}")
 
 
-def _require_local_node(where: str) -> None:
-    """Check that a node of a cluster runs on this machine: a driver needs its processes."""
+def _require_local_node(target: str, where: str) -> None:
+    """Check that a node of the cluster runs on this machine: a driver needs its processes."""
     from ray._private.services import find_node_ids
 
     deadline = time.monotonic() + NODE_SECONDS
-    while not find_node_ids():
+    while True:
+        node_ids = sorted(find_node_ids())
+        if node_ids and any(_ask(target, where, node_ids, with_token=True).raylet_alive):
+            return
         if time.monotonic() > deadline:
             raise UserError(
                 f"the cluster at {where} answers, but none of its nodes runs on this machine; start the run on one of its "
                 "nodes, submit it with `ray job submit`, or add this machine with `ray start --address=...`"
             )
         time.sleep(1)
-
-
-def _use_token_if_any() -> None:
-    """For Ray Client, whose server cannot be asked: use a token if there is one, and the user has set no mode."""
-    import ray
-
-    raylet: Any = ray._raylet
-    if AUTH_MODE not in os.environ and raylet.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
-        _enable_token_mode()
 
 
 def _enable_token_mode() -> Any:
@@ -200,7 +204,3 @@ def _enable_token_mode() -> Any:
     os.environ[AUTH_MODE] = "token"
     raylet.Config.initialize("")  # Ray has cached the mode
     return raylet.AuthenticationTokenLoader.instance()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -161,5 +161,5 @@ def _remedy(error: Exception) -> str:
     text = str(error)
     return next(
         (remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)),
-        "give another folder, or make this one writable",
+        "give another folder, or repair this one",
     )
