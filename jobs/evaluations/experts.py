@@ -6,6 +6,9 @@
 
 True and false sentences of every claim type pass through the whole pipeline, from text over claims to verdicts. The
 experts were calibrated on other scenes, and their parameters tuned on a third set (--split dev).
+
+Difficult sentences ("Not all circles are red", "If there were a dog, ...") are checked against the ground truth of the
+scenes in place of the detectors. Each true sentence that is contradicted is listed.
 """
 
 import argparse
@@ -16,10 +19,12 @@ from typing import Any
 
 from actors.local import load_vision_experts
 from jobs.evaluations.extractor_options import add_extractor_options, open_extractor
+from vlrm_ray.claims import Extractor
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.scenes.hard_statement_quality import ReadStatement, read_statements, summary
 from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, SHIFTS
 from vlrm_ray.scenes.verdict_quality import (
     FIRST_SEED,
@@ -68,11 +73,12 @@ def run(arguments: argparse.Namespace) -> None:
         experts = ExpertsUnderTest(vision_experts, extractor, verifier)
         first = FIRST_SEED[arguments.split] + arguments.seed * PER_SEED
         outcomes = {IN_DISTRIBUTION: _run_experts(experts, IN_DISTRIBUTION, first, arguments.scenes, progress)}
+        count = max(1, arguments.scenes // SCENES_PER_SHIFTED)
         for kind in SHIFTS:
-            count = max(1, arguments.scenes // SCENES_PER_SHIFTED)
             outcomes[kind] = _run_experts(experts, kind, first, count, progress)
-        f1 = {arguments.extractor: extractor_f1(extractor, max(1, arguments.scenes // SCENES_PER_SHIFTED), first)}
-    report = report_of(outcomes, f1)
+        f1 = {arguments.extractor: extractor_f1(extractor, count, first)}
+        hard = summary(_read_hard_statements(extractor, first, count, progress))
+    report = report_of(outcomes, f1) | {"hard_statements": hard}
     _print(report, progress)
     if arguments.svg:
         from vlrm_ray.evaluation.reliability_diagram import draw
@@ -89,6 +95,15 @@ def _run_experts(experts: ExpertsUnderTest, kind: str, first: int, count: int, p
             outcomes += batch
             meter.add(len(batch))
     return outcomes
+
+
+def _read_hard_statements(extractor: Extractor, first: int, count: int, progress: Progress) -> list[ReadStatement]:
+    read = []
+    with progress.stage("difficult sentences", unit="sentences") as meter:
+        for one in read_statements(extractor, count, first):
+            read.append(one)
+            meter.add(1)
+    return read
 
 
 def report_of(outcomes: dict[str, list[Outcome]], f1: dict[str, float]) -> dict[str, Any]:
@@ -140,6 +155,29 @@ def _print(report: dict[str, Any], progress: Progress) -> None:
         progress.log(f"unverifiable, {name.replace('_', ' ')}: {reasons_text}")
     for name, f1 in report["extractor"].items():
         progress.log(f"exact-match F1 of the {name} extractor's claims: {f1:.3f}")
+    _print_hard_statements(report["hard_statements"], progress)
+
+
+def _print_hard_statements(hard: dict[str, Any], progress: Progress) -> None:
+    columns = ["", "true", "contradicted", "rate", "supported", "false", "contradicted", "supported"]
+    rows = [
+        [
+            name.replace("_", " "),
+            str(part["true"]),
+            str(part["true_contradicted"]),
+            f"{100 * part['false_contradiction_rate']:.2f} %",
+            str(part["true_supported"]),
+            str(part["false"]),
+            str(part["false_contradicted"]),
+            str(part["false_supported"]),
+        ]
+        for name, part in {**hard["constructions"], "all": hard["overall"]}.items()
+    ]
+    progress.table("difficult sentences, checked against the ground truth", columns, rows)
+    for wrong in hard["false_contradictions"]:
+        claims = "; ".join(wrong["contradicted"])
+        question = f"{wrong['question']} " if wrong["question"] else ""
+        progress.log(f"contradicted, although true: {question}{wrong['text']!r} [{claims}], scene: {wrong['scene']}")
 
 
 def _percent(value: float | None) -> str:

@@ -43,7 +43,7 @@ CASES = {
     "Perhaps there is a cat.": ["maybe object: cat"],
     "Three women and a puppy.": ["object: woman", "count: woman 3", "object: puppy"],
     "There is a cat. It is not black.": ["object: cat", "not attribute: cat black"],
-    "No one is wearing a hat.": ["not object: person"],
+    "No one is wearing a hat.": ["not maybe object: person"],
     "There are two or three dogs.": ["object: dog"],
     "One dog is brown and the other is white.": ["object: dog", "attribute: dog brown", "attribute: dog white"],
     "The dog to the man's left is black.": ["object: dog", "attribute: dog black", "object: man"],

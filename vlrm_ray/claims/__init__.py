@@ -2,14 +2,17 @@
 
 How the rules turn a response into claims:
 
-1. `tokens` splits the text into sentences of tokens and looks each word up in the `lexicon` (`lexicon.yaml` for nouns and
-   attributes, `function_words` for the rest), which gives it a token kind.
+1. `tokens` splits the text into sentences of tokens and looks each phrase up in the `lexicon`, which gives it a token
+   kind. `lexicon.yaml` holds nouns, amounts ("a group of"), colors and other attributes, postures and activities, verbs and
+   prepositions that relate objects, hedges, and words that no claim is made about. `function_words` holds the rest:
+   articles, numbers, negations, pronouns and the like.
 2. `reader` walks through a sentence and calls the handler of each token's kind (`handlers/`). Handlers share a
    `reader_state`: the current `clause`, the noun phrases mentioned so far, and the claims found.
 3. `noun_phrases` parses noun phrases ("the two red circles"); each one adds existence, attribute and count claims.
 4. Handlers of verbs, prepositions, quotations and pronouns relate noun phrases within the `clause`, with its negation and
    hedges, and add attribute, relation and text claims to the `claim_collector`.
-5. `questions` parses the question in the same way: it gives a bare "yes" or "no" its claims, and "it" its referent.
+5. `questions` parses the question in the same way, so that "yes" asserts what was asked, and "it" refers to the noun asked
+   about.
 
 `rules` is the rule-based extractor built from these steps, `llm` the extractor that prompts a language model. `gold`
 measures an extractor against annotated responses.

@@ -1,6 +1,6 @@
 """Collects the claims of one response."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vlrm_ray.claims.noun_phrases import NounPhrase
@@ -57,3 +57,22 @@ class ClaimCollector:
         for c in sorted(self.claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])):
             by_content.setdefault((c.type, c.subject, c.value, c.object, c.negated, c.hedged), c)
         return tuple(by_content.values())
+
+
+def decided_claims(claims: Sequence[Claim], presupposed: Collection[str] = ()) -> tuple[Claim, ...]:
+    """The claims that "yes" asserts and "no" denies, of those that a statement makes.
+
+    Args:
+        claims: claims of the statement.
+        presupposed: names of objects whose existence it takes for granted, besides those that it describes.
+    """
+    specific = [c for c in claims if c.type is not ClaimType.OBJECT]
+    nouns = [n for c in specific for n in (c.subject, c.object) if n is not None]
+    described = {n.name for n in nouns} | set(presupposed)
+    identifying = {(n.name, attribute) for n in nouns for attribute in n.attributes}
+    return tuple(
+        c
+        for c in claims
+        if (c.type is not ClaimType.OBJECT or c.subject.name not in described)
+        and (c.type is not ClaimType.ATTRIBUTE or (c.subject.name, c.value) not in identifying)
+    )

@@ -57,9 +57,10 @@ NUMBERS = {
 """Number words with their values; -1 stands for an inexact number."""
 
 _WORDS: dict[tuple[TokenKind, str], str] = {
-    ("determiner", "definite"): "the|this|that|these|those|both|all|all of the|each of the|both of the|one of the|some of the|most of the|many of the|two of the",
+    ("determiner", "definite"): "the|this|that|these|those|both|all|all of the|each of the|both of the|one of the|some of the|any of the|most of the|many of the|two of the",
     ("determiner", "own"): "its|his|her|their|my|your|our",
-    ("determiner", ""): "a|an|some|any|several|many|a few|few|various|multiple|numerous|each|every|another|other|the other|much|most|a lot of|lots of|plenty of|a number of|countless|up to|at least|more than|less than|fewer than|over a|other types of",
+    ("determiner", ""): "every single|each single|a|an|some|any|several|many|a few|few|various|multiple|numerous|each|every|another|other|the other|much|most|a lot of|lots of|plenty of|a number of|countless|at least|more than|over a|other types of",
+    ("determiner", "open"): "up to|at most|less than|fewer than|no more than|not more than",
     ("approximate", ""): "about|approximately|roughly|almost|nearly|some",
     ("approximate", "or so"): "or so",
     ("approximate", "exact"): "only|exactly|just",
@@ -79,7 +80,7 @@ _WORDS: dict[tuple[TokenKind, str], str] = {
     ("pronoun", "they"): "they|them|themselves|of them|of which|of whom|both of them",
     ("pronoun", "each other"): "each other|one another",
     ("pronoun", "person"): "he|she|him|himself|herself",
-    ("skip", ""): "i|you|we|one can|i can|you can|can be|can see|appears to be of|looking at|at the camera|toward the camera|towards the camera|in front of the camera|for the camera|as well|for example|such as|in addition|additionally|also|too|however|here|please|yes|as|to be|what|in color|in colour|at night|of course|to|whether|if|in total|total|in detail|in mid-air|to the camera|on display|in use|of them all",
+    ("skip", ""): "i|you|we|one can|i can|you can|can be|can see|appears to be of|looking at|at the camera|toward the camera|towards the camera|in front of the camera|for the camera|as well|for example|such as|in addition|additionally|also|too|however|here|please|yes|as|to be|what|in color|in colour|at night|of course|to|whether|if|in total|total|in detail|in mid-air|to the camera|on display|in use|of them all|anywhere|nowhere|whatsoever|wait|hold on|oops",
     ("relative", ""): "which|who",
     ("of", ""): "of",
     ("preposition", "with"): "with",

@@ -86,6 +86,11 @@ class Lexicon:
         entry = self.entries.get(noun.lower())
         return entry.noun if entry and entry.noun and not entry.plural else noun
 
+    def is_modifier(self, word: str) -> bool:
+        """Whether a word, in lower case, is a determiner or an attribute."""
+        entry = self.entries.get(word)
+        return entry is not None and (entry.kind == "determiner" or bool(entry.attribute))
+
     def attribute(self, word: str) -> str:
         """The canonical form of an attribute; the word itself if it is unknown."""
         entry = self.entries.get(word.lower())

@@ -27,6 +27,7 @@ class NounPhrase:
         hedged: it leaves open whether such an object exists ("perhaps a circle").
         plural: the head noun is a plural.
         bare: one noun without a determiner or attributes.
+        partial: it may name only some of the objects that were mentioned ("they", after "a circle and a square").
         quoted_text: quoted words before the noun ("a "STOP" sign").
     """
 
@@ -43,6 +44,7 @@ class NounPhrase:
     hedged: bool = False
     plural: bool = False
     bare: bool = False
+    partial: bool = False
     quoted_text: str = ""
 
     @property
@@ -58,7 +60,9 @@ _ADJECTIVE_ENDINGS = (
     "ful", "ous", "ive", "able", "ible", "less", "ish", "ic", "ical", "ary", "ant", "ent", "ed", "ing", "est", "ly", "ese", "ern", "ian", "ean", "can",
 )  # fmt: skip
 _SINGULAR_DETERMINERS = frozenset({"a", "an", "one", "this", "that", "each", "every", "another", "single"})
-_BEFORE_NUMBERS = frozenset({"at least", "more than", "less than", "fewer than", "up to"})
+_BEFORE_NUMBERS = frozenset(
+    {"at least", "more than", "less than", "fewer than", "up to", "at most", "no more than", "not more than"}
+)
 
 
 def parse_noun_phrase(tokens: Sequence[Token], i: int, lexicon: Lexicon, *, loose: bool = False) -> NounPhrase | None:
@@ -78,7 +82,9 @@ def parse_noun_phrase(tokens: Sequence[Token], i: int, lexicon: Lexicon, *, loos
     i, single = _read_determiners(tokens, i, phrase)
     has_determiner = i > first
     attributes, i = _read_modifiers(tokens, i, phrase, has_determiner or loose)
-    nouns, i = _read_nouns(tokens, i, single, has_determiner or loose or bool(attributes))
+    nouns, i = _read_nouns(
+        tokens, i, lexicon, single=single, accept_unknown=has_determiner or loose or bool(attributes)
+    )
     if not nouns:
         return None
     phrase.bare = not has_determiner and not attributes and len(nouns) == 1
@@ -99,6 +105,7 @@ def _read_determiners(tokens: Sequence[Token], i: int, phrase: NounPhrase) -> tu
         kind, value = token.entry.kind, token.entry.value
         if kind == "determiner":
             phrase.definite = phrase.definite or value == "definite"
+            phrase.hedged = phrase.hedged or value == "open"
             single = token.text.lower() in _SINGULAR_DETERMINERS
         elif kind == "number":
             phrase.number = int(value) if int(value) >= 0 else None
@@ -182,13 +189,16 @@ def _is_adjective(tokens: Sequence[Token], i: int, attributes: list[str]) -> boo
     return text.lower().endswith(_ADJECTIVE_ENDINGS)
 
 
-def _read_nouns(tokens: Sequence[Token], i: int, single: bool, accept_unknown: bool) -> tuple[list[Token], int]:
+def _read_nouns(
+    tokens: Sequence[Token], i: int, lexicon: Lexicon, *, single: bool, accept_unknown: bool
+) -> tuple[list[Token], int]:
     """Read the head noun and the nouns that modify it; returns their tokens and the next index."""
     nouns: list[Token] = []
     while len(nouns) < _MAX_TOKENS:
         token, entry = tokens[i], tokens[i].entry
         if entry.noun or entry.kind == "uncheckable":
-            if nouns and (nouns[-1].entry.plural or entry.kind in ("activity", "relation_verb")):
+            is_color = entry.noun in lexicon.colors  # "the star orange"
+            if nouns and (nouns[-1].entry.plural or entry.kind in ("activity", "relation_verb") or is_color):
                 break
         elif entry.kind != "word" or not accept_unknown or _is_verb(tokens, i, nouns, single):
             break

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from vlrm_ray.claims import scope
+from vlrm_ray.claims.claim_collector import decided_claims
 from vlrm_ray.claims.lexicon import Lexicon
 from vlrm_ray.claims.noun_phrases import NounPhrase, parse_noun_phrase
 from vlrm_ray.claims.reader import ResponseReader
-from vlrm_ray.claims.tokens import Token, sentences
+from vlrm_ray.claims.tokens import Token, look_up, split_pieces
 from vlrm_ray.types import Claim, ClaimType
 
 _AUXILIARIES = frozenset({"does", "do", "did", "can", "could", "has", "have"})
@@ -18,13 +20,15 @@ class ParsedQuestion(NamedTuple):
     """What a question means for its answer.
 
     Attributes:
-        claims: claims that "yes" asserts and "no" denies, without what the question presupposes.
+        claims: claims that "yes" asserts, without what the question presupposes.
+        deniable: those of them that "no" denies.
         topic: noun phrases that an answer without a subject describes.
         asks_for_text: the answer is written text.
         has_alternatives: the question names alternatives ("a dog or a cat"): "no" denies each, "yes" decides none.
     """
 
     claims: tuple[Claim, ...] = ()
+    deniable: tuple[Claim, ...] = ()
     topic: tuple[NounPhrase, ...] = ()
     asks_for_text: bool = False
     has_alternatives: bool = False
@@ -32,37 +36,39 @@ class ParsedQuestion(NamedTuple):
     def answered(self, *, yes: bool) -> tuple[Claim, ...]:
         """The claims of a bare "yes" or "no". A "no" to several claims at once does not tell which one is false."""
         if len(self.claims) == 1 or yes != self.has_alternatives:
-            return tuple(c if yes else replace(c, negated=not c.negated) for c in self.claims)
+            return self.claims if yes else tuple(replace(c, negated=not c.negated) for c in self.deniable)
         return ()
 
 
 def parse_question(question: str, lexicon: Lexicon) -> ParsedQuestion:
     """Parse a question; if it has several sentences, the last one."""
-    non_empty = [s for s in sentences(question, lexicon) if len(s) > 1]
-    return parse_question_sentence(non_empty[-1], lexicon) if non_empty else ParsedQuestion()
+    *_, last = [None, *(pieces for pieces in split_pieces(question) if len(pieces) > 1)]
+    return parse_question_sentence(last, lexicon) if last else ParsedQuestion()
 
 
-def parse_question_sentence(tokens: Sequence[Token], lexicon: Lexicon) -> ParsedQuestion:
+def parse_question_sentence(pieces: Sequence[Token], lexicon: Lexicon) -> ParsedQuestion:
     """Parse one sentence as a question, by reading it as if it were a statement."""
-    label_end = next((i + 1 for i, t in enumerate(tokens[:3]) if t.entry.kind == "colon"), 0)
-    tokens = tokens[label_end:]
-    if not tokens:
+    label_end = next((i + 1 for i, p in enumerate(pieces[:3]) if p.entry.kind == "colon"), 0)
+    body = pieces[label_end:-1]
+    may_be_yes_no = bool(body) and (scope.asks_yes_no(body[0]) or any(p.entry.kind == "comma" for p in body))
+    question = scope.analyze_question(body, lexicon) if may_be_yes_no else scope.Question(list(body))
+    if not question.pieces:
         return ParsedQuestion()
+    tokens = look_up([*question.pieces, pieces[-1]], lexicon)
     starts_with_be = tokens[0].entry.kind == "be"
-    is_yes_no = starts_with_be or tokens[0].text.lower() in _AUXILIARIES
+    is_yes_no = starts_with_be or question.is_statement or tokens[0].text.lower() in _AUXILIARIES
     reader = ResponseReader(lexicon)
     reader.read_sentence(_as_statement(tokens, lexicon) if starts_with_be else tokens)
     claims, mentions = reader.state.claims.unique(), reader.state.mentions
-    specific = [c for c in claims if c.type is not ClaimType.OBJECT]
-    presupposed = {n.name for c in specific for n in (c.subject, c.object) if n is not None}
-    if len(claims) > 1:
-        presupposed |= {m.name for m in mentions if m.definite}
-    decided = tuple(c for c in claims if c.type is not ClaimType.OBJECT or c.subject.name not in presupposed)
+    decided = decided_claims(claims, [m.name for m in mentions if m.definite] if len(claims) > 1 else ())
+    if not is_yes_no or question.is_open:
+        decided = ()
+    if not question.is_exact:
+        decided = tuple(c for c in decided if c.type is not ClaimType.COUNT)
+    deniable = decided if question.is_deniable else tuple(c for c in decided if c.type is ClaimType.RELATION)
     names_text = any(t.entry.kind in ("text_verb", "text_noun") for t in tokens)
     has_alternatives = any(t.entry.kind == "or" for t in tokens)
-    return ParsedQuestion(
-        decided if is_yes_no else (), tuple(mentions[:1]), names_text and not is_yes_no, has_alternatives
-    )
+    return ParsedQuestion(decided, deniable, tuple(mentions[:1]), names_text and not is_yes_no, has_alternatives)
 
 
 def _as_statement(tokens: Sequence[Token], lexicon: Lexicon) -> list[Token]:

@@ -5,16 +5,19 @@ kind. Handlers communicate through `ReaderState`: the current `Clause` with its 
 noun phrases mentioned so far, and the claims found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
+from vlrm_ray.claims import scope
+from vlrm_ray.claims.claim_collector import decided_claims
 from vlrm_ray.claims.clause import Clause
 from vlrm_ray.claims.function_words import TokenKind
 from vlrm_ray.claims.handlers import conjunctions, nouns, predicates, pronouns, quantities, relations, written_text
 from vlrm_ray.claims.lexicon import Lexicon
 from vlrm_ray.claims.noun_phrases import NounPhrase
 from vlrm_ray.claims.reader_state import Handler, ReaderState
-from vlrm_ray.claims.tokens import Token
+from vlrm_ray.claims.tokens import Token, look_up
+from vlrm_ray.types import Claim, ClaimType
 
 HANDLERS: dict[TokenKind, Handler] = {
     "be": predicates.handle_be,
@@ -61,6 +64,8 @@ class ResponseReader:
 
     def __init__(self, lexicon: Lexicon, topic: Sequence[NounPhrase] = ()) -> None:
         self.state = ReaderState(lexicon)
+        self._left_open: tuple[NounPhrase, int] | None = None  # with the number of phrases mentioned up to it
+        self._in_open_list = False  # after "these shapes are missing:"
         self.set_topic(topic)
 
     def set_topic(self, topic: Sequence[NounPhrase]) -> None:
@@ -72,8 +77,55 @@ class ResponseReader:
                 subjects=subjects, latest=subjects, introduced_by="be", has_verb=True, from_question=True
             )
 
+    def leave_open(self) -> None:
+        """Hedge all claims found so far: the response takes them back."""
+        claims = self.state.claims.claims
+        claims[:] = [replace(claim, hedged=True) for claim in claims]
+
+    def read_pieces(self, pieces: Sequence[Token], words: Set[str], tokens: Sequence[Token]) -> None:
+        """Read a sentence part by part, with the scope of its operators.
+
+        Args:
+            pieces: the sentence as `tokens.split_pieces` gives it; the last piece closes it.
+            words: its words and marks in lower case.
+            tokens: its tokens.
+        """
+        needs_analysis = scope.needs_analysis(words, tokens)
+        if not needs_analysis and not self._in_open_list:
+            self.read_sentence(tokens)
+            return
+        *body, end = pieces
+        parts = scope.analyze(body, self.state.lexicon) if needs_analysis else [scope.Part(body)]
+        if self._in_open_list:
+            parts = [replace(part, mode=scope.Mode.OPEN) for part in parts]
+        for part in parts:
+            self._read_part(part, tokens if part.pieces is body else look_up([*part.pieces, end], self.state.lexicon))
+        heads_list = end.entry.value == "item" and bool(body) and body[-1].entry.kind == "colon"
+        if heads_list or end.entry.value != "item":
+            self._in_open_list = heads_list and any(part.mode is scope.Mode.OPEN for part in parts)
+
+    def _read_part(self, part: scope.Part, tokens: Sequence[Token]) -> None:
+        if part.mode is scope.Mode.ABSENT:
+            self._deny_last_mention(part)
+            return
+        collected, mentions = self.state.claims.claims, self.state.mentions
+        before, mentioned_before = len(collected), len(mentions)
+        self.read_sentence(tokens)
+        collected[before:] = _in_scope(collected[before:], part)
+        if part.mode is scope.Mode.OPEN and len(mentions) == mentioned_before + 1:
+            plain = all(c.type in (ClaimType.OBJECT, ClaimType.ATTRIBUTE) for c in collected[before:])
+            is_name = bool(mentions[-1].name) and not mentions[-1].definite and mentions[-1].number is None
+            self._left_open = (mentions[-1], len(mentions)) if plain and is_name else None
+
+    def _deny_last_mention(self, part: scope.Part) -> None:
+        """Read "there is none": deny what was left open last, if nothing else was mentioned since."""
+        if self._left_open is not None and self._left_open[1] == len(self.state.mentions):
+            phrase, _ = self._left_open
+            start, end = part.pieces[0].start, part.pieces[-1].end
+            self.state.claims.add_presence(replace(phrase, start=start, end=end, negated=True, hedged=False))
+
     def read_sentence(self, tokens: Sequence[Token]) -> None:
-        """Read a sentence as `tokens.sentences` gives it; the last token closes it."""
+        """Read a plain sentence as `tokens.sentences` gives it; the last token closes it."""
         state = self.state
         state.tokens = tokens
         state.has_contrast = any(t.text.lower() in _CONTRASTS for t in tokens)
@@ -81,3 +133,30 @@ class ResponseReader:
         while i < last:
             i = relations.handle_place(state, i) or HANDLERS.get(tokens[i].entry.kind, nouns.handle_noun)(state, i)
         state.start_clause()
+
+
+_EXISTENCE = (ClaimType.OBJECT, ClaimType.ATTRIBUTE)
+"""What "the red circle is not left of the star" asserts of the circle besides its denial."""
+
+
+def _in_scope(claims: Sequence[Claim], part: scope.Part) -> list[Claim]:
+    """The claims of a part as its operators leave them."""
+    if part.mode is scope.Mode.DENIED:
+        decided = decided_claims(claims)
+        denied = [replace(c, negated=not c.negated) for c in decided if not c.hedged]
+        claims = denied if len(denied) == 1 else [replace(c, hedged=True) for c in claims]
+    elif part.mode is scope.Mode.OPEN:
+        claims = [replace(c, hedged=True) for c in claims]
+    if not part.existence:
+        names = {c.subject.name for c in claims if c.negated}
+        claims = [c for c in claims if c.negated or c.type not in _EXISTENCE or c.subject.name not in names]
+    if part.inexact:
+        claims = [replace(c, hedged=True) if _is_inexact(c, part) else c for c in claims]
+    return [replace(c, span=part.span) for c in claims] if part.span else list(claims)
+
+
+def _is_inexact(claim: Claim, part: scope.Part) -> bool:
+    """Whether a claim about all objects of a name was made of only some of them."""
+    if claim.type is not ClaimType.COUNT and not claim.negated:
+        return False
+    return any(start <= claim.span[0] < end for start, end in part.inexact)

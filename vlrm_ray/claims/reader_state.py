@@ -71,12 +71,16 @@ class ReaderState:
         )  # fmt: skip
 
     def add_attribute(self, subjects: Sequence[NounPhrase], value: str, start: int, end: int) -> None:
-        """Add an attribute claim for each subject that is not denied."""
+        """Add an attribute claim for each subject that is not denied.
+
+        "The red circle is not small" does not deny that another circle is small, so such a claim is hedged.
+        """
         for subject in subjects:
             if not subject.negated:
+                partial = self.clause.negated and bool(subject.attributes or subject.partial)
                 self.claims.add(
                     ClaimType.ATTRIBUTE, Noun(subject.name), union((subject.start, subject.end), (start, end)), value,
-                    negated=self.clause.negated, hedged=bool(self.clause.hedge),
+                    negated=self.clause.negated, hedged=bool(self.clause.hedge) or partial,
                 )  # fmt: skip
 
     def add_text(self, carriers: Sequence[NounPhrase], text: str, start: int, end: int) -> None:

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from vlrm_ray.claims import scope
 from vlrm_ray.claims.lexicon import Lexicon, load_lexicon
 from vlrm_ray.claims.questions import ParsedQuestion, parse_question, parse_question_sentence
 from vlrm_ray.claims.reader import ResponseReader
-from vlrm_ray.claims.tokens import Token, sentences
+from vlrm_ray.claims.tokens import Token, look_up, split_pieces
 from vlrm_ray.types import Claim, ClaimType, Noun
 
 MAX_CHARACTERS = 20_000
 """Responses and questions are cut to this length."""
+_POSITIVE_ANSWERS = frozenset({"certainly", "indeed", "absolutely", "definitely", "yep", "yeah"})
+_NEGATIVE_ANSWERS = frozenset({"nope", "nah"})
 _AFTER_ANSWER = frozenset({"comma", "end", "colon", "clause_break"})
 _PLAIN_TEXT = frozenset({"word", "quote", "number", "content", "uncheckable", "vague"})
 
@@ -46,15 +49,24 @@ class RuleExtractor:
     def _claims_uncached(self, response: str, question: str) -> tuple[Claim, ...]:
         parsed = self._parse_question(question) if question else ParsedQuestion()
         reader = ResponseReader(self.lexicon, parsed.topic)
-        for sentence in sentences(response, self.lexicon):
-            if sentence[-1].entry.value == "?":
-                parsed = parse_question_sentence(sentence, self.lexicon)
+        for pieces, takes_back in scope.split_at_corrections(split_pieces(response)):
+            if pieces[-1].entry.value == "?":
+                parsed = parse_question_sentence(pieces, self.lexicon)
                 reader.set_topic(parsed.topic)
+                continue
+            sentence = look_up(pieces, self.lexicon)
+            words = {p.text.lower() for p in pieces}
+            if takes_back or scope.retracts(words, pieces, self.lexicon):
+                reader.leave_open()
+            if parsed.deniable and scope.is_absence(words, pieces[:-1], self.lexicon):
+                span = (pieces[0].start, pieces[-2].end)
+                reader.state.claims.extend(replace(c, span=span) for c in parsed.answered(yes=False))
                 continue
             rest = _read_answer(sentence, parsed, reader)
             if rest is not sentence:
                 parsed = ParsedQuestion(topic=parsed.topic)
-            reader.read_sentence(rest)
+                pieces = [p for p in pieces if p.start >= rest[0].start]
+            reader.read_pieces(pieces, words, rest)
         return reader.state.claims.unique()
 
 
@@ -68,10 +80,11 @@ def _read_answer(sentence: list[Token], question: ParsedQuestion, reader: Respon
     has_label = len(sentence) > 2 and sentence[1].entry.kind == "colon" and not sentence[0].entry.noun
     start = 2 if has_label else 0
     first, following = sentence[start], sentence[min(start + 1, len(sentence) - 1)]
-    word = first.text.lower()
-    if word == "yes" or (word == "no" and following.entry.kind in _AFTER_ANSWER):
+    word, ends = first.text.lower(), following.entry.kind in _AFTER_ANSWER
+    is_yes = word == "yes" or (word in _POSITIVE_ANSWERS and following.entry.kind == "end")
+    if is_yes or (word == "no" and ends) or (word in _NEGATIVE_ANSWERS and ends):
         span = (first.start, first.end)
-        claims.extend(replace(claim, span=span) for claim in question.answered(yes=word == "yes"))
+        claims.extend(replace(claim, span=span) for claim in question.answered(yes=is_yes))
         return sentence[start + 1 :]
     if question.asks_for_text and all(t.entry.kind in _PLAIN_TEXT for t in sentence[start:-1]):
         text = " ".join(t.text for t in sentence[start:-1])

@@ -1,11 +1,14 @@
 """Text to sentences of tokens: words looked up in the lexicon, quotations, numbers and punctuation.
 
-Markdown marks, HTML tags, entities, URLs, escape sequences and chat-template tokens are skipped: they are layout or an
-attempt at prompt injection, and never part of a claim.
+Markdown marks, HTML tags, entities, URLs, escape sequences, struck-out text and chat-template tokens are skipped: they are
+layout, taken back, or an attempt at prompt injection, and never part of a claim.
+
+Pieces are tokens that have not been looked up: each word is still on its own. `split_pieces` finds them, `look_up` joins
+words that the lexicon knows as one phrase.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from vlrm_ray.claims.lexicon import UNKNOWN, Entry, Lexicon
@@ -29,31 +32,49 @@ class Token(NamedTuple):
 
 _PIECE = re.compile(
     r"""
-    (?P<skip>\x1b\[[0-9;]{0,20}[A-Za-z]|<script\b[^<]{0,2000}</script>|<style\b[^<]{0,2000}</style>|<\|[^|<>\n]{0,40}\|>|</?[A-Za-z!][^<>\n]{0,200}>|&\#?\w{1,8};|https?://\S{1,200})
+    (?P<skip>\x1b\[[0-9;]{0,20}[A-Za-z]|<script\b[^<]{0,2000}</script>|<style\b[^<]{0,2000}</style>|<\|[^|<>\n]{0,40}\|>|</?[A-Za-z!][^<>\n]{0,200}>|&\#?\w{1,8};|https?://\S{1,200}|~~[^~\n]{1,200}~~)
   | (?P<quote>"[^"\n]{1,200}"|“[^”\n]{1,200}”|«[^»\n]{1,200}»|‘[^’\n]{1,200}’(?!\w)|(?<!\w)'[^'\n]{1,100}(?:'\w[^'\n]{0,100}){0,3}'(?!\w)|`[^`\n]{1,200}`)
+  | (?P<range>\d{1,4}(?:\ ?–\ ?|[-−])\d{1,4}(?![^\W_]))
   | (?P<number>\d{1,9}(?:[.,:/]\d{1,9})*(?![^\W_]))
   | (?P<word>[^\W_]+(?:['’-][^\W_]+)*)
   | (?P<line>\n[ \t]*(?:[-*+•–]\s|\d{1,3}[.)]\s)?)
-  | (?P<mark>[.!?;:,()—&])
+  | (?P<dash>(?<=\s)-{1,2}>?(?=\s)|->|[–—→])
+  | (?P<mark>[.…!?;:,()\[\]&=×|~≈%+<>≤≥✓✔✅✗✘❌])
     """,
     re.VERBOSE,
 )
 _MARKS: dict[str, Entry] = {
-    ".": Entry("end"), "!": Entry("end"), "?": Entry("end", "?"), ";": Entry("clause_break"), "—": Entry("comma"),
-    ":": Entry("colon"), ",": Entry("comma"), "(": Entry("open_bracket"), ")": Entry("close_bracket"), "&": Entry("and"),
+    ".": Entry("end"), "…": Entry("end"), "!": Entry("end"), "?": Entry("end", "?"), ";": Entry("clause_break"),
+    ":": Entry("colon"), "=": Entry("colon"), "&": Entry("and"), "%": Entry("skip"),
+    "(": Entry("open_bracket"), "[": Entry("open_bracket"), ")": Entry("close_bracket"), "]": Entry("close_bracket"),
+    **dict.fromkeys(",×|", Entry("comma")),
+    **dict.fromkeys("~≈", Entry("approximate")),
+    **dict.fromkeys("+<>≤≥✓✔✅✗✘❌", Entry("skip")),
 }  # fmt: skip
 _CONTRACTED_WITH_BE = frozenset({"i", "it", "he", "she", "there", "that", "what", "who", "here", "they", "we", "you"})
 """Words after which "'s" is a form of "be"; after others it is the genitive."""
 _LIST_MARKER = re.compile(r"\s*(?:[-*+•–]\s|\d{1,3}[.)]\s)")
-_QUOTE, _LINE_END = Entry("quote"), Entry("end", "line")
+_QUOTE, _DASH, _RANGE, _LINE_END = Entry("quote"), Entry("comma"), Entry("number", "-1"), Entry("end", "line")
+_ITEM_FOLLOWS = Entry("end", "item")
+_RANGE_FROM_ZERO = Entry("determiner", "open")
 
 
 def sentences(text: str, lexicon: Lexicon) -> Iterator[list[Token]]:
     """Split a text into sentences. Each ends with a token of kind `end`; a line break ends a sentence too."""
+    for pieces in split_pieces(text):
+        yield look_up(pieces, lexicon)
+
+
+def split_pieces(text: str) -> Iterator[list[Token]]:
+    """Split a text into sentences of pieces: each word is still on its own and marked `UNKNOWN`.
+
+    The last piece of a sentence has the value "?" after a question, "item" if a list item follows, and "line" at the end
+    of any other line.
+    """
     sentence: list[Token] = []
-    for token in _look_up(_pieces(text), lexicon):
-        sentence.append(token)
-        if token.entry.kind == "end":
+    for piece in _pieces(text):
+        sentence.append(piece)
+        if piece.entry.kind == "end":
             if len(sentence) > 1:
                 yield sentence
             sentence = []
@@ -62,7 +83,6 @@ def sentences(text: str, lexicon: Lexicon) -> Iterator[list[Token]]:
 
 
 def _pieces(text: str) -> list[Token]:
-    """All tokens of a text, with each word still on its own and marked `UNKNOWN`."""
     marker = _LIST_MARKER.match(text)
     pieces: list[Token] = []
     for match in _PIECE.finditer(text, marker.end() if marker else 0):
@@ -83,7 +103,11 @@ def _pieces(text: str) -> list[Token]:
         elif group == "quote":
             pieces.append(Token(piece[1:-1], _QUOTE, start, end))
         elif group == "line":
-            pieces.append(Token("", _LINE_END, start, start))
+            pieces.append(Token("", _ITEM_FOLLOWS if len(piece.strip()) else _LINE_END, start, start))
+        elif group == "dash":
+            pieces.append(Token("—", _DASH, start, end))
+        elif group == "range":
+            pieces.append(Token(piece, _RANGE_FROM_ZERO if piece.startswith("0") else _RANGE, start, end))
     return pieces
 
 
@@ -100,11 +124,12 @@ def _split_contraction(word: str, start: int, end: int) -> Iterator[Token]:
         yield Token(plain, UNKNOWN, start, end)
 
 
-def _look_up(pieces: list[Token], lexicon: Lexicon) -> Iterator[Token]:
+def look_up(pieces: Sequence[Token], lexicon: Lexicon) -> list[Token]:
     """Look words up in the lexicon. Of several phrases that start with the same word, the longest wins."""
     entries, longest = lexicon.entries, lexicon.longest
     i, count = 0, len(pieces)
     lower = [p.text.lower() for p in pieces]
+    tokens: list[Token] = []
     while i < count:
         text, entry, start, end = pieces[i]
         word, size = lower[i], 1
@@ -117,5 +142,6 @@ def _look_up(pieces: list[Token], lexicon: Lexicon) -> Iterator[Token]:
                     break
             else:
                 entry, size = entries.get(word, UNKNOWN), 1
-        yield Token(text, entry, start, end)
+        tokens.append(Token(text, entry, start, end))
         i += size
+    return tokens

@@ -61,7 +61,7 @@ def add_phrase(state: ReaderState, phrase: NounPhrase) -> None:
         phrase.name = "glasses"
     nor = clause.conjunction == "or" and bool(clause.latest) and clause.latest[-1].negated
     phrase.negated = phrase.negated or (clause.negated and not phrase.definite) or clause.without or nor
-    phrase.hedged = bool(clause.hedge) and not phrase.definite
+    phrase.hedged = phrase.hedged or (bool(clause.hedge) and not phrase.definite)
     if relation is None or phrase.definite or not relation.denies_object:
         state.claims.add_presence(phrase)
     if not phrase.negated:

@@ -25,7 +25,9 @@ def handle_pronoun(state: ReaderState, i: int) -> int:
         state.start_clause()
         if not referents:  # refers to something that was not named, so no claim can follow
             referents = [NounPhrase("", token.start, token.end, negated=True)]
-        subjects = [replace(p, start=token.start, end=token.end) for p in referents]
+        subjects = [
+            replace(p, start=token.start, end=token.end, partial=pronoun == "they" and not p.plural) for p in referents
+        ]
         state.clause.subjects = state.clause.latest = subjects
         state.clause.fronted_places = clause.fronted_places
         state.clause.hedge = clause.hedge if not clause.subjects else ""

@@ -2,6 +2,7 @@
 
 from vlrm_ray.claims.handlers.nouns import handle_noun
 from vlrm_ray.claims.reader_state import ReaderState, union
+from vlrm_ray.claims.tokens import Token
 from vlrm_ray.types import ClaimType
 
 
@@ -13,7 +14,9 @@ def handle_number(state: ReaderState, i: int) -> int:
     if following.entry.attribute and clause.latest:
         state.add_attribute(clause.latest[-1:], following.entry.attribute, following.start, following.end)
         return i + 2
-    if clause.introduced_by == "be" and clause.latest and token.entry.value != "-1":
+    if token.text.lower() == "one" and i and _is_modifier(state.tokens[i - 1]):
+        return i + 1  # "a blue one"
+    if clause.introduced_by == "be" and clause.latest and clause.latest[0].name and token.entry.value != "-1":
         subject = clause.latest[0]
         state.claims.add(
             ClaimType.COUNT, subject.noun, union((subject.start, subject.end), (token.start, token.end)),
@@ -21,6 +24,10 @@ def handle_number(state: ReaderState, i: int) -> int:
             negated=clause.negated, hedged=bool(clause.hedge),
         )  # fmt: skip
     return i + 1
+
+
+def _is_modifier(token: Token) -> bool:
+    return bool(token.entry.attribute) or token.entry.kind in ("determiner", "vague", "uncheckable")
 
 
 def handle_comparison(state: ReaderState, i: int) -> int:

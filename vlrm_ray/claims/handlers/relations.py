@@ -18,6 +18,8 @@ def handle_relation(state: ReaderState, i: int) -> int:
         return handle_carrier(state, i)
     if token.entry.value == "around" and state.tokens[i + 1].entry.kind == "number":
         return i + 1
+    if token.entry.value == "in" and _is_color_alone(state, i + 1):  # "a circle in red"
+        return i + 1
     after_ing = i > 0 and state.tokens[i - 1].entry.kind == "verb" and state.tokens[i - 1].text.endswith("ing")
     if token.entry.value == "at" and (clause.introduced_by == "verb" or after_ing):  # "swinging at"
         return handle_preposition(state, i)
@@ -28,6 +30,12 @@ def handle_relation(state: ReaderState, i: int) -> int:
         clause.relation = clause.new_relation(token.entry.value, subjects, token.start, token.end)
     clause.introduced_by, clause.conjunction = "relation", ""
     return i + 1
+
+
+def _is_color_alone(state: ReaderState, i: int) -> bool:
+    """Whether a token is a color that no noun follows."""
+    entry, following = state.tokens[i].entry, state.tokens[min(i + 1, len(state.tokens) - 1)].entry
+    return entry.attribute in state.lexicon.colors and following.kind not in ("content", "word", "uncheckable")
 
 
 def handle_preposition(state: ReaderState, i: int) -> int:
