@@ -50,8 +50,10 @@ def parse_question_sentence(pieces: Sequence[Token], lexicon: Lexicon) -> Parsed
     """Parse one sentence as a question, by reading it as if it were a statement."""
     label_end = next((i + 1 for i, p in enumerate(pieces[:3]) if p.entry.kind == "colon"), 0)
     body = pieces[label_end:-1]
-    may_be_yes_no = bool(body) and (scope.asks_yes_no(body[0]) or any(p.entry.kind == "comma" for p in body))
-    question = scope.analyze_question(body, lexicon) if may_be_yes_no else scope.Question(list(body))
+    is_plain = not body or not (
+        scope.asks_yes_no(body[0]) or any(p.entry.kind == "comma" or p.text.lower() == "many" for p in body)
+    )
+    question = scope.Question(list(body)) if is_plain else scope.analyze_question(body, lexicon)
     if not question.pieces:
         return ParsedQuestion()
     tokens = look_up([*question.pieces, pieces[-1]], lexicon)
@@ -66,9 +68,10 @@ def parse_question_sentence(pieces: Sequence[Token], lexicon: Lexicon) -> Parsed
     if not question.is_exact:
         decided = tuple(c for c in decided if c.type is not ClaimType.COUNT)
     deniable = decided if question.is_deniable else tuple(c for c in decided if c.type is ClaimType.RELATION)
+    topic = tuple(m if question.is_exact else replace(m, partial=True) for m in mentions[:1])
     names_text = any(t.entry.kind in ("text_verb", "text_noun") for t in tokens)
     has_alternatives = any(t.entry.kind == "or" for t in tokens)
-    return ParsedQuestion(decided, deniable, tuple(mentions[:1]), names_text and not is_yes_no, has_alternatives)
+    return ParsedQuestion(decided, deniable, topic, names_text and not is_yes_no, has_alternatives)
 
 
 def _as_statement(tokens: Sequence[Token], lexicon: Lexicon) -> list[Token]:

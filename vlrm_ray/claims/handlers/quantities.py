@@ -21,7 +21,7 @@ def handle_number(state: ReaderState, i: int) -> int:
         state.claims.add(
             ClaimType.COUNT, subject.noun, union((subject.start, subject.end), (token.start, token.end)),
             token.entry.value,
-            negated=clause.negated, hedged=bool(clause.hedge),
+            negated=clause.negated, hedged=bool(clause.hedge) or subject.partial,
         )  # fmt: skip
     return i + 1
 

@@ -21,6 +21,11 @@ _OPEN = compile_pattern(
     r"(?:^|.* )(?:NO|NOT|ISNT|DONOT|CANNOT|NONE|NEITHER|NOR|NOTHING|WITHOUT|MISSING|LACK|EXCEPT|HARDLY|INSTEAD|UNLIKE)(?: .*|$)",
     FRAGMENTS,
 )
+_HOW_MANY = compile_pattern(r"(?:^|.* )W (?:many|MOST)(?: .*|$)", FRAGMENTS)
+_HOW_MANY_OF_ALL = compile_pattern(
+    r"(?:.* )?W many (?:W )?<N>(?: (?:(?:BE|CAN be)(?: there)?|there BE|(?:DO|CAN) (?:PERSON|(?:the |this )?IMAGE|it) (?:SEE|SHOW|W|have)))?<HERE>",
+    FRAGMENTS,
+)
 _SOME = r"(?:a |an |any |NUM |ONE |exactly )*<N>(?: (?:or|and) (?:a |an |any )?<N>)*"
 _DENIABLE = compile_pattern(
     rf"BE there {_SOME}<HERE>|(?:DO|CAN) (?:the |this )?(?:IMAGE|PERSON|it|<N>) (?:SHOW|SEE|W|have) {_SOME}<HERE>|CAN {_SOME} be (?:VISIBLE|SEE)<HERE>|"
@@ -39,7 +44,7 @@ class Question(NamedTuple):
         is_statement: it is a statement with a tag: "there is a star, isn't there".
         is_open: neither "yes" nor "no" decides its claims.
         is_deniable: "no" denies exactly its claims: not of "are all circles red".
-        is_exact: its numbers hold for all objects of a name: not of "are there two circles on the left".
+        is_exact: its numbers hold for all objects of a name: not of "are there two circles on the left" or "how many circles are red".
     """
 
     pieces: list[Token]
@@ -71,5 +76,6 @@ def analyze_question(pieces: Sequence[Token], lexicon: Lexicon) -> Question:
         is_statement,
         is_open=operators.is_open(words) or bool(_OPEN.match(words)),
         is_deniable=bool(_DENIABLE.fullmatch(words)),
-        is_exact=not operators.restricts(words),
+        is_exact=not operators.restricts(words)
+        and (not _HOW_MANY.match(words) or bool(_HOW_MANY_OF_ALL.fullmatch(words))),
     )

@@ -95,6 +95,8 @@ _RESTRICTION = compile_pattern(
     # "two other circles", "one of the circles", "two circles are red"
     r"(?:^| )(?:OTHER|whose|(?:NUM|ONE) (?:<N> )?(?:MORE|FEWER)|(?:NUM|ONE) (?:(?:W )?of|in) (?:the|these|those|them|which|SHAPE|NUM|ONE)|"
     r"(?:NUM|ONE) (?:THEM|BE|ISNT|<N> (?:BE|ISNT) <A>|<N> (?:that|which|who))|"
+    # "circles: one on the left"
+    r"<N> (?::|=|—) (?:ONLY )?(?:NUM|ONE) <AT>|"
     # "two circles on the left", "no circle next to the square", "no circle in the square"
     r"(?:(?:NUM|ONE|NO|NEITHER|any) (?:[^ ]+ )?|<DENIED> .*)<N>(?: ,)? (?:BE |that |which |W |VISIBLE )*<AT>|"
     r"(?:NO|any|<DENIED> (?:a|an)) <N> (?:in|on|at|with|within) (?!(?:the |a )?(?:HERE|IMAGE|SCENE))(?:the |a |an |its )?(?:<N>|W|it)|"
