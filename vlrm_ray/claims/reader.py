@@ -100,9 +100,10 @@ class ResponseReader:
             parts = [replace(part, mode=scope.Mode.OPEN) for part in parts]
         for part in parts:
             self._read_part(part, tokens if part.pieces is body else look_up([*part.pieces, end], self.state.lexicon))
-        heads_list = end.entry.value == "item" and bool(body) and body[-1].entry.kind == "colon"
+        is_absence = any(part.mode is scope.Mode.ABSENT for part in parts)
+        heads_list = end.entry.value == "item" and bool(body) and (body[-1].entry.kind == "colon" or is_absence)
         if heads_list or end.entry.value != "item":
-            self._in_open_list = heads_list and any(part.mode is scope.Mode.OPEN for part in parts)
+            self._in_open_list = heads_list and any(part.mode is not scope.Mode.ASSERTED for part in parts)
 
     def _read_part(self, part: scope.Part, tokens: Sequence[Token]) -> None:
         if part.mode is scope.Mode.ABSENT:

@@ -36,8 +36,9 @@ _PIECE = re.compile(
   | (?P<quote>"[^"\n]{1,200}"|“[^”\n]{1,200}”|«[^»\n]{1,200}»|‘[^’\n]{1,200}’(?!\w)|(?<!\w)'[^'\n]{1,100}(?:'\w[^'\n]{0,100}){0,3}'(?!\w)|`[^`\n]{1,200}`)
   | (?P<range>\d{1,4}(?:\ ?–\ ?|[-−])\d{1,4}(?![^\W_]))
   | (?P<number>\d{1,9}(?:[.,:/]\d{1,9})*(?![^\W_]))
+  | (?P<abbreviation>(?:i\.e\.|e\.g\.|viz\.|etc\.)(?![^\W_]))
   | (?P<word>[^\W_]+(?:['’-][^\W_]+)*)
-  | (?P<line>\n[ \t]*(?:[-*+•–]\s|\d{1,3}[.)]\s)?)
+  | (?P<line>\n[ \t\r\n]*(?:[-*+•–]\s|\d{1,3}[.)]\s)?)
   | (?P<dash>(?<=\s)-{1,2}>?(?=\s)|->|[–—→])
   | (?P<mark>[.…!?;:,()\[\]&=×|~≈%+<>≤≥✓✔✅✗✘❌])
     """,
@@ -53,6 +54,7 @@ _MARKS: dict[str, Entry] = {
 }  # fmt: skip
 _CONTRACTED_WITH_BE = frozenset({"i", "it", "he", "she", "there", "that", "what", "who", "here", "they", "we", "you"})
 """Words after which "'s" is a form of "be"; after others it is the genitive."""
+_ABBREVIATIONS = {"i.e.": Entry("comma"), "viz.": Entry("comma"), "e.g.": Entry("skip"), "etc.": Entry("skip")}
 _LIST_MARKER = re.compile(r"\s*(?:[-*+•–]\s|\d{1,3}[.)]\s)")
 _QUOTE, _DASH, _RANGE, _LINE_END = Entry("quote"), Entry("comma"), Entry("number", "-1"), Entry("end", "line")
 _ITEM_FOLLOWS = Entry("end", "item")
@@ -102,6 +104,8 @@ def _pieces(text: str) -> list[Token]:
             pieces.append(Token(piece, Entry("number", str(int(piece)) if exact else "-1"), start, end))
         elif group == "quote":
             pieces.append(Token(piece[1:-1], _QUOTE, start, end))
+        elif group == "abbreviation":  # no end of a sentence
+            pieces.append(Token(piece, _ABBREVIATIONS[piece], start, end))
         elif group == "line":
             pieces.append(Token("", _ITEM_FOLLOWS if len(piece.strip()) else _LINE_END, start, start))
         elif group == "dash":

@@ -17,7 +17,8 @@ def handle_adjective(state: ReaderState, i: int) -> int:
 def add_uncheckable_phrase(state: ReaderState, phrase: NounPhrase) -> None:
     """Add the attributes of a phrase whose noun cannot be checked: "is a light blue color"."""
     clause = state.clause
-    if clause.introduced_by in ("be", "with") and not clause.existential:
+    is_several = clause.introduced_by == "with" and (phrase.number or 1) > 1  # "with three red shapes"
+    if clause.introduced_by in ("be", "with") and not clause.existential and not is_several:
         for value in phrase.attributes:
             subjects = clause.subjects if clause.has_verb else clause.latest
             state.add_attribute(subjects, value, phrase.start, phrase.end)

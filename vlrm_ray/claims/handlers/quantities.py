@@ -5,13 +5,16 @@ from vlrm_ray.claims.reader_state import ReaderState, union
 from vlrm_ray.claims.tokens import Token
 from vlrm_ray.types import ClaimType
 
+_NOUNS = frozenset({"word", "content", "generic", "uncheckable"})
+
 
 def handle_number(state: ReaderState, i: int) -> int:
     """A number: the start of a noun phrase, or on its own as in "is six" and "one black"."""
     token, following, clause = state.tokens[i], state.tokens[i + 1], state.clause
     if state.noun_phrase(i) is not None:
         return handle_noun(state, i)
-    if following.entry.attribute and clause.latest:
+    qualifies_noun = following.entry.attribute and state.tokens[min(i + 2, len(state.tokens) - 1)].entry.kind in _NOUNS
+    if following.entry.attribute and clause.latest and not qualifies_noun:
         state.add_attribute(clause.latest[-1:], following.entry.attribute, following.start, following.end)
         return i + 2
     if token.text.lower() == "one" and i and _is_modifier(state.tokens[i - 1]):

@@ -26,6 +26,8 @@ def _containing(units: str) -> re.Pattern[str]:
 _CARRYING = (
     r"IF|IFNOT|WILL(?! SEE)|WONT|<SAYS>|(?:they|SOMEBODY|as) READ|READ (?:that|there|(?:a|an|the) <N> BE)|OPTION|ELSEWHERE|"
     r"ACCOUNT (?:'s |of |that |BE |READ|MAY|SEEM|SHOW|SAY|W )|"
+    # "Tom says he sees two", "answer 1 says one circle", "model A counts three", "that's two"
+    r"W(?: NUM| A| a| ONE| OPTION)? READ (?:NUM|ONE|NO|a|an|the|he|she|they|PERSON|<N>)|(?:W|N|A|B|NUM|ONE|he|she|they|ALL|OPTION|W a) SEES|that BE (?:NUM|ONE)|"
     r"(?:W|BE|SEE|SHOW|A|NUM|IMAGE|it|HERE) that (?:there|it|the|a|an|NO|they|ALL|NUM|PERSON)"
 )
 _CARRIES = _containing(_CARRYING)
@@ -39,6 +41,7 @@ _GENERIC = compile_pattern(  # "a circle has no corners", "circles are round"
 _STARTS_OPEN = compile_pattern(
     # "imagine a star", "do not say that", "picture a star"
     r"(?:IMPERATIVE|SEE|SHOW|SAY|REPORT|IF) (?:a|an|the|that|for|ONE|NUM|any|IF|ALL|it|this|me|us|there|your|NOT|MANY|OTHER|to) .*|"
+    r"IMPERATIVE W (?:a|an|the|IMPERATIVE|SEE|W|NUM|ONE) .*|to (?:W|SEE|SHOW|SAY|IMPERATIVE|be) .*|(?:after|before|upon|by|when) W .*|"
     r"IMAGE (?:a|an|the) .*|(?:DONOT|DO NOT|NOT) (?:SAY|SEE|REPORT|IMPERATIVE|SHOW|W) .*|"
     # "someone might see a star", "I searched for a star", "what you take for a star"
     r"(?:SOMEBODY SEE|(?:SOMEBODY|ONE) (?:(?:who|that|in|on|of) .* )?(?:MAY|IF|IFNOT|SAY|REPORT|PAST|W|DO|CAN (?!SEE)|READ))(?: .*|$)|"
@@ -95,7 +98,8 @@ _RESTRICTION = compile_pattern(
     # "two other circles", "one of the circles", "two circles are red"
     r"(?:^| )(?:OTHER|whose|(?:NUM|ONE) (?:<N> )?(?:MORE|FEWER)|(?:NUM|ONE) (?:(?:W )?of|in) (?:the|these|those|them|which|SHAPE|NUM|ONE)|"
     r"(?:NUM|ONE) (?:THEM|BE|ISNT|<N> (?:BE|ISNT) <A>|<N> (?:that|which|who))|"
-    # "circles: one on the left"
+    # "each row holds one star", "so are the square and one circle", "two stars match and one does not", "circles: one on the left"
+    r"ALL (?:N|Na|B|A|SHAPE|REGION|W) (?:.* )?(?:NUM|ONE)|so (?:BE|DO) .*|(?:NUM|ONE) <N> .*and (?:ONE|NUM|(?:the )?OTHER)(?: THEM)? (?:DO|DONOT|BE|ISNT|NOT)|"
     r"<N> (?::|=|—) (?:ONLY )?(?:NUM|ONE) <AT>|"
     # "two circles on the left", "no circle next to the square", "no circle in the square"
     r"(?:(?:NUM|ONE|NO|NEITHER|any) (?:[^ ]+ )?|<DENIED> .*)<N>(?: ,)? (?:BE |that |which |W |VISIBLE )*<AT>|"

@@ -30,9 +30,9 @@ _DENIAL = compile_pattern(
 _MID_SENTENCE = (
     ("sorry",), ("oops",), ("wait",), ("no", "wait"), ("correction",), ("scratch", "that"), ("strike", "that"), ("make", "that"), ("or", "rather"),
     ("i", "mean"), ("i", "meant"), ("hold", "on"), ("my", "mistake"), ("i", "mean", "to", "say"), ("no", ",", "make", "that"), ("no", ",", "wait"),
-    ("no", ",", "sorry"), ("let", "me", "correct"), ("i", "misspoke"), ("pardon",), ("i", "should", "say"), ("hmm", ",", "no"), ("er", ",", "no"),
+    ("no", ",", "sorry"), ("er", ","), ("uh", ","), ("um", ","), ("erm", ","), ("hmm", ","), ("well", ",", "no"), ("let", "me", "correct"), ("i", "misspoke"), ("pardon",), ("i", "should", "say"), ("hmm", ",", "no"), ("er", ",", "no"),
 )  # fmt: skip
-_MID_SENTENCE_MARKS = frozenset(phrase[-1] for phrase in _MID_SENTENCE)
+_MID_SENTENCE_MARKS = frozenset(word for phrase in _MID_SENTENCE for word in phrase[-2:] if word != ",")
 _BEFORE_CORRECTION = frozenset({"comma", "clause_break", "open_bracket", "colon"})
 
 

@@ -79,6 +79,7 @@ _CONTRASTS = (
     (r"(?:it|that) BE (?P<a>(?:the|a|an) <NP>) (?:that|which|who) BE (?P<rest>(?:(?!NOT ).)+)", "{a} is {rest}"),
     (r"(?:it|that) BE (?P<a>(?:the|a|an) <NP>) (?:that|which) PERSON (?:CAN )?SEE", "there is {a}"),
     (r"(?P<a>.+) (?:that|which|who) BE HARDLY <A>", "{a}"),
+    (r"the <A:c> ONE BE (?:the|a|an) <N:n><HERE>", "the {n} is {c}"),
 )  # fmt: skip
 _MISSING = (
     (r"PERSON WONT SEE (?:a |an |any )?<N:n><HERE>", "there is no {n}"),

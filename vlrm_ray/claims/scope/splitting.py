@@ -31,7 +31,8 @@ _WEAK = compile_pattern(
     _FRAGMENTS,
 )
 _FRONTED = compile_pattern(
-    r"(?:<CONTRAST>|UNLIKE|HARDLY W|since|because|as|given(?: that)?|W W) .*? , (?=<CLAUSE>)", _FRAGMENTS
+    r"(?:<CONTRAST>|UNLIKE|HARDLY W|to (?:W|SEE|SHOW|SAY|IMPERATIVE|be)|since|because|as|given(?: that)?|W W) .*? , (?=<CLAUSE>)",
+    _FRAGMENTS,
 )
 _LABEL = compile_pattern(
     r"(?:the |my |your )?(?:W )?(?:CLAIM|HYPOTHESIS|REPORT|SAY|OPTION|TRUE or FALSE|IF|ELSEWHERE)(?: NUM| W| A| OPTION)?",

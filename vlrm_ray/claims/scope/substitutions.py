@@ -30,7 +30,8 @@ _LISTS = (
     (r"^(?P<n><N>) \| (?P<k>NUM|ONE) \| (?P<c>A|B)$", "{k} {n} , {c} {n}"),
     (r"<COUNTED> <IS> (?P<x>LEAST|OVER|UPTO|UNDER|ABOUT|AROUND) (?P<k>NUM|ONE|NO)<LAST>", "{x} {k} {n}"),
     (r"<COUNTED> <IS> (?P<k><K>)(?P<x> ORMORE)<LAST>", "{k} {x} {n}"),
-    (r"<COUNTED> <IS> (?P<k><K>)<LAST>", "{k} {n}"),
+    (r"<COUNTED> <IS> (?P<k>NUM|ONE)<LAST>", "{k} {n}"),
+    (r"(?<!W )(?<!Q )<COUNTED> <IS> (?P<k>NO)<LAST>", "{k} {n}"),  # not "stop sign: 0"
     (r"<FIRST>(?P<n><N>) (?:<IS> )?(?:MISSING|NONE|NOT (?:VISIBLE|HERE|there)|ISNT (?:VISIBLE|HERE|there)|FALSE|CROSSED)<LAST>", "no {n}"),
     (r"<FIRST>(?:CROSSED) (?P<n><N>)<LAST>", "no {n}"),
     (r"^\( \) (?P<n>.+)", "up to {n}"),

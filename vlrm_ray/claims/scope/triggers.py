@@ -87,6 +87,10 @@ def _phrases(*classes: str) -> frozenset[str]:
 _TRIGGERS = _keys(set(CLASSES.values()) - _PLAIN_CLASSES) | {"or", *"()[|=—~≈%:<>≤≥+×"}
 _RESTRICTIONS = _keys(_RESTRICTING_CLASSES) | {
     "about",
+    "each",
+    "every",
+    "per",
+    "so",
     "around",
     "under",
     "more",
@@ -102,6 +106,7 @@ _PAIRS = (frozenset({"for", "look"}), frozenset({"for", "looks"}), frozenset({"f
 _IMAGES, _OTHERS = _phrases("IMAGE"), _phrases("PREVIOUS", "OTHER")
 _PERSONS = frozenset({"i", "we", "you", "can", "i can", "you can", "we can", "one can"})
 _PERCEIVING = _phrases("SEE", "SHOW", "")
+_READING = _phrases("READ")
 _BEFORE_THERE = frozenset({"comma", "and", "but", "clause_break", "end"})
 _DENIED = (["content", "end"], ["content", "content", "end"])
 _IN_NOUN_PHRASE = frozenset({"content", "word", "uncheckable", "vague", "adverb"})
@@ -121,6 +126,8 @@ def needs_analysis(words: Set[str], tokens: Sequence[Token]) -> bool:
     first, second = tokens[0], tokens[min(1, len(tokens) - 1)]
     opener = first.text.lower()
     if opener in _OPENERS or second.text.lower() in _OPENERS or (opener in ("a", "an") and "has" in words):
+        return True
+    if not _READING.isdisjoint(words) and not first.entry.noun:  # "Tom says ..."
         return True
     if first.entry.plural and second.entry.kind in ("be", "verb"):  # "circles are round"
         return True

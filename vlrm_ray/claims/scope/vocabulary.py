@@ -12,8 +12,9 @@ _CLASSES: dict[str, str] = {
     "DO": "do|does",
     "CAN": "can|am able to",
     "CANNOT": "cannot|can't|can not",
-    "SEE": "see|sees|notice|spot|observe|find|found|count|counted|identify|detect|recognize|recognise|perceive|make out|discern|have got|"
+    "SEE": "see|notice|spot|observe|find|found|count|counted|identify|detect|recognize|recognise|perceive|make out|discern|have got|"
     "distinguish|noticed|spotted|observed|identified|detected|locate|am seeing|am looking at",
+    "SEES": "sees|counts|notices|spots|observes|finds|detects|identifies|recognizes|recognises|perceives",
     "SHOW": "show|shows|contain|contains|depict|depicts|has|have|include|includes|feature|features|display|displays|present us with|presents|"
     "portray|portrays|hold|holds|consists of|consist of|captures|illustrates|represents|exhibits",
     "READ": "says|reads|reading|spells|spells out",
