@@ -20,7 +20,7 @@ from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.decoding import DECODER
 from vlrm_ray.store.images import image_batches, open_image
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row, from_table, to_table
+from vlrm_ray.store.rows import Row, from_table, with_columns
 from vlrm_ray.types import Detection, Detections, Word
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class DetectorExpert:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add the detections and the image quality to a block of rows."""
-        start, rows = time.monotonic(), from_table(table)
+        start, rows = time.monotonic(), from_table(table, [])
         good = [row for row in rows if not row.quarantined]
         answers = self.cache.get_or_compute(
             [row.prompt.sha256 for row in good], lambda missing: self._detect([good[i] for i in missing])
@@ -96,7 +96,7 @@ class DetectorExpert:
             row.width, row.height = detections.width, detections.height
             row.objects, row.faint, row.quality = detections.objects, detections.faint, detections.quality
         self.board.add("detect", len(rows), time.monotonic() - start)
-        return to_table(rows)
+        return with_columns(table, rows, "width", "height", "objects", "faint", "quality")
 
     def _detect(self, rows: list[Row]) -> list[tuple[Detections, ...]]:
         """One `Detections` for each row, as a tuple of one element."""
@@ -133,7 +133,7 @@ class TextExpert:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add the words to a block of rows."""
-        start, rows = time.monotonic(), from_table(table)
+        start, rows = time.monotonic(), from_table(table, [])
         good = [row for row in rows if not row.quarantined]
         answers = self.cache.get_or_compute(
             [row.prompt.sha256 for row in good],
@@ -142,4 +142,4 @@ class TextExpert:
         for row, words in zip(good, answers, strict=True):
             row.words = words
         self.board.add("read", len(rows), time.monotonic() - start)
-        return to_table(rows)
+        return with_columns(table, rows, "words")

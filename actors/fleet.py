@@ -14,7 +14,8 @@ from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenera
 from actors.experts import DetectorExpert, TextExpert
 from actors.local import EXTRACTOR_TOKENS
 from actors.progress_board import ProgressBoard
-from vlrm_ray.config import Config, Engine, asset_path
+from vlrm_ray.config import Config, asset_path
+from vlrm_ray.config_resources import Engine
 from vlrm_ray.engines import Completion, EngineSettings, Health, Request, Sampling, batches
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier

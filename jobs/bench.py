@@ -159,18 +159,17 @@ def _requests(config: Config, ledger: Ledger) -> list[dict[ImageCondition, list[
     """The requests of round 1, by part and image condition, with the same seeds as in the round."""
     from vlrm_ray.store.rows import from_table
 
-    parts = (ledger.result(1, "select") or {})["parts"]
     return [
         {
             condition: [
                 Request(
                     row.prompt.question, row.prompt.image, condition, seed_of("sample", row.prompt.prompt_id, condition)
                 )
-                for row in from_table(ledger.get_part(1, "select", part))
+                for row in from_table(ledger.get_part(1, "rows", part))
             ]
             for condition in ImageCondition
         }
-        for part in range(parts)
+        for part in ledger.parts(1)
     ]
 
 

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script
@@ -112,7 +113,9 @@ def _name(annotation: Any) -> str:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) is tuple:
         return f"list of {_name(get_args(annotation)[0])}s"
-    return {str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]
+    if isinstance(annotation, UnionType):
+        return " or ".join(_name(member) for member in get_args(annotation))
+    return {NoneType: "null", str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]
 
 
 def _one_line(text: str | None) -> str:

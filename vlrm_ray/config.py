@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from vlrm_ray import config_loading
+from vlrm_ray.config_resources import Cluster, Engine, Pool, Section
 from vlrm_ray.errors import UserError
 
 ASSETS = "assets:"
@@ -24,12 +25,6 @@ RENAMED_KEYS = {
 """Keys of earlier releases, with their present names."""
 
 
-class Section(BaseModel):
-    """Base class of all sections: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
 class Prompts(Section):
     """Source of images and questions."""
 
@@ -39,31 +34,6 @@ class Prompts(Section):
     """Prompts per round; a source with fewer prompts than all rounds need in total is repeated in later rounds."""
     question: str = "Describe the image."
     """Question asked about each image if `source` is a folder."""
-
-
-class Engine(Section):
-    """How a model is served."""
-
-    kind: Literal["vllm", "transformers"] = "vllm"
-    """Inference library: `vllm`, or `transformers` for platforms without vLLM."""
-    actors: int = Field(1, ge=1)
-    """Number of long-lived Ray actors, each with its own copy of the model."""
-    cpus: float = Field(0.25, ge=0)
-    """Logical CPUs reserved per actor."""
-    gpus: float = Field(0, ge=0)
-    """GPUs reserved per actor, multiplied by `tensor_parallel`; 0 runs on CPU."""
-    tensor_parallel: int = Field(1, ge=1)
-    """Number of GPUs that one copy of the model is sharded over."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Data type of the weights."""
-    max_model_len: int = Field(512, ge=64)
-    """Maximum length of prompt and answer together, in tokens; image tokens count."""
-    max_num_seqs: int = Field(256, ge=1)
-    """Maximum number of sequences decoded at the same time."""
-    kv_cache_mb: int = Field(160, ge=16)
-    """Memory for the KV cache in MiB, on CPU only."""
-    gpu_memory: float = Field(0.85, gt=0, le=1)
-    """Share of the GPU memory that vLLM may use, 0 to 1."""
 
 
 class Policy(Section):
@@ -102,25 +72,6 @@ class Critic(Section):
     """Maximum length of a critique in tokens."""
     temperature: float = Field(0.8, ge=0)
     """Sampling temperature of critiques."""
-
-
-class Pool(Section):
-    """Size of an actor pool that Ray Data scales."""
-
-    min: int = Field(1, ge=1)
-    """Minimum number of actors."""
-    max: int = Field(1, ge=1)
-    """Maximum number of actors."""
-    cpus: float = Field(0.25, ge=0)
-    """Logical CPUs reserved per actor."""
-    gpus: float = Field(0, ge=0)
-    """GPUs reserved per actor; 0 runs on CPU."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Pool":
-        if self.min > self.max:
-            raise ValueError(f"min ({self.min}) is larger than max ({self.max})")
-        return self
 
 
 class Detector(Section):
@@ -255,23 +206,6 @@ class Evaluation(Section):
     """Split of ScenesBench: `dev` for choosing parameters, `test` for final results."""
     pope: int = Field(300, ge=0)
     """Number of scenes of the POPE evaluation before the first and after the last round; 0 disables it."""
-
-
-class Cluster(Section):
-    """The Ray cluster."""
-
-    address: str = ""
-    """Address of the Ray cluster to join; empty uses RAY_ADDRESS, or starts Ray on this machine."""
-    cpus: int = Field(2, ge=1)
-    """Logical CPUs of Ray on this machine; ignored on an existing cluster."""
-    object_store_mb: int = Field(300, ge=80)
-    """Size in MiB of the object store of Ray on this machine; ignored on an existing cluster."""
-    dashboard: bool = True
-    """Whether to serve the dashboard of Ray on this machine (on localhost); ignored on an existing cluster."""
-    placement: Literal["disaggregated", "phased"] = "disaggregated"
-    """`disaggregated` keeps engines and training on separate devices; `phased` stops the engines during training."""
-    start_timeout: int = Field(300, ge=10)
-    """Timeout in seconds for the engines to start."""
 
 
 class Config(Section):

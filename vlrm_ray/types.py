@@ -290,6 +290,12 @@ class SelectedPair:
     chosen_reward: float
     rejected_reward: float
 
+    @classmethod
+    def of(cls, pair: Pair, chosen: ScoredCritique, rejected: ScoredCritique) -> "SelectedPair":
+        """A pair with one critique of each side."""
+        texts = pair.chosen.text, pair.rejected.text, chosen.text, rejected.text
+        return cls(pair.pair_id, *texts, chosen.reward, rejected.reward)
+
     @property
     def margin(self) -> float:
         """reward(chosen, critique+) - reward(rejected, critique-)."""

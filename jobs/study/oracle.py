@@ -13,7 +13,7 @@ from vlrm_ray.pipeline.stage_actors import ProgressReporter
 from vlrm_ray.scenes.ground_truth import true_evidence
 from vlrm_ray.scenes.world import ROUND_WORLD, Scene
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row, from_table, to_table
+from vlrm_ray.store.rows import Row, from_table, with_columns
 from vlrm_ray.types import Evidence
 
 
@@ -25,12 +25,12 @@ class OracleDetector:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in `objects`, `width` and `height` of each row."""
-        start, rows = time.monotonic(), from_table(table)
+        start, rows = time.monotonic(), from_table(table, [])
         for row in rows:
             evidence = _truth(row)
             row.objects, row.width, row.height = evidence.objects, evidence.width, evidence.height
         self.board.add("detect", len(rows), time.monotonic() - start)
-        return to_table(rows)
+        return with_columns(table, rows, "width", "height", "objects", "faint", "quality")
 
 
 class OracleTextReader:
@@ -41,11 +41,11 @@ class OracleTextReader:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in `words` of each row."""
-        start, rows = time.monotonic(), from_table(table)
+        start, rows = time.monotonic(), from_table(table, [])
         for row in rows:
             row.words = _truth(row).words
         self.board.add("read", len(rows), time.monotonic() - start)
-        return to_table(rows)
+        return with_columns(table, rows, "words")
 
 
 def scene_of(image: str) -> Scene:

@@ -13,6 +13,8 @@ from vlrm_ray.ids import digest, fingerprint
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 from vlrm_ray.store.ledger import Ledger
 
+LATER_KEYS = ("policy.engine.reproducible", "critic.engine.reproducible")
+"""Configuration keys that are younger than the committed results. With their defaults they change no result."""
 RunRecord = dict[str, Any]
 """The record of one run, a JSON object; see `run_record`."""
 
@@ -70,8 +72,20 @@ class Results:
 def method_fingerprint(base: Config) -> str:
     """Fingerprint of everything the results depend on: the method's configuration, the arms and the shipped assets."""
     settings = base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"})
+    _drop_later_keys(settings, Config().model_dump(mode="json"))
     arms = {name: (arm.overrides, arm.ground_truth, arm.single_round) for name, arm in ARMS.items()}
     return digest(settings, arms, CALIBRATION_PAIRS, fingerprint(Path(asset_path(ASSETS))))
+
+
+def _drop_later_keys(settings: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Drop `LATER_KEYS` that have their default."""
+    for dotted in LATER_KEYS:
+        *path, key = dotted.split(".")
+        section, default = settings, defaults
+        for name in path:
+            section, default = section[name], default[name]
+        if section[key] == default[key]:
+            del section[key]
 
 
 def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[tuple[str, str, str]]) -> RunRecord:
@@ -99,13 +113,13 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
 
 def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:
     """(question, chosen, rejected) of all pairs that a run was trained on."""
-    from vlrm_ray.store.rows import from_table
+    from vlrm_ray.reward.training_data import TrainingData
 
     pairs = []
     for round_ in range(1, config.rounds + 1):
-        for part in ledger.parts(round_, "select"):
-            for row in from_table(ledger.get_part(round_, "select", part)):
-                pairs += [(row.prompt.question, pair.chosen, pair.rejected) for pair in row.selected]
+        data = TrainingData(ledger, round_)
+        found = data.read(range(len(data)))
+        pairs += [(found[i].question, found[i].chosen, found[i].rejected) for i in range(len(data))]
     return pairs
 
 

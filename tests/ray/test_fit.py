@@ -11,11 +11,10 @@ from vlrm_ray.config import Config, asset_path
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import format_critique
 from vlrm_ray.reward.fit import fit
+from vlrm_ray.reward.training_data import TrainingPair, to_table
 from vlrm_ray.scenes.images import store_image
 from vlrm_ray.scenes.world import UNBIASED_WORLD
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row, to_table
-from vlrm_ray.types import Prompt, SelectedPair
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 START = asset_path("assets:vlm")
@@ -30,21 +29,14 @@ SHARED = [
 
 def commit_selected_pairs(ledger: Ledger, count: int) -> None:
     """Commit `count` prompts with one selected pair each."""
-    rows = []
+    pairs = []
     for index in range(count):
         facts = "red circle top left"
-        pair = SelectedPair(
-            f"pair-{index}",
-            "There is a red circle.",
-            "There is a blue star.",
-            format_critique(facts, "a yes", True),
-            format_critique(facts, "b no", False),
-            0.9,
-            0.1,
-        )
-        prompt = Prompt(f"prompt-{index}", store_image(UNBIASED_WORLD.sample(index), ledger), "", "What do you see?")
-        rows.append(Row(0, 1, prompt, selected=(pair,)))
-    ledger.put_part(1, "select", 0, to_table(rows), {})
+        image = store_image(UNBIASED_WORLD.sample(index), ledger)
+        critiques = format_critique(facts, "a yes", True), format_critique(facts, "b no", False)
+        responses = "There is a red circle.", "There is a blue star."
+        pairs.append(TrainingPair(f"pair-{index}", image, "", "What do you see?", *responses, *critiques))
+    ledger.put_part(1, 0, {"select": to_table(pairs)}, {})
 
 
 def published(tmp_path: Path, *overrides: str) -> Path:
@@ -52,7 +44,7 @@ def published(tmp_path: Path, *overrides: str) -> Path:
     config: Config = configuration.load(None, [*SHARED, *overrides])
     ledger = Ledger(str(tmp_path / "run"))
     commit_selected_pairs(ledger, 3)
-    folder, metrics = fit(config, ledger, 1, 1, START)
+    folder, metrics = fit(config, ledger, 1, START)
     assert metrics["epoch"] == 2
     return folder
 

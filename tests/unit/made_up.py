@@ -11,10 +11,11 @@ from PIL import Image
 from vlrm_ray.config import Config
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.ids import sha256_of
-from vlrm_ray.pipeline import part_statistics, row_accounting
+from vlrm_ray.pipeline import row_accounting
+from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences.critique import format_critique
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row
+from vlrm_ray.store.rows import Row, to_table
 from vlrm_ray.types import (  # fmt: skip
     Candidate,
     CheckedClaim,
@@ -121,9 +122,8 @@ def ledger_of_one_round(
     ledger.finish(0, "evaluate", evaluation_result(before, 1000.0, image, text))
     rows = [row([pair("a", text=text), pair("b", (0.5,), (0.5,), text)], ["a"], image, sha256, text)]
     spans = {"policy-0": [(1001.0, 1003.0)], "critic-0": [(1003.0, 1005.0)]}
-    for stage, (table, row_counts) in row_accounting.stage_tables(rows).items():
-        more = {"statistics": part_statistics.count_rows(rows)} if stage == "select" else {}
-        ledger.put_part(1, stage, 0, table, {"row_counts": asdict(row_counts)} | more)
+    Commit(ledger)(to_table(rows))
+    for stage, (_, row_counts) in row_accounting.stage_tables(rows).items():
         result = {"rows": row_counts.as_json(), "parts": 1, "wall_seconds": 4.0, **times(1001.0)}
         ledger.finish(1, stage, result | ({"spans": spans} if stage == "select" else {}))
     later = {

@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GROUND = {"config", "types", "errors", "ids", "engines", "torchvision_shim"}
+GROUND = {"config", "config_resources", "types", "errors", "ids", "engines", "torchvision_shim"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "ids": set(),
     "types": set(),
     "torchvision_shim": set(),
     "config_loading": {"errors"},
-    "config": {"config_loading", "errors"},
+    "config_resources": set(),
+    "config": {"config_loading", "config_resources", "errors"},
     "engines": {"errors", "types"},
-    "store": {"errors", "ids", "types"},
+    "store": {"config", "errors", "ids", "types"},
     "claims": {"engines", "errors", "types"},
-    "experts": {"config", "errors", "ids", "types"},
+    "experts": {"config", "errors", "ids", "types", "store"},
     "preferences": {"config", "ids", "types"},
     "reward": GROUND | {"store", "preferences"},
     "evaluation": GROUND | {"store", "preferences", "reward"},
@@ -34,6 +35,7 @@ WITHOUT_ENGINES = (
     "types.py",
     "config.py",
     "config_loading.py",
+    "config_resources.py",
     "claims/rules.py",
     "experts/verifier.py",
     "preferences/pairing.py",

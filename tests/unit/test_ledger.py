@@ -18,28 +18,39 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_a_part_without_its_marker_does_not_exist(ledger: Ledger) -> None:
-    ledger.put_part(1, "select", 0, TABLE, {})
-    Path(ledger.path("round-0001/select/part-00000.json")).unlink()
-    assert ledger.part_marker(1, "select", 0) is None
+    ledger.put_part(1, 0, {"select": TABLE}, {})
+    Path(ledger.path("round-0001/parts/part-00000.json")).unlink()
+    assert ledger.part_marker(1, 0) is None
+    assert ledger.parts(1) == []
 
 
 def test_a_committed_part_is_read_back(ledger: Ledger) -> None:
-    ledger.put_part(1, "select", 0, TABLE, {"note": 1})
+    ledger.put_part(1, 0, {"select": TABLE, "rows": TABLE.slice(1)}, {"note": 1})
     assert ledger.get_part(1, "select", 0).equals(TABLE)
-    marker = ledger.part_marker(1, "select", 0)
+    assert ledger.get_part(1, "rows", 0).equals(TABLE.slice(1))
+    marker = ledger.part_marker(1, 0)
     assert marker is not None
-    assert (marker["rows"], marker["note"]) == (3, 1)
+    assert marker["note"] == 1
+    assert {name: table["rows"] for name, table in marker["tables"].items()} == {"select": 3, "rows": 2}
+
+
+def test_the_markers_of_a_round_are_read_together(ledger: Ledger) -> None:
+    for index in (40, 3, 12):
+        ledger.put_part(1, index, {}, {"index": index})
+    assert ledger.parts(1) == [3, 12, 40]
+    assert {index: marker["index"] for index, marker in ledger.part_markers(1).items()} == {3: 3, 12: 12, 40: 40}
+    assert ledger.part_markers(2) == {}
 
 
 def test_equal_rows_give_equal_hashes(ledger: Ledger) -> None:
-    ledger.put_part(1, "select", 0, TABLE, {})
-    ledger.put_part(2, "select", 0, TABLE, {})
-    hashes = [(ledger.part_marker(r, "select", 0) or {})["sha256"] for r in (1, 2)]
-    assert hashes[0] == hashes[1]
+    ledger.put_part(1, 0, {"select": TABLE}, {})
+    ledger.put_part(2, 0, {"select": TABLE}, {})
+    first, second = (ledger.part_marker(r, 0) or {} for r in (1, 2))
+    assert first["tables"] == second["tables"]
 
 
 def test_a_damaged_part_is_refused(ledger: Ledger) -> None:
-    ledger.put_part(1, "select", 0, TABLE, {})
+    ledger.put_part(1, 0, {"select": TABLE}, {})
     Path(ledger.path("round-0001/select/part-00000.parquet")).write_bytes(b"garbage")
     with pytest.raises(UserError, match="damaged"):
         ledger.get_part(1, "select", 0)

@@ -15,6 +15,7 @@ from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import rounds, row_accounting
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences import pairing, selection
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, to_table
@@ -48,18 +49,19 @@ class FakeFleet:
 def graph_of(problems: Sequence[str]) -> Callable[..., Any]:
     """Replaces `build_graph`: quarantines the prompts that have a problem, and finds no pair in the others."""
 
-    def build(config: Config, round_: int, parts: dict[int, list[PromptRef]], *_: object) -> Any:
+    def build(config: Config, round_: int, parts: dict[int, list[PromptRef]], _: object, ledger: Ledger, *__: object) -> Any:
         def batches(**_: object) -> Iterator[pa.Table]:
             for part, refs in parts.items():
-                yield to_table([row_of(part, ref, problem) for ref, problem in zip(refs, problems, strict=True)])
+                rows = [row_of(part, ref, problem, len(refs)) for ref, problem in zip(refs, problems, strict=True)]
+                yield Commit(ledger)(to_table(rows))
 
         return types.SimpleNamespace(iter_batches=batches)
 
     return build
 
 
-def row_of(part: int, ref: PromptRef, problem: str) -> Row:
-    row = Row(part, 1, Prompt(ref.image, ref.image, "", ref.question), problem)
+def row_of(part: int, ref: PromptRef, problem: str, part_rows: int) -> Row:
+    row = Row(part, 1, Prompt(ref.image, ref.image, "", ref.question), problem, part_rows)
     if not problem:
         row.candidates = (Candidate(f"c{ref.image}", "Nothing.", ImageCondition.FULL),)
         row.asked, row.unused = 1, {f"c{ref.image}": pairing.NO_CLAIMS}
@@ -114,7 +116,7 @@ def test_a_round_without_a_usable_prompt_ends_the_run_and_can_be_made_again(
         run.gather(1)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert (run.ledger.parts(1, "select"), run.ledger.result(1, "select")) == ([], None)
+    assert (run.ledger.parts(1), run.ledger.result(1, "select")) == ([], None)
     run, _ = run_of(tmp_path, monkeypatch, [""] * len(problems))  # the images are there now
     run.gather(1)
     result = run.ledger.result(1, "generate")

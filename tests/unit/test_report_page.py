@@ -244,7 +244,7 @@ def test_the_page_of_a_killed_run_shows_its_committed_parts(tmp_path: Path) -> N
 
 def test_a_damaged_part_is_reported_on_the_page(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
-    Path(ledger.path("round-0001", "select", "part-00000.parquet")).write_bytes(b"broken")
+    Path(ledger.path("round-0001", "rows", "part-00000.parquet")).write_bytes(b"broken")
     assert "is damaged" in Reader(page_of(ledger)).text
 
 

@@ -86,8 +86,9 @@ def _read_answer(sentence: list[Token], question: ParsedQuestion, reader: Respon
         span = (first.start, first.end)
         claims.extend(replace(claim, span=span) for claim in question.answered(yes=is_yes))
         return sentence[start + 1 :]
-    if question.asks_for_text and all(t.entry.kind in _PLAIN_TEXT for t in sentence[start:-1]):
-        text = " ".join(t.text for t in sentence[start:-1])
+    answer = sentence[start:-1]
+    if question.asks_for_text and answer and all(t.entry.kind in _PLAIN_TEXT for t in answer):
+        text = " ".join(t.text for t in answer)
         carrier = question.topic[0].name if question.topic else "text"
         claims.add(ClaimType.TEXT, Noun(carrier), (first.start, sentence[-1].start), text)
         return sentence[-1:]

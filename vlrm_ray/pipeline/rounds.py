@@ -14,25 +14,24 @@ the ledger, and is skipped if the ledger already has the result: this is how an 
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from vlrm_ray.config import Config, asset_path
-from vlrm_ray.engines import REFUSED, Completion, Request
+from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import canonical_json, digest, fingerprint
-from vlrm_ray.pipeline import part_statistics, prompts, row_accounting
+from vlrm_ray.pipeline import prompts, row_accounting
 from vlrm_ray.pipeline.graph import build_graph
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.stage_actors import StageActors
+from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.scenes import evaluation
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import from_table
 from vlrm_ray.types import PromptRef, RowCounts
 
 JsonDict = dict[str, Any]
@@ -100,56 +99,52 @@ class Rounds:
         prompt_refs = prompts.prompts_of_round(self.config, round_, self.store)
         size = self.config.part_rows
         parts = {i: prompt_refs[i * size : (i + 1) * size] for i in range(-(-len(prompt_refs) // size))}
-        missing = {i: part for i, part in parts.items() if self.ledger.part_marker(round_, "select", i) is None}
+        committed = set(self.ledger.parts(round_))
+        missing = {i: part for i, part in parts.items() if i not in committed}
         self.fleet.reset_counts()
         with self.progress.stage(f"round {round_}: gather", len(prompt_refs), "prompts", self.fleet.counts) as meter:
-            meter.add(sum(len(part) for i, part in parts.items() if i not in missing))
+            meter.add(sum(len(part) for i, part in parts.items() if i in committed))
             start = time.monotonic()
             if missing:
                 self._run_parts(round_, missing, meter.add)
-            counts = self._count_rows(round_, len(parts))
-            quarantined = self._quarantine_text(round_, counts, len(prompt_refs))
-            self._finish_gather(round_, counts, len(parts), _times(start))
+            markers = self._markers(round_, len(parts))
+            counts = _sum_row_counts(markers)
+            quarantined = self._quarantine_text(round_, counts, markers, len(prompt_refs))
+            self._finish_gather(round_, counts, markers, _times(start))
             kept = ", ".join(f"{stage} {count.kept}" for stage, count in counts.items())
             meter.set_summary(f"kept: {kept}" + (f"; quarantined: {quarantined}" if quarantined else ""))
 
     def _run_parts(self, round_: int, parts: dict[int, list[PromptRef]], done: Callable[[int], None]) -> None:
-        """Stream parts through the graph, and commit each as soon as it leaves the last stage.
+        """Stream parts through the graph, which commits them.
 
         Raises:
             UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault.
         """
-        answered, refused = bool(self.ledger.parts(round_, "select")), 0
-        graph = build_graph(self.config, round_, parts, self.fleet.stage_actors(), self.store)
-        for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            if block.num_rows == 0:
-                continue
-            rows = from_table(block)
-            reasons = [row.quarantined for row in rows if row.quarantined.startswith(REFUSED)]
-            answered, refused = answered or len(reasons) < len(rows), refused + len(reasons)
-            if not answered and refused >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
-                self.ledger.remove(f"round-{round_:04d}")
-                raise UserError(
-                    f"the policy's engine refused all of the first {refused} prompts ({reasons[0]}); "
-                    f"{prompts.remedy(reasons[0])}"
-                )
-            for stage, (table, row_counts) in row_accounting.stage_tables(rows).items():
-                more = {"statistics": part_statistics.count_rows(rows)} if stage == "select" else {}
-                self.ledger.put_part(round_, stage, rows[0].part, table, {"row_counts": asdict(row_counts)} | more)
-            done(len(rows))
+        answered, refused = bool(self.ledger.parts(round_)), Counter[str]()
+        graph = build_graph(self.config, round_, parts, self.fleet.stage_actors(), self.ledger, self.store)
+        for table in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for tally in Tally.of_table(table):
+                refused.update(tally.refused)
+                answered = answered or sum(tally.refused.values()) < tally.prompts
+                if not answered and refused.total() >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
+                    self.ledger.remove(f"round-{round_:04d}")
+                    reason = next(iter(refused))
+                    raise UserError(
+                        f"the policy's engine refused all of the first {refused.total()} prompts ({reason}); "
+                        f"{prompts.remedy(reason)}"
+                    )
+                done(tally.prompts)
 
-    def _count_rows(self, round_: int, parts: int) -> dict[str, RowCounts]:
-        """Row counts of the five stages, summed over their committed parts."""
-        counts = {stage: RowCounts() for stage in row_accounting.DATA_STAGES}
-        for stage, total in counts.items():
-            for part in range(parts):
-                marker = self.ledger.part_marker(round_, stage, part)
-                assert marker is not None, f"part {part} of {stage} was not committed"
-                total.add(RowCounts(**marker["row_counts"]))
-            total.check(stage)
-        return counts
+    def _markers(self, round_: int, parts: int) -> list[JsonDict]:
+        """Markers of all parts of a round, in order."""
+        markers = self.ledger.part_markers(round_)
+        lost = [part for part in range(parts) if part not in markers]
+        assert not lost, f"round {round_}: the parts {lost[:5]} were not committed"
+        return [markers[part] for part in range(parts)]
 
-    def _quarantine_text(self, round_: int, counts: Mapping[str, RowCounts], prompt_count: int) -> str:
+    def _quarantine_text(
+        self, round_: int, counts: Mapping[str, RowCounts], markers: Sequence[JsonDict], prompt_count: int
+    ) -> str:
         """Quarantined prompts and pairs by reason, with the first prompt; "" without any.
 
         Raises:
@@ -158,8 +153,11 @@ class Rounds:
         prompts_lost, pairs_lost = counts["generate"].quarantined, counts["select"].quarantined
         texts = []
         if prompts_lost:
-            first = self._first_quarantined(round_)
-            text = f"{row_accounting.counts_text(prompts_lost, prompt_count)} prompts (first: {first})"
+            first = next(marker["first_quarantined"] for marker in markers if marker["first_quarantined"])
+            text = (
+                f"{row_accounting.counts_text(prompts_lost, prompt_count)} prompts "
+                f"(first: {first['image']}, {first['question'][:60]!r})"
+            )
             if sum(prompts_lost.values()) == prompt_count:
                 self.ledger.remove(f"round-{round_:04d}")
                 remedy = prompts.remedy(max(prompts_lost, key=lambda reason: prompts_lost[reason]))
@@ -169,26 +167,17 @@ class Rounds:
             texts.append(f"{row_accounting.counts_text(pairs_lost, counts['select'].rows_in)} pairs")
         return "; ".join(texts)
 
-    def _first_quarantined(self, round_: int) -> str:
-        """Image and question of the first quarantined prompt."""
-        for part in self.ledger.parts(round_, "generate"):
-            marker = self.ledger.part_marker(round_, "generate", part)
-            if marker and marker["row_counts"]["quarantined"]:
-                rows = from_table(self.ledger.get_part(round_, "select", part))
-                prompt = next(row.prompt for row in rows if row.quarantined)
-                return f"{prompt.image}, {prompt.question[:60]!r}"
-        return ""
-
-    def _finish_gather(self, round_: int, counts: Mapping[str, RowCounts], parts: int, times: JsonDict) -> None:
+    def _finish_gather(
+        self, round_: int, counts: Mapping[str, RowCounts], markers: Sequence[JsonDict], times: JsonDict
+    ) -> None:
         """Commit the results of the five stages from their parts."""
         busy, spans = self.fleet.seconds(), self.fleet.spans()
         for stage, total in counts.items():
-            markers = [self.ledger.part_marker(round_, stage, part) or {} for part in range(parts)]
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {
                 "rows": total.as_json(),
-                "sha256": [marker["sha256"] for marker in markers],
-                "parts": parts,
+                "sha256": [marker["tables"][stage]["sha256"] for marker in markers],
+                "parts": len(markers),
                 "seconds": busy.get(stage, 0.0) + expert_seconds,
                 "wall_seconds": times["seconds"],
                 "began": times["began"],
@@ -233,7 +222,7 @@ class Rounds:
         self.fleet.release_devices()
         with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:
             start = time.monotonic()
-            folder, metrics = fit(self.config, self.ledger, round_, selected["parts"], initial_model)
+            folder, metrics = fit(self.config, self.ledger, round_, initial_model)
             meter.set_summary(f"loss {metrics['loss']:.3f}")
         row_counts = RowCounts(rows_in=kept, kept=kept)
         self.ledger.finish(round_, "train", {"rows": row_counts.as_json(), "metrics": metrics} | _times(start))
@@ -322,6 +311,16 @@ class Rounds:
             metrics = {name: metric.as_json() for name, metric in measure(pope_questions, answers).items()}
             meter.set_summary(", ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items()))
         return metrics
+
+
+def _sum_row_counts(markers: Sequence[JsonDict]) -> dict[str, RowCounts]:
+    """Row counts of the five stages, summed over parts."""
+    counts = {stage: RowCounts() for stage in row_accounting.DATA_STAGES}
+    for stage, total in counts.items():
+        for marker in markers:
+            total.add(RowCounts(**marker["row_counts"][stage]))
+        total.check(stage)
+    return counts
 
 
 def _times(start: float) -> JsonDict:

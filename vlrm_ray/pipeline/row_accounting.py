@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 
 from vlrm_ray.engines import TOO_LONG
 from vlrm_ray.preferences import pairing, selection
-from vlrm_ray.store.rows import Row, to_table
+from vlrm_ray.reward import training_data
+from vlrm_ray.store.rows import Row
 from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
 
 DATA_STAGES = ("generate", "verify", "pair", "critique", "select")
@@ -127,7 +128,7 @@ def _critiques(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
 
 
 def _selected(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in: pairs. Those with a refused request are quarantined. The table holds the complete rows, for training."""
+    """Rows in: pairs. Those with a refused request are quarantined. The table holds what training reads."""
     dropped, quarantined = Counter[str](), Counter[str]()
     for row in rows:
         for pair in row.pairs:
@@ -135,7 +136,9 @@ def _selected(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
                 judged = all(critiques for _, critiques in _sides(pair))
                 (dropped if judged else quarantined)[row.rejected[pair.pair_id]] += 1
     pairs, kept = sum(len(r.pairs) for r in rows), sum(len(r.selected) for r in rows)
-    return to_table(rows), RowCounts(pairs, kept, dict(dropped), dict(quarantined))
+    return training_data.to_table(training_data.training_pairs(rows)), RowCounts(
+        pairs, kept, dict(dropped), dict(quarantined)
+    )
 
 
 def counts_text(counts: Mapping[str, int], total: int = 0) -> str:

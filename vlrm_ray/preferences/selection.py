@@ -58,15 +58,7 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     plus, minus = best
     if plus.reward - minus.reward < rule.margin:
         return MARGIN
-    return SelectedPair(
-        pair_id=pair.pair_id,
-        chosen=pair.chosen.text,
-        rejected=pair.rejected.text,
-        chosen_critique=plus.text,
-        rejected_critique=minus.text,
-        chosen_reward=plus.reward,
-        rejected_reward=minus.reward,
-    )
+    return SelectedPair.of(pair, plus, minus)
 
 
 def _best(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:

@@ -71,14 +71,15 @@ def _stage_results(ledger: Ledger, round_: int) -> JsonDict:
 def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int) -> JsonDict:
     """The report of one round; a data stage that is not finished is reported by its committed parts."""
     evaluated = results.get("evaluate", {})
-    markers = {stage: _markers(ledger, round_, stage) for stage in DATA_STAGES if stage not in results}
-    statistics = [marker["statistics"] for marker in _markers(ledger, round_, "select") if "statistics" in marker]
+    markers = list(ledger.part_markers(round_).values())
+    statistics = [marker["statistics"] for marker in markers]
+    unfinished = [stage for stage in DATA_STAGES if stage not in results] if markers else []
     content = {
         "round": round_,
         "rm_version": results.get("publish", {}).get("version", previous_version),
         "seconds": {stage: round(r["seconds"], 2) for stage, r in results.items()} | _gather_seconds(results),
         "rows": {stage: r["rows"] for stage, r in results.items() if "rows" in r}
-        | {stage: _rows_so_far(parts) for stage, parts in markers.items() if parts},
+        | {stage: _rows_so_far([marker["row_counts"][stage] for marker in markers]) for stage in unfinished},
         "metrics": evaluated.get("metrics", {}),
     }
     optional = {
@@ -95,15 +96,10 @@ def _gather_seconds(results: Mapping[str, JsonDict]) -> dict[str, float]:
     return {"gather": round(results["select"]["wall_seconds"], 2)} if "select" in results else {}
 
 
-def _markers(ledger: Ledger, round_: int, stage: str) -> list[JsonDict]:
-    """Markers of the committed parts of a stage."""
-    return [marker for part in ledger.parts(round_, stage) if (marker := ledger.part_marker(round_, stage, part))]
-
-
-def _rows_so_far(markers: Sequence[JsonDict]) -> JsonDict:
+def _rows_so_far(row_counts: Sequence[JsonDict]) -> JsonDict:
     total = RowCounts()
-    for marker in markers:
-        total.add(RowCounts(**marker["row_counts"]))
+    for counts in row_counts:
+        total.add(RowCounts(**counts))
     return total.as_json()
 
 

@@ -138,8 +138,8 @@ class PromptCard:
 
 def iter_rows(ledger: Ledger, round_: int) -> Iterator[Row]:
     """All committed rows of a round, part by part; raises UserError if a part is damaged."""
-    for part in ledger.parts(round_, "select"):
-        yield from from_table(ledger.get_part(round_, "select", part))
+    for part in ledger.parts(round_):
+        yield from from_table(ledger.get_part(round_, "rows", part))
 
 
 def select_pairs(rows: Sequence[Row], limit: int) -> tuple[list[tuple[Row, Pair]], list[tuple[Row, Pair]]]:

@@ -61,9 +61,10 @@ def find_prompt(ledger: Ledger, prefix: str) -> Row:
 
 def _matching(ledger: Ledger, prefix: str) -> Iterator[Row]:
     for round_ in ledger.rounds():
-        for part in ledger.parts(round_, "select"):
-            table = ledger.get_part(round_, "select", part)
-            hits = [i for i, key in enumerate(table.column("prompt_id").to_pylist()) if key.startswith(prefix)]
+        for part in ledger.parts(round_):
+            table = ledger.get_part(round_, "rows", part)
+            ids = [prompt["prompt_id"] for prompt in table.column("prompt").to_pylist()]
+            hits = [i for i, prompt_id in enumerate(ids) if prompt_id.startswith(prefix)]
             yield from from_table(table.take(hits)) if hits else ()
 
 

@@ -13,11 +13,14 @@ Yes or No token has the weight `train.judgement_weight`; a batch's loss is divid
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vlrm_ray.config import Config
 from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.critique import FORMATS
-from vlrm_ray.store.rows import Row
+from vlrm_ray.reward.training_data import TrainingPair
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,35 +42,34 @@ class Example:
     weight: float = 1.0
 
 
-def examples_of(rows: Sequence[Row], config: Config) -> list[Example]:
-    """The training examples of a round's selected pairs.
+def examples_of(pair: TrainingPair, config: Config) -> list[Example]:
+    """The `examples_per_pair` training examples of a selected pair.
 
     No prompt contains the experts' evidence as a hint. Yes and No are balanced, because each pair gives one of each.
     """
-    critique_format = FORMATS[config.critic.format]
-    examples = []
-    for row in rows:
-        prompt = row.prompt
-        for pair in row.selected:
-            plus = critique_format.prompt(prompt.question, pair.chosen)
-            minus = critique_format.prompt(prompt.question, pair.rejected)
-            examples.append(Example(plus, pair.chosen_critique, prompt.image, True))
-            examples.append(Example(minus, pair.rejected_critique, prompt.image, True))
-            if config.train.response_weight > 0:
-                examples.append(
-                    Example(prompt.question, pair.chosen, prompt.image, False, config.train.response_weight)
-                )
+    prompt = FORMATS[config.critic.format].prompt
+    examples = [
+        Example(prompt(pair.question, pair.chosen), pair.chosen_critique, pair.image, True),
+        Example(prompt(pair.question, pair.rejected), pair.rejected_critique, pair.image, True),
+    ]
+    if config.train.response_weight > 0:
+        examples.append(Example(pair.question, pair.chosen, pair.image, False, config.train.response_weight))
     return examples
 
 
-def global_batches(examples: Sequence[Example], size: int, epoch: int, seed: int) -> list[list[Example]]:
+def examples_per_pair(config: Config) -> int:
+    """Number of training examples of each selected pair."""
+    return 3 if config.train.response_weight > 0 else 2
+
+
+def global_batches(examples: Sequence[T], size: int, epoch: int, seed: int) -> list[list[T]]:
     """An epoch's batches over all workers, in an order that depends only on seed and epoch."""
     order = list(examples)
     random.Random(seed_of("epoch", seed, epoch)).shuffle(order)
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def micro_batches(batch: Sequence[Example], rank: int, world: int, size: int) -> list[list[Example]]:
+def micro_batches(batch: Sequence[T], rank: int, world: int, size: int) -> list[list[T]]:
     """A worker's share of a batch, split into micro-batches of at most `size` examples.
 
     All workers get the same number of micro-batches. Some may be empty: their worker still has to take part in the

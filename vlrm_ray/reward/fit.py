@@ -17,7 +17,7 @@ from vlrm_ray.reward.task import TrainTask
 from vlrm_ray.store.ledger import Ledger
 
 
-def fit(config: Config, ledger: Ledger, round_: int, parts: int, initial_model: str) -> tuple[Path, dict[str, Any]]:
+def fit(config: Config, ledger: Ledger, round_: int, initial_model: str) -> tuple[Path, dict[str, Any]]:
     """Train the reward model on a round's selected pairs.
 
     Each round has its own Ray Train run name. An interrupted run resumes from its last epoch's checkpoint.
@@ -26,7 +26,6 @@ def fit(config: Config, ledger: Ledger, round_: int, parts: int, initial_model: 
         config: configuration of the run.
         ledger: the run's folder; checkpoints go to its `train/`.
         round_: number of the round.
-        parts: number of committed parts of its `select` stage.
         initial_model: folder or hub name of the model to start from.
 
     Returns:
@@ -38,7 +37,7 @@ def fit(config: Config, ledger: Ledger, round_: int, parts: int, initial_model: 
     settings = config.train
     trainer = TorchTrainer(
         train_loop_per_worker,
-        train_loop_config={"task": TrainTask(config, round_, parts, initial_model, ledger)},
+        train_loop_config={"task": TrainTask(config, round_, initial_model, ledger)},
         torch_config=TorchConfig(backend="nccl" if settings.gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.workers,

@@ -13,13 +13,11 @@ class TrainTask:
     Attributes:
         config: configuration of the run.
         round: number of the round; 1 is the first.
-        parts: number of committed parts of the round's `select` stage, which hold the training data.
         initial_model: folder or hub name of the model that training starts from.
         ledger: the run's folder.
     """
 
     config: Config
     round: int
-    parts: int
     initial_model: str
     ledger: Ledger

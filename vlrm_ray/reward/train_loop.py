@@ -30,10 +30,9 @@ from torch.nn.functional import cross_entropy
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Config
-from vlrm_ray.reward.examples import Example, examples_of, global_batches, micro_batches
+from vlrm_ray.reward.examples import Example, examples_of, examples_per_pair, global_batches, micro_batches
 from vlrm_ray.reward.task import TrainTask
-from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row, from_table
+from vlrm_ray.reward.training_data import TrainingData
 
 torchvision_shim.install()
 
@@ -52,20 +51,21 @@ RESTORE = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
 
 def train(task: TrainTask) -> None:
     """Train in this worker; all workers of a round get the same task."""
-    rows = read_selected_rows(task.ledger, task.round, task.parts)
-    Worker(task, examples_of(rows, task.config)).run()
-
-
-def read_selected_rows(ledger: Ledger, round_: int, parts: int) -> list[Row]:
-    """All rows of a round's `select` stage, part by part."""
-    return [row for part in range(parts) for row in from_table(ledger.get_part(round_, "select", part))]
+    Worker(task, TrainingData(task.ledger, task.round)).run()
 
 
 class Worker:
-    """One training process: its shard of the model, its optimizer and its share of every batch."""
+    """One training process: its shard of the model, its optimizer and its share of every batch.
 
-    def __init__(self, task: TrainTask, examples: list[Example]) -> None:
-        self.task, self.settings, self.examples = task, task.config.train, examples
+    Examples are numbered; those of pair i begin at i times `examples_per_pair`. All workers compute the same batches of
+    numbers, and each reads only the pairs of its own share.
+    """
+
+    def __init__(self, task: TrainTask, data: TrainingData) -> None:
+        self.task, self.settings, self.data = task, task.config.train, data
+        self.per_pair = examples_per_pair(task.config)
+        self.numbers = range(len(data) * self.per_pair)
+        self.examples: dict[int, Example] = {}
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
@@ -78,25 +78,32 @@ class Worker:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.lr = self.settings.lr * self.settings.lr_decay ** (task.round - 1)
         self.optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.settings.weight_decay)
-        self.steps = self.settings.epochs * len(global_batches(examples, self.settings.batch, 0, 0))
+        self.steps = self.settings.epochs * len(global_batches(self.numbers, self.settings.batch, 0, 0))
         self.step = 0
 
     def run(self) -> None:
         """Train from the latest checkpoint, or from the start, to the last epoch; reports a checkpoint per epoch."""
         for epoch in range(self._restore(), self.settings.epochs):
             start = time.perf_counter()
-            batches = global_batches(self.examples, self.settings.batch, epoch, self.task.config.seed + self.task.round)
+            batches = global_batches(self.numbers, self.settings.batch, epoch, self.task.config.seed + self.task.round)
+            self._read_examples([number for batch in batches for number in batch[self.rank :: self.world]])
             losses = [self._train_step(batch) for batch in batches]
             metrics = {
                 "epoch": epoch + 1,
                 "loss": sum(losses) / len(losses),
                 "seconds": time.perf_counter() - start,
-                "examples": len(self.examples),
+                "examples": len(self.numbers),
             }
             self._report(metrics, last=epoch + 1 == self.settings.epochs)
 
-    def _train_step(self, batch: list[Example]) -> float:
-        """One optimizer step over the whole batch, of which this worker computes its share.
+    def _read_examples(self, numbers: list[int]) -> None:
+        """Read this worker's examples of an epoch, in place of those of the epoch before."""
+        pairs = self.data.read({number // self.per_pair for number in numbers})
+        of_pair = {index: examples_of(pair, self.task.config) for index, pair in pairs.items()}
+        self.examples = {number: of_pair[number // self.per_pair][number % self.per_pair] for number in numbers}
+
+    def _train_step(self, batch: list[int]) -> float:
+        """One optimizer step over the whole batch, given by numbers of examples, of which this worker computes its share.
 
         Returns:
             The batch's loss: the weighted sum of token losses over all workers, divided by the sum of weights.
@@ -104,7 +111,7 @@ class Worker:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * _schedule(self.step, self.steps)
         shares = micro_batches(batch, self.rank, self.world, self.settings.micro_batch)
-        collated = [self.collate(share) for share in shares]
+        collated = [self.collate([self.examples[number] for number in share]) for share in shares]
         total_weight = torch.stack([weights[:, 1:].sum() for _, weights in collated]).sum().to(self.device)
         dist.all_reduce(total_weight)
         loss = torch.zeros((), device=self.device)

@@ -1,18 +1,35 @@
-"""Cache of a model's answers, keyed by content: an answer is computed once, across rounds, restarts and runs."""
+"""Cache of a model's answers, keyed by content: an answer is computed once, across rounds, restarts and runs.
 
-import json
+    evidence/<expert>/shard-<hash>.parquet     columns `key` (string) and `answer` (typed), one row per answer
+
+The answers that one call computes become one shard, so there are as many files as parts, not as images. The keys of all
+shards are read at the first lookup; shards that other actors have added since are found at the next miss.
+"""
+
+import io
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Generic, TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
+from vlrm_ray.ids import digest, sha256_of
+from vlrm_ray.store.arrow_types import arrow_type
 from vlrm_ray.store.ledger import Ledger
 
 T = TypeVar("T")
+READERS = 16
+"""Shards that are read at the same time."""
+SHARDS_IN_MEMORY = 64
+"""Shards whose answers are kept in memory."""
 
 
 class AnswerCache(Generic[T]):
-    """Answers of one expert or model, in memory and in a ledger's folder `evidence/<expert>/`.
+    """Answers of one expert or model, in a ledger's folder `evidence/<expert>/`.
 
     An answer is a tuple of `kind` values: the detections or the words of an image, or the responses to a prompt.
 
@@ -29,10 +46,14 @@ class AnswerCache(Generic[T]):
             expert: name of the folder; contains a fingerprint of all that changes the answers.
             kind: type of the values of an answer.
         """
-        self.ledger, self.expert = ledger, expert
-        self.adapter: TypeAdapter[tuple[T, ...]] = TypeAdapter(tuple[kind, ...])  # type: ignore[valid-type]
-        self.memory: dict[str, tuple[T, ...]] = {}
+        self.ledger, self.folder = ledger, f"evidence/{expert}"
+        self.answer_type = pa.list_(arrow_type(kind))
+        self.adapter: TypeAdapter[list[tuple[T, ...]]] = TypeAdapter(list[tuple[kind, ...]])  # type: ignore[valid-type]
+        self.shard_of: dict[str, str] = {}
+        self.known: set[str] = set()
+        self.shards: OrderedDict[str, dict[str, tuple[T, ...]]] = OrderedDict()
         self.lookups = self.hits = 0
+        self.lock = Lock()
 
     def get_or_compute(
         self,
@@ -48,26 +69,71 @@ class AnswerCache(Generic[T]):
                 returns these answers in the same order. Not called if nothing is missing.
             store: whether to keep a computed answer; others are computed again the next time.
         """
-        missing: dict[str, int] = {}
-        for position, key in enumerate(keys):
-            if key not in missing and self._get(key) is None:
-                missing[key] = position
+        positions = {key: position for position, key in reversed(list(enumerate(keys)))}
+        found = self.get(list(positions))
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
         self.lookups += len(keys)
         self.hits += len(keys) - len(missing)
-        computed = dict(zip(missing, compute(list(missing.values())), strict=True)) if missing else {}
-        for key, answer in computed.items():
-            if store(answer):
-                self.memory[key] = answer
-                self.ledger.put(self._file(key), self.adapter.dump_json(answer))
-        return [computed[key] if key in computed else self.memory[key] for key in keys]
+        if missing:
+            computed = dict(zip(missing, compute([positions[key] for key in missing]), strict=True))
+            self.put({key: answer for key, answer in computed.items() if store(answer)})
+            found |= computed
+        return [found[key] for key in keys]
 
-    def _get(self, key: str) -> tuple[T, ...] | None:
-        if key not in self.memory:
-            data = self.ledger.get(self._file(key))
-            if data is None:
+    def get(self, keys: Sequence[str]) -> dict[str, tuple[T, ...]]:
+        """The answers that are stored, by key. Several threads may look up and store at the same time."""
+        with self.lock:
+            if any(key not in self.shard_of for key in keys):
+                self._find_shards()
+            return {key: answer for key in keys if (answer := self._stored(key)) is not None}
+
+    def put(self, answers: dict[str, tuple[T, ...]]) -> None:
+        """Store answers as one shard."""
+        if not answers:
+            return
+        values = self.adapter.dump_python(list(answers.values()))
+        table = pa.table({"key": pa.array(answers, pa.string()), "answer": pa.array(values, self.answer_type)})
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd")
+        name = f"shard-{digest(*sorted(answers))}-{sha256_of(sink.getvalue())[:8]}.parquet"
+        self.ledger.put(f"{self.folder}/{name}", sink.getvalue())
+        with self.lock:
+            self._remember(name, list(answers))
+            self._keep(name, dict(answers))
+
+    def _find_shards(self) -> None:
+        """Read the keys of the shards that were added since the last time."""
+        new = [name for name in self.ledger.names(self.folder, "shard-", ".parquet") if name not in self.known]
+        if not new:
+            return
+        with ThreadPoolExecutor(READERS) as readers:
+            for name, keys in zip(new, readers.map(self._keys_of, new), strict=True):
+                self._remember(name, keys)
+
+    def _keys_of(self, name: str) -> list[str]:
+        table = self.ledger.read_table(f"{self.folder}/{name}", ["key"])
+        return [] if table is None else list(table.column("key").to_pylist())
+
+    def _stored(self, key: str) -> tuple[T, ...] | None:
+        name = self.shard_of.get(key)
+        if name is None:
+            return None
+        shard = self.shards.get(name)
+        if shard is None:
+            table = self.ledger.read_table(f"{self.folder}/{name}", ["key", "answer"])
+            if table is None:  # deleted or damaged
                 return None
-            self.memory[key] = self.adapter.validate_python(json.loads(data))
-        return self.memory[key]
+            answers = self.adapter.validate_python(table.column("answer").to_pylist())
+            shard = dict(zip(table.column("key").to_pylist(), answers, strict=True))
+        self._keep(name, shard)
+        return shard[key]
 
-    def _file(self, key: str) -> str:
-        return f"evidence/{self.expert}/{key[:2]}/{key}.json"
+    def _remember(self, name: str, keys: Sequence[str]) -> None:
+        self.known.add(name)
+        self.shard_of.update(dict.fromkeys(keys, name))
+
+    def _keep(self, name: str, answers: dict[str, tuple[T, ...]]) -> None:
+        self.shards[name] = answers
+        self.shards.move_to_end(name)
+        while len(self.shards) > SHARDS_IN_MEMORY:
+            self.shards.popitem(last=False)

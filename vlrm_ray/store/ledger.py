@@ -2,8 +2,8 @@
 
     runs/<name>/config.json                             configuration of the run
     runs/<name>/driver.json                             lease of the driver that runs it
-    runs/<name>/round-0001/<stage>/part-00000.parquet   rows of a part
-    runs/<name>/round-0001/<stage>/part-00000.json      marker of the part: {sha256, rows, ...}
+    runs/<name>/round-0001/<table>/part-00000.parquet   a table of a part: one for each of `TABLES`
+    runs/<name>/round-0001/parts/part-00000.json        marker of the part: sha256 and rows of its tables, row counts, ...
     runs/<name>/round-0001/<stage>.json                 result of the stage; it exists once the stage is finished
     runs/<name>/versions/0001/...                       files of a published reward model
     runs/<name>/versions/0001.json                      marker of the version: sha256 of each file
@@ -20,6 +20,8 @@ import shutil
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,12 @@ from vlrm_ray.store.filesystem import absolute, check_remote, joined, open_files
 
 STAGES = ("generate", "verify", "pair", "critique", "select", "train", "evaluate", "publish")
 """Names of the stages of a round."""
+TABLES = ("generate", "verify", "pair", "critique", "select", "rows")
+"""Tables of a part: the output of each stage of the graph, and the complete rows."""
+MARKERS = "parts"
+"""Folder of the parts' markers."""
+READERS = 16
+"""Markers that are read at the same time."""
 LEASE_SECONDS = 90
 """A lease that was not renewed for this long has expired."""
 LEASE_FILE = "driver.json"
@@ -127,50 +135,67 @@ class Ledger:
 
     # --- parts and stages -----------------------------------------------------------------------
 
-    def put_part(self, round_: int, stage: str, index: int, table: pa.Table, extra: dict[str, Any]) -> None:
-        """Commit one part of a stage: write the rows, then the marker.
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        """Columns of a Parquet file, of which only these are read; None if there is no such file, or a damaged one."""
+        path, missing = self.path(name), suppress(FileNotFoundError, pa.ArrowInvalid)
+        with self._errors("read", name), missing, self.fs.open_input_file(path) as file:
+            return pq.read_table(file, columns=columns)
+        return None
+
+    def put_part(self, round_: int, index: int, tables: Mapping[str, pa.Table], marker: dict[str, Any]) -> None:
+        """Commit a part: write its tables, then the marker.
 
         Args:
             round_: number of the round.
-            stage: name of the stage.
             index: index of the part.
-            table: the rows.
-            extra: entries to add to the marker.
+            tables: a table for each of `TABLES`.
+            marker: entries to add to the marker.
         """
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd")
-        data, name = sink.getvalue(), _part(round_, stage, index)
-        self.put(f"{name}.parquet", data)
-        self.put_json(f"{name}.json", {"sha256": sha256_of(data), "rows": table.num_rows, **extra})
+        written = {}
+        for stage, table in tables.items():
+            sink = io.BytesIO()
+            pq.write_table(table, sink, compression="zstd")
+            self.put(f"{_part(round_, stage, index)}.parquet", sink.getvalue())
+            written[stage] = {"sha256": sha256_of(sink.getvalue()), "rows": table.num_rows}
+        self.put_json(f"{_part(round_, MARKERS, index)}.json", {"tables": written, **marker})
 
-    def part_marker(self, round_: int, stage: str, index: int) -> dict[str, Any] | None:
+    def part_marker(self, round_: int, index: int) -> dict[str, Any] | None:
         """Marker of a part; None if the part is not committed."""
-        marker = self.get_json(f"{_part(round_, stage, index)}.json")
+        marker = self.get_json(f"{_part(round_, MARKERS, index)}.json")
         return None if marker is None else dict(marker)
 
+    def part_markers(self, round_: int) -> dict[int, dict[str, Any]]:
+        """Markers of all committed parts of a round, by index; many are read at the same time."""
+        indices = self.parts(round_)
+        with ThreadPoolExecutor(READERS) as readers:
+            markers = readers.map(lambda index: self.part_marker(round_, index), indices)
+            return {index: marker for index, marker in zip(indices, markers, strict=True) if marker is not None}
+
     def get_part(self, round_: int, stage: str, index: int) -> pa.Table:
-        """Rows of a committed part.
+        """A table of a committed part.
 
         Raises:
-            UserError: a file is missing, or the rows do not match the sha256 in the marker.
+            UserError: a file is missing, or the table does not match the sha256 in the marker.
         """
-        name = _part(round_, stage, index)
-        data, marker = self.get(f"{name}.parquet"), self.get_json(f"{name}.json")
-        if data is None or marker is None or sha256_of(data) != marker["sha256"]:
+        name = f"{_part(round_, stage, index)}.parquet"
+        data, marker = self.get(name), self.part_marker(round_, index)
+        if data is None or marker is None or sha256_of(data) != marker["tables"].get(stage, {}).get("sha256"):
             raise UserError(
-                f"{self.path(name)}.parquet is damaged; delete it and its .json file, then run the same command again"
+                f"{self.path(name)} is damaged; delete it and {self.path(_part(round_, MARKERS, index))}.json, then run the "
+                "same command again"
             )
         return pq.read_table(io.BytesIO(data))
 
-    def parts(self, round_: int, stage: str) -> list[int]:
-        """Indices of the committed parts of a stage."""
-        return [int(name[5:-5]) for name in self._names(f"{_round(round_)}/{stage}", "part-", ".json")]
+    def parts(self, round_: int) -> list[int]:
+        """Indices of the committed parts of a round."""
+        return [int(name[5:-5]) for name in self.names(f"{_round(round_)}/{MARKERS}", "part-", ".json")]
 
     def rounds(self) -> list[int]:
         """Numbers of the rounds that have any files."""
-        return [int(name[6:]) for name in self._names("", "round-", "")]
+        return [int(name[6:]) for name in self.names("", "round-", "")]
 
-    def _names(self, folder: str, prefix: str, suffix: str) -> list[str]:
+    def names(self, folder: str, prefix: str, suffix: str) -> list[str]:
+        """Sorted names of the files and folders in a folder that begin and end so."""
         with self._errors("list", folder):
             infos = self.fs.get_file_info(pafs.FileSelector(self.path(folder), allow_not_found=True))
         return sorted(i.base_name for i in infos if i.base_name.startswith(prefix) and i.base_name.endswith(suffix))

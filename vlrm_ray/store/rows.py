@@ -1,12 +1,19 @@
-"""Rows of the Ray Data graph: one per prompt. The image is given by URI and hash; pixels never travel in rows."""
+"""Rows of the Ray Data graph as typed Arrow columns: one row per prompt, one column per field of `Row`.
 
-from collections.abc import Sequence
+The image is given by URI and hash; pixels never travel. Texts travel once: a pair names its candidates by id, and a
+selected pair names the critiques of its pair by index. A stage decodes the columns that it reads, and replaces those that
+it writes; all others pass through it as they are.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from vlrm_ray.types import Candidate, Detection, Evidence, Pair, Prompt, Quality, SelectedPair, Word
+from vlrm_ray.store.arrow_types import arrow_type
+from vlrm_ray.types import Candidate, Detection, Evidence, Pair, Prompt, Quality, ScoredCritique, SelectedPair, Word
 
 
 @dataclass
@@ -15,7 +22,9 @@ class Row:
 
     Attributes:
         part: index of the part, the rows that are committed together.
+        part_rows: number of rows of the part.
         round: number of the round, from 1.
+        prompt: image and question.
         quarantined: why the row cannot be processed; "" if it can.
         asked: number of candidates requested from the policy.
         candidates: the responses; fewer than `asked` if some were empty.
@@ -35,6 +44,7 @@ class Row:
     round: int
     prompt: Prompt
     quarantined: str = ""
+    part_rows: int = 1
     asked: int = 0
     candidates: tuple[Candidate, ...] = ()
     width: int = 0
@@ -54,16 +64,148 @@ class Row:
         return Evidence(self.width, self.height, self.objects, self.words, self.faint, self.quality)
 
 
-_ROWS = TypeAdapter(list[Row])
+@dataclass(frozen=True)
+class _PairRecord:
+    """A pair, with its candidates by id."""
+
+    pair_id: str
+    chosen_id: str
+    rejected_id: str
+    chosen_critiques: tuple[ScoredCritique, ...]
+    rejected_critiques: tuple[ScoredCritique, ...]
 
 
-def to_table(rows: Sequence[Row]) -> pa.Table:
-    """Convert rows to an Arrow table with the columns `prompt_id` (string) and `row` (JSON, large string)."""
-    ids = [row.prompt.prompt_id for row in rows]
-    content = [_ROWS.dump_json([row]).decode() for row in rows]
-    return pa.table({"prompt_id": pa.array(ids, pa.string()), "row": pa.array(content, pa.large_string())})
+@dataclass(frozen=True)
+class _SelectedRecord:
+    """A selected pair, with its critiques by their index in the pair."""
+
+    pair_id: str
+    chosen_critique: int
+    rejected_critique: int
 
 
-def from_table(table: pa.Table) -> list[Row]:
-    """Convert a table of `to_table` back to rows."""
-    return [_ROWS.validate_json(text)[0] for text in table.column("row").to_pylist()]
+PROMPT = ("part", "part_rows", "round", "prompt", "quarantined")
+"""Columns that every table of rows has."""
+EVIDENCE = ("width", "height", "objects", "words", "faint", "quality")
+"""Columns that the experts write."""
+_KINDS: dict[str, Any] = {
+    "part": int,
+    "part_rows": int,
+    "round": int,
+    "prompt": Prompt,
+    "quarantined": str,
+    "asked": int,
+    "candidates": tuple[Candidate, ...],
+    "width": int,
+    "height": int,
+    "objects": tuple[Detection, ...],
+    "words": tuple[Word, ...],
+    "faint": tuple[Detection, ...],
+    "quality": Quality,
+    "pairs": tuple[_PairRecord, ...],
+    "selected": tuple[_SelectedRecord, ...],
+    "unused": dict[str, str],
+    "rejected": dict[str, str],
+}
+COLUMNS = tuple(_KINDS)
+"""Names of all columns, in the order in which the stages write them."""
+SCHEMA = pa.schema([(name, arrow_type(kind)) for name, kind in _KINDS.items()])
+"""Arrow types of the columns."""
+_ADAPTERS = {name: TypeAdapter(list[kind]) for name, kind in _KINDS.items()}  # type: ignore[valid-type]
+
+
+def to_table(rows: Sequence[Row], columns: Iterable[str] = COLUMNS) -> pa.Table:
+    """Encode rows as an Arrow table with the given columns of `SCHEMA`."""
+    return pa.table({name: _encode(rows, name) for name in columns})
+
+
+def from_table(table: pa.Table, columns: Iterable[str] = COLUMNS) -> list[Row]:
+    """Decode columns of a table to rows.
+
+    Args:
+        table: a table of `to_table`.
+        columns: names of columns to decode besides `PROMPT`; columns that the table does not have, and all others, keep
+            their default. Pairs need `candidates`; selected pairs need `pairs`.
+    """
+    wanted = dict.fromkeys((*PROMPT, *columns))
+    decoded = {name: _decode(table, name) for name in wanted if name in table.column_names}
+    selected = decoded.pop("selected", None)
+    pairs = decoded.pop("pairs", None)
+    rows = [Row(**dict(zip(decoded, values, strict=True))) for values in zip(*decoded.values(), strict=True)]
+    if pairs is not None:
+        for row, records in zip(rows, pairs, strict=True):
+            row.pairs = _pairs(row, records)
+    if selected is not None:
+        for row, records in zip(rows, selected, strict=True):
+            row.selected = _selected(row, records)
+    return rows
+
+
+def with_columns(table: pa.Table, rows: Sequence[Row], *columns: str) -> pa.Table:
+    """The table with some columns set from rows; all others stay as they are."""
+    for name in columns:
+        values = _encode(rows, name)
+        index = table.schema.get_field_index(name)
+        table = table.append_column(name, values) if index < 0 else table.set_column(index, name, values)
+    return table
+
+
+def _encode(rows: Sequence[Row], name: str) -> pa.Array:
+    values: list[Any]
+    if name == "pairs":
+        values = [tuple(map(_pair_record, row.pairs)) for row in rows]
+    elif name == "selected":
+        values = [_selected_records(row) for row in rows]
+    else:
+        values = [getattr(row, name) for row in rows]
+    plain = _ADAPTERS[name].dump_python(values)
+    if name in ("unused", "rejected"):
+        plain = [list(mapping.items()) for mapping in plain]
+    return pa.array(plain, SCHEMA.field(name).type)
+
+
+def _decode(table: pa.Table, name: str) -> list[Any]:
+    values = table.column(name).to_pylist(maps_as_pydicts="strict")
+    return list(_ADAPTERS[name].validate_python(values))
+
+
+def _pair_record(pair: Pair) -> _PairRecord:
+    ids = pair.chosen.candidate_id, pair.rejected.candidate_id
+    return _PairRecord(pair.pair_id, *ids, pair.chosen_critiques, pair.rejected_critiques)
+
+
+def _pairs(row: Row, records: Sequence[_PairRecord]) -> tuple[Pair, ...]:
+    by_id = {candidate.candidate_id: candidate for candidate in row.candidates}
+    return tuple(
+        Pair(r.pair_id, by_id[r.chosen_id], by_id[r.rejected_id], r.chosen_critiques, r.rejected_critiques)
+        for r in records
+    )
+
+
+def _selected_records(row: Row) -> tuple[_SelectedRecord, ...]:
+    pairs = {pair.pair_id: pair for pair in row.pairs}
+    return tuple(
+        _SelectedRecord(
+            s.pair_id,
+            _index(pairs[s.pair_id].chosen_critiques, s.chosen_critique, s.chosen_reward),
+            _index(pairs[s.pair_id].rejected_critiques, s.rejected_critique, s.rejected_reward),
+        )
+        for s in row.selected
+    )
+
+
+def _index(critiques: Sequence[ScoredCritique], text: str, reward: float) -> int:
+    """Index of the critique with a text and a reward."""
+    return next(i for i, c in enumerate(critiques) if c.text == text and c.reward == reward)
+
+
+def _selected(row: Row, records: Sequence[_SelectedRecord]) -> tuple[SelectedPair, ...]:
+    pairs = {pair.pair_id: pair for pair in row.pairs}
+    return tuple(
+        SelectedPair.of(
+            pairs[r.pair_id],
+            pairs[r.pair_id].chosen_critiques[r.chosen_critique],
+            pairs[r.pair_id].rejected_critiques[r.rejected_critique],
+        )
+        for r in records
+    )

@@ -1,0 +1,83 @@
+"""The cache of experts' and models' answers: looked up by content, stored in shards, shared between processes."""
+
+from pathlib import Path
+
+import pytest
+
+from vlrm_ray.store import cache
+from vlrm_ray.store.cache import AnswerCache
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.types import Word
+
+WORDS = (Word("STOP", (1.0, 2.0, 3.0, 4.0), 0.9),)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(str(tmp_path / "run"))
+
+
+def compute(asked: list[list[int]], answer: tuple[Word, ...] = WORDS) -> object:
+    """A function that records the positions it is asked for."""
+
+    def answer_all(positions: list[int]) -> list[tuple[Word, ...]]:
+        asked.append(positions)
+        return [answer] * len(positions)
+
+    return answer_all
+
+
+def test_an_answer_is_computed_once(ledger: Ledger) -> None:
+    asked: list[list[int]] = []
+    answers = AnswerCache(ledger, "ocr", Word)
+    assert answers.get_or_compute(["a", "b", "a"], compute(asked)) == [WORDS] * 3  # type: ignore[arg-type]
+    assert answers.get_or_compute(["b", "c"], compute(asked)) == [WORDS] * 2  # type: ignore[arg-type]
+    assert asked == [[0, 1], [1]]
+    assert (answers.lookups, answers.hits) == (5, 2)
+
+
+def test_another_process_finds_it_and_reads_only_the_shards_it_needs(ledger: Ledger) -> None:
+    first, second = (AnswerCache(ledger, "ocr", Word) for _ in range(2))
+    second.get(["a"])
+    first.put({"a": WORDS, "b": ()})
+    first.put({"c": WORDS})
+    assert second.get(["a", "b", "x"]) == {"a": WORDS, "b": ()}
+    assert len(second.shards) == 1
+    assert AnswerCache(ledger, "detector", Word).get(["a"]) == {}
+
+
+def test_the_answers_of_a_call_are_one_file(ledger: Ledger) -> None:
+    AnswerCache(ledger, "ocr", Word).get_or_compute([str(i) for i in range(40)], compute([]))  # type: ignore[arg-type]
+    assert len(ledger.names("evidence/ocr", "shard-", ".parquet")) == 1
+
+
+def test_an_answer_may_be_left_out(ledger: Ledger) -> None:
+    asked: list[list[int]] = []
+    answers = AnswerCache(ledger, "ocr", Word)
+    for _ in range(2):
+        answers.get_or_compute(["a"], compute(asked, ()), store=bool)  # type: ignore[arg-type]
+    assert asked == [[0], [0]]
+
+
+def test_a_damaged_or_deleted_shard_counts_as_missing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "SHARDS_IN_MEMORY", 0)
+    answers = AnswerCache(ledger, "ocr", Word)
+    answers.put({"a": WORDS})
+    answers.put({"b": WORDS})
+    (damaged, deleted) = (Path(ledger.path("evidence/ocr", answers.shard_of[key])) for key in "ab")
+    damaged.write_bytes(b"garbage")
+    deleted.unlink()
+    asked: list[list[int]] = []
+    assert answers.get_or_compute(["a", "b"], compute(asked)) == [WORDS] * 2  # type: ignore[arg-type]
+    assert asked == [[0, 1]]
+    assert AnswerCache(ledger, "ocr", Word).get(["a", "b"]) == {"a": WORDS, "b": WORDS}
+
+
+def test_memory_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "SHARDS_IN_MEMORY", 2)
+    answers = AnswerCache(ledger, "ocr", Word)
+    for index in range(5):
+        answers.put({str(index): WORDS})
+    assert len(answers.shards) == 2
+    assert answers.get([str(i) for i in range(5)]) == {str(i): WORDS for i in range(5)}
+    assert len(answers.shards) == 2

@@ -1,0 +1,68 @@
+"""Rows as typed Arrow columns: nothing is lost, texts travel once, and a stage touches only its own columns."""
+
+import pyarrow as pa
+import pytest
+
+from tests.unit.made_up import pair, row
+from vlrm_ray.store.arrow_types import arrow_type
+from vlrm_ray.store.rows import COLUMNS, PROMPT, SCHEMA, from_table, to_table, with_columns
+from vlrm_ray.types import Detections, ImageCondition
+
+LONG = "There is a circle and it is very red. " * 50
+
+
+def table_of_pairs() -> pa.Table:
+    return to_table([row([pair("a", text=LONG), pair("b", (0.5,), (0.5,), LONG)], ["a"], "a.png", "0" * 64, LONG)])
+
+
+def test_rows_come_back_as_they_were() -> None:
+    rows = [row([pair("a"), pair("b", (0.5,), (0.5,))], ["a"], "a.png", "0" * 64), row([], [], "b.png", "1" * 64)]
+    assert from_table(to_table(rows)) == rows
+
+
+def test_the_columns_are_typed() -> None:
+    table = table_of_pairs()
+    assert table.schema.equals(SCHEMA)
+    assert tuple(table.column_names) == COLUMNS
+    assert pa.types.is_string(SCHEMA.field("quarantined").type)
+    assert SCHEMA.field("candidates").type.value_type.field("text").type == pa.string()
+
+
+def test_a_selected_pair_names_its_texts_instead_of_repeating_them() -> None:
+    table = table_of_pairs()
+    assert table.column("selected").nbytes < 200
+    texts = table.column("pairs").nbytes + table.column("candidates").nbytes
+    (only,) = from_table(table)
+    once = sum(len(c.text) for c in only.candidates) + sum(
+        len(critique.text) for p in only.pairs for critique in (*p.chosen_critiques, *p.rejected_critiques)
+    )
+    assert texts < once + 2000 * len(only.candidates)
+
+
+def test_a_stage_decodes_and_replaces_only_its_columns() -> None:
+    table = table_of_pairs()
+    (only,) = from_table(table, ["width", "height"])
+    assert (only.candidates, only.pairs) == ((), ())
+    assert only.width > 0
+    only.width, only.candidates = 7, ()
+    (changed,) = from_table(with_columns(table, [only], "width"))
+    assert changed.width == 7
+    assert changed.candidates == from_table(table)[0].candidates
+
+
+def test_a_table_may_lack_the_columns_of_later_stages() -> None:
+    rows = from_table(table_of_pairs())
+    (only,) = from_table(to_table(rows, PROMPT))
+    assert (only.prompt, only.candidates) == (rows[0].prompt, ())
+    (more,) = from_table(with_columns(to_table(rows, PROMPT), rows, "words", "unused"))
+    assert (more.words, more.unused) == (rows[0].words, rows[0].unused)
+
+
+def test_arrow_types_of_python_types() -> None:
+    assert arrow_type(ImageCondition) == pa.string()
+    assert arrow_type(tuple[int, ...]) == pa.list_(pa.int64())
+    assert arrow_type(str | None) == pa.string()
+    assert arrow_type(dict[str, str]) == pa.map_(pa.string(), pa.string())
+    assert arrow_type(Detections).field("objects").type.value_type.field("box").type == pa.list_(pa.float64())
+    with pytest.raises(TypeError, match="has no Arrow type"):
+        arrow_type(bytes)

@@ -1,0 +1,104 @@
+"""Commit stage: writes the tables of a part to the ledger, and returns only its tally to the driver."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from vlrm_ray.engines import REFUSED
+from vlrm_ray.pipeline import part_statistics, row_accounting
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, from_table
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the driver learns about a committed part.
+
+    Attributes:
+        part: index of the part.
+        prompts: number of its prompts.
+        quarantined: number of quarantined prompts by reason.
+        refused: those of them that the policy's engine refused.
+    """
+
+    part: int
+    prompts: int
+    quarantined: dict[str, int]
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """The quarantined prompts that the policy's engine refused, by reason."""
+        return {reason: count for reason, count in self.quarantined.items() if reason.startswith(REFUSED)}
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> list["Tally"]:
+        """The tallies in a table that `Commit` returned."""
+        return [cls(**json.loads(text)) for text in table.column("tally").to_pylist()]
+
+
+class Commit:
+    """Commits parts."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Write to a ledger."""
+        self.ledger = ledger
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Commit a part.
+
+        Returns:
+            A table of one row with the part's `Tally`, as JSON in the column `tally`.
+
+        Raises:
+            AssertionError: the table is not one whole part, or its row counts do not add up.
+        """
+        rows = from_table(table)
+        check_whole_part(rows)
+        outputs = row_accounting.stage_tables(rows)
+        marker = {
+            "row_counts": {stage: asdict(row_counts) for stage, (_, row_counts) in outputs.items()},
+            "statistics": part_statistics.count_rows(rows),
+            "first_quarantined": _first_quarantined(rows),
+            "wire_bytes": table.nbytes,
+            "text_bytes": _text_bytes(rows),
+        }
+        tables = {stage: output for stage, (output, _) in outputs.items()} | {"rows": table}
+        self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)
+        tally = Tally(rows[0].part, len(rows), outputs["generate"][1].quarantined)
+        return pa.table({"tally": [json.dumps(asdict(tally))]})
+
+
+def check_whole_part(rows: Sequence[Row]) -> None:
+    """Check that rows are one whole part, because a part that was split would overwrite itself.
+
+    Raises:
+        AssertionError: rows are missing, or belong to several parts.
+    """
+    parts, expected = {row.part for row in rows}, rows[0].part_rows
+    if len(parts) != 1 or len(rows) != expected:
+        raise AssertionError(
+            f"{len(rows)} rows of the parts {sorted(parts)} arrived together, expected {expected} of one"
+        )
+
+
+def _first_quarantined(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Image and question of the first quarantined prompt; None without one."""
+    row = next((row for row in rows if row.quarantined), None)
+    return None if row is None else {"image": row.prompt.image, "question": row.prompt.question}
+
+
+def _text_bytes(rows: Sequence[Row]) -> int:
+    """Size of the texts that a part carries: questions, responses and critiques, each once."""
+    return sum(
+        len(row.prompt.question.encode("utf-8", "replace"))
+        + sum(len(candidate.text.encode("utf-8", "replace")) for candidate in row.candidates)
+        + sum(
+            len(critique.text.encode("utf-8", "replace"))
+            for pair in row.pairs
+            for critique in (*pair.chosen_critiques, *pair.rejected_critiques)
+        )
+        for row in rows
+    )

@@ -1,0 +1,112 @@
+"""Generate stage: samples responses of the policy with the whole image, with a degraded image and without one."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from vlrm_ray.config import Config, asset_path
+from vlrm_ray.engines import Request, Sampling
+from vlrm_ray.ids import digest, fingerprint, seed_of
+from vlrm_ray.pipeline.stages.engine_pool import EnginePool
+from vlrm_ray.store.cache import AnswerCache
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import Row, from_table, with_columns
+from vlrm_ray.types import Candidate, ImageCondition
+
+Texts = tuple[str, ...]
+"""The responses to one prompt under one image condition."""
+
+
+class Generate:
+    """Asks the policy for the responses to the prompts of a part."""
+
+    def __init__(self, config: Config, engines: EnginePool, store: Ledger | None) -> None:
+        """Prepare the stage.
+
+        Args:
+            config: configuration of the run.
+            engines: the policy generators.
+            store: ledger that caches the responses; None without a cache.
+        """
+        self.config, self.policy, self.engines = config, config.policy, engines
+        self.counts = {
+            ImageCondition.FULL: self.policy.samples,
+            ImageCondition.IMAGE_FREE: self.policy.image_free,
+            ImageCondition.IMAGE_DEGRADED: self.policy.image_degraded,
+        }
+        self.caches = (
+            {condition: self._cache(condition, n, store) for condition, n in self.counts.items()} if store else {}
+        )
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in `candidates`. Ids and seeds are derived from content, so a part that is made again is the same."""
+        rows = from_table(table)
+        usable = [row for row in rows if not row.quarantined]
+        refused: dict[str, str] = {}
+        conditions = [condition for condition, n in self.counts.items() if n]
+        texts = await asyncio.gather(*(self._texts(usable, condition, refused) for condition in conditions))
+        for index, row in enumerate(usable):
+            row.quarantined = refused.get(row.prompt.prompt_id, "")
+            if row.quarantined:
+                continue
+            row.asked = sum(self.counts.values())
+            row.candidates = tuple(
+                Candidate(self._id(row, condition, sample), text, condition)
+                for condition, answers in zip(conditions, texts, strict=True)
+                for sample, text in enumerate(answers[index])
+                if text
+            )
+        self.engines.board.add("generate", sum(len(row.candidates) for row in usable))
+        return with_columns(table, rows, "quarantined", "asked", "candidates")
+
+    async def _texts(self, rows: Sequence[Row], condition: ImageCondition, refused: dict[str, str]) -> list[Texts]:
+        """The responses to each row's prompt, from the cache where it has them.
+
+        A prompt that the engine refuses has none, and its id and the reason are added to `refused`.
+        """
+        cache = self.caches.get(condition)
+        ids = [row.prompt.prompt_id for row in rows]
+        known = await asyncio.to_thread(cache.get, ids) if cache else {}
+        missing = [row for row in rows if row.prompt.prompt_id not in known]
+        made = await self._generate(missing, condition, refused)
+        if cache:
+            await asyncio.to_thread(cache.put, {prompt_id: texts for prompt_id, texts in made.items() if texts})
+        return [(known | made)[prompt_id] for prompt_id in ids]
+
+    async def _generate(
+        self, rows: Sequence[Row], condition: ImageCondition, refused: dict[str, str]
+    ) -> dict[str, Texts]:
+        """The responses to each row's prompt by prompt id, none for a prompt that the engine refuses."""
+        if not rows:
+            return {}
+        sampling = self._sampling(self.counts[condition])
+        requests = [self._request(row, condition) for row in rows]
+        answers = await self.engines.generate("generate", rows[0].part, requests, sampling)
+        made = {}
+        for row, group in zip(rows, answers, strict=True):
+            prompt_id, reason = row.prompt.prompt_id, group[0].refused
+            made[prompt_id] = () if reason else tuple(answer.text for answer in group)
+            if reason:
+                refused[prompt_id] = reason
+        return made
+
+    def _cache(self, condition: ImageCondition, n: int, store: Ledger) -> AnswerCache[str]:
+        folder = Path(asset_path(self.policy.model))
+        model = fingerprint(folder) if folder.is_dir() else self.policy.model
+        return AnswerCache(store, f"candidates-{digest(model, condition, self._sampling(n))}", str)
+
+    def _request(self, row: Row, condition: ImageCondition) -> Request:
+        prompt = row.prompt
+        return Request(prompt.question, prompt.image, condition, seed_of("sample", prompt.prompt_id, condition))
+
+    def _sampling(self, n: int) -> Sampling:
+        return Sampling(self.policy.max_tokens, self.policy.temperature, self.policy.top_p, n)
+
+    def _id(self, row: Row, condition: ImageCondition, sample: int) -> str:
+        prompt, policy = row.prompt, self.policy
+        settings = (policy.model, policy.max_tokens, policy.temperature, policy.top_p)
+        return digest(
+            "candidate", prompt.sha256, prompt.question, row.round, condition, sample, settings, self.config.seed
+        )

@@ -1,0 +1,57 @@
+"""Ingest stage: reads, checks and hashes each image."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+
+from vlrm_ray.config import Config
+from vlrm_ray.errors import BadImage
+from vlrm_ray.ids import digest
+from vlrm_ray.pipeline.stage_actors import ProgressReporter
+from vlrm_ray.store.images import validate_image
+from vlrm_ray.store.rows import PROMPT, Row, to_table
+from vlrm_ray.types import Prompt, PromptRef
+
+READERS = 8
+"""Images of a part that are read at the same time."""
+
+
+def prompt_table(part: int, prompt_refs: Sequence[PromptRef]) -> pa.Table:
+    """The prompts of a part, as the input of `Ingest`."""
+    return pa.table(
+        {
+            "part": pa.array([part] * len(prompt_refs), pa.int64()),
+            "image": pa.array([ref.image for ref in prompt_refs], pa.string()),
+            "question": pa.array([ref.question for ref in prompt_refs], pa.string()),
+            "problem": pa.array([ref.problem for ref in prompt_refs], pa.string()),
+        }
+    )
+
+
+class Ingest:
+    """Quarantines the rows with a problem or without a usable image."""
+
+    def __init__(self, round_: int, config: Config, board: ProgressReporter) -> None:
+        self.round, self.seed, self.board = round_, config.seed, board
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Turn a table of `prompt_table` into rows."""
+        start, refs = time.monotonic(), table.to_pylist()
+        with ThreadPoolExecutor(READERS) as readers:
+            rows = list(readers.map(lambda ref: self._row(ref, len(refs)), refs))
+        self.board.add("prompts", len(rows), time.monotonic() - start)
+        return to_table(rows, PROMPT)
+
+    def _row(self, ref: dict[str, Any], part_rows: int) -> Row:
+        sha256, problem = "", ref["problem"]
+        if not problem:
+            try:
+                sha256 = validate_image(ref["image"])
+            except BadImage as error:
+                problem = str(error)
+        prompt_id = digest("prompt", sha256 or ref["image"], ref["question"], self.round, self.seed)
+        prompt = Prompt(prompt_id, ref["image"], sha256, ref["question"])
+        return Row(ref["part"], self.round, prompt, problem, part_rows)

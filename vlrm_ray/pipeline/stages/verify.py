@@ -1,0 +1,57 @@
+"""Verify and pair stage: extracts claims, checks them against the experts' evidence, and makes pairs."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.actor import ActorHandle
+
+from vlrm_ray.claims import GenerateFunction, make_extractor
+from vlrm_ray.config import Config
+from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.pipeline.stage_actors import StageActors
+from vlrm_ray.preferences.pairing import make_pairs
+from vlrm_ray.store.rows import EVIDENCE, Row, from_table, with_columns
+from vlrm_ray.types import Candidate, Claim
+
+
+class VerifyAndPair:
+    """Verifies the candidates of a part and makes pairs of them."""
+
+    def __init__(self, config: Config, stage_actors: StageActors) -> None:
+        """Load the extractor and the experts' calibrations."""
+        self.extractor = make_extractor(config.experts.extractor, _remote_generate(stage_actors.extractor))
+        self.verifier = stage_actors.verifier or Verifier.from_config(config.experts)
+        self.rule, self.board = config.pairing, stage_actors.board
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in each candidate's claims with their verdicts, and the row's `pairs` and `unused`."""
+        start, rows = time.monotonic(), from_table(table, ["candidates", *EVIDENCE])
+        claims = iter(self.extractor.claims_batch([(c.text, r.prompt.question) for r in rows for c in r.candidates]))
+        for row in rows:
+            row.candidates = tuple(self._verified(row, candidate, next(claims)) for candidate in row.candidates)
+            pairs, row.unused = make_pairs(row.prompt, row.candidates, self.rule)
+            row.pairs = tuple(pairs)
+        table = with_columns(table, rows, "candidates", "pairs", "unused")
+        self.board.add("verify", sum(len(row.candidates) for row in rows), time.monotonic() - start)
+        self.board.add("pair", sum(len(row.pairs) for row in rows))
+        return table
+
+    def _verified(self, row: Row, candidate: Candidate, claims: Sequence[Claim]) -> Candidate:
+        return replace(candidate, claims=self.verifier.check_all(claims, row.evidence))
+
+
+def _remote_generate(actor: ActorHandle[Any] | None) -> GenerateFunction | None:
+    """The `generate` method of an engine that runs in an actor, as a plain function; None without an actor."""
+    if actor is None:
+        return None
+
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        answers: list[list[Completion]] = ray.get(actor.generate.remote(list(requests), sampling))
+        return answers
+
+    return generate
