@@ -1,35 +1,42 @@
 """The fleet: starts the long-lived actors of a run, loads published weights into them, and stops them."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util import list_named_actors
 
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
 from actors.experts import DetectorExpert, TextExpert
 from actors.local import EXTRACTOR_TOKENS
 from actors.progress_board import ProgressBoard
-from vlrm_ray.config import Config, asset_path
+from vlrm_ray.config import Config
 from vlrm_ray.config_resources import Engine
 from vlrm_ray.engines import Completion, EngineSettings, Health, Request, Sampling, batches
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
+from vlrm_ray.pipeline.engine_calls import REPORT_TIMEOUT, LeastLoaded, call, get
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
-from vlrm_ray.reward.canary import check_canary
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import VERSION, portable
 
 NAME_RELEASE_SECONDS = 30
 """Timeout for Ray to free the names of killed actors."""
+MAX_CALLS = 10_000
+"""Calls that an engine's actor has in progress at the same time; further ones wait."""
 CLOSE_SECONDS = 20
 """Timeout for an engine to shut down; after that its actor is killed."""
 REQUESTS_PER_CALL = 256
-"""Requests in one remote call, outside the Ray Data graph."""
+"""Requests in one call of a reproducible engine, outside the Ray Data graph. A call is a batch."""
+REQUESTS_PER_CALL_IN_TURN = 16
+"""The same for other engines, which work on many calls at the same time."""
 
 
 class Fleet:
@@ -81,8 +88,9 @@ class Fleet:
             UserError: an engine failed to start or timed out.
         """
         policy_engine, critic_engine = self.config.policy.engine, self.config.critic.engine
-        policy_settings = engine_settings(policy_engine, self.config.policy.model)
-        critic_settings = engine_settings(critic_engine, self.config.critic.model)
+        max_pixels = self.config.prompts.max_pixels
+        policy_settings = engine_settings(policy_engine, self.config.policy.model, max_pixels)
+        critic_settings = engine_settings(critic_engine, self.config.critic.model, max_pixels)
         self.policy = [
             self._remote(PolicyGenerator, policy_engine, f"policy-{i}").remote(f"policy-{i}", policy_settings)
             for i in range(policy_engine.actors if policy else 0)
@@ -94,11 +102,15 @@ class Fleet:
             for i in range(critic_engine.actors)
         ]
         if self.config.experts.extractor == "llm":
-            settings = engine_settings(policy_engine, self.config.experts.extractor_model)
+            settings = engine_settings(policy_engine, self.config.experts.extractor_model, max_pixels)
             settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
             name = "extractor-0"
             self.extractors = [self._remote(ClaimExtractorHost, policy_engine, name).remote(name, settings)]
-        return self._wait_until_ready([a.health.remote() for a in (*self.policy, *self.critics, *self.extractors)])
+        states: list[Health] = self._get_all(self._named(), "health", waiting_for="the start of its engine")
+        for health in states:
+            if health.problem:
+                raise UserError(health.problem)
+        return states
 
     def share_with(
         self,
@@ -122,8 +134,8 @@ class Fleet:
         other = Fleet(config, ledger, experts, verifier, board=self.board)
         other.policy, other.critics, other.extractors = self.policy, self.critics, self.extractors
         newest = ledger.newest_version()
-        folder = ledger.fetch_version(newest) if newest else asset_path(config.critic.model)
-        ray.get([critic.load.remote(newest, folder) for critic in other.critics])
+        model = f"{VERSION}{newest}" if newest else portable(config.critic.model)
+        other._get_all(other._critics(), "load", model, ledger, waiting_for=f"loading {model}")
         return other
 
     def stage_actors(self) -> StageActors:
@@ -134,22 +146,32 @@ class Fleet:
 
     def counts(self) -> dict[str, int]:
         """Rows finished since the last reset, by stage."""
-        counts: dict[str, int] = ray.get(self.board.counts.remote())
+        counts: dict[str, int] = self._ask_board(self.board.counts)
         return counts
 
     def seconds(self) -> dict[str, float]:
         """Busy seconds since the last reset, by stage."""
-        seconds: dict[str, float] = ray.get(self.board.seconds.remote())
+        seconds: dict[str, float] = self._ask_board(self.board.seconds)
         return seconds
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """When each actor of the graph worked since the last reset: (start, end) in Unix time."""
-        spans: dict[str, list[tuple[float, float]]] = ray.get(self.board.spans.remote())
+        spans: dict[str, list[tuple[float, float]]] = self._ask_board(self.board.spans)
         return spans
 
     def reset_counts(self) -> None:
         """Reset counts, seconds and spans."""
-        ray.get(self.board.clear.remote())
+        self._ask_board(self.board.clear)
+
+    def loads(self) -> dict[str, dict[str, int]]:
+        """Running, waiting and finished sequences of each engine that answers at once, by the name of its actor."""
+        references = {actor.load_report.remote(): name for name, actor in self._named().items()}
+        ready = ray.wait(list(references), num_returns=len(references), timeout=REPORT_TIMEOUT)[0] if references else []
+        loads = {}
+        for reference in ready:
+            with suppress(RayError):  # whoever waits for the actor's answers reports that it is dead
+                loads[references[reference]] = asdict(ray.get(reference))
+        return loads
 
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
         """One greedy critique for each request, generated by all critique writers in parallel.
@@ -158,17 +180,54 @@ class Fleet:
             requests: the requests.
             done: called with the number of requests that have just been answered.
         """
-        sampling = Sampling(self.config.critic.max_tokens)
-        return [group[0] for group in generate_in_parallel(self.critics, requests, sampling, done)]
+        sampling = Sampling(self.config.critic.max_tokens, judgement="ask")
+        return [group[0] for group in self.generate("critic", requests, sampling, done)]
+
+    def generate(
+        self,
+        role: Literal["policy", "critic"],
+        requests: Sequence[Request],
+        sampling: Sampling,
+        done: Callable[[int], None],
+    ) -> list[list[Completion]]:
+        """Generate answers on all actors of a role in parallel, outside the graph.
+
+        Args:
+            role: which actors.
+            requests: the requests.
+            sampling: sampling parameters.
+            done: called with the number of requests that have just been answered.
+
+        Returns:
+            `sampling.n` answers to each request, in the order of the requests.
+
+        Raises:
+            UserError: an actor did not answer in time, or died.
+        """
+        engine = self.config.policy.engine if role == "policy" else self.config.critic.engine
+        size = REQUESTS_PER_CALL if engine.is_reproducible else REQUESTS_PER_CALL_IN_TURN
+        # twice what an engine can work on at the same time, so that it never waits
+        calls = 2 * max(1, engine.max_num_seqs // (size * sampling.n))
+        actors = {name: actor for name, actor in self._named().items() if name.startswith(role)}
+        parts = list(batches(requests, size))
+        groups = asyncio.run(_generate(actors, parts, sampling, done, calls, self.config.cluster.call_timeout))
+        return [group for groups_of_part in groups for group in groups_of_part]
 
     def load(self, version: int) -> float:
-        """Load a published version into all critique writers.
+        """Load a published version into all critique writers, in parallel, and check that they hold it.
 
         Returns:
             The largest change of the canary's p(Yes) or p(No), which shows that the weights were replaced.
+
+        Raises:
+            UserError: an actor did not answer in time, or died.
+            WrongWeights: an engine does not reproduce the score of the version's canary.
         """
-        folder = self.ledger.fetch_version(version)
-        return max(check_canary(critic, version, folder, self.config.critic.format) for critic in self.critics)
+        model, critique_format = f"{VERSION}{version}", self.config.critic.format
+        changes: list[float] = self._get_all(
+            self._critics(), "load", model, self.ledger, critique_format, waiting_for=f"loading version {version}"
+        )
+        return max(changes)
 
     def release_devices(self) -> None:
         """Stop the engines before training, if `cluster.placement` is `phased`."""
@@ -185,14 +244,30 @@ class Fleet:
         self._stop_engines()
         _kill({"progress-board": self.board})
 
-    def _stop_engines(self) -> None:
+    def _named(self) -> dict[str, ActorHandle[Any]]:
+        """All engine actors by name."""
         kinds = {"policy": self.policy, "critic": self.critics, "extractor": self.extractors}
-        named = {f"{kind}-{i}": actor for kind, actors in kinds.items() for i, actor in enumerate(actors)}
+        return {f"{kind}-{i}": actor for kind, actors in kinds.items() for i, actor in enumerate(actors)}
+
+    def _critics(self) -> dict[str, ActorHandle[Any]]:
+        return {f"critic-{i}": actor for i, actor in enumerate(self.critics)}
+
+    def _get_all(
+        self, actors: Mapping[str, ActorHandle[Any]], method: str, *arguments: Any, waiting_for: str
+    ) -> list[Any]:
+        """Call a method of several engine actors, which start or load within `cluster.start_timeout`."""
+        references = {name: getattr(actor, method).remote(*arguments) for name, actor in actors.items()}
+        return get(references, self.config.cluster.start_timeout, waiting_for, "cluster.start_timeout")
+
+    def _ask_board(self, method: Any) -> Any:
+        timeout = self.config.cluster.start_timeout
+        return get({"progress-board": method.remote()}, timeout, "the progress", "cluster.start_timeout")[0]
+
+    def _stop_engines(self) -> None:
+        named = self._named()
         for reference in [actor.close.remote() for actor in named.values()]:
-            try:
+            with suppress(RayError, GetTimeoutError):  # the actor is dead or hangs; it is killed below
                 ray.get(reference, timeout=CLOSE_SECONDS)
-            except (RayActorError, GetTimeoutError):  # the actor is dead or hangs; it is killed below
-                continue
         _kill(named)
         self.policy, self.critics, self.extractors = [], [], []
 
@@ -202,26 +277,11 @@ class Fleet:
             name=name,
             num_cpus=engine.cpus,
             num_gpus=engine.gpus * engine.tensor_parallel,
+            max_concurrency=MAX_CALLS,
             max_restarts=self.restarts,
             max_task_retries=self.restarts,
             runtime_env={"env_vars": WORKER_ENV | (CPU_ENV if on_cpu else {})},
         )
-
-    def _wait_until_ready(self, references: Sequence[ray.ObjectRef[Health]]) -> list[Health]:
-        timeout = self.config.cluster.start_timeout
-        try:
-            states = ray.get(list(references), timeout=timeout)
-        except GetTimeoutError:
-            raise UserError(
-                f"the engines did not start within cluster.start_timeout={timeout} s; check the actors in the Ray "
-                "dashboard, or raise the timeout"
-            ) from None
-        except RayActorError as error:
-            raise UserError(f"an engine crashed while starting: {str(error).strip().splitlines()[-1][:300]}") from error
-        for health in states:
-            if health.problem:
-                raise UserError(health.problem)
-        return list(states)
 
 
 def _kill(named: Mapping[str, ActorHandle[Any]]) -> None:
@@ -233,34 +293,46 @@ def _kill(named: Mapping[str, ActorHandle[Any]]) -> None:
         time.sleep(0.2)
 
 
-def generate_in_parallel(
-    actors: Sequence[ActorHandle[Any]], requests: Sequence[Request], sampling: Sampling, done: Callable[[int], None]
-) -> list[list[Completion]]:
-    """Generate answers on several actors at the same time.
+async def _generate(
+    actors: Mapping[str, ActorHandle[Any]],
+    parts: Sequence[Sequence[Request]],
+    sampling: Sampling,
+    done: Callable[[int], None],
+    calls: int,
+    timeout: float,
+) -> list[list[list[Completion]]]:
+    """Answers to the parts of some requests, each from the least loaded actor; `calls` is the number of calls per actor."""
+    names, handles = list(actors), list(actors.values())
+    least_loaded, free = LeastLoaded(len(handles)), asyncio.Semaphore(calls * len(handles))
+
+    async def generate(part: Sequence[Request]) -> list[list[Completion]]:
+        async with free:
+            with least_loaded.pick(len(part) * sampling.n) as index:
+                answers: list[list[Completion]] = await call(
+                    handles[index].generate,
+                    list(part),
+                    sampling,
+                    timeout=timeout,
+                    name=names[index],
+                    waiting_for=f"answers to {len(part)} requests",
+                )
+        done(len(part))
+        return answers
+
+    return list(await asyncio.gather(*map(generate, parts)))
+
+
+def engine_settings(engine: Engine, model: str, max_pixels: int) -> EngineSettings:
+    """Settings for an engine's actor.
 
     Args:
-        actors: handles of `EngineHost` actors.
-        requests: the requests; they are split into batches of `REQUESTS_PER_CALL`.
-        sampling: sampling parameters.
-        done: called with the size of each finished batch.
-
-    Returns:
-        `sampling.n` answers to each request, in the order of the requests.
+        engine: configuration of the engine.
+        model: reference to its model.
+        max_pixels: largest number of pixels of an image.
     """
-    parts = list(batches(requests, REQUESTS_PER_CALL))
-    pending = [actors[i % len(actors)].generate.remote(list(part), sampling) for i, part in enumerate(parts)]
-    answers: list[list[Completion]] = []
-    for part, reference in zip(parts, pending, strict=True):
-        answers += ray.get(reference)
-        done(len(part))
-    return answers
-
-
-def engine_settings(engine: Engine, model: str) -> EngineSettings:
-    """Settings for an engine's actor, from the configuration of the engine and its model."""
     return EngineSettings(
         kind=engine.kind,
-        model=asset_path(model),
+        model=portable(model),
         dtype=engine.dtype,
         max_model_len=engine.max_model_len,
         max_num_seqs=engine.max_num_seqs,
@@ -268,4 +340,6 @@ def engine_settings(engine: Engine, model: str) -> EngineSettings:
         gpu_memory=engine.gpu_memory,
         gpus=engine.gpus,
         tensor_parallel=engine.tensor_parallel,
+        reproducible=engine.is_reproducible,
+        max_pixels=max_pixels,
     )

@@ -12,9 +12,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from vlrm_ray.config import Reader, asset_path
+from vlrm_ray.config import Reader
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.fingerprints import reader_fingerprint
+from vlrm_ray.store.models import local_model
 from vlrm_ray.types import Word
 
 os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
@@ -125,7 +126,7 @@ def _folder(name: str) -> str | None:
     """Local folder of a configured model; None for PaddleOCR's default. Raises UserError if it is no model folder."""
     if not name:
         return None
-    path = asset_path(name)
+    path = local_model(name)
     if not Path(path, "inference.yml").is_file():
         raise UserError(
             f"OCR model folder {path} has no inference.yml; set experts.reader.detection_model and "

@@ -20,6 +20,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.judgement import find_judgement
 from vlrm_ray.store.images import image_batches, load_in_condition
+from vlrm_ray.store.models import local_model
 from vlrm_ray.types import ImageCondition
 
 torchvision_shim.install()
@@ -38,16 +39,16 @@ class TransformersEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         """Load the model; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
-        self.settings = settings
+        self.settings, folder = settings, local_model(settings.model)
         self.device = torch.device("cuda" if settings.gpus > 0 else "cpu")
         try:
-            self.processor = AutoProcessor.from_pretrained(settings.model)
+            self.processor = AutoProcessor.from_pretrained(folder)
         except (OSError, ValueError) as error:
-            raise UserError(f"model {settings.model} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise UserError(f"model {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
         self.processor.tokenizer.padding_side = "left"
-        self.labels: LabelTokens = label_tokens(self.processor.tokenizer, settings.model)
+        self.labels: LabelTokens = label_tokens(self.processor.tokenizer, folder)
         self.plain = PlainText.of_processor(self.processor)
-        self.load(settings.model)
+        self.load(folder)
 
     def load(self, folder: str) -> None:
         """See `Engine.load`."""
@@ -83,7 +84,10 @@ class TransformersEngine:
             )
             for position, index in enumerate(indices):
                 answers[index] = texts[position * sampling.n : (position + 1) * sampling.n]
-        return self._with_scores(requests, [answers[i] for i in range(len(requests))])
+        ordered = [answers[i] for i in range(len(requests))]
+        if sampling.judgement == "none":
+            return [[Completion(text.strip()) for text in texts] for texts in ordered]
+        return self._with_scores(requests, ordered)
 
     def _with_scores(self, requests: Sequence[Request], answers: list[list[str]]) -> list[list[Completion]]:
         """Answers as completions, with p(Yes) and p(No) at the judgement of each answer that has one."""
@@ -129,7 +133,8 @@ class TransformersEngine:
     def _inputs(self, requests: Sequence[Request], size: int) -> Iterator[tuple[list[int], BatchEncoding]]:
         """Batches of at most `size` requests: their indices, and the model's inputs. Few large images fill a batch."""
         with_image = [i for i, request in enumerate(requests) if _has_image(request)]
-        opened = (load_in_condition(requests[i].image or "", requests[i].condition) for i in with_image)
+        limit = self.settings.max_pixels
+        opened = (load_in_condition(requests[i].image or "", requests[i].condition, limit) for i in with_image)
         start = 0
         for images in image_batches((image for image in opened if image is not None), size):
             batch = with_image[start : start + len(images)]
@@ -143,7 +148,9 @@ class TransformersEngine:
         texts = [self._text(request, images is not None) for request in requests]
         image_lists = [[image] for image in images] if images is not None else None
         inputs = self.processor(text=texts, images=image_lists, return_tensors="pt", padding=True)
-        return inputs.to(self.device)
+        return inputs.to(
+            self.device, dtype=getattr(torch, self.settings.dtype)
+        )  # of floating-point tensors, the pixels
 
     def _text(self, request: Request, with_image: bool) -> str:
         parts = [{"type": "text", "text": self.plain(request.text)}]

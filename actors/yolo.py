@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlrm_ray import torchvision_shim
-from vlrm_ray.config import Detector, asset_path
+from vlrm_ray.config import Detector
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.detection import MIN_SCORE
 from vlrm_ray.experts.fingerprints import detector_fingerprint
-from vlrm_ray.ids import sha256_of
+from vlrm_ray.store.models import local_model, model_fingerprint
 from vlrm_ray.types import Detection
 
 # Set before the import: no network access, telemetry or package installation; checkpoints are unpickled with an
@@ -74,13 +74,13 @@ class Yolo:
         """
         self.settings = settings
         self.fingerprint = detector_fingerprint(settings)
-        path = Path(asset_path(settings.model))
+        path = Path(local_model(settings.model))
         if path.suffix not in SUFFIXES:
             raise UserError(
                 f"detector checkpoint {path} has the suffix {path.suffix or '(none)'}, expected "
                 f"{' or '.join(SUFFIXES)}; set experts.detector.model to such a file"
             )
-        content = sha256_of(path.read_bytes())
+        content = model_fingerprint(settings.model)
         if settings.sha256 and settings.sha256 != content:
             raise UserError(
                 f"detector checkpoint {path} has sha256 {content}, but experts.detector.sha256 is {settings.sha256}; "

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from vlrm_ray import torchvision_shim
-from vlrm_ray.config import Detector, asset_path
+from vlrm_ray.config import Detector
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.detection import MIN_SCORE
-from vlrm_ray.ids import digest, fingerprint
+from vlrm_ray.ids import digest
+from vlrm_ray.store.models import local_model, model_fingerprint
 from vlrm_ray.types import Detection
 
 torchvision_shim.install()
@@ -36,12 +37,11 @@ class ZeroShot:
             )
         self.classes = tuple(name.lower() for name in settings.classes)
         self.batch = settings.batch
-        folder = Path(asset_path(settings.model))
-        source = str(folder) if folder.is_dir() else settings.model
+        source = local_model(settings.model)
         self.processor, self.model = _load(source)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
         self.model.to(self.device).eval()
-        content = fingerprint(folder) if folder.is_dir() else self.model.config._commit_hash
+        content = model_fingerprint(settings.model) if Path(source).is_dir() else self.model.config._commit_hash
         self.fingerprint = digest(source if content is None else content, self.classes)
 
     @torch.inference_mode()

@@ -28,7 +28,8 @@ from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster import connected, stage_name
 from vlrm_ray.pipeline.preflight import check_images, check_inputs
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.store.filesystem import joined
+from vlrm_ray.pipeline.run_config import bind_config
+from vlrm_ray.store.filesystem import joined, redacted
 from vlrm_ray.store.lease import DriverLease
 from vlrm_ray.store.ledger import Ledger
 
@@ -63,8 +64,8 @@ def run(config: Config, progress: Progress) -> None:
     ledger = Ledger(joined(config.folder, config.name))
     reporter = report.Reporter(config, ledger)
     with DriverLease(ledger, progress.log):
-        rounds.bind_config(config, ledger)
-        progress.log(f"results are written to {ledger.uri}")
+        bind_config(config, ledger)
+        progress.log(f"results are written to {redacted(ledger.uri)}")
         if not rounds.is_finished(config, ledger):
             check_images(config, ledger)
             with ExitStack() as stack:
@@ -74,7 +75,8 @@ def run(config: Config, progress: Progress) -> None:
                 run_rounds(config, ledger, progress, reporter.write)
         final_report = reporter.write()
     progress.table(f"run {config.name}", *report.final_table(final_report))
-    progress.log(f"report: {ledger.uri}/report.html (to read in a browser), {ledger.uri}/report.json (for programs)")
+    where = redacted(ledger.location("report"))
+    progress.log(f"report: {where}.html (to read in a browser), {where}.json (for programs)")
 
 
 def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report: Callable[[], object]) -> None:
@@ -83,7 +85,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     from vlrm_ray.pipeline.graph import configure_ray_data
     from vlrm_ray.pipeline.rounds import Rounds
 
-    configure_ray_data()
+    configure_ray_data(config.cluster.verbosity)
     fleet = Fleet(config, ledger)
     rounds = Rounds(config, ledger, fleet, progress)
     with progress.stage("start engines") as meter:
@@ -107,6 +109,7 @@ def print_plan(config: Config, progress: Progress) -> None:
     progress.table("resource plan", ["role", "count", "CPU each", "GPU each"], resource_plan.table(config))
     cpus, gpus = resource_plan.peak(config)
     print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU (placement: {config.cluster.placement})")
+    print(resource_plan.estimated_size(config))
 
 
 if __name__ == "__main__":

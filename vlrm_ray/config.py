@@ -29,18 +29,22 @@ class Prompts(Section):
     """Source of images and questions."""
 
     source: str = "scenes"
-    """`scenes` (embedded scenes), a folder of images, or a file with `image`, `question` (JSON lines, JSON, Parquet)."""
+    """`scenes` (embedded), or path or URI of a folder of images or a file with `image`, `question` (JSON lines, Parquet)."""
     per_round: int = Field(320, ge=1)
     """Prompts per round; a source with fewer prompts than all rounds need in total is repeated in later rounds."""
     question: str = "Describe the image."
     """Question asked about each image if `source` is a folder."""
+    max_pixels: int = Field(1_003_520, ge=784)
+    """Most pixels of an image for policy, critics and training; larger ones are scaled down. Qwen2.5-VL: 784 a token."""
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts from which http(s) images are downloaded, such as `images.example.org` or `host:8080`; empty: none."""
 
 
 class Policy(Section):
     """The model whose responses are judged."""
 
     model: str = "assets:vlm"
-    """Hugging Face folder or hub name, or `assets:` and the name of a shipped model."""
+    """Hugging Face folder by path or URI (s3://, gs://), hub name, or `assets:` and the name of a shipped model."""
     engine: Engine = Engine()
     """How the policy is served."""
     samples: int = Field(4, ge=1)
@@ -61,7 +65,7 @@ class Critic(Section):
     """The reward model, which writes critiques."""
 
     model: str = "assets:vlm"
-    """Initial model: Hugging Face folder or hub name, or `assets:` and the name of a shipped model."""
+    """Initial model, named as `policy.model`."""
     engine: Engine = Engine(actors=2)
     """How the reward model is served."""
     format: Literal["compact", "detailed", "direct"] = "compact"
@@ -78,7 +82,7 @@ class Detector(Section):
     """The object detector."""
 
     model: str = "assets:detector/detector.pt"
-    """YOLO checkpoint (.pt, .onnx) for ultralytics, or OWLv2 or GroundingDINO folder or hub name for transformers."""
+    """YOLO checkpoint (.pt, .onnx), or OWLv2 or GroundingDINO folder: path, URI, `assets:` name, or hub name."""
     sha256: str = ""
     """Required sha256 of a checkpoint file; empty accepts any file."""
     classes: tuple[str, ...] = ()
@@ -101,9 +105,9 @@ class Reader(Section):
     enabled: bool = True
     """Whether to run OCR; without it, claims about text stay unverified."""
     detection_model: str = "assets:ocr/detection"
-    """Folder of the text detection model; empty downloads PaddleOCR's default model."""
+    """Folder of the text detection model: path, URI or `assets:` name; empty downloads PaddleOCR's default model."""
     recognition_model: str = "assets:ocr/recognition"
-    """Folder of the text recognition model; empty downloads PaddleOCR's default model."""
+    """Folder of the text recognition model, as `detection_model`; empty downloads PaddleOCR's default model."""
     engine: Literal["onnxruntime", "paddle"] = "onnxruntime"
     """Inference library that runs the models."""
     confidence: float = Field(0.5, ge=0, le=1)
@@ -122,7 +126,7 @@ class Experts(Section):
     extractor: Literal["rule", "llm"] = "rule"
     """Claim extraction: `rule` (a parser) or `llm` (a language model on vLLM, in an actor of its own)."""
     extractor_model: str = "assets:extractor"
-    """Folder or hub name of the language model for `extractor: llm`, served with the settings of `policy.engine`."""
+    """Language model for `extractor: llm`, named as `policy.model` and served with the settings of `policy.engine`."""
 
 
 class Pairing(Section):
@@ -223,6 +227,8 @@ class Config(Section):
     """Folder or URI shared by runs for responses, evidence and images, by content; empty keeps them in the run."""
     part_rows: int = Field(40, ge=1)
     """Prompts per part; a part is processed as one block and committed as a whole."""
+    quarantine_limit: float = Field(0.2, ge=0, le=1)
+    """Largest share of quarantined prompts in a round, 0 to 1; above it the run stops. Counts from 50 prompts on."""
     prompts: Prompts = Prompts()
     """Images and questions."""
     policy: Policy = Policy()
@@ -314,7 +320,10 @@ def text_keys() -> frozenset[str]:
 
 
 def asset_path(name: str) -> str:
-    """Path of a model shipped with the package ("assets:vlm"); other names are returned unchanged."""
+    """Path of a shipped model ("assets:vlm") in this process's package; other names are returned unchanged.
+
+    Other processes may have the package elsewhere: send them the name, not this path.
+    """
     if not name.startswith(ASSETS):
         return name
     return str(Path(__file__).parent / "scenes" / "assets" / name.removeprefix(ASSETS))
@@ -322,4 +331,4 @@ def asset_path(name: str) -> str:
 
 def is_checkpoint(model: str) -> bool:
     """Whether a detector model is a checkpoint file for ultralytics, not a folder or hub name for transformers."""
-    return Path(model).suffix in (".pt", ".onnx")
+    return Path(model.partition("?")[0] if "://" in model else model).suffix in (".pt", ".onnx")

@@ -67,7 +67,7 @@ class Stages(Section):
 
     generate: Pool = Pool(cpus=0.1)
     """Actors that send prompts to the policy and wait for its responses."""
-    verify: Pool = Pool()
+    verify: Pool = Pool(cpus=0.1)
     """Actors that extract claims, check them and make pairs; CPU work."""
     critique: Pool = Pool(cpus=0.1)
     """Actors that send pairs to the critics, wait for the critiques and select."""
@@ -88,6 +88,8 @@ class Cluster(Section):
     """`disaggregated` keeps engines and training on separate devices; `phased` stops the engines during training."""
     start_timeout: int = Field(300, ge=10)
     """Timeout in seconds for the engines to start."""
+    verbosity: int = Field(0, ge=0, le=2)
+    """0 prints the run's own lines, 1 also what workers print, 2 also Ray's messages. Ray's log files keep everything."""
     call_timeout: int = Field(3600, ge=10)
     """Timeout in seconds for a call of an engine."""
     stages: Stages = Stages()

@@ -7,7 +7,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.types import NO, YES, ImageCondition, ScoredCritique
@@ -49,6 +49,8 @@ class Sampling:
         top_p: nucleus sampling.
         n: answers per request.
         json_schema: JSON schema, as text, that the answers must follow; "" for free text. Supported by vLLM only.
+        judgement: what is done about the judgement, Yes or No, of each answer: "none" if answers have none; "read" to
+            compute p(Yes) and p(No) where an answer has one; "ask" to also ask the model for it where it has none.
     """
 
     max_tokens: int
@@ -56,6 +58,7 @@ class Sampling:
     top_p: float = 1.0
     n: int = 1
     json_schema: str = ""
+    judgement: Literal["none", "read", "ask"] = "read"
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,14 @@ class Completion:
         yes: p(Yes) at the token of the judgement; 0 if the answer has no judgement.
         no: p(No) at the same token.
         refused: reason why the engine refused the request; "" for an answer.
+        asked: whether the model wrote no judgement and was asked for it; the text then ends with it.
     """
 
     text: str
     yes: float = 0.0
     no: float = 0.0
     refused: str = ""
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Health:
         problem: error message for the user; "" if the engine runs.
         memory_mb: resident memory of the actor's process, in MiB.
         pid: process id of the actor.
+        node: host name of the actor's node.
     """
 
     name: str
@@ -94,12 +100,40 @@ class Health:
     problem: str = ""
     memory_mb: int = 0
     pid: int = 0
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How busy an engine is. A request for `n` answers counts as `n` sequences.
+
+    Attributes:
+        running: sequences that the engine works on.
+        waiting: sequences that wait for a place in the engine.
+        finished: sequences that were answered or refused since the start.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    finished: int = 0
+
+    @property
+    def unfinished(self) -> int:
+        """Sequences that are running or waiting."""
+        return self.running + self.waiting
+
+
+class EngineDied(UserError):
+    """The process of an engine has ended. The message names the actor, its node and the cause."""
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Settings that an engine is started with; see `config.Engine` for their meaning. `model` is a folder or hub
-    name."""
+    """Settings that an engine is started with; see `vlrm_ray.config_resources.Engine` for their meaning.
+
+    `model` is a reference to the model (see `vlrm_ray.store.models`). `max_pixels` is the largest number of pixels of an
+    image; larger ones are scaled down.
+    """
 
     kind: str
     model: str
@@ -110,10 +144,12 @@ class EngineSettings:
     gpu_memory: float
     gpus: float
     tensor_parallel: int
+    reproducible: bool = True
+    max_pixels: int = 0
 
 
 class Engine(Protocol):
-    """An inference engine with one model."""
+    """An inference engine with one model, for one call at a time."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """Generate `sampling.n` answers to each request, in the order of the requests."""

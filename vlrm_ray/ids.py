@@ -22,10 +22,16 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def sha256_of_file(path: str | Path) -> str:
+    """sha256 of a local file of any size, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fingerprint(folder: Path) -> str:
     """Hash of the names and contents of all files in a folder and its subfolders."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return digest([(str(p.relative_to(folder)), sha256_of(p.read_bytes())) for p in files])
+    return digest([(str(p.relative_to(folder)), sha256_of_file(p)) for p in files])
 
 
 def canonical_json(value: Any) -> str:

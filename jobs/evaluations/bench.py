@@ -25,6 +25,7 @@ example because their image was missing, are tried again.
 """
 
 import argparse
+import asyncio
 import os
 import time
 from contextlib import ExitStack
@@ -44,7 +45,9 @@ from vlrm_ray.ids import digest
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected, stage_name
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.preferences.critique import FORMATS
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import local_model
 
 IMAGE_FOLDERS = ("", "images", "image", "data", "data/images", "hallusion_bench")
 """Subfolders of the data folder in which a relative image path is looked up, in this order."""
@@ -57,7 +60,7 @@ interrupted run loses more."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--rm", metavar="FOLDER", type=Path, help="model to score: a published reward model or a Hugging Face VLM"
+        "--rm", metavar="FOLDER", help="model to score: path or URI of a published reward model or a Hugging Face VLM"
     )
     parser.add_argument("--benchmark", metavar="NAME", required=True, help=f"one of {', '.join(BENCHMARKS)}")
     parser.add_argument("--data", metavar="FOLDER", type=Path, required=True, help="folder with the benchmark's files")
@@ -176,7 +179,7 @@ def _scorer(judge: Judge, arguments: argparse.Namespace) -> Scorer:
     return Scorer(
         settings,
         ImageResolver(roots, Ledger(str(arguments.out)), arguments.allow_urls),
-        ContextBudget(Path(critic.model), critic.engine.max_model_len - critic.max_tokens),
+        ContextBudget(Path(local_model(critic.model)), critic.engine.max_model_len - critic.max_tokens),
         JudgementLog(arguments.out / "judged.jsonl"),
         batch_size=BATCHES_OF_SEQUENCES * critic.engine.max_num_seqs,
     )
@@ -199,7 +202,7 @@ def _judge(
             fleet = Fleet(config, Ledger(str(arguments.out)))
             stack.callback(fleet.close)
             fleet.start(policy=False)
-        judges = JudgePool(fleet.critics, scorer.settings.sampling)
+        judges = JudgePool(fleet.critics, scorer.settings.sampling, config.cluster.call_timeout)
         with progress.stage("judge", len(todo), "items") as meter:
             start = time.monotonic()
             scorer.score(todo, judges, meter.add, keep=arguments.bare)
@@ -217,23 +220,28 @@ def _bare_rate(config: Config, scorer: Scorer, arguments: argparse.Namespace, pr
     from actors.engine_hosts import CritiqueWriter
     from actors.fleet import engine_settings
 
-    requests = scorer.sent_requests
-    with progress.stage("bare engine", len(requests), "requests") as meter:
-        settings = engine_settings(config.critic.engine, config.critic.model)
+    requests, sampling = scorer.sent_requests, scorer.settings.sampling
+    settings = engine_settings(config.critic.engine, config.critic.model, config.prompts.max_pixels)
+
+    async def rate() -> float:
         host = CritiqueWriter("bare", settings, Ledger(str(arguments.out)))
-        host.generate(requests[:8], scorer.settings.sampling)
+        await host.generate(requests[:8], sampling)
         start = time.monotonic()
-        host.generate(requests, scorer.settings.sampling)
-        rate = len(requests) / (time.monotonic() - start)
-        host.close()
-        meter.set_summary(f"{rate:.1f} requests/s")
-    return rate
+        await host.generate(requests, sampling)
+        seconds = time.monotonic() - start
+        await host.close()
+        return len(requests) / seconds
+
+    with progress.stage("bare engine", len(requests), "requests") as meter:
+        found = asyncio.run(rate())
+        meter.set_summary(f"{found:.1f} requests/s")
+    return found
 
 
 def _details(arguments: argparse.Namespace, judge: Judge) -> dict[str, Any]:
     """Facts about the judge and the data, for `summary.json`."""
     return {
-        "rm": str(arguments.rm.resolve()),
+        "rm": redacted(judge.config.critic.model),
         "judge": judge.kind,
         "wording": judge.config.critic.format,
         "k": judge.config.critic.k,

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from actors.local import local_llm_extractor
 from vlrm_ray.claims import EXTRACTOR_KINDS, Extractor, make_extractor
-from vlrm_ray.config import asset_path
 from vlrm_ray.reward.model_folder import check_model
+from vlrm_ray.store.models import local_model
 
 DEFAULT_MODEL = "assets:extractor"
 
@@ -21,7 +21,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         "--extractor-model",
         default=DEFAULT_MODEL,
         metavar="MODEL",
-        help="folder or name of a Hugging Face language model for --extractor llm "
+        help="folder, URI or hub name of a Hugging Face language model for --extractor llm "
         "(default: the bundled model, which is trained on the rendered scenes only)",
     )
 
@@ -33,5 +33,5 @@ def open_extractor(arguments: argparse.Namespace) -> Iterator[Extractor]:
         yield make_extractor("rule")
         return
     check_model("--extractor-model", arguments.extractor_model)
-    with local_llm_extractor(asset_path(arguments.extractor_model)) as extractor:
+    with local_llm_extractor(local_model(arguments.extractor_model)) as extractor:
         yield extractor

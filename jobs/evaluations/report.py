@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from vlrm_ray import report
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -33,4 +34,4 @@ def run(arguments: argparse.Namespace) -> None:
         return
     ledger.put_json(report.REPORT_JSON, content)
     ledger.put(report.REPORT_PAGE, page)
-    print(ledger.path(report.REPORT_PAGE))
+    print(redacted(ledger.location(report.REPORT_PAGE)))

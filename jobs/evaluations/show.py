@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from vlrm_ray import report
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -43,4 +44,4 @@ def run(arguments: argparse.Namespace) -> None:
         return
     name = f"prompts/{row.prompt.prompt_id}.html"
     ledger.put(name, page)
-    print(ledger.path(name))
+    print(redacted(ledger.location(name)))

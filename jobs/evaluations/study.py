@@ -15,7 +15,7 @@ import shutil
 import time
 from pathlib import Path
 
-from actors.fleet import Fleet, generate_in_parallel
+from actors.fleet import Fleet
 from jobs.study.arms import ARMS, FULL, config_of
 from jobs.study.oracle import OracleDetector, OracleTextReader
 from jobs.study.page import fill, format_estimate, format_headline
@@ -30,7 +30,8 @@ from vlrm_ray.pipeline import graph
 from vlrm_ray.pipeline.cluster import connected
 from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.pipeline.rounds import Rounds, bind_config
+from vlrm_ray.pipeline.rounds import Rounds
+from vlrm_ray.pipeline.run_config import bind_config
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.scenes import bench, best_of_n
 from vlrm_ray.scenes.facts import KINDS
@@ -163,7 +164,7 @@ class _Run:
             sampled = best_of_n.sample_responses(
                 self.prompts,
                 RESPONSES,
-                lambda r, s: generate_in_parallel(self.fleet.policy, r, s, lambda n: meter.add(RESPONSES * n)),
+                lambda r, s: self.fleet.generate("policy", r, s, lambda n: meter.add(RESPONSES * n)),
                 self.config.policy.max_tokens,
                 self._store(),
             )
@@ -171,7 +172,7 @@ class _Run:
                 best_of_n.rewards(
                     sampled,
                     FORMATS[critic.format],
-                    lambda r, s: generate_in_parallel(self.fleet.critics, r, s, lambda n: meter.add(n * s.n)),
+                    lambda r, s: self.fleet.generate("critic", r, s, lambda n: meter.add(n * s.n)),
                     k,
                     critic.max_tokens,
                     blind=without_image,

@@ -13,7 +13,13 @@ from vlrm_ray.ids import digest, fingerprint
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 from vlrm_ray.store.ledger import Ledger
 
-LATER_KEYS = ("policy.engine.reproducible", "critic.engine.reproducible")
+LATER_KEYS = (
+    "policy.engine.reproducible",
+    "critic.engine.reproducible",
+    "prompts.allow_hosts",
+    "prompts.max_pixels",
+    "quarantine_limit",
+)
 """Configuration keys that are younger than the committed results. With their defaults they change no result."""
 RunRecord = dict[str, Any]
 """The record of one run, a JSON object; see `run_record`."""

@@ -46,7 +46,7 @@ def published(tmp_path: Path, *overrides: str) -> Path:
     commit_selected_pairs(ledger, 3)
     folder, metrics = fit(config, ledger, 1, START)
     assert metrics["epoch"] == 2
-    return folder
+    return Path(folder)
 
 
 def largest_difference(first: Path, second: Path) -> float:

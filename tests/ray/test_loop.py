@@ -156,11 +156,10 @@ def test_a_changed_configuration_is_refused(runs: Runs, finished: Path, capsys: 
 def test_the_published_version_gives_its_canary_score_in_transformers(finished: Path, tmp_path: Path) -> None:
     from actors.transformers_engine import TransformersEngine
     from vlrm_ray.engines import EngineSettings
-    from vlrm_ray.reward.canary import TOLERANCE, canary_request
+    from vlrm_ray.reward.canary import canary_request, check_canary
 
     version = tmp_path / "version"
     shutil.copytree(finished / "versions" / "0001", version)
     engine = TransformersEngine(EngineSettings("transformers", str(version), "float32", 512, 8, 64, 0.5, 0, 1))
     (found,) = engine.score([canary_request(str(version), "compact")])
-    published = json.loads((version / "vlrm_reward.json").read_text())["canary"]
-    assert found.yes == pytest.approx(published["yes"], abs=TOLERANCE)
+    check_canary(found, str(version), 1, "float32", "transformers")

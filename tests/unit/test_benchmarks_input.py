@@ -147,7 +147,7 @@ def test_a_wrong_folder_is_rejected_with_the_expected_files(bench: str, tmp_path
     ("name", "content", "expected"),
     [
         ("data.jsonl", b'{"id": \n', "row 1: expected one JSON object per line"),
-        ("data.json", b"[1, 2", "expected a JSON list of rows"),
+        ("data.json", b'[{"id": ', "expected a JSON list of rows"),
         ("data/test.parquet", b"PAR1 but not really", "not a readable Parquet file"),
     ],
 )

@@ -165,7 +165,7 @@ def test_recall_of_a_reader_counts_words_read_exactly() -> None:
 def test_a_calibration_is_saved_beside_its_model_and_loaded_unchanged(tmp_path: Path) -> None:
     model = str(tmp_path / "mine.pt")
     assert load_calibration(model, DetectorCalibration) is None
-    assert save_calibration(model, CALIBRATION) == calibration_file(model) == tmp_path / "mine.calibration.json"
+    assert save_calibration(model, CALIBRATION) == calibration_file(model) == str(tmp_path / "mine.calibration.json")
     assert load_calibration(model, DetectorCalibration) == CALIBRATION
 
 

@@ -14,10 +14,23 @@ import pytest
 from PIL import Image
 
 from jobs.evaluations import verify
+from vlrm_ray.config import Prompts
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.store import images
-from vlrm_ray.store.images import ImageCache, image_batches, is_uri, load_image, memory_of, read_bytes
+from vlrm_ray.store.filesystem import open_filesystem
+from vlrm_ray.store.images import (
+    ImageCache,
+    bounded,
+    image_batches,
+    is_uri,
+    load_image,
+    load_in_condition,
+    memory_of,
+    open_image,
+    read_bytes,
+)
+from vlrm_ray.types import ImageCondition
 
 NAMES = [
     "a.png", "a b.png", "c#d.png", "100%.png", "50%25.png", "50%20x.png", "a+b.png", "[1].png", "what?.png", "a&b=c.png",
@@ -132,7 +145,7 @@ def test_what_cannot_be_read_has_a_reason(uri: str, reason: str) -> None:
     ],
 )
 def test_keys_of_an_object_store_may_have_any_characters(uri: str, path: str) -> None:
-    assert images._object_of(uri)[1] == path
+    assert open_filesystem(uri)[1] == path
 
 
 def test_the_hash_is_that_of_the_file() -> None:
@@ -216,3 +229,36 @@ def test_the_detector_opens_a_bounded_number_of_images(photos: list[str], monkey
 
 def test_memory_counts_four_bytes_for_each_pixel() -> None:
     assert memory_of(Image.new("RGB", (4032, 3024))) == 4 * 4032 * 3024
+
+
+# --- images as models see them ------------------------------------------------------------------
+
+
+def test_a_photograph_of_12_megapixels_fits_into_a_context_of_8192_tokens() -> None:
+    limit = Prompts().max_pixels
+    for size in ((4032, 3024), (3024, 4032), (8000, 1500), (20_000, 120)):
+        image = bounded(Image.new("RGB", size), limit)
+        assert image.width * image.height <= limit
+        assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.02)
+        tokens = round(image.width / 28) * round(image.height / 28)  # of Qwen2.5-VL
+        assert tokens <= 1400, size
+
+
+def test_a_smaller_image_is_not_touched() -> None:
+    image = Image.effect_noise((96, 96), 60).convert("RGB")
+    assert bounded(image, 96 * 96) is image
+    assert bounded(image, 0) is image
+    assert Prompts().max_pixels > 128 * 128  # rendered scenes
+
+
+def test_models_see_a_bounded_image_and_experts_the_whole(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.png")
+    Image.effect_noise((200, 100), 60).convert("RGB").save(path)
+    assert open_image(path).size == (200, 100)
+    assert load_image(path).size == (200, 100)
+    assert load_image(path, 5000).size == (100, 50)
+    assert load_image(path, 5000) is load_image(path, 5000)
+    for condition in (ImageCondition.FULL, ImageCondition.IMAGE_DEGRADED):
+        image = load_in_condition(path, condition, 5000)
+        assert image is not None
+        assert image.size == (100, 50)

@@ -36,6 +36,9 @@ class FakeFleet:
     def seconds(self) -> dict[str, float]:
         return {}
 
+    def loads(self) -> dict[str, dict[str, int]]:
+        return {"policy-0": {"running": 1, "waiting": 2}}
+
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         return {}
 
@@ -49,7 +52,9 @@ class FakeFleet:
 def graph_of(problems: Sequence[str]) -> Callable[..., Any]:
     """Replaces `build_graph`: quarantines the prompts that have a problem, and finds no pair in the others."""
 
-    def build(config: Config, round_: int, parts: dict[int, list[PromptRef]], _: object, ledger: Ledger, *__: object) -> Any:
+    def build(
+        config: Config, round_: int, parts: dict[int, list[PromptRef]], _: object, ledger: Ledger, *__: object
+    ) -> Any:
         def batches(**_: object) -> Iterator[pa.Table]:
             for part, refs in parts.items():
                 rows = [row_of(part, ref, problem, len(refs)) for ref, problem in zip(refs, problems, strict=True)]

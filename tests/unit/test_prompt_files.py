@@ -141,7 +141,9 @@ def test_a_file_that_cannot_be_used_is_named_with_what_was_found(content: bytes,
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["", "s3://bucket/p.jsonl", "/no/where", "/no\0where"])
+@pytest.mark.parametrize(
+    "source", ["", "s3://bucket/p.jsonl?region=x&scheme=http&endpoint_override=127.0.0.1:1", "/no/where", "/no\0where"]
+)
 def test_a_source_that_does_not_exist_is_refused(source: str) -> None:
     with pytest.raises(UserError, match=r"prompts\.source"):
         read_source(source, "")

@@ -5,17 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from PIL import Image
 
-from actors import engine_hosts
-from vlrm_ray.config import Config, asset_path, load
+from vlrm_ray.config import asset_path
 from vlrm_ray.engines import (
     REFUSED,
     TOO_LONG,
     Completion,
-    EngineSettings,
     PlainText,
     Request,
     Sampling,
@@ -24,11 +21,7 @@ from vlrm_ray.engines import (
     score_isolated,
 )
 from vlrm_ray.errors import BadImage, UserError
-from vlrm_ray.pipeline import graph, row_accounting
 from vlrm_ray.preferences.critique import format_critique
-from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row, from_table, to_table
-from vlrm_ray.types import Candidate, ImageCondition, Pair, Prompt, PromptRef
 
 GOOD = Completion(format_critique("a", "b", True), 0.9, 0.1)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.unit.test_refused_requests import GOOD, PickyEngine
 from vlrm_ray.config import Config, load
-from vlrm_ray.engines import REFUSED, TOO_LONG, Request, Sampling, generate_isolated, score_isolated
+from vlrm_ray.engines import REFUSED, TOO_LONG, LoadReport, Request, Sampling, generate_isolated, score_isolated
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import row_accounting
 from vlrm_ray.pipeline.stages import Commit, Critique, EnginePool, Generate, Ingest, SelfLabel, Tally, prompt_table
@@ -39,7 +39,11 @@ class FakeActor:
     def __init__(self, engine: PickyEngine, seconds: float = 0.0) -> None:
         self.engine, self.seconds, self.busy, self.most = engine, seconds, 0, 0
         self.generate = types.SimpleNamespace(remote=partial(self._answer, generate_isolated))
+        self.load_report = types.SimpleNamespace(remote=self._report)
         self.score = types.SimpleNamespace(remote=partial(self._answer, score_isolated))
+
+    async def _report(self) -> LoadReport:
+        return LoadReport(self.busy)
 
     async def _answer(self, answer: Any, requests: Sequence[Request], *sampling: Sampling) -> Any:
         self.busy += len(requests)
@@ -89,13 +93,13 @@ def test_a_prompt_with_a_problem_is_quarantined_without_opening_its_image(tmp_pa
         PromptRef("", "", "question_missing"),
         PromptRef("b.png", "Why?"),
     ]
-    made = from_table(Ingest(1, Config(), Board())(prompt_table(0, refs)))  # type: ignore[arg-type]
+    made = from_table(Ingest(1, Config(), Board(), Ledger(str(tmp_path)))(prompt_table(0, refs)))  # type: ignore[arg-type]
     assert [row.quarantined for row in made] == ["", "question_missing", "image_missing"]
     assert {row.part_rows for row in made} == {3}
 
 
 def test_a_refused_prompt_is_quarantined_and_the_others_are_answered() -> None:
-    generate = Generate(load(None, ["policy.samples=2"]), pool(FakeActor(PickyEngine())), None)
+    generate = Generate(load(None, ["policy.samples=2"]), pool(FakeActor(PickyEngine())), None, "")
     done = run(generate, rows("fine", "LONG", "ODD", "well"))
     assert [row.quarantined for row in done] == ["", TOO_LONG, f"{REFUSED}: StopIteration", ""]
     assert [len(row.candidates) for row in done] == [4, 0, 0, 4]
@@ -109,7 +113,7 @@ def test_a_refusal_is_not_cached(tmp_path: Path) -> None:
     engine = PickyEngine()
     for texts in ([["fine", "LONG"], ["fine"], ["LONG"]], [["LONG"]]):
         engine.calls.clear()
-        done = run(Generate(config, pool(FakeActor(engine)), ledger), rows("fine", "LONG"))
+        done = run(Generate(config, pool(FakeActor(engine)), ledger, "m"), rows("fine", "LONG"))
         assert engine.calls == texts
         assert [row.quarantined for row in done] == ["", TOO_LONG]
 
@@ -143,14 +147,14 @@ def test_a_candidate_whose_critique_is_refused_is_in_no_pair() -> None:
 def test_a_reproducible_part_is_one_batch_to_one_engine() -> None:
     actors = [FakeActor(PickyEngine()), FakeActor(PickyEngine())]
     config = load(None, ["policy.image_free=0", "policy.image_degraded=0"])
-    run(Generate(config, pool(*actors), None), rows("a", "b", "c"))
+    run(Generate(config, pool(*actors), None, ""), rows("a", "b", "c"))
     assert [actor.engine.calls for actor in actors] == [[["a", "b", "c"]], []]
 
 
 def test_otherwise_requests_spread_evenly_over_the_engines() -> None:
     actors = [FakeActor(PickyEngine(), 0.01) for _ in range(3)]
     config = load(None, ["policy.image_free=0", "policy.image_degraded=0"])
-    run(Generate(config, pool(*actors, reproducible=False), None), rows(*"abcdefghi"))
+    run(Generate(config, pool(*actors, reproducible=False), None, ""), rows(*"abcdefghi"))
     assert [actor.most for actor in actors] == [3, 3, 3]
     assert sorted(len(actor.engine.calls) for actor in actors) == [3, 3, 3]
 
@@ -175,7 +179,9 @@ def test_a_slow_engine_gets_fewer_requests() -> None:
 
 def test_an_engine_that_does_not_answer_is_named() -> None:
     engines = pool(FakeActor(PickyEngine(), 9.0), timeout=0.05)
-    with pytest.raises(UserError, match=r"^policy-0: no answer within 0\.05 s while waiting for answers of the stage x;"):
+    with pytest.raises(
+        UserError, match=r"^policy-0: no answer within 0\.05 s while waiting for answers of the stage x;"
+    ):
         asyncio.run(engines.generate("x", 0, [Request("a", None)], Sampling(8)))
 
 
@@ -188,12 +194,12 @@ def test_a_part_is_committed_and_only_its_tally_is_returned(tmp_path: Path) -> N
     done = run(critique, paired_rows("It is blue.", "It is LONG."))
     done[1].quarantined = f"{REFUSED}: x"
     table = Commit(ledger)(to_table(done))
-    assert Tally.of_table(table) == [Tally(0, 2, {f"{REFUSED}: x": 1})]
+    assert Tally.of_table(table) == [Tally(0, 2, {f"{REFUSED}: x": 1}, "a.png, 'fine'")]
     assert table.nbytes < 200
     assert from_table(ledger.get_part(1, "rows", 0)) == done
     marker = ledger.part_markers(1)[0]
     assert marker["row_counts"]["select"]["rows_in"] == 2
-    assert marker["first_quarantined"] == {"image": "a.png", "question": "fine"}
+    assert marker["first_quarantined"] == "a.png, 'fine'"
 
 
 @pytest.mark.parametrize("size", [1, 3])

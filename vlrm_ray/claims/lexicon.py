@@ -33,6 +33,10 @@ UNKNOWN = Entry("word")
 _ANIMATE_KINDS = frozenset({"person", "animal"})
 
 
+MAX_SENTENCES = 50_000
+"""Sentences whose words are kept looked up; responses to one prompt repeat many."""
+
+
 @dataclass
 class Lexicon:
     """Entries by phrase. Phrases are in lower case, with single spaces between words.
@@ -52,6 +56,7 @@ class Lexicon:
     colors: frozenset[str] = frozenset()
     pairs: frozenset[str] = frozenset()
     animate: frozenset[str] = frozenset()
+    _phrases: dict[tuple[str, ...], list[tuple[int, int, Entry]]] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, phrase: str, entry: Entry) -> None:
         """Add a phrase. A phrase that is already known keeps its meaning and gains what it lacks."""
@@ -67,6 +72,38 @@ class Lexicon:
         self.entries[phrase] = entry
         words = phrase.split(" ")
         self.longest[words[0]] = max(len(words), self.longest.get(words[0], 1))
+
+    def phrases(self, words: tuple[str, ...]) -> list[tuple[int, int, Entry]]:
+        """Look up the words of a sentence. Of several phrases that start with the same word, the longest wins.
+
+        Args:
+            words: the words in lower case, "" for a piece that has its meaning already, such as a mark.
+
+        Returns:
+            Index of the first word, number of words and meaning of each phrase, in order. The meaning of a word that is
+            not in the lexicon, and of "", is `UNKNOWN`.
+        """
+        found = self._phrases.get(words)
+        if found is None:
+            if len(self._phrases) >= MAX_SENTENCES:
+                self._phrases.clear()
+            found = self._phrases[words] = list(self._find_phrases(words))
+        return found
+
+    def _find_phrases(self, words: tuple[str, ...]) -> Iterator[tuple[int, int, Entry]]:
+        i, count = 0, len(words)
+        while i < count:
+            word, size = words[i], 1
+            entry = UNKNOWN
+            if word in self.longest:
+                entry = self.entries.get(word, UNKNOWN)
+                for longer in range(min(self.longest[word], count - i), 1, -1):
+                    phrase = self.entries.get(" ".join(words[i : i + longer]))
+                    if phrase is not None:
+                        entry, size = phrase, longer
+                        break
+            yield i, size, entry
+            i += size
 
     def kind_of(self, noun: str) -> str:
         """The broadest known kind of a noun ("puppy" is an "animal"); the noun itself if none is known."""

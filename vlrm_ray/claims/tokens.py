@@ -130,22 +130,13 @@ def _split_contraction(word: str, start: int, end: int) -> Iterator[Token]:
 
 def look_up(pieces: Sequence[Token], lexicon: Lexicon) -> list[Token]:
     """Look words up in the lexicon. Of several phrases that start with the same word, the longest wins."""
-    entries, longest = lexicon.entries, lexicon.longest
-    i, count = 0, len(pieces)
-    lower = [p.text.lower() for p in pieces]
+    words = tuple([p.text.lower() if p.entry is UNKNOWN else "" for p in pieces])
     tokens: list[Token] = []
-    while i < count:
-        text, entry, start, end = pieces[i]
-        word, size = lower[i], 1
-        if entry is UNKNOWN and word in longest:
-            for size in range(min(longest[word], count - i), 1, -1):
-                phrase_entry = entries.get(" ".join(lower[i : i + size]))
-                if phrase_entry is not None:
-                    entry, end = phrase_entry, pieces[i + size - 1].end
-                    text = " ".join(p.text for p in pieces[i : i + size])
-                    break
-            else:
-                entry, size = entries.get(word, UNKNOWN), 1
-        tokens.append(Token(text, entry, start, end))
-        i += size
+    for i, size, entry in lexicon.phrases(words):
+        piece = pieces[i]
+        if size > 1:
+            text = " ".join(p.text for p in pieces[i : i + size])
+            tokens.append(Token(text, entry, piece.start, pieces[i + size - 1].end))
+        else:
+            tokens.append(piece if entry is UNKNOWN else Token(piece.text, entry, piece.start, piece.end))
     return tokens

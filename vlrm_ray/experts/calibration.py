@@ -12,6 +12,7 @@ calibration counts as right with probability 0.5; boxes and images outside the r
 Recall holds only for objects of the calibrated size as the detector sees them, so it depends on the image's size too.
 """
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +24,12 @@ from pydantic import TypeAdapter, ValidationError
 from scipy.optimize import isotonic_regression
 from scipy.stats import binomtest
 
-from vlrm_ray.config import asset_path
+from vlrm_ray.config import asset_path, is_checkpoint
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.evidence import contains_word
 from vlrm_ray.experts.geometry import iou
+from vlrm_ray.store.filesystem import beside, is_remote, read_file, redacted, write_file
+from vlrm_ray.store.models import portable
 from vlrm_ray.types import Detection, Evidence
 
 SCORE_BINS = 20
@@ -213,10 +216,13 @@ def measure_reader(expert: str, detected: Sequence[Evidence], truth: Sequence[Ev
     )
 
 
-def calibration_file(model: str) -> Path:
-    """Path of the calibration that belongs to a model file or folder."""
-    path = Path(asset_path(model))
-    return path.with_name(f"{path.name if path.is_dir() else path.stem}.calibration.json")
+def calibration_file(model: str) -> str:
+    """Path or URI of the calibration that belongs to a model: it lies beside the model's file or folder."""
+    remote = is_remote(model)
+    location = model.partition("?")[0] if remote else asset_path(portable(model))
+    folder, name = posixpath.split(location.rstrip("/"))
+    file = f"{Path(name).stem if is_checkpoint(name) else name}.calibration.json"
+    return beside(model, file) if remote else posixpath.join(folder, file)
 
 
 T = TypeVar("T", DetectorCalibration, ReaderCalibration)
@@ -229,13 +235,14 @@ def load_calibration(model: str, kind: type[T]) -> T | None:
         UserError: the file is damaged.
     """
     path = calibration_file(model)
-    if not path.is_file():
+    content = read_file(path)
+    if content is None:
         return None
     try:
-        calibration: T = TypeAdapter(kind).validate_json(path.read_bytes())
+        calibration: T = TypeAdapter(kind).validate_json(content)
     except ValidationError as error:
         raise UserError(
-            f"{path} is not a valid calibration ({error.error_count()} errors); delete it or measure it again"
+            f"{redacted(path)} is not a valid calibration ({error.error_count()} errors); delete it or measure it again"
         ) from None
     return calibration
 
@@ -258,10 +265,10 @@ def check_expert(calibration: DetectorCalibration | ReaderCalibration, expert: s
         )
 
 
-def save_calibration(model: str, calibration: DetectorCalibration | ReaderCalibration) -> Path:
-    """Write a calibration beside its model; returns the path of the file."""
+def save_calibration(model: str, calibration: DetectorCalibration | ReaderCalibration) -> str:
+    """Write a calibration beside its model; returns the path or URI of the file."""
     path = calibration_file(model)
-    path.write_bytes(TypeAdapter(type(calibration)).dump_json(calibration, indent=1) + b"\n")
+    write_file(path, TypeAdapter(type(calibration)).dump_json(calibration, indent=1) + b"\n")
     return path
 
 

@@ -83,7 +83,8 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.train.start_timeout)
     os.environ.setdefault("RAY_DATA_USE_DATASOURCE_V2", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ messages in the driver; log files keep all
+    if config.cluster.verbosity < 2:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ messages in the driver; log files keep all
     address = address_of(config)
     if not address:
         for name, value in local_cluster_env(config).items():
@@ -96,6 +97,8 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
     try:
         where = f"the cluster at {address}" if address else "the local cluster"
         resource_plan.check(config, ray.cluster_resources() | _autoscaler_limit(), where)
+        if folder := _log_folder():
+            log(f"Ray's log files are in {folder}")
         yield dashboard
     finally:
         ray.shutdown()
@@ -108,8 +111,8 @@ def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
     runtime_env: dict[str, Any] = {"env_vars": environment}
     options: dict[str, Any] = {
         "namespace": namespace_of(config),
-        "logging_level": logging.ERROR,
-        "log_to_driver": False,
+        "logging_level": (logging.ERROR, logging.WARNING, logging.INFO)[settings.verbosity],
+        "log_to_driver": settings.verbosity > 0,
         "runtime_env": runtime_env,
     }
     root = Path(__file__).resolve().parents[2]
@@ -168,6 +171,14 @@ def _kill_children(others: set[psutil.Process]) -> None:
         with suppress(psutil.NoSuchProcess):
             child.kill()
     psutil.wait_procs(children, timeout=10)
+
+
+def _log_folder() -> str:
+    """Folder of Ray's log files on this node; "" if it is unknown."""
+    import ray
+
+    node: Any = ray._private.worker.global_worker.node
+    return str(node.get_logs_dir_path()) if node else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -1,39 +1,81 @@
-"""Calls of actors, with a timeout whose message names the actor and what it was asked for."""
+"""Calls of actors, with a timeout whose message names the actor and what it was asked for.
+
+Stages of the graph use `call` and `LeastLoaded`, the driver uses `get`.
+"""
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from vlrm_ray.errors import UserError
 
+CALL_TIMEOUT = "cluster.call_timeout"
+"""Configuration key of the timeout of a call."""
+REPORT_SECONDS = 1.0
+"""Interval at which engines are asked how busy they are, while requests are sent."""
+REPORT_TIMEOUT = 10.0
+"""Seconds after which an engine's report is given up."""
+
 
 class LeastLoaded:
-    """Chooses the actor with the fewest requests in flight from this process; among equal ones, in turn."""
+    """Chooses the engine actor with the fewest unfinished sequences; among equal ones, in turn.
+
+    The sequences are those that this process has sent, which it counts itself, and those of other processes, as far as
+    the engines have reported them. A request for `n` answers is `n` sequences.
+
+    Attributes:
+        in_flight: unfinished sequences of this process, by actor.
+        of_others: unfinished sequences of other processes, by actor, as of its last report.
+    """
 
     def __init__(self, actors: int) -> None:
         """Choose among `actors` actors, which are numbered from 0."""
-        self.in_flight = [0] * actors
-        self.turn = 0
+        self.in_flight, self.of_others = [0] * actors, [0] * actors
+        self._turn, self._reported = 0, 0.0
+        self._reporting: asyncio.Task[None] | None = None
 
     @contextmanager
-    def pick(self, requests: int = 1) -> Iterator[int]:
-        """Number of the actor to send `requests` requests to; they count until the context ends."""
+    def pick(self, sequences: int = 1) -> Iterator[int]:
+        """Number of the actor to send some sequences to; they count until the context ends."""
         count = len(self.in_flight)
-        index = min(range(count), key=lambda i: (self.in_flight[i], (i - self.turn) % count))
-        self.turn = (index + 1) % count
-        self.in_flight[index] += requests
+        index = min(range(count), key=lambda i: (self.in_flight[i] + self.of_others[i], (i - self._turn) % count))
+        self._turn = (index + 1) % count
+        self.in_flight[index] += sequences
         try:
             yield index
         finally:
-            self.in_flight[index] -= requests
+            self.in_flight[index] -= sequences
+
+    def update(self, load_reports: Sequence[Any]) -> None:
+        """Ask the actors for new reports, in the background, if the last ones are old. Call it before `pick`.
+
+        Args:
+            load_reports: the method `load_report` of each actor's handle.
+        """
+        now = time.monotonic()
+        if len(load_reports) < 2 or now - self._reported < REPORT_SECONDS:
+            return
+        if self._reporting is None or self._reporting.done():
+            self._reported = now
+            self._reporting = asyncio.get_running_loop().create_task(self._update(load_reports))
+
+    async def _update(self, load_reports: Sequence[Any]) -> None:
+        await asyncio.gather(*(self._ask(index, method) for index, method in enumerate(load_reports)))
+
+    async def _ask(self, index: int, load_report: Any) -> None:
+        own = self.in_flight[index]
+        with suppress(TimeoutError, RayError):  # the calls of a dead actor will tell
+            report = await asyncio.wait_for(_awaited(load_report.remote()), REPORT_TIMEOUT)
+            self.of_others[index] = max(0, report.unfinished - own)
 
 
 async def call(method: Any, *arguments: Any, timeout: float, name: str, waiting_for: str) -> Any:
-    """Call an actor's method and await its result.
+    """Call an actor's method and await its result. A call that is late or cancelled is cancelled in the actor too.
 
     Args:
         method: the method of the actor's handle.
@@ -44,46 +86,90 @@ async def call(method: Any, *arguments: Any, timeout: float, name: str, waiting_
 
     Raises:
         UserError: it did not answer in time, or the actor died.
+        Exception: what the method raises.
     """
+    reference = method.remote(*arguments)
+    answer = asyncio.ensure_future(_awaited(reference))
     try:
-        return await asyncio.wait_for(method.remote(*arguments), timeout)
-    except TimeoutError:
-        raise _too_late(name, waiting_for, timeout) from None
+        done, _ = await asyncio.wait({answer}, timeout=timeout)
+        if not done:
+            raise too_late([name], waiting_for, timeout)
+        return answer.result()
     except RayActorError as error:
-        raise _dead(name, waiting_for, error) from error
+        raise died([name], waiting_for, error) from error
+    finally:
+        if not answer.done():
+            answer.cancel()
+            _cancel(reference)
 
 
-def get(references: Mapping[str, ray.ObjectRef[Any]], timeout: float, waiting_for: str) -> list[Any]:
+def get(
+    references: Mapping[str, ray.ObjectRef[Any]], timeout: float, waiting_for: str, key: str = CALL_TIMEOUT
+) -> list[Any]:
     """Results of calls of several actors, in order.
 
     Args:
         references: the pending result of each actor, by its name.
         timeout: seconds to wait for all of them.
         waiting_for: what is expected of them, for messages.
+        key: the configuration key that sets the timeout.
 
     Raises:
         UserError: some did not answer in time, or an actor died.
+        Exception: what a method raises.
     """
     try:
         return list(ray.get(list(references.values()), timeout=timeout))
     except GetTimeoutError:
-        _, late = ray.wait(list(references.values()), num_returns=len(references), timeout=0)
-        names = [name for name, reference in references.items() if reference in late]
-        raise _too_late(_listed(names), waiting_for, timeout) from None
+        late = _pending(references)
+        raise too_late(list(late), waiting_for, timeout, key) from None
     except RayActorError as error:
-        raise _dead(_listed(list(references)), waiting_for, error) from error
+        dead = [name for name, reference in references.items() if _is_dead(reference)]
+        raise died(dead or list(references), waiting_for, error) from error
 
 
-def _too_late(name: str, waiting_for: str, timeout: float) -> UserError:
+async def _awaited(reference: Any) -> Any:
+    return await reference
+
+
+def _cancel(reference: Any) -> None:
+    if isinstance(reference, ray.ObjectRef):
+        with suppress(RayError, ValueError):  # it has ended meanwhile
+            ray.cancel(reference)
+
+
+def _pending(references: Mapping[str, ray.ObjectRef[Any]]) -> dict[str, ray.ObjectRef[Any]]:
+    """The calls that have not ended."""
+    _, late = ray.wait(list(references.values()), num_returns=len(references), timeout=0)
+    return {name: reference for name, reference in references.items() if reference in late}
+
+
+def _is_dead(reference: ray.ObjectRef[Any]) -> bool:
+    """Whether a call has failed because its actor died."""
+    try:
+        ray.get(reference, timeout=0)
+    except RayActorError:
+        return True
+    except Exception:  # it is late, or the method has raised something
+        return False
+    return False
+
+
+def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = CALL_TIMEOUT) -> UserError:
+    """The error for actors that have not answered in time; the arguments are those of `get`."""
     return UserError(
-        f"{name}: no answer within {timeout:g} s while waiting for {waiting_for}; look at the actor in the Ray dashboard, or "
-        "raise cluster.call_timeout"
+        f"{_listed(names)}: no answer within {timeout:g} s while waiting for {waiting_for}; look at the actor in the Ray "
+        f"dashboard, or raise {key}"
     )
 
 
-def _dead(name: str, waiting_for: str, error: RayActorError) -> UserError:
+def died(names: Sequence[str], waiting_for: str, error: RayActorError) -> UserError:
+    """The error for actors whose process has ended, and that Ray does not restart."""
     cause = str(error).strip().splitlines()[-1][:300]
-    return UserError(f"{name} died while it was asked for {waiting_for}: {cause}; see its log in the Ray dashboard")
+    return UserError(
+        f"{_listed(names)} died while it was asked for {waiting_for}: {cause}; see its log in the Ray dashboard, then run "
+        "the same command again to resume"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
-from vlrm_ray.config import Config
+from vlrm_ray.config import Config, Experts
 from vlrm_ray.config_resources import Pool
 from vlrm_ray.pipeline.resource_plan import STAGE_CPUS
 from vlrm_ray.pipeline.stage_actors import StageActors
@@ -38,15 +38,20 @@ from vlrm_ray.pipeline.stages import (
     prompt_table,
 )
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import model_fingerprint, portable
 from vlrm_ray.types import PromptRef
 
 NO_PROGRESS_SECONDS = 3600
 """Time without any finished task after which Ray Data gives up."""
 
 
-def configure_ray_data() -> None:
-    """Configure Ray Data for parts as blocks, without its own progress output. Call once, in the driver."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+def configure_ray_data(verbosity: int = 0) -> None:
+    """Configure Ray Data for parts as blocks, without its own progress output. Call once, in the driver.
+
+    Args:
+        verbosity: `cluster.verbosity`: which of its messages are printed.
+    """
+    logging.getLogger("ray.data").setLevel((logging.ERROR, logging.WARNING, logging.INFO)[verbosity])
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.verbose_progress = False
@@ -72,13 +77,16 @@ def build_graph(
         ledger: where the parts are committed.
         store: ledger that caches the experts' evidence and, with `config.cache`, the candidates.
     """
+    config = config.model_copy(update={"experts": _portable(config.experts)})
     board, detector, reader = stage_actors.board, config.experts.detector, config.experts.reader
+    model = model_fingerprint(config.policy.model) if config.cache else ""
     pools, in_flight = config.cluster.stages, config.cluster.parts_in_flight
     policy = _engine_pool("policy", config, stage_actors)
     critics = _engine_pool("critic", config, stage_actors)
     rows = ray.data.from_arrow([prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
-    rows = _map_in_tasks(rows, Ingest(round_, config, board))
-    rows = _map_in_pool(rows, Generate, (config, policy, store if config.cache else None), pools.generate, in_flight)
+    rows = _map_in_tasks(rows, Ingest(round_, config, board, store))
+    cache = store if config.cache else None
+    rows = _map_in_pool(rows, Generate, (config, policy, cache, model), pools.generate, in_flight)
     rows = _map_in_pool(rows, stage_actors.detector, (detector, store, board), detector.pool)
     if reader.enabled:
         rows = _map_in_pool(rows, stage_actors.reader, (reader, store, board), reader.pool)
@@ -87,6 +95,20 @@ def build_graph(
     rows = _map_in_pool(rows, VerifyAndPair, (config, stage_actors), pools.verify)
     rows = _map_in_pool(rows, Critique, (config, critics), pools.critique, in_flight)
     return _map_in_tasks(rows, Commit(ledger))
+
+
+def _portable(experts: Experts) -> Experts:
+    """The experts with references to their models that mean the same in other processes."""
+    detector, reader = experts.detector, experts.reader
+    folders = {
+        key: portable(name) for key in ("detection_model", "recognition_model") if (name := getattr(reader, key))
+    }
+    return experts.model_copy(
+        update={
+            "detector": detector.model_copy(update={"model": portable(detector.model)}),
+            "reader": reader.model_copy(update=folders),
+        }
+    )
 
 
 def _engine_pool(role: str, config: Config, stage_actors: StageActors) -> EnginePool:

@@ -2,16 +2,18 @@
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
-from vlrm_ray.config import Config, asset_path, is_checkpoint
+from vlrm_ray.config import Config, Experts, is_checkpoint
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
-from vlrm_ray.reward.model_folder import check_model, refuse_pointers
-from vlrm_ray.store.images import validate_image
+from vlrm_ray.reward.model_folder import check_model, check_no_pointers, refuse_pointers
+from vlrm_ray.store.images import is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import local_model
 
 IMAGE_CHECK_SECONDS = 20
 """Time limit of the search for a usable image."""
@@ -28,7 +30,7 @@ def check_inputs(config: Config) -> tuple[str, ...]:
     """
     if not address_of(config):
         resource_plan.check(
-            config, {"CPU": config.cluster.cpus}, f"the local cluster (cluster.cpus={config.cluster.cpus})"
+            config, resource_plan.of_this_machine(config), f"the local cluster (cluster.cpus={config.cluster.cpus})"
         )
     for key, model in (("policy.model", config.policy.model), ("critic.model", config.critic.model)):
         check_model(key, model)
@@ -39,31 +41,43 @@ def check_inputs(config: Config) -> tuple[str, ...]:
                 "can constrain answers to a JSON schema; set either key"
             )
         check_model("experts.extractor_model", config.experts.extractor_model)
-    detector = asset_path(config.experts.detector.model)
-    if is_checkpoint(detector) and not Path(detector).is_file():
-        raise UserError(
-            f"experts.detector.model: there is no file {detector}; give a local YOLO checkpoint (.pt, .onnx)"
-        )
-    if Path(detector).exists():
-        refuse_pointers("experts.detector.model", Path(detector))
-    reader = config.experts.reader
-    for key, folder in (
-        ("detection_model", reader.detection_model),
-        ("recognition_model", reader.recognition_model),
-    ):
-        if reader.enabled and folder and not Path(asset_path(folder), "inference.yml").is_file():
-            raise UserError(
-                f"experts.reader.{key}: {asset_path(folder)} holds no inference.yml; give a PaddleOCR model folder, "
-                "or leave the key empty for PaddleOCR's default model"
-            )
-        if reader.enabled and folder:
-            refuse_pointers(f"experts.reader.{key}", Path(asset_path(folder)))
-    Verifier.from_config(config.experts)
+    _check_experts(config.experts)
     if config.cache:
         Ledger(config.cache).check_writable()
     if config.prompts.source == prompts.SCENES:
         return ()
     return prompts.read_source(config.prompts.source, config.prompts.question).remarks
+
+
+def _check_experts(experts: Experts) -> None:
+    """Check the files of the experts' models, and that their calibrations belong to them."""
+    detector, reader = experts.detector.model, experts.reader
+    if is_checkpoint(detector):
+        checkpoint = Path(_fetched("experts.detector.model", detector))
+        if not checkpoint.is_file():
+            raise UserError(f"experts.detector.model: there is no file {detector}; give a YOLO checkpoint (.pt, .onnx)")
+        refuse_pointers("experts.detector.model", checkpoint)
+    else:
+        check_no_pointers("experts.detector.model", detector)
+    for key, model in (("detection_model", reader.detection_model), ("recognition_model", reader.recognition_model)):
+        if not reader.enabled or not model:
+            continue
+        folder = _fetched(f"experts.reader.{key}", model)
+        if not Path(folder, "inference.yml").is_file():
+            raise UserError(
+                f"experts.reader.{key}: {folder} holds no inference.yml; give a PaddleOCR model folder, or leave the key "
+                "empty for PaddleOCR's default model"
+            )
+        refuse_pointers(f"experts.reader.{key}", Path(folder))
+    Verifier.from_config(experts)
+
+
+def _fetched(key: str, model: str) -> str:
+    """`local_model`, with the key in its errors."""
+    try:
+        return local_model(model)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
 
 
 def check_images(config: Config, ledger: Ledger) -> None:
@@ -78,11 +92,12 @@ def check_images(config: Config, ledger: Ledger) -> None:
     gathered = all(ledger.result(round_, "select") is not None for round_ in range(1, config.rounds + 1))
     if gathered or address_of(config) or config.prompts.source == prompts.SCENES:
         return
-    refs = prompts.read_prompts(config.prompts.source, config.prompts.question)
+    refs = prompts.read_source(config.prompts.source, config.prompts.question)
+    hosts = config.prompts.allow_hosts
     reasons: Counter[str] = Counter()
     first, start = "", time.monotonic()
     for ref in refs:
-        problem = ref.problem or _image_problem(ref.image)
+        problem = ref.problem or _image_problem(ref.image, hosts)
         if not problem or time.monotonic() - start > IMAGE_CHECK_SECONDS:
             return
         reasons[problem] += 1
@@ -94,10 +109,10 @@ def check_images(config: Config, ledger: Ledger) -> None:
     )
 
 
-def _image_problem(image: str) -> str:
-    """Why an image cannot be used; "" if it can, or if it is inside a row."""
+def _image_problem(image: str, hosts: Collection[str]) -> str:
+    """Why an image cannot be used; "" if it can, or if it is inside a row or on an allowed host of the web."""
     try:
-        if not image.startswith(prompts.EMBEDDED):
+        if not image.startswith(prompts.EMBEDDED) and not (hosts and is_web(image)):
             validate_image(image)
     except BadImage as error:
         return str(error)

@@ -7,8 +7,13 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 
 STAGE_CPUS = 0.1
-"""Logical CPUs of a Ray Data task; it mostly waits for an engine."""
-STAGES_AT_ONCE = 4
+"""Logical CPUs of a Ray Data task, which reads images or writes a part."""
+ENGINE_ROLES = ("policy generator", "critique writer", "claim extractor")
+BYTES_PER_TOKEN = 5
+"""Bytes of text of a token, in most languages at most."""
+BYTES_PER_CANDIDATE = 1200
+"""Bytes of a candidate besides its text: ids, claims and verdicts; see `jobs/bench.py stream`."""
+TASKS_AT_ONCE = 2
 """Ray Data tasks that must be able to run at the same time."""
 
 
@@ -40,7 +45,12 @@ def resource_requests(config: Config) -> list[ResourceRequest]:
     requests.append(ResourceRequest("detector expert", detector.min, detector.cpus, detector.gpus))
     if config.experts.reader.enabled:
         requests.append(ResourceRequest("text expert", reader.min, reader.cpus, reader.gpus))
-    requests.append(ResourceRequest("data stage", STAGES_AT_ONCE, STAGE_CPUS, 0))
+    stages = config.cluster.stages
+    pools = [("generate stage", stages.generate), ("verify stage", stages.verify), ("critique stage", stages.critique)]
+    if config.pairing.labels == "self":
+        pools.append(("self-label stage", stages.critique))
+    requests += [ResourceRequest(name, pool.min, pool.cpus, pool.gpus) for name, pool in pools]
+    requests.append(ResourceRequest("ingest and commit tasks", TASKS_AT_ONCE, STAGE_CPUS, 0))
     requests.append(ResourceRequest("train worker", config.train.workers, config.train.cpus, config.train.gpus))
     return requests
 
@@ -52,10 +62,10 @@ def peak(config: Config) -> tuple[float, float]:
     `disaggregated` the engines keep their resources while training.
     """
     total = {r.role: (r.count * r.cpus, r.count * r.gpus) for r in resource_requests(config)}
-    engines = [total["policy generator"], total["critique writer"], total.get("claim extractor", (0, 0))]
-    phased = config.cluster.placement == "phased"
-    gathering = [*engines, total["detector expert"], total.get("text expert", (0, 0)), total["data stage"]]
-    training = [total["train worker"], *([] if phased else engines)]
+    training = [total.pop("train worker")]
+    gathering = list(total.values())
+    if config.cluster.placement == "disaggregated":
+        training += [total[role] for role in ENGINE_ROLES if role in total]
     cpus, gpus = (max(sum(role[i] for role in phase) for phase in (gathering, training)) for i in (0, 1))
     return round(cpus, 3), round(gpus, 3)
 
@@ -79,6 +89,31 @@ def check(config: Config, available: Mapping[str, float], where: str) -> None:
                 f"the run needs {needed:g} {name} at the same time but {where} has {present:g}; "
                 f"lower the number of actors or workers or their {name.lower()}s (see --dry-run), or enlarge the cluster"
             )
+
+
+def of_this_machine(config: Config) -> dict[str, float]:
+    """Resources of a cluster that the run starts on this machine: the configured CPUs, and the GPUs that PyTorch finds."""
+    if peak(config)[1] == 0:
+        return {"CPU": config.cluster.cpus}
+    import torch
+
+    return {"CPU": config.cluster.cpus, "GPU": torch.cuda.device_count()}
+
+
+def estimated_size(config: Config) -> str:
+    """What a round sends between stages and stores, at most: every response and critique as long as it may be.
+
+    Images, models and checkpoints are not counted.
+    """
+    policy, critic = config.policy, config.critic
+    candidates = policy.samples + policy.image_free + policy.image_degraded
+    per_prompt = candidates * (policy.max_tokens * BYTES_PER_TOKEN + BYTES_PER_CANDIDATE)
+    per_prompt += config.pairing.per_prompt * 2 * critic.k * critic.max_tokens * BYTES_PER_TOKEN
+    wire = config.prompts.per_round * per_prompt / 1e6
+    return (
+        f"at most per round of {config.prompts.per_round} prompts: {wire:,.0f} MB between the stages, "
+        f"{2 * wire:,.0f} MB in the run's folder before compression"
+    )
 
 
 def table(config: Config) -> list[list[str]]:

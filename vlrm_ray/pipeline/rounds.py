@@ -16,22 +16,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
-from vlrm_ray.config import Config, asset_path
+from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
-from vlrm_ray.ids import canonical_json, digest, fingerprint
+from vlrm_ray.ids import digest
 from vlrm_ray.pipeline import prompts, row_accounting
 from vlrm_ray.pipeline.graph import build_graph
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.quarantine import QuarantineLimit
+from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.scenes import evaluation
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import VERSION, model_fingerprint, portable
 from vlrm_ray.types import PromptRef, RowCounts
 
 JsonDict = dict[str, Any]
@@ -52,6 +54,10 @@ class Fleet(Protocol):
 
     def seconds(self) -> Mapping[str, float]:
         """Busy seconds of each stage of the graph."""
+        ...
+
+    def loads(self) -> Mapping[str, Mapping[str, int]]:
+        """Running and waiting sequences of each engine."""
         ...
 
     def spans(self) -> Mapping[str, list[tuple[float, float]]]:
@@ -85,6 +91,7 @@ class Rounds:
     def __init__(self, config: Config, ledger: Ledger, fleet: Fleet, progress: Progress) -> None:
         self.config, self.ledger, self.fleet, self.progress = config, ledger, fleet, progress
         self.store = Ledger(config.cache) if config.cache else ledger
+        self.metrics = RunMetrics(ledger)
 
     def gather(self, round_: int) -> None:
         """Run the rollout and critique phase: generate, verify, pair, critique and select.
@@ -106,7 +113,8 @@ class Rounds:
             meter.add(sum(len(part) for i, part in parts.items() if i in committed))
             start = time.monotonic()
             if missing:
-                self._run_parts(round_, missing, meter.add)
+                with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
+                    self._run_parts(round_, missing, meter.add)
             markers = self._markers(round_, len(parts))
             counts = _sum_row_counts(markers)
             quarantined = self._quarantine_text(round_, counts, markers, len(prompt_refs))
@@ -118,9 +126,11 @@ class Rounds:
         """Stream parts through the graph, which commits them.
 
         Raises:
-            UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault.
+            UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault;
+                or more prompts than `quarantine_limit` are quarantined.
         """
         answered, refused = bool(self.ledger.parts(round_)), Counter[str]()
+        limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
         graph = build_graph(self.config, round_, parts, self.fleet.stage_actors(), self.ledger, self.store)
         for table in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for tally in Tally.of_table(table):
@@ -134,6 +144,7 @@ class Rounds:
                         f"{prompts.remedy(reason)}"
                     )
                 done(tally.prompts)
+                limit.check(tally)
 
     def _markers(self, round_: int, parts: int) -> list[JsonDict]:
         """Markers of all parts of a round, in order."""
@@ -154,10 +165,7 @@ class Rounds:
         texts = []
         if prompts_lost:
             first = next(marker["first_quarantined"] for marker in markers if marker["first_quarantined"])
-            text = (
-                f"{row_accounting.counts_text(prompts_lost, prompt_count)} prompts "
-                f"(first: {first['image']}, {first['question'][:60]!r})"
-            )
+            text = f"{row_accounting.counts_text(prompts_lost, prompt_count)} prompts (first: {first})"
             if sum(prompts_lost.values()) == prompt_count:
                 self.ledger.remove(f"round-{round_:04d}")
                 remedy = prompts.remedy(max(prompts_lost, key=lambda reason: prompts_lost[reason]))
@@ -217,7 +225,7 @@ class Rounds:
     def _train_and_publish(self, round_: int, selected: JsonDict, base: int) -> None:
         from vlrm_ray.reward.fit import fit
 
-        initial_model = self.ledger.fetch_version(base) if base else asset_path(self.config.critic.model)
+        initial_model = f"{VERSION}{base}" if base else portable(self.config.critic.model)
         kept = selected["rows"]["kept"]
         self.fleet.release_devices()
         with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:
@@ -295,8 +303,7 @@ class Rounds:
         from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 
         critic = self.config.critic
-        folder = Path(asset_path(critic.model))
-        model = fingerprint(folder) if folder.is_dir() else critic.model
+        model = model_fingerprint(critic.model)
         settings = self.config.evaluation.model_dump(mode="json")
         return f"starts/{digest(model, critic.format, critic.max_tokens, settings, CALIBRATION_PAIRS)}.json"
 
@@ -334,31 +341,3 @@ def is_finished(config: Config, ledger: Ledger) -> bool:
     published = all(ledger.result(r, "publish") for r in range(1, config.rounds + 1))
     evaluated = all(ledger.result(r, "evaluate") for r in range(config.rounds + 1))
     return published and (evaluated or config.evaluation.pairs == 0)
-
-
-def bind_config(config: Config, ledger: Ledger) -> None:
-    """Store the configuration in a new run's folder, or check that an existing run has the same one.
-
-    `rounds` and the section `cluster` may differ between sessions of a run.
-
-    Raises:
-        UserError: if the run was started with another configuration; the message names the keys that differ.
-    """
-    current = config.model_dump(mode="json", exclude={"cluster", "rounds"})
-    stored = ledger.get_json("config.json")
-    if stored is None:
-        ledger.put_json("config.json", current)
-        return
-    changed = sorted(_differences(stored, current))
-    if changed:
-        raise UserError(
-            f"run {config.name} was started with another configuration ({'; '.join(changed[:5])}); "
-            "set these keys back, or choose another name="
-        )
-
-
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """The dotted keys that differ, each as "key: old -> new"."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [d for k in {*old, *new} for d in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
-    return [] if canonical_json(old) == canonical_json(new) else [f"{key}: {old} -> {new}"]

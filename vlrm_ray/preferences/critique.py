@@ -10,10 +10,10 @@ The tiny model of the embedded world uses the `compact` format. Large models use
 import re
 from dataclasses import dataclass
 
-from vlrm_ray.preferences.judgement import find_judgement, last_heading
+from vlrm_ray.preferences.judgement import HEADING, find_judgement, last_heading
 from vlrm_ray.types import NO, YES
 
-SEEN, CHECK, JUDGEMENT = "Seen:", "Check:", "Judgement:"
+SEEN, CHECK, JUDGEMENT = "Seen:", "Check:", HEADING
 """Headings of a critique's three parts."""
 
 

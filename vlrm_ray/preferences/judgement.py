@@ -46,6 +46,8 @@ class Heading:
     judgement: Judgement | None
 
 
+HEADING = "Judgement:"
+"""Heading of a judgement in the prompts and critique formats."""
 _YES_OR_NO = rf"(?<![^\W_])(?P<word>{YES}|{NO})(?![^\W_]|['’\-]\w)"
 """The word on its own, also between underscores; not in "No-one"."""
 _HEADINGS = (r"judge?ments?", r"verdict", r"(?:answer|conclusion|decision|\\boxed|\\text)")
@@ -70,14 +72,25 @@ _LETTERS = re.compile(r"[^\W_]+")
 _NO_LETTER = re.compile(r"[\W_]*")
 _CONCLUSION = re.compile(r".*\b(?:so|therefore|thus|hence|overall|finally|in conclusion)[\W_]+", re.IGNORECASE)
 _OTHER_PARTS = re.compile(r"\b(?:Seen|Check)\**:")
+_DUE = re.compile(rf"(?<![^\W_]){HEADING}\**$")
 _MARKDOWN = re.compile(r"[ \t*_#>`]*")
+_GAP_LENGTH = 24
+"""Characters before a heading in which the end of another choice is looked for."""
 _OFFERED = re.compile(r"[\s*_\"'”’)\]]*(?:[/|\\]|\bor\b)", re.IGNORECASE)
 """After a word: the beginning of another choice."""
+_OFFERED_BEFORE = re.compile(
+    rf"(?<![^\W_])(?:{YES}|{NO})[\s*_\"'”’)\]]*(?:[/|\\]|\bor\b)(?:(?!\n)[\W_])*\Z", re.IGNORECASE
+)
+"""Before a heading: another choice, as in "'Judgement: Yes' or 'Judgement: No'"."""
 _OTHER_WORD_AFTER = {
-    value: re.compile(rf"[\W_]*(?:and\b[\W_]*)?(?<![^\W_]){other}(?=[\s*_\"'”’]*(?:[.,;:!?)\]/|*_-]|$))", re.IGNORECASE)
+    value: re.compile(
+        rf"[\W_]*(?:and\b[\W_]*)?(?<![^\W_]){other}(?=[\s*_\"'”’]*(?:[.,;:!?)\]/|*_-]|$))"
+        rf"|[^.!?\n]{{0,60}}\b(?:and|but)\s+{other}\s+(?:for|to|about|on|in|regarding)\b",
+        re.IGNORECASE,
+    )
     for value, other in ((True, NO), (False, YES))
 }
-"""After a word: the other word, standing alone."""
+"""After a word: the other word, standing alone, or for another claim ("Yes for the color and no for the number")."""
 _TAKEN_BACK = r"(?:wait|actually|or|then again|maybe|perhaps)\b"
 _TAKEN_BACK_AFTER = {
     True: re.compile(rf"[\W_]*(?:but|however|although|though|except|unless|{_TAKEN_BACK})", re.IGNORECASE),
@@ -98,6 +111,22 @@ def find_judgement(text: str) -> Judgement | None:
     words = [match for match in (_FIRST_WORD.match(text), _last_word(text)) if match]
     found = [judgement for word in words if _stands_alone(text, word) and (judgement := _checked(text, word))]
     return found[0] if found and len({judgement.value for judgement in found}) == 1 else None
+
+
+def judgement_prompt(text: str) -> str:
+    """A text without a readable judgement, continued to where its judgement is due: after "Judgement:".
+
+    The heading stands in a line of its own, or as a new sentence in the line if the text has its parts in one line (the
+    format `compact`). A text that was cut off after the heading has it already.
+    """
+    text = text.rstrip()
+    if not text:
+        return HEADING
+    own_line, same_line = f"{text}\n{HEADING}", f"{text}{'.' if text[-1].isalnum() else ''} {HEADING}"
+    in_one_line = "\n" not in text and _OTHER_PARTS.search(text) is not None
+    preferred = text if _DUE.search(text) else same_line if in_one_line else own_line
+    # it could not be read after "Yes or", for example
+    return preferred if find_judgement(f"{preferred} {NO}") else own_line
 
 
 def last_heading(text: str) -> Heading | None:
@@ -142,7 +171,9 @@ def _checked(text: str, match: re.Match[str]) -> Judgement | None:
     """The judgement of a matched word; None if it is offered with the other one, taken back, or part of a sentence."""
     value = match["word"].lower() == YES.lower()
     end = match.end("word")
-    if _OFFERED.match(text, end) or _OTHER_WORD_AFTER[value].match(text, end):
+    if _OFFERED.match(text, end) or _OFFERED_BEFORE.search(text, max(0, match.start() - _GAP_LENGTH), match.start()):
+        return None
+    if _OTHER_WORD_AFTER[value].match(text, end):
         return None
     if _TAKEN_BACK_AFTER[value].match(text, end) or (not value and not _NO_IS_COMPLETE.match(text, end)):
         return None

@@ -1,24 +1,27 @@
 """Canary check: confirms that an engine has really loaded the weights of a published version.
 
-Publishing stores the score of one fixed request in the model card. After loading, the engine must reproduce it.
+Publishing stores the score of one fixed request in the model card. After loading, an engine must reproduce it, on the
+node where it serves:
+
+    |log(p(Yes) / p(No)) of the engine - log(p(Yes) / p(No)) in the card| <= TOLERANCES[dtype]
 """
 
 import json
 from pathlib import Path
-from typing import Any
-
-import ray
-from ray.actor import ActorHandle
 
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward.model_folder import CARD
+from vlrm_ray.reward.temperature_scaling import log_odds
 
 IMAGE = "canary.png"
 """File name of the canary's image in a published folder."""
 QUESTION, RESPONSE = "What do you see?", "There is a red circle."
-TOLERANCE = 1e-3
-"""Largest accepted difference of p(Yes) or p(No) between the engine and the published score."""
+TOLERANCES = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.5}
+"""Largest accepted difference of the log-odds, by the engine's data type.
+
+Two libraries or devices round differently. Logits of 16 to 32 have steps of 0.016 in float16 and of 0.125 in bfloat16.
+"""
 
 
 class WrongWeights(Exception):
@@ -30,30 +33,26 @@ def canary_request(folder: str, critique_format: str) -> Request:
     return Request(FORMATS[critique_format].direct_prompt(QUESTION, RESPONSE), str(Path(folder, IMAGE)))
 
 
-def check_canary(critic: ActorHandle[Any], version: int, folder: str, critique_format: str) -> float:
-    """Load a version into a critic and compare its canary score with the published one.
+def check_canary(score: Completion, folder: str, version: int, dtype: str, engine: str) -> None:
+    """Compare an engine's score of the canary with the published one.
 
     Args:
-        critic: actor that hosts an engine.
-        version: number of the version.
+        score: the engine's answer to `canary_request`.
         folder: local folder with the version's files.
-        critique_format: name of the format the model was trained with.
-
-    Returns:
-        The larger change of p(Yes) or p(No) that loading caused.
+        version: number of the version, for the message.
+        dtype: data type of the engine.
+        engine: name of the engine's actor and its node, for the message.
 
     Raises:
-        WrongWeights: if the score differs from the published one by more than `TOLERANCE`.
+        WrongWeights: the log-odds differ by more than the tolerance, or the engine refused the canary.
     """
-    requests = [canary_request(folder, critique_format)]
-    before: Completion = ray.get(critic.score.remote(requests))[0]
-    ray.get(critic.load.remote(version, folder))
-    after: Completion = ray.get(critic.score.remote(requests))[0]
-    published = json.loads(Path(folder, CARD).read_text())["canary"]
-    gap = max(abs(after.yes - published["yes"]), abs(after.no - published["no"]))
-    if gap > TOLERANCE:
+    if score.refused:
+        raise WrongWeights(f"{engine} refused the canary of version {version}: {score.refused}")
+    card = json.loads(Path(folder, CARD).read_text())["canary"]
+    published, found = log_odds(card["yes"], card["no"]), log_odds(score.yes, score.no)
+    if abs(found - published) > TOLERANCES[dtype]:
         raise WrongWeights(
-            f"version {version}: the canary score differs by {gap:.2g} from the one in {folder}/{CARD} "
-            f"(allowed: {TOLERANCE:g}); the engine has not loaded these weights"
+            f"{engine} has not loaded version {version}: its log-odds of the canary are {found:.4f} (p(Yes) "
+            f"{score.yes:.4g}, p(No) {score.no:.4g}), and {published:.4f} in {folder}/{CARD} (p(Yes) {card['yes']:.4g}, "
+            f"p(No) {card['no']:.4g}); the largest accepted difference for {dtype} is {TOLERANCES[dtype]:g}"
         )
-    return max(abs(after.yes - before.yes), abs(after.no - before.no))

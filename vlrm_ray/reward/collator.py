@@ -23,8 +23,16 @@ class Collator:
     without images gets an extra row with a blank image and zero loss weight.
     """
 
-    def __init__(self, processor: ProcessorMixin, model: str, judgement_weight: float) -> None:
-        self.processor, self.judgement_weight = processor, judgement_weight
+    def __init__(self, processor: ProcessorMixin, model: str, judgement_weight: float, max_pixels: int = 0) -> None:
+        """Prepare the collator.
+
+        Args:
+            processor: processor of the model.
+            model: name of the model, for messages.
+            judgement_weight: factor on the loss of the judgement's token.
+            max_pixels: most pixels of an image, as for the engines; 0 means no limit.
+        """
+        self.processor, self.judgement_weight, self.max_pixels = processor, judgement_weight, max_pixels
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
         self.labels: LabelTokens = label_tokens(self.tokenizer, model)
@@ -40,7 +48,7 @@ class Collator:
         Raises:
             ValueError: if the chat template does not keep the answer's tokens separate from the prompt's.
         """
-        images = [load_image(e.image) if e.image else None for e in examples]
+        images = [load_image(e.image, self.max_pixels) if e.image else None for e in examples]
         texts = [self._full_text(e) for e in examples]
         if not any(images):
             images.append(BLANK)

@@ -1,10 +1,10 @@
 """Starts one round's training with Ray Train, from the driver."""
 
+import posixpath
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig
@@ -14,10 +14,11 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward.entry import train_loop_per_worker
 from vlrm_ray.reward.task import TrainTask
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 
 
-def fit(config: Config, ledger: Ledger, round_: int, initial_model: str) -> tuple[Path, dict[str, Any]]:
+def fit(config: Config, ledger: Ledger, round_: int, initial_model: str) -> tuple[str, dict[str, Any]]:
     """Train the reward model on a round's selected pairs.
 
     Each round has its own Ray Train run name. An interrupted run resumes from its last epoch's checkpoint.
@@ -26,10 +27,10 @@ def fit(config: Config, ledger: Ledger, round_: int, initial_model: str) -> tupl
         config: configuration of the run.
         ledger: the run's folder; checkpoints go to its `train/`.
         round_: number of the round.
-        initial_model: folder or hub name of the model to start from.
+        initial_model: reference of the model to start from, which each worker resolves; see `vlrm_ray.store.models`.
 
     Returns:
-        The model folder to publish, and the metrics of the last epoch.
+        Path or URI of the model folder to publish, and the metrics of the last epoch.
 
     Raises:
         UserError: if the workers cannot be started, keep failing or write no checkpoint.
@@ -46,7 +47,8 @@ def fit(config: Config, ledger: Ledger, round_: int, initial_model: str) -> tupl
         ),
         run_config=RunConfig(
             name=f"round-{round_:04d}",
-            storage_path=ledger.path("train") if ledger.local else f"{ledger.uri}/train",
+            storage_path=ledger.path("train"),
+            storage_filesystem=None if ledger.local else ledger.fs,
             failure_config=FailureConfig(max_failures=settings.max_failures, controller_failure_limit=1),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
@@ -54,10 +56,11 @@ def fit(config: Config, ledger: Ledger, round_: int, initial_model: str) -> tupl
     result = _run(trainer, config)
     if result.checkpoint is None:
         raise UserError(
-            f"the training of round {round_} wrote no checkpoint to {ledger.uri}/train; run the same command again"
+            f"the training of round {round_} wrote no checkpoint to {redacted(ledger.location('train'))}; run the same "
+            "command again"
         )
-    folder = Path(result.checkpoint.to_directory()) if not ledger.local else Path(result.checkpoint.path)
-    return folder / "hf", dict(result.metrics or {})
+    name = posixpath.relpath(result.checkpoint.path, ledger.root)
+    return ledger.location(name, "hf"), dict(result.metrics or {})
 
 
 def _run(trainer: TorchTrainer, config: Config) -> Result:

@@ -1,4 +1,7 @@
-"""Checks of a model folder that are possible before any engine loads it. They read headers, not weights."""
+"""Checks of a model folder that are possible before any engine loads it. They read headers, not weights.
+
+Of a folder given by a URI only the small files and the weights' headers are fetched.
+"""
 
 import json
 import re
@@ -7,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vlrm_ray.config import ASSETS, asset_path
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import StorageError, UserError
+from vlrm_ray.store.filesystem import is_remote, redacted
+from vlrm_ray.store.models import portable, skeleton
 from vlrm_ray.types import NO, YES
 
 CARD = "vlrm_reward.json"
@@ -29,20 +34,37 @@ _POINTER = b"version https://git-lfs."
 
 
 def check_model(key: str, name: str) -> None:
-    """Check that a local folder holds a usable model; a hub name is not checked.
+    """Check that a folder holds a usable model; a hub name is not checked.
 
     Args:
         key: configuration key, for the error message.
-        name: value of that key: a folder, an `assets:` name or a hub name.
+        name: value of that key: a reference as in `vlrm_ray.store.models`.
 
     Raises:
         UserError: if a file is missing, cut off, not readable or a Git LFS pointer, or if the tokenizer has no single
             tokens for Yes and No.
     """
-    folder = Path(asset_path(name))
-    local = name.startswith((ASSETS, ".", "/", "~")) or folder.exists()
-    if not local:
+    if is_remote(name):
+        _check_remote(key, name, _check_folder)
         return
+    folder = Path(asset_path(portable(name)))
+    if name.startswith((ASSETS, ".", "/", "~")) or folder.exists():
+        _check_folder(key, folder)
+
+
+def _check_remote(key: str, uri: str, check: Callable[[str, Path], None]) -> None:
+    """Check the skeleton of a folder; errors name its URI."""
+    try:
+        with skeleton(uri) as folder:
+            try:
+                check(key, folder)
+            except UserError as error:
+                raise UserError(str(error).replace(str(folder), redacted(uri))) from None
+    except StorageError as error:
+        raise UserError(f"{key}: {error}") from None
+
+
+def _check_folder(key: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{key}: {folder} is not a Hugging Face model folder (no config.json); give a folder or a hub name"
@@ -58,6 +80,14 @@ def check_model(key: str, name: str) -> None:
             f"{key}: {folder} has no {JSON_FILES[2]} or {JSON_FILES[3]} for its images; download the missing file"
         )
     _check_weights(key, folder)
+
+
+def check_no_pointers(key: str, name: str) -> None:
+    """Check that the files of a model are not Git LFS pointers, unless it is given by a hub name; raises UserError."""
+    if is_remote(name):
+        _check_remote(key, name, refuse_pointers)
+    elif (path := Path(asset_path(portable(name)))).exists():
+        refuse_pointers(key, path)
 
 
 def refuse_pointers(key: str, path: Path) -> None:

@@ -13,7 +13,7 @@ class TrainTask:
     Attributes:
         config: configuration of the run.
         round: number of the round; 1 is the first.
-        initial_model: folder or hub name of the model that training starts from.
+        initial_model: reference of the model that training starts from, as in `vlrm_ray.store.models`.
         ledger: the run's folder.
     """
 

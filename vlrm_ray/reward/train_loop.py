@@ -33,6 +33,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.reward.examples import Example, examples_of, examples_per_pair, global_batches, micro_batches
 from vlrm_ray.reward.task import TrainTask
 from vlrm_ray.reward.training_data import TrainingData
+from vlrm_ray.store.models import local_model
 
 torchvision_shim.install()
 
@@ -72,8 +73,10 @@ class Worker:
         if self.device.type == "cpu":
             torch.set_num_threads(1)
             torch.set_float32_matmul_precision("medium")  # bfloat16 products on CPUs that support them
-        self.processor = AutoProcessor.from_pretrained(task.initial_model)
-        self.collate = Collator(self.processor, task.initial_model, self.settings.judgement_weight)
+        self.initial_model = local_model(task.initial_model, task.ledger)
+        self.processor = AutoProcessor.from_pretrained(self.initial_model)
+        max_pixels = task.config.prompts.max_pixels
+        self.collate = Collator(self.processor, self.initial_model, self.settings.judgement_weight, max_pixels)
         self.model = self._sharded()
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.lr = self.settings.lr * self.settings.lr_decay ** (task.round - 1)
@@ -140,7 +143,7 @@ class Worker:
 
     def _sharded(self) -> Any:
         """Load the initial model in float32, add adapters if configured, and shard it over all workers."""
-        model = AutoModelForImageTextToText.from_pretrained(self.task.initial_model, dtype=torch.float32)
+        model = AutoModelForImageTextToText.from_pretrained(self.initial_model, dtype=torch.float32)
         model.train()
         if self.device.type == "cpu":
             model.set_attn_implementation("eager")  # on CPU faster than sdpa for short sequences
@@ -188,7 +191,7 @@ class Worker:
     def _write_model(self, state: dict[str, Any], folder: Path, metrics: dict[str, Any]) -> None:
         """Write the model folder to publish, with adapters merged into the weights; on rank 0 only."""
         config = self.task.config
-        model: Any = AutoModelForImageTextToText.from_pretrained(self.task.initial_model, dtype=torch.float32)
+        model: Any = AutoModelForImageTextToText.from_pretrained(self.initial_model, dtype=torch.float32)
         if self.settings.lora.rank:
             model = _with_adapters(model, config)
         model.load_state_dict(state)

@@ -7,23 +7,33 @@ store is reported within about a minute. `storage_errors` turns the exceptions o
 
 import datetime
 import errno
+import hashlib
+import io
 import os
 import posixpath
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from typing import IO
+from urllib.parse import quote, unquote
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from vlrm_ray.errors import StorageError
 
+OBJECT_STORES = ("s3", "gs", "gcs")
+"""Schemes of storages without folders: an object's place is a bucket and a key."""
 S3_TIMEOUT_SECONDS = 5
 """Timeout of S3 for connecting, and for a transfer without progress; pyarrow makes three attempts."""
 GCS_RETRY_SECONDS = 10
 """How long Google Cloud Storage retries a failed request."""
+PIECE_BYTES = 8 << 20
+"""Bytes of a file that are in memory while it is copied."""
 PROBE_SECONDS = 60
 """Timeout for opening a remote storage."""
 _REMEDIES = (
@@ -35,6 +45,7 @@ _REMEDIES = (
     (r"ACCESS_DENIED|ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|HTTP status code 403|OAuth|DefaultAzure",
      "check the credentials (for S3: AWS_PROFILE or AWS_ACCESS_KEY_ID) and the permissions of the bucket"),
 )  # fmt: skip
+_URI_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _NEEDS_PROBE = re.compile(r"s3://(?!.*(region|endpoint_override)=)|abfss?://")
 _PROBE = """
 import os, sys
@@ -67,6 +78,35 @@ def joined(uri: str, *names: str) -> str:
     return posixpath.join(folder, *filter(None, names)) + mark + options
 
 
+def beside(uri: str, name: str) -> str:
+    """URI of a file that is given by a path relative to the folder of another one."""
+    return _with_key(uri, lambda key: posixpath.join(posixpath.dirname(key), name))
+
+
+def below(uri: str, name: str) -> str:
+    """URI of a file that is given by its path relative to a folder; `joined` takes names that need no quoting."""
+    return _with_key(uri, lambda key: posixpath.join(key, name))
+
+
+def _with_key(uri: str, change: Callable[[str], str]) -> str:
+    location, mark, options = uri.replace("#", "%23").partition("?")
+    scheme, _, place = location.partition("://")
+    bucket, _, key = place.partition("/")
+    return f"{scheme}://{bucket}{quote(posixpath.normpath('/' + change(_decoded(key))))}{mark}{options}"
+
+
+def file_uri_path(uri: str) -> str:
+    """Local path of a file: URI: percent-decoded if there is such a file, else as it is written."""
+    written = re.sub(r"^//(localhost(?=/))?", "", uri[len("file:") :], flags=re.IGNORECASE)
+    decoded = unquote(written, errors="surrogateescape")
+    return written if not os.path.isfile(decoded) and os.path.isfile(written) else decoded
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a URI names a folder or file that has no local path, such as s3://bucket/file."""
+    return "://" in uri and not uri.lower().startswith("file:")
+
+
 def redacted(text: str) -> str:
     """A text without the passwords that its URIs contain ("s3://key:secret@bucket")."""
     return re.sub(r"(://)[^/@\s]*@", r"\1***@", text)
@@ -75,22 +115,49 @@ def redacted(text: str) -> str:
 def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """The file system of a URI or local path, and the path on it.
 
+    The client of a bucket is opened once in each process. A path with characters that no URI may hold (a space, #) is
+    taken as it is written.
+
     Raises:
         StorageError: the scheme is unknown, its libraries are missing, or the storage cannot be reached.
     """
     if "://" not in uri:
         return pafs.LocalFileSystem(), uri
     with storage_errors("open", uri):
-        filesystem, root = pafs.FileSystem.from_uri(uri)
-        return _with_timeouts(filesystem), root
+        location, mark, options = uri.replace("#", "%23").partition("?")
+        scheme, _, place = location.partition("://")
+        bucket, _, key = place.partition("/")
+        if scheme in OBJECT_STORES and bucket:
+            filesystem, root = _open_bucket(f"{scheme}://{bucket}{mark}{options}")
+            return filesystem, posixpath.join(root, _decoded(key)).rstrip("/")
+        return _from_uri(location, mark + options)
 
 
-def _with_timeouts(filesystem: pafs.FileSystem) -> pafs.FileSystem:
-    """The same file system with shorter waits; a URI cannot express them."""
+@cache
+def _open_bucket(uri: str) -> tuple[pafs.FileSystem, str]:
+    filesystem, root = pafs.FileSystem.from_uri(uri)
+    return _tuned(filesystem), root
+
+
+def _from_uri(location: str, options: str) -> tuple[pafs.FileSystem, str]:
+    try:
+        filesystem, root = pafs.FileSystem.from_uri(location + options)
+    except pa.ArrowInvalid:
+        filesystem, root = pafs.FileSystem.from_uri(quote(location.replace("%23", "#"), safe=":/@") + options)
+    return filesystem, root
+
+
+def _decoded(key: str) -> str:
+    """Key of an object from its place in a URI, in which # is written %23."""
+    return unquote(key) if _URI_PATH.fullmatch(key) else key.replace("%23", "#")
+
+
+def _tuned(filesystem: pafs.FileSystem) -> pafs.FileSystem:
+    """The same file system with settings that a URI cannot express: shorter waits, and one request for a small object."""
     if filesystem.type_name == "s3":
         _, (options,) = filesystem.__reduce__()
         timeouts = {"connect_timeout": S3_TIMEOUT_SECONDS, "request_timeout": S3_TIMEOUT_SECONDS}
-        return pafs.S3FileSystem(**options | timeouts)
+        return pafs.S3FileSystem(**options | timeouts | {"allow_delayed_open": True})
     if filesystem.type_name == "gcs":
         _, (options,) = filesystem.__reduce__()
         limit = options["retry_time_limit"] or datetime.timedelta(seconds=GCS_RETRY_SECONDS)
@@ -126,6 +193,55 @@ def check_remote(uri: str) -> None:
             raise OSError(error.stderr.rpartition("what():")[2].strip() or f"exit status {error.returncode}") from None
 
 
+def read_file(uri: str) -> bytes | None:
+    """Content of a file by URI or path; None if it does not exist. Raises StorageError."""
+    filesystem, path = open_filesystem(uri)
+    with storage_errors("read", uri), suppress(FileNotFoundError), filesystem.open_input_stream(path) as stream:
+        return bytes(stream.read())
+    return None
+
+
+def write_file(uri: str, data: bytes) -> None:
+    """Write a file by URI or path, which appears as a whole. Raises StorageError."""
+    filesystem, path = open_filesystem(uri)
+    with storage_errors("write", uri):
+        write_atomically(filesystem, path, io.BytesIO(data))
+
+
+def copy_hashed(source: IO[bytes], target: IO[bytes]) -> str:
+    """Copy an open file to another one, piece by piece; returns the sha256 of its content."""
+    sha256 = hashlib.sha256()
+    while piece := source.read(PIECE_BYTES):
+        sha256.update(piece)
+        target.write(piece)
+    return sha256.hexdigest()
+
+
+def write_atomically(filesystem: pafs.FileSystem, path: str, source: IO[bytes]) -> str:
+    """Write a file that appears as a whole, with its folders; returns its sha256.
+
+    A local file gets its name once it is on the disk. An object of an object store appears at the end of its upload.
+    """
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        if filesystem.type_name not in ("s3", "gcs", "abfs"):
+            filesystem.create_dir(posixpath.dirname(path), recursive=True)
+        with filesystem.open_output_stream(path) as stream:
+            return copy_hashed(source, stream)
+    os.makedirs(posixpath.dirname(path), exist_ok=True)
+    partial = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(partial, "wb") as file:
+            sha256 = copy_hashed(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
+    return sha256
+
+
 @contextmanager
 def storage_errors(action: str, uri: str) -> Iterator[None]:
     """Context manager: exceptions of the storage become a `StorageError` that names the file and the remedy.
@@ -136,6 +252,8 @@ def storage_errors(action: str, uri: str) -> Iterator[None]:
     """
     try:
         yield
+    except StorageError:
+        raise
     except Exception as error:  # each kind of storage raises its own types
         raise StorageError(f"cannot {action} {redacted(uri)}: {_reason(error, uri)}; {_remedy(error)}") from error
 

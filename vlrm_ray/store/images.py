@@ -1,11 +1,16 @@
 """Images by URI: read where the pixels are needed, and cached up to a number of bytes.
 
+Experts see an image in full (`open_image`). The policy, the critics and the trainer see it with at most `max_pixels`
+pixels (`load_image`, `load_in_condition`), which bounds its tokens. Files of an object store are read through the cache
+of the node. Images of the web are opened by no function of this module: `vlrm_ray.store.web` downloads them before.
+
 All functions that read or decode raise `BadImage` with one of these reasons: image_missing, image_unreadable,
 image_url_not_fetched, image_too_large, image_undecodable, image_heic_not_supported, image_jpeg_xl_not_supported.
 """
 
 import base64
 import binascii
+import math
 import os
 import random
 import re
@@ -14,15 +19,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import pyarrow as pa
 import pyarrow.fs
 from PIL import Image, ImageFilter
 
-from vlrm_ray.errors import BadImage
+from vlrm_ray.errors import BadImage, StorageError
 from vlrm_ray.ids import seed_of, sha256_of
 from vlrm_ray.store.decoding import decode
+from vlrm_ray.store.filesystem import file_uri_path, open_filesystem
+from vlrm_ray.store.node_cache import node_cache
 from vlrm_ray.types import ImageCondition
 
 MAX_BYTES = 100 << 20
@@ -34,13 +41,19 @@ BATCH_BYTES = 128 << 20
 _BYTES_PER_PIXEL = 4
 """Memory that Pillow takes for a pixel of an RGB image."""
 _SCHEME = re.compile(r"data:|file:/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_NOT_FETCHED = ("http", "https", "ftp")
-"""Schemes of URIs that are not downloaded."""
+_WEB = ("http", "https")
+_REDUCING_GAP = 3.0
+"""A large image is first reduced to this multiple of its new size by averaging pixels, which is fast."""
 
 
 def is_uri(image: str) -> bool:
     """Whether an image is given by a URI; if not, it is given by a local path."""
     return _SCHEME.match(image) is not None
+
+
+def is_web(image: str) -> bool:
+    """Whether an image is given by a web address, http or https."""
+    return image.partition("://")[0].lower() in _WEB
 
 
 def read_bytes(uri: str) -> bytes:
@@ -55,7 +68,7 @@ def read_bytes(uri: str) -> bytes:
             image_undecodable for a data: URI that cannot be decoded.
     """
     scheme = uri.partition(":")[0].lower() if is_uri(uri) else ""
-    if scheme in _NOT_FETCHED:
+    if scheme in (*_WEB, "ftp"):
         raise BadImage("image_url_not_fetched")
     try:
         if scheme == "data":
@@ -63,7 +76,7 @@ def read_bytes(uri: str) -> bytes:
         if scheme in ("", "file"):
             return _read_file(file_uri_path(uri) if scheme else uri)
         return _read_object(scheme + uri[len(scheme) :])
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException, StorageError) as error:
         raise BadImage("image_unreadable") from error
 
 
@@ -83,13 +96,6 @@ def _read_data_uri(uri: str) -> bytes:
         raise BadImage("image_undecodable") from error
 
 
-def file_uri_path(uri: str) -> str:
-    """Local path of a file: URI: percent-decoded if there is such a file, else as it is written."""
-    written = re.sub(r"^//(localhost(?=/))?", "", uri[len("file:") :], flags=re.IGNORECASE)
-    decoded = unquote(written, errors="surrogateescape")
-    return written if not os.path.isfile(decoded) and os.path.isfile(written) else decoded
-
-
 def _read_file(path: str) -> bytes:
     try:
         status = os.stat(path)
@@ -103,29 +109,32 @@ def _read_file(path: str) -> bytes:
 
 
 def _read_object(uri: str) -> bytes:
-    filesystem, path = _object_of(uri)
+    filesystem, path = open_filesystem(uri)
     info = filesystem.get_file_info(path)
     if info.type != pyarrow.fs.FileType.File:
         raise BadImage("image_missing")
     if info.size is not None and info.size > MAX_BYTES:
         raise BadImage("image_too_large")
-    with filesystem.open_input_stream(path) as stream:
-        return bytes(stream.read())
 
+    def read() -> bytes:
+        with filesystem.open_input_stream(path) as stream:
+            return bytes(stream.read())
 
-def _object_of(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """File system and path of an object. A key with characters that no URI may hold (a space, #) is taken as written."""
-    key, mark, options = uri.partition("?")
-    try:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri.replace("#", "%23"))
-    except pa.ArrowInvalid:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(quote(key, safe=":/@") + mark + options)
-    return filesystem, path
+    return node_cache().read(uri, read, info.size or 0, info.mtime_ns or 0)
 
 
 def open_image(uri: str) -> Image.Image:
-    """Read and decode an image, without a cache. Raises BadImage."""
+    """Read and decode an image in its full size, without a cache of decoded images. Raises BadImage."""
     return decode(read_bytes(uri))
+
+
+def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
+    """The image, scaled down if it has more than `max_pixels` pixels; 0 means no limit. It keeps its aspect ratio."""
+    if not max_pixels or image.width * image.height <= max_pixels:
+        return image
+    scale = math.sqrt(max_pixels / (image.width * image.height))
+    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
 
 
 class ImageCache:
@@ -139,19 +148,20 @@ class ImageCache:
     def __init__(self, limit: int) -> None:
         """Create an empty cache with a limit in bytes."""
         self.limit, self.used = limit, 0
-        self._images: OrderedDict[str, Image.Image] = OrderedDict()
+        self._images: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, uri: str) -> Image.Image:
-        """The image, from the cache or from its file. Raises BadImage."""
+    def load(self, uri: str, max_pixels: int = 0) -> Image.Image:
+        """The image, `bounded`, from the cache or from its file. Raises BadImage."""
+        key = (uri, max_pixels)
         with self._lock:
-            if uri in self._images:
-                self._images.move_to_end(uri)
-                return self._images[uri]
-        image = open_image(uri)
+            if key in self._images:
+                self._images.move_to_end(key)
+                return self._images[key]
+        image = bounded(open_image(uri), max_pixels)
         with self._lock:
-            if uri not in self._images:
-                self._images[uri] = image
+            if key not in self._images:
+                self._images[key] = image
                 self.used += memory_of(image)
             while self.used > self.limit:
                 self.used -= memory_of(self._images.popitem(last=False)[1])
@@ -166,9 +176,15 @@ def memory_of(image: Image.Image) -> int:
     return _BYTES_PER_PIXEL * image.width * image.height
 
 
-def load_image(uri: str) -> Image.Image:
-    """Read and decode an image. Each process caches the latest images, up to `CACHE_BYTES`. Raises BadImage."""
-    return _CACHE.load(uri)
+def load_image(uri: str, max_pixels: int = 0) -> Image.Image:
+    """Read and decode an image, with at most `max_pixels` pixels; 0 means no limit.
+
+    Each process caches the latest images, up to `CACHE_BYTES`.
+
+    Raises:
+        BadImage: the image cannot be used.
+    """
+    return _CACHE.load(uri, max_pixels)
 
 
 def image_batches(images: Iterable[Image.Image], size: int, limit: int = 0) -> Iterator[list[Image.Image]]:
@@ -198,11 +214,11 @@ def validate_image(uri: str) -> str:
     return sha256_of(data)
 
 
-def load_in_condition(uri: str, condition: ImageCondition) -> Image.Image | None:
-    """The image as the model is to see it: full, degraded, or None for image-free. Raises BadImage."""
+def load_in_condition(uri: str, condition: ImageCondition, max_pixels: int = 0) -> Image.Image | None:
+    """The image as the model is to see it: full, degraded, or None for image-free; see `load_image`. Raises BadImage."""
     if condition is ImageCondition.IMAGE_FREE:
         return None
-    image = load_image(uri)
+    image = load_image(uri, max_pixels)
     return (
         degrade(image, seed_of("degrade", sha256_of(image.tobytes())))
         if condition is ImageCondition.IMAGE_DEGRADED

@@ -17,7 +17,7 @@ import json
 import os
 import posixpath
 import shutil
-import tempfile
+import socket
 import time
 import uuid
 from collections.abc import Mapping
@@ -32,7 +32,17 @@ import pyarrow.parquet as pq
 
 from vlrm_ray.errors import LeaseLost, StorageError, UserError
 from vlrm_ray.ids import sha256_of
-from vlrm_ray.store.filesystem import absolute, check_remote, joined, open_filesystem, redacted, storage_errors
+from vlrm_ray.store.filesystem import (
+    absolute,
+    check_remote,
+    joined,
+    open_filesystem,
+    redacted,
+    storage_errors,
+    write_atomically,
+)
+from vlrm_ray.store.node_cache import node_cache
+from vlrm_ray.store.sources import Source, list_source
 
 STAGES = ("generate", "verify", "pair", "critique", "select", "train", "evaluate", "publish")
 """Names of the stages of a round."""
@@ -42,6 +52,8 @@ MARKERS = "parts"
 """Folder of the parts' markers."""
 READERS = 16
 """Markers that are read at the same time."""
+COPIES = 4
+"""Files of a version that are copied at the same time."""
 LEASE_SECONDS = 90
 """A lease that was not renewed for this long has expired."""
 LEASE_FILE = "driver.json"
@@ -51,7 +63,8 @@ LEASE_FILE = "driver.json"
 class Ledger:
     """Reads and writes the folder of a run.
 
-    Pickling keeps only the URI, so a ledger is cheap to send to actors.
+    Pickling keeps only the URI, so a ledger is cheap to send to actors. One that another process has sent is not used
+    where its local folder does not exist: that is another node, which does not see the run.
 
     Attributes:
         uri: the folder, as a URI or an absolute local path.
@@ -62,7 +75,7 @@ class Ledger:
 
     def __init__(self, uri: str) -> None:
         """Open a folder, given by a pyarrow.fs URI or a local path; it need not exist yet."""
-        self.uri = absolute(uri)
+        self.uri, self._sent = absolute(uri), False
         check_remote(self.uri)
         self._connect()
 
@@ -71,10 +84,13 @@ class Ledger:
         self.local = isinstance(self.fs, pafs.LocalFileSystem)
 
     def __getstate__(self) -> dict[str, str]:
+        if self.local and not self._sent:
+            with suppress(OSError):
+                os.makedirs(self.root, exist_ok=True)  # by which the receiver sees whether it has the same folder
         return {"uri": self.uri}
 
     def __setstate__(self, state: dict[str, str]) -> None:
-        self.uri = state["uri"]
+        self.uri, self._sent = state["uri"], True
         self._connect()
 
     def path(self, *names: str) -> str:
@@ -86,20 +102,19 @@ class Ledger:
         return self.path(*names) if self.local else joined(self.uri, *names)
 
     def _errors(self, action: str, *names: str) -> AbstractContextManager[None]:
+        if self.local and self._sent and not os.path.isdir(self.root):
+            raise StorageError(
+                f"there is no folder {self.root} on node {socket.gethostname()}, so it does not see the run; set folder= to "
+                "s3://..., gs://... or a folder that all nodes mount under the same path"
+            )
         return storage_errors(action, self.location(*names))
 
     # --- single files ---------------------------------------------------------------------------
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file atomically."""
-        path = self.path(name)
         with self._errors("write", name):
-            self.fs.create_dir(posixpath.dirname(path), recursive=True)
-            if self.local:
-                _replace(path, data)
-            else:  # one PUT of an object store is atomic
-                with self.fs.open_output_stream(path) as stream:
-                    stream.write(data)
+            write_atomically(self.fs, self.path(name), io.BytesIO(data))
 
     def check_writable(self) -> None:
         """Write and delete a small file."""
@@ -159,6 +174,11 @@ class Ledger:
             written[stage] = {"sha256": sha256_of(sink.getvalue()), "rows": table.num_rows}
         self.put_json(f"{_part(round_, MARKERS, index)}.json", {"tables": written, **marker})
 
+    def remove_part(self, round_: int, index: int) -> None:
+        """Delete the marker of a part, so that the part is made again."""
+        with self._errors("delete", _part(round_, MARKERS, index)), suppress(FileNotFoundError):
+            self.fs.delete_file(self.path(f"{_part(round_, MARKERS, index)}.json"))
+
     def part_marker(self, round_: int, index: int) -> dict[str, Any] | None:
         """Marker of a part; None if the part is not committed."""
         marker = self.get_json(f"{_part(round_, MARKERS, index)}.json")
@@ -211,15 +231,33 @@ class Ledger:
 
     # --- versions -------------------------------------------------------------------------------
 
-    def publish(self, version: int, folder: Path) -> dict[str, str]:
-        """Publish the model in a local folder as a version; returns the sha256 of each file by its name."""
-        hashes = {}
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            name, data = str(file.relative_to(folder)), file.read_bytes()
-            hashes[name] = sha256_of(data)
-            self.put(f"{_version(version)}/{name}", data)
-        self.put_json(f"{_version(version)}.json", {"version": version, "files": hashes})
+    def publish(self, version: int, folder: str | Path) -> dict[str, str]:
+        """Publish the model in a folder as a version, in place of an earlier version of this number.
+
+        The version does not exist until all of its files are written.
+
+        Args:
+            version: number of the version.
+            folder: local folder or URI of the model.
+
+        Returns:
+            The sha256 of each file by its name.
+        """
+        source, marker = list_source(str(folder)), f"{_version(version)}.json"
+        with self._errors("delete", marker), suppress(FileNotFoundError):
+            self.fs.delete_file(self.path(marker))
+        self.remove(_version(version))
+        with ThreadPoolExecutor(COPIES) as pool:
+            names = sorted(source.files)
+            copied = pool.map(lambda name: self._copy(source, name, f"{_version(version)}/{name}"), names)
+            hashes = dict(zip(names, copied, strict=True))
+        self.put_json(marker, {"version": version, "files": hashes})
         return hashes
+
+    def _copy(self, source: Source, file: str, name: str) -> str:
+        """Copy a file of another folder; returns its sha256."""
+        with self._errors("write", name), source.open(file) as stream:
+            return write_atomically(self.fs, self.path(name), stream)
 
     def annotate_version(self, version: int, name: str, content: dict[str, Any]) -> None:
         """Add a JSON file, such as evaluation results, to the folder of a published version."""
@@ -233,24 +271,24 @@ class Ledger:
         return version
 
     def fetch_version(self, version: int) -> str:
-        """Local folder with the files of a published version; downloaded first if the storage is remote.
+        """Folder of this node with the files of a published version.
+
+        From an object store they are fetched into the cache of the node (see `node_cache`), and stay there until this
+        process ends or fetches another version.
 
         Raises:
             UserError: the version is not published.
+            StorageError: this node does not see the run's folder, or the files cannot be fetched.
         """
         marker = self.get_json(f"{_version(version)}.json")
         if marker is None:
             raise UserError(
-                f"version {version} is not published in {self.uri}; the latest published one is {self.newest_version()}"
+                f"version {version} is not published in {redacted(self.uri)}; the latest published one is "
+                f"{self.newest_version()}"
             )
         if self.local:
             return self.path(_version(version))
-        folder = Path(tempfile.mkdtemp(prefix=f"vlrm-version-{version}-"))
-        for name in marker["files"]:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.get(f"{_version(version)}/{name}") or b"")
-        return str(folder)
+        return node_cache().fetch(self.location(_version(version)), marker["files"], slot="version").path
 
     # --- one driver per run ---------------------------------------------------------------------
 
@@ -316,25 +354,8 @@ class Ledger:
                 self.fs.delete_dir(self.path(name))
 
 
-def _replace(path: str, data: bytes) -> None:
-    """Write a local file under a temporary name, and give it its name once it is on the disk."""
-    partial = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(partial)
-        raise
-
-
 def driver_name() -> str:
     """Name of this process as a lease's owner: "host:pid"."""
-    import socket
-
     return f"{socket.gethostname()}:{os.getpid()}"
 
 

@@ -12,8 +12,9 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from PIL import Image
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.store.decoding import FORMATS
+from vlrm_ray.store.filesystem import open_filesystem, redacted, storage_errors
 from vlrm_ray.store.images import read_bytes
 from vlrm_ray.store.ledger import Ledger
 
@@ -45,13 +47,16 @@ _ENCODINGS = {
 """Encodings by byte order mark; those of UTF-32 come before those of UTF-16, which they begin with."""
 _PARQUET_BATCH = 64
 """Rows that are in memory at a time; a row may hold an image."""
+_BUFFER_BYTES = 1 << 20
+"""Bytes that are read from the storage at a time."""
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, Any]]:
-    """Rows of a file with their numbers, not validated.
+def read_rows(source: str | Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, Any]]:
+    """Rows of a file with their numbers, not validated. They are read one after the other.
 
     Args:
-        path: the file.
+        source: path or URI of the file.
         columns: columns of a Parquet file to read, as far as it has them; empty reads all.
 
     Yields:
@@ -59,50 +64,68 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, An
 
     Raises:
         UserError: the file is in no supported format.
+        StorageError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with _opened(source) as file:
         start = file.read(8)
-    found = next((name for magic, name in _OTHER_FORMATS.items() if start.startswith(magic)), None)
-    if found:
-        raise UserError(f"{path} is {found}; expected {EXPECTED}")
-    if start.startswith(_PARQUET):
-        yield from _parquet_rows(path, columns)
-        return
-    text = _text(path)
-    if text.lstrip().startswith("["):
-        yield from enumerate(_json_list(text, path), 1)
-    else:
-        yield from _json_lines(text, path)
+        found = next((name for magic, name in _OTHER_FORMATS.items() if start.startswith(magic)), None)
+        if found:
+            raise UserError(f"{_shown(source)} is {found}; expected {EXPECTED}")
+        file.seek(0)
+        if start.startswith(_PARQUET):
+            yield from _parquet_rows(file, _shown(source), columns)
+        else:
+            yield from _text_rows(file, start, _shown(source))
 
 
-def _text(path: Path) -> str:
-    """Text of a file; bytes that are not valid in its encoding are replaced."""
-    data = path.read_bytes()
-    codec = next((name for magic, name in _COMPRESSED.items() if data.startswith(magic)), None)
-    if codec:
-        try:
-            data = pa.CompressedInputStream(pa.BufferReader(data), codec).read()
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path} is a damaged {codec} file: {_first_line(error)}; copy it again") from None
-    encoding = next((name for mark, name in _ENCODINGS.items() if data.startswith(mark)), "utf-8")
-    return data.decode(encoding, errors="replace")
+def _shown(source: str | Path) -> str:
+    return redacted(str(source))
 
 
-def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    # splitlines() would also split at U+2028 inside a text
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
+@contextmanager
+def _opened(source: str | Path) -> Iterator[pa.NativeFile]:
+    filesystem, path = open_filesystem(str(source))
+    with storage_errors("read", str(source)):
+        file = filesystem.open_input_file(path)
+    with file:
+        yield file
+
+
+def _text_rows(file: pa.NativeFile, start: bytes, name: str) -> Iterator[tuple[int, Any]]:
+    """Rows of a file of JSON lines or with a JSON list. Bytes that are not valid in its encoding are replaced."""
+    codec = next((codec for magic, codec in _COMPRESSED.items() if start.startswith(magic)), None)
+    content = io.BufferedReader(pa.CompressedInputStream(file, codec) if codec else file, _BUFFER_BYTES)
+    try:
+        head = content.peek(4)
+        encoding = next((name for mark, name in _ENCODINGS.items() if head.startswith(mark)), "utf-8")
+        # the lines end at \r\n, \n or \r; splitlines() would also split at U+2028 inside a text
+        yield from _lines(io.TextIOWrapper(content, encoding, errors="replace", newline=None), name)
+    except (OSError, pa.ArrowException) as error:
+        if codec:
+            raise UserError(f"{name} is a damaged {codec} file: {_first_line(error)}; copy it again") from None
+        with storage_errors("read", name):
+            raise
+
+
+def _lines(text: TextIO, name: str) -> Iterator[tuple[int, Any]]:
+    first = True
+    for number, line in enumerate(text, 1):
         if not line.strip():
             continue
+        if first and line.lstrip().startswith("["):
+            yield from _json_list(line + text.read(), name)
+            return
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            if line.lstrip().startswith("{") and (whole := _one_object(text)) is not None:
+            if first and line.lstrip().startswith("{") and (whole := _one_object(line + text.read())) is not None:
                 yield 1, whole
                 return
             raise UserError(
-                f"{path} row {number}: expected one JSON object per line, but line {number} is not JSON "
+                f"{name} row {number}: expected one JSON object per line, but line {number} is not JSON "
                 f"({_first_line(error)}), got {line.strip()[:60]!r}; correct or remove the line, or give {EXPECTED}"
             ) from None
+        first = False
         yield number, value
 
 
@@ -115,26 +138,45 @@ def _one_object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _json_list(text: str, path: Path) -> list[Any]:
+def _json_list(text: str, name: str) -> Iterator[tuple[int, Any]]:
+    """The elements of a JSON list, decoded one after the other."""
+    decode, number = json.JSONDecoder().raw_decode, 0
     try:
-        values: list[Any] = json.loads(text)
+        place = _after_space(text, text.index("[") + 1)
+        while text[place : place + 1] != "]" or number:
+            value, place = decode(text, place)
+            number += 1
+            yield number, value
+            place = _after_space(text, place)
+            if text[place : place + 1] == "]":
+                break
+            if text[place : place + 1] != ",":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, place)
+            place = _after_space(text, place + 1)
+        if _after_space(text, place + 1) != len(text):
+            raise json.JSONDecodeError("Extra data", text, place + 1)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected a JSON list of rows, got {_first_line(error)}") from None
-    return values
+        raise UserError(f"{name}: expected a JSON list of rows, got {_first_line(error)}") from None
 
 
-def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
+def _after_space(text: str, place: int) -> int:
+    """The first place from `place` on that is not white space of JSON."""
+    match = _SPACE.match(text, place)
+    return match.end() if match else place
+
+
+def _parquet_rows(file: pa.NativeFile, name: str, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            present = [name for name in file.schema_arrow.names if name in columns] if columns else None
-            for batch in file.iter_batches(batch_size=_PARQUET_BATCH, columns=present or None):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield number, value
+        parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        present = [column for column in parquet.schema_arrow.names if column in columns] if columns else None
+        for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH, columns=present or None):
+            for value in batch.to_pylist():
+                number += 1
+                yield number, value
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         where = f" after row {number}" if number else ""
-        raise UserError(f"{path} is not a readable Parquet file{where}: {_first_line(error)}; copy it again") from None
+        raise UserError(f"{name} is not a readable Parquet file{where}: {_first_line(error)}; copy it again") from None
 
 
 def image_reference(value: Any) -> str | bytes:

@@ -1,21 +1,18 @@
 """Images of benchmark items: converts a path, bytes, base64 text or a URL to a checked image file.
 
-A URL is fetched only if the user allows it.
+A URL is fetched only if the user allows it, and never from an address inside the user's network.
 """
 
-import re
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 from vlrm_ray.errors import BadImage
 from vlrm_ray.store.decoding import decode
-from vlrm_ray.store.images import MAX_BYTES, file_uri_path, read_bytes, validate_image
+from vlrm_ray.store.filesystem import file_uri_path
+from vlrm_ray.store.images import is_web, read_bytes, validate_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.row_files import decode_base64, is_base64, store_image_bytes
-
-_URL_TIMEOUT_SECONDS = 20
+from vlrm_ray.store.web import download
 
 
 class ImageResolver:
@@ -42,7 +39,7 @@ class ImageResolver:
     def _resolve(self, image: str) -> str:
         if image[:5].lower() == "data:":
             return self._store(read_bytes(image))
-        if re.match(r"https?://", image, re.IGNORECASE):
+        if is_web(image):
             return self._store(self._fetch(image))
         is_file_uri = image[:6].lower() == "file:/"
         path, inside = self._find(file_uri_path(image) if is_file_uri else image)
@@ -66,14 +63,7 @@ class ImageResolver:
     def _fetch(self, url: str) -> bytes:
         if not self.allow_urls:
             raise BadImage("image_url_not_allowed")
-        try:
-            with urllib.request.urlopen(url, timeout=_URL_TIMEOUT_SECONDS) as response:
-                data = bytes(response.read(MAX_BYTES + 1))
-        except (OSError, ValueError, urllib.error.URLError) as error:
-            raise BadImage("image_url_unreachable") from error
-        if len(data) > MAX_BYTES:
-            raise BadImage("image_too_large")
-        return data
+        return download(url, None)
 
     def _store(self, data: bytes) -> str:
         decode(data)

@@ -12,7 +12,9 @@ from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE
 from vlrm_ray.ids import digest
 from vlrm_ray.preferences.critique import DETAILED, FORMATS
 from vlrm_ray.reward.model_folder import CARD, check_model
+from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import local_model, portable
 
 IDENTITY_FILE = "bench.json"
 _JUDGE_ONLY = (
@@ -46,13 +48,13 @@ class Judge:
         """The judge in a few words, for the console."""
         critic = self.config.critic
         return (
-            f"{self.kind} judge {critic.model}, critique format {critic.format}, k={critic.k}, "
+            f"{self.kind} judge {redacted(critic.model)}, critique format {critic.format}, k={critic.k}, "
             f"engine {critic.engine.kind}"
         )
 
 
 def judge_from_folder(
-    folder: Path, kind: str | None, k: int, config_file: str | None, overrides: Sequence[str]
+    model: str | Path, kind: str | None, k: int, config_file: str | None, overrides: Sequence[str]
 ) -> Judge:
     """Configure a judge from a model folder.
 
@@ -60,7 +62,7 @@ def judge_from_folder(
     plain VLM uses the `detailed` format and judges pairwise.
 
     Args:
-        folder: folder of a published reward model or a Hugging Face VLM.
+        model: path or URI of the folder of a published reward model or a Hugging Face VLM.
         kind: `pointwise` or `pairwise` to override the default; None for the default.
         k: number of critiques per answer, or of comparisons.
         config_file: YAML configuration file, None for the default configuration.
@@ -69,17 +71,19 @@ def judge_from_folder(
     Raises:
         UserError: the folder holds no usable model, or the configuration is invalid.
     """
-    if not folder.is_dir():
+    reference = portable(str(model))
+    if not is_remote(reference) and not Path(reference).is_dir():
         raise UserError(
-            f"--rm {folder}: folder not found; give the folder of a published reward model or a Hugging Face VLM"
+            f"--rm {model}: folder not found; give the folder of a published reward model or a Hugging Face VLM"
         )
-    check_model("--rm", str(folder.resolve()))
+    check_model("--rm", reference)
+    folder = Path(local_model(reference))
     if any(override.startswith("critic.model=") for override in overrides):
         raise UserError("critic.model cannot be overridden here; give the model with --rm FOLDER only")
     card = _read_card(folder)
     critique_format = str(card["critique_format"]) if card else DETAILED.name
     sizes = _token_limits(folder) if critique_format == DETAILED.name and config_file is None else ()
-    settings = (f"critic.model={folder.resolve()}", f"critic.k={k}", f"critic.format={critique_format}", *_JUDGE_ONLY)
+    settings = (f"critic.model={reference}", f"critic.k={k}", f"critic.format={critique_format}", *_JUDGE_ONLY)
     config = load(config_file, [*settings, *sizes, *overrides])
     kind = kind or (POINTWISE if card else PAIRWISE)
     critic = config.critic
@@ -89,6 +93,7 @@ def judge_from_folder(
         **critic.model_dump(mode="json", include={"format", "k", "max_tokens", "temperature"}),
         "engine": critic.engine.model_dump(mode="json", include={"kind", "dtype", "max_model_len"}),
         "label_mass": config.selection.label_mass,
+        "max_pixels": config.prompts.max_pixels,
     }
     return Judge(kind, config, identity)
 

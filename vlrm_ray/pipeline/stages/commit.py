@@ -21,12 +21,13 @@ class Tally:
         part: index of the part.
         prompts: number of its prompts.
         quarantined: number of quarantined prompts by reason.
-        refused: those of them that the policy's engine refused.
+        first_quarantined: image and question of the first of them; "" without one.
     """
 
     part: int
     prompts: int
     quarantined: dict[str, int]
+    first_quarantined: str = ""
 
     @property
     def refused(self) -> dict[str, int]:
@@ -58,7 +59,7 @@ class Commit:
         rows = from_table(table)
         check_whole_part(rows)
         outputs = row_accounting.stage_tables(rows)
-        marker = {
+        marker: dict[str, Any] = {
             "row_counts": {stage: asdict(row_counts) for stage, (_, row_counts) in outputs.items()},
             "statistics": part_statistics.count_rows(rows),
             "first_quarantined": _first_quarantined(rows),
@@ -67,7 +68,7 @@ class Commit:
         }
         tables = {stage: output for stage, (output, _) in outputs.items()} | {"rows": table}
         self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)
-        tally = Tally(rows[0].part, len(rows), outputs["generate"][1].quarantined)
+        tally = Tally(rows[0].part, len(rows), outputs["generate"][1].quarantined, marker["first_quarantined"])
         return pa.table({"tally": [json.dumps(asdict(tally))]})
 
 
@@ -84,10 +85,10 @@ def check_whole_part(rows: Sequence[Row]) -> None:
         )
 
 
-def _first_quarantined(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Image and question of the first quarantined prompt; None without one."""
+def _first_quarantined(rows: Sequence[Row]) -> str:
+    """Image and question of the first quarantined prompt, for messages; "" without one."""
     row = next((row for row in rows if row.quarantined), None)
-    return None if row is None else {"image": row.prompt.image, "question": row.prompt.question}
+    return "" if row is None else f"{row.prompt.image}, {row.prompt.question[:60]!r}"
 
 
 def _text_bytes(rows: Sequence[Row]) -> int:

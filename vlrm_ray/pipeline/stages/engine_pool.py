@@ -69,7 +69,9 @@ class EnginePool:
         return [answer for group in groups for answer in group]
 
     async def _to_least_loaded(self, stage: str, methods: Sequence[Any], request: Request, *rest: Any) -> list[Any]:
-        with self.least_loaded.pick() as index:
+        sequences = next((item.n for item in rest if isinstance(item, Sampling)), 1)
+        self.least_loaded.update([actor.load_report for actor in self.actors])
+        with self.least_loaded.pick(sequences) as index:
             return await self._call(stage, index, methods[index], [request], *rest)
 
     async def _call(self, stage: str, index: int, method: Any, *arguments: Any) -> list[Any]:

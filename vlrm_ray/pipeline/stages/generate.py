@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
-from vlrm_ray.config import Config, asset_path
+from vlrm_ray.config import Config
 from vlrm_ray.engines import Request, Sampling
-from vlrm_ray.ids import digest, fingerprint, seed_of
+from vlrm_ray.ids import digest, seed_of
 from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.ledger import Ledger
@@ -22,13 +21,14 @@ Texts = tuple[str, ...]
 class Generate:
     """Asks the policy for the responses to the prompts of a part."""
 
-    def __init__(self, config: Config, engines: EnginePool, store: Ledger | None) -> None:
+    def __init__(self, config: Config, engines: EnginePool, store: Ledger | None, model: str) -> None:
         """Prepare the stage.
 
         Args:
             config: configuration of the run.
             engines: the policy generators.
             store: ledger that caches the responses; None without a cache.
+            model: fingerprint of the policy, for the cache.
         """
         self.config, self.policy, self.engines = config, config.policy, engines
         self.counts = {
@@ -37,7 +37,9 @@ class Generate:
             ImageCondition.IMAGE_DEGRADED: self.policy.image_degraded,
         }
         self.caches = (
-            {condition: self._cache(condition, n, store) for condition, n in self.counts.items()} if store else {}
+            {condition: self._cache(condition, n, store, model) for condition, n in self.counts.items()}
+            if store
+            else {}
         )
 
     async def __call__(self, table: pa.Table) -> pa.Table:
@@ -92,10 +94,9 @@ class Generate:
                 refused[prompt_id] = reason
         return made
 
-    def _cache(self, condition: ImageCondition, n: int, store: Ledger) -> AnswerCache[str]:
-        folder = Path(asset_path(self.policy.model))
-        model = fingerprint(folder) if folder.is_dir() else self.policy.model
-        return AnswerCache(store, f"candidates-{digest(model, condition, self._sampling(n))}", str)
+    def _cache(self, condition: ImageCondition, n: int, store: Ledger, model: str) -> AnswerCache[str]:
+        pixels = 0 if condition is ImageCondition.IMAGE_FREE else self.config.prompts.max_pixels
+        return AnswerCache(store, f"candidates-{digest(model, condition, self._sampling(n), pixels)}", str)
 
     def _request(self, row: Row, condition: ImageCondition) -> Request:
         prompt = row.prompt

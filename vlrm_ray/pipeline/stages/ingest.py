@@ -11,8 +11,9 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import BadImage
 from vlrm_ray.ids import digest
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
-from vlrm_ray.store.images import validate_image
+from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import PROMPT, Row, to_table
+from vlrm_ray.store.web import ingest_image
 from vlrm_ray.types import Prompt, PromptRef
 
 READERS = 8
@@ -34,8 +35,17 @@ def prompt_table(part: int, prompt_refs: Sequence[PromptRef]) -> pa.Table:
 class Ingest:
     """Quarantines the rows with a problem or without a usable image."""
 
-    def __init__(self, round_: int, config: Config, board: ProgressReporter) -> None:
+    def __init__(self, round_: int, config: Config, board: ProgressReporter, store: Ledger) -> None:
+        """Prepare the stage.
+
+        Args:
+            round_: number of the round.
+            config: configuration of the run.
+            board: where the progress is reported.
+            store: where images of the web are kept.
+        """
         self.round, self.seed, self.board = round_, config.seed, board
+        self.hosts, self.store = config.prompts.allow_hosts, store
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Turn a table of `prompt_table` into rows."""
@@ -46,12 +56,12 @@ class Ingest:
         return to_table(rows, PROMPT)
 
     def _row(self, ref: dict[str, Any], part_rows: int) -> Row:
-        sha256, problem = "", ref["problem"]
+        image, sha256, problem = ref["image"], "", ref["problem"]
         if not problem:
             try:
-                sha256 = validate_image(ref["image"])
+                image, sha256 = ingest_image(image, self.store, self.hosts)
             except BadImage as error:
                 problem = str(error)
-        prompt_id = digest("prompt", sha256 or ref["image"], ref["question"], self.round, self.seed)
-        prompt = Prompt(prompt_id, ref["image"], sha256, ref["question"])
+        prompt_id = digest("prompt", sha256 or image, ref["question"], self.round, self.seed)
+        prompt = Prompt(prompt_id, image, sha256, ref["question"])
         return Row(ref["part"], self.round, prompt, problem, part_rows)

@@ -1,0 +1,174 @@
+"""An engine that answers requests of many calls at the same time, each on its own (continuous batching).
+
+So many requests are sent ahead that the engine always has work, and so few that their images fit into memory. The others
+wait with no more than their texts.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+from actors.missing_judgements import MissingJudgement
+from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling, refusal_reason
+
+T = TypeVar("T")
+AHEAD = 2
+"""Sequences that are sent to the engine at the same time, as a multiple of what it can work on."""
+
+
+class Backend(Protocol):
+    """An engine that takes single requests.
+
+    `generate` and `score` raise `EngineDied` if the engine's process has ended, and any other exception if the request is
+    refused.
+    """
+
+    async def generate(self, request: Request, sampling: Sampling) -> list[Completion]:
+        """Generate `sampling.n` answers to a request."""
+        ...
+
+    async def score(self, request: Request) -> Completion:
+        """Compute p(Yes) and p(No) as the next token after the request's prefix."""
+        ...
+
+    async def load(self, folder: str) -> None:
+        """Replace the weights by those of a model folder. There are no requests meanwhile."""
+        ...
+
+    async def close(self) -> None:
+        """Shut the engine down and free its memory."""
+        ...
+
+
+class ContinuousEngine:
+    """Makes an `actors.serial_engine.AsyncEngine` of a `Backend`.
+
+    Attributes:
+        backend: the engine.
+    """
+
+    def __init__(self, backend: Backend, max_num_seqs: int) -> None:
+        """Use an engine that works on at most `max_num_seqs` sequences at the same time."""
+        self.backend = backend
+        self._places = Places(AHEAD * max_num_seqs)
+
+    def load_report(self) -> LoadReport:
+        """See `AsyncEngine.load_report`."""
+        return self._places.report()
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """See `AsyncEngine.generate`."""
+        return await _all(self._generate(request, sampling) for request in requests)
+
+    async def score(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `AsyncEngine.score`."""
+
+        async def score(request: Request) -> Completion:
+            async with self._places.taken(1):
+                return await self._score(request)
+
+        return await _all(map(score, requests))
+
+    async def load(self, folder: str) -> None:
+        """See `AsyncEngine.load`. Waits until all requests are answered; those that come meanwhile wait."""
+        async with self._places.taken(self._places.limit, counted=False):
+            await self.backend.load(folder)
+
+    async def close(self) -> None:
+        """See `AsyncEngine.close`."""
+        await self.backend.close()
+
+    async def _generate(self, request: Request, sampling: Sampling) -> list[Completion]:
+        async with self._places.taken(sampling.n):
+            try:
+                answers = await self.backend.generate(request, sampling)
+            except EngineDied:
+                raise
+            except Exception as error:  # engines, processors and image decoders raise many exception types
+                return [Completion("", refused=refusal_reason(error))] * sampling.n
+            if sampling.judgement == "ask":
+                return await _all(self._judged(request, answer) for answer in answers)
+            return answers
+
+    async def _score(self, request: Request) -> Completion:
+        try:
+            return await self.backend.score(request)
+        except EngineDied:
+            raise
+        except Exception as error:
+            return Completion("", refused=refusal_reason(error))
+
+    async def _judged(self, request: Request, answer: Completion) -> Completion:
+        """The answer, with the judgement that the model gives when asked if it wrote none."""
+        missing = MissingJudgement.of(request, answer)
+        while missing:
+            score = await self._score(missing.request_for_score())
+            if not score.refused:
+                return missing.with_judgement(score)
+            missing = missing.shortened() if score.refused == TOO_LONG else None
+        return answer
+
+
+class Places:
+    """The places of an engine for sequences. Requests take them in the order in which they come.
+
+    Attributes:
+        limit: number of places.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Create free places."""
+        self.limit = limit
+        self._free = asyncio.Semaphore(limit)
+        self._first = asyncio.Lock()  # held by the request that takes its places, so that no two wait for each other
+        self._running = self._waiting = self._finished = 0
+
+    def report(self) -> LoadReport:
+        """The sequences that have a place, and those that wait for one."""
+        return LoadReport(self._running, self._waiting, self._finished)
+
+    @asynccontextmanager
+    async def taken(self, sequences: int, *, counted: bool = True) -> AsyncIterator[None]:
+        """Hold places for some sequences, at most all.
+
+        Args:
+            sequences: number of places.
+            counted: whether `report` counts them.
+        """
+        needed, count = min(sequences, self.limit), sequences if counted else 0
+        self._waiting += count
+        try:
+            await self._take(needed)
+        finally:
+            self._waiting -= count
+        self._running += count
+        try:
+            yield
+        finally:
+            self._running -= count
+            self._finished += count
+            self._give_back(needed)
+
+    async def _take(self, places: int) -> None:
+        async with self._first:
+            for taken in range(places):
+                try:
+                    await self._free.acquire()
+                except BaseException:  # the request is cancelled
+                    self._give_back(taken)
+                    raise
+
+    def _give_back(self, places: int) -> None:
+        for _ in range(places):
+            self._free.release()
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of some coroutines that run at the same time. If one raises, the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()

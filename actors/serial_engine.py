@@ -1,0 +1,112 @@
+"""Interface of the engines in the actors, which many calls use at the same time, and its form for one call at a time."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Protocol, TypeVar
+
+from actors.missing_judgements import with_judgements
+from vlrm_ray.engines import (
+    Completion,
+    Engine,
+    LoadReport,
+    Request,
+    Sampling,
+    generate_isolated,
+    score_isolated,
+)
+
+T = TypeVar("T")
+
+
+class AsyncEngine(Protocol):
+    """An inference engine that many coroutines use at the same time.
+
+    A request that the engine refuses gets completions with the reason, and does not fail the others. All methods raise
+    `EngineDied` once the process of the engine has ended.
+    """
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """Generate `sampling.n` answers to each request, in the order of the requests."""
+        ...
+
+    async def score(self, requests: Sequence[Request]) -> list[Completion]:
+        """Compute p(Yes) and p(No) as the next token after each request's prefix; the completions have no text."""
+        ...
+
+    async def load(self, folder: str) -> None:
+        """Replace the weights by those of a model folder, between two requests."""
+        ...
+
+    async def close(self) -> None:
+        """Shut the engine down and free its memory."""
+        ...
+
+    def load_report(self) -> LoadReport:
+        """How busy the engine is; answers at once."""
+        ...
+
+
+class SerialEngine:
+    """Makes an `AsyncEngine` of an `Engine`: calls are answered one after the other, in the order in which they come.
+
+    Each call reaches the engine as the batch that it is, so its answers do not depend on other calls. The engine lives in
+    a thread of its own, which leaves the actor's event loop free.
+    """
+
+    def __init__(self, start: Callable[[], Engine]) -> None:
+        """Start the engine; raises what `start` raises."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._engine = self._thread.submit(start).result()
+        self._report, self._lock = LoadReport(), threading.Lock()
+
+    def load_report(self) -> LoadReport:
+        """See `AsyncEngine.load_report`."""
+        return self._report
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """See `AsyncEngine.generate`."""
+        return await self._run(len(requests) * sampling.n, partial(self._generate, requests, sampling))
+
+    async def score(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `AsyncEngine.score`."""
+        return await self._run(len(requests), partial(score_isolated, self._engine, requests))
+
+    async def load(self, folder: str) -> None:
+        """See `AsyncEngine.load`."""
+        await self._run(0, partial(self._engine.load, folder))
+
+    async def close(self) -> None:
+        """See `AsyncEngine.close`."""
+        await self._run(0, self._engine.close)
+        self._thread.shutdown(wait=False)
+
+    def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        answers = generate_isolated(self._engine, requests, sampling)
+        return with_judgements(self._engine, requests, answers) if sampling.judgement == "ask" else answers
+
+    async def _run(self, sequences: int, work: Callable[[], T]) -> T:
+        """Run some work in the engine's thread; `load_report` counts its sequences."""
+
+        def counted() -> T:
+            self._count(running=sequences, waiting=-sequences)
+            try:
+                return work()
+            finally:
+                self._count(running=-sequences, finished=sequences)
+
+        self._count(waiting=sequences)
+        future = self._thread.submit(counted)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if future.cancel():  # it had not begun
+                self._count(waiting=-sequences)
+            raise
+
+    def _count(self, running: int = 0, waiting: int = 0, finished: int = 0) -> None:
+        with self._lock:
+            report = self._report
+            self._report = LoadReport(report.running + running, report.waiting + waiting, report.finished + finished)

@@ -1,0 +1,192 @@
+"""What both vLLM engines share: their arguments, prompts, sampling parameters and the reading of their outputs.
+
+Everything that depends on the version of vLLM (0.32, CPU and GPU builds) is in this module, `vllm_engine` and
+`vllm_async_engine`.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from vlrm_ray import torchvision_shim
+from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, PlainText, Request, Sampling, label_tokens
+from vlrm_ray.errors import UserError
+from vlrm_ray.ids import sha256_of
+from vlrm_ray.preferences.judgement import judgement_token
+from vlrm_ray.store.images import load_in_condition
+from vlrm_ray.store.models import local_model
+from vlrm_ray.types import YES
+
+torchvision_shim.install()
+os.environ.setdefault("VLLM_PLUGINS", "")
+
+import torch  # noqa: E402
+from transformers import AutoConfig, AutoProcessor  # noqa: E402
+from vllm import ModelRegistry, SamplingParams, envs  # noqa: E402
+from vllm.outputs import CompletionOutput  # noqa: E402
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: E402
+
+IMAGE_CACHE_GB = 1
+"""Limit of vLLM's cache of preprocessed images in each of its processes, in GiB."""
+
+
+class VllmModel:
+    """The model of a vLLM engine as its caller sees it: prompts go in, completions come out.
+
+    Attributes:
+        settings: settings of the engine.
+        folder: folder or hub name of the model.
+        has_vision: whether the model takes images.
+        labels: token ids of Yes and No.
+        plain: makes words of the model's control tokens in a request.
+        on_gpu: whether the engine runs on GPUs.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """Load the processor; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
+        self.settings, self.folder = settings, local_model(settings.model)
+        try:
+            self.processor = AutoProcessor.from_pretrained(self.folder)
+        except (OSError, ValueError) as error:
+            raise UserError(f"model {self.folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+        # AutoProcessor returns the tokenizer itself for a text-only model
+        self.has_vision = hasattr(self.processor, "tokenizer")
+        self.tokenizer = self.processor.tokenizer if self.has_vision else self.processor
+        self.labels: LabelTokens = label_tokens(self.tokenizer, self.folder)
+        self.plain = PlainText.of_processor(self.processor)
+        self.on_gpu = settings.gpus > 0
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of vLLM's `LLM` and `AsyncEngineArgs`."""
+        s = self.settings
+        shared: dict[str, Any] = {
+            "model": self.folder,
+            "dtype": s.dtype,
+            "max_model_len": s.max_model_len,
+            "max_num_seqs": s.max_num_seqs,
+            # vLLM would also profile with videos, which takes time and memory
+            "limit_mm_per_prompt": {"image": 1, "video": 0} if self.has_vision else {},
+            "mm_processor_cache_gb": IMAGE_CACHE_GB,
+            "seed": 0,
+            "disable_log_stats": True,
+            "tensor_parallel_size": s.tensor_parallel,
+            "trust_remote_code": False,
+        }
+        if self.on_gpu:
+            return shared | {"gpu_memory_utilization": s.gpu_memory, "enable_prefix_caching": True}
+        return shared | {
+            "enforce_eager": True,
+            "kv_cache_memory_bytes": s.kv_cache_mb << 20,
+            "max_num_batched_tokens": max(8192, s.max_model_len),
+            # on CPU a seeded request must not be prefilled in chunks, because vLLM's generator has no offset
+            "enable_chunked_prefill": False,
+            "enable_prefix_caching": False,
+            "worker_extension_cls": f"{CpuWeights.__module__}.{CpuWeights.__name__}",
+        }
+
+    def sampling_params(self, request: Request, sampling: Sampling) -> SamplingParams:
+        """Parameters to generate the answers to a request."""
+        schema = sampling.json_schema
+        with_probabilities = sampling.judgement != "none" and not schema  # they take a quarter of the CPU time
+        return SamplingParams(
+            n=sampling.n,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=request.seed if sampling.temperature > 0 else None,
+            logprob_token_ids=list(self.labels.all) if with_probabilities else None,
+            detokenize=False,  # vLLM would also decode both labels at each token
+            structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def score_params(self) -> SamplingParams:
+        """Parameters to score the next token of a request."""
+        return SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=list(self.labels.all),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def prompt(self, request: Request) -> dict[str, Any]:
+        """Chat prompt of a request, with its prefix and image, as vLLM takes it.
+
+        vLLM identifies the image by a hash of its pixels. So requests with the same image share its preprocessing, its
+        embedding and the KV cache of their common beginning. Raises BadImage if the image cannot be used.
+        """
+        limit = self.settings.max_pixels
+        image = load_in_condition(request.image, request.condition, limit) if request.image else None
+        words = self.plain(request.text)
+        parts = [{"type": "text", "text": words}]
+        content: Any = [{"type": "image"}, *parts] if image is not None else parts if self.has_vision else words
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        prompt: dict[str, Any] = {"prompt": text + self.plain(request.prefix)}
+        if image is None:
+            return prompt
+        key = f"{image.width}x{image.height}-{sha256_of(image.tobytes())}"
+        return prompt | {"multi_modal_data": {"image": image}, "multi_modal_uuids": {"image": key}}
+
+    def completion(self, answer: CompletionOutput) -> Completion:
+        """Decoded answer, with p(Yes) and p(No) at the token of its judgement."""
+        text = self._decode(answer.token_ids).strip()
+        found = judgement_token(answer.token_ids, self._decode) if answer.logprobs else None
+        if found is None or not answer.logprobs:
+            return Completion(text)
+        index, judgement = found
+        return Completion(text, *self._masses(answer.logprobs[index], judgement.word))
+
+    def score(self, answer: CompletionOutput) -> Completion:
+        """p(Yes) and p(No) of the next token."""
+        return Completion("", *self._masses(answer.logprobs[0]))
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    def _masses(self, logprobs: dict[int, Any], word: str = YES) -> tuple[float, float]:
+        return self.labels.masses({token: value.logprob for token, value in logprobs.items()}, word)
+
+
+class CpuWeights:
+    """Extension of vLLM's worker, whose methods `collective_rpc` calls by name."""
+
+    def repack_output_layer(self) -> None:
+        """Repack a tied output layer, which on CPU keeps its packed copy of the old weights after a reload."""
+        from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+        model: torch.nn.Module = self.get_model()  # type: ignore[attr-defined] # a method of the worker
+        for name, module in model.named_modules():
+            if name.endswith("lm_head") and hasattr(module, "cpu_linear"):
+                dispatch_cpu_unquantized_gemm(module, remove_weight=False)
+
+
+def register_model_class(folder: str) -> None:
+    """Register the model's class with vLLM, for an engine that runs in this process.
+
+    vLLM would otherwise import the class in a subprocess first, to find out what the model can do. That takes about
+    13 s of CPU time unless an earlier engine on the machine has stored the result.
+    """
+    for name in AutoConfig.from_pretrained(folder).architectures or ():
+        if model := ModelRegistry.models.get(name):
+            ModelRegistry.register_model(name, model.load_model_cls())
+
+
+@contextmanager
+def inspection_lock() -> Iterator[None]:
+    """Held while vLLM inspects the model's class in a subprocess, for an engine in another process.
+
+    vLLM stores the result in a file of the machine, which the engines that wait for the lock then read.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # without access to the folder, each engine inspects the class itself
+            folder = Path(envs.VLLM_CACHE_ROOT)
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((folder / "vlrm-ray.lock").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

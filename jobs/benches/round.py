@@ -1,0 +1,184 @@
+"""Throughput of one round with real engines, and of the bare engine on the same requests."""
+
+import os
+import threading
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from vlrm_ray.config import Config
+from vlrm_ray.engines import Request, Sampling
+from vlrm_ray.ids import seed_of
+from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.types import ImageCondition
+
+
+class CpuSeconds:
+    """Context manager that measures the CPU time of those descendants of this process whose names contain some words.
+
+    Of processes that start meanwhile, the time up to their first task, which they import in, is not counted.
+
+    Attributes:
+        total: CPU seconds of all of them during the context.
+    """
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+        self.first: dict[int, float] = {}
+        self.last: dict[int, float] = {}
+        self.stop = threading.Event()
+
+    def __enter__(self) -> "CpuSeconds":
+        self._sample()
+        self.first = dict(self.last)
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop.set()
+        self.thread.join()
+        self._sample()
+        self.total = sum(seconds - self.first.get(pid, seconds) for pid, seconds in self.last.items())
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.2):
+            self._sample()
+
+    def _sample(self) -> None:
+        for process in psutil.Process().children(recursive=True):
+            try:
+                name, times = " ".join(process.cmdline()), process.cpu_times()
+            except psutil.Error:  # it has ended meanwhile
+                continue
+            if any(word in name for word in self.words):
+                self.last[process.pid] = seconds = times.user + times.system
+                if ".submit" in name:
+                    self.first.setdefault(process.pid, seconds)
+
+
+def measure_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
+    """Run one round, then the bare engine on the same requests; returns seconds, rates and their ratios by name."""
+    figures = _run_round(config, ledger, progress) | _run_bare_engine(config, ledger, progress)
+    figures["pipeline / bare engine"] = figures["candidates/s, generate stage"] / figures["candidates/s, bare engine"]
+    figures["CPU seconds per candidate, generate stage / bare engine"] = (
+        figures["CPU seconds per candidate, generate stage"] / figures["CPU seconds per candidate, bare engine"]
+    )
+    return figures
+
+
+def _run_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
+    """Run one round with its evaluations; returns seconds per stage and rates by name."""
+    with ExitStack() as stack:
+        start = time.monotonic()
+        stack.enter_context(connected(config, progress.log))
+        from actors.fleet import Fleet
+        from vlrm_ray.pipeline import graph
+        from vlrm_ray.pipeline.rounds import Rounds
+
+        graph.configure_ray_data()
+        fleet = Fleet(config, ledger)
+        fleet.start()
+        stack.callback(fleet.close)
+        start_seconds = time.monotonic() - start
+        rounds = Rounds(config, ledger, fleet, progress)
+        rounds.evaluate(0)
+        with CpuSeconds("PolicyGenerator", "MapBatches(Generate)") as cpu:
+            rounds.gather(1)
+        rounds.train(1)
+        rounds.evaluate(1)
+    results: dict[str, Any] = {
+        s: ledger.result(1, s) or {} for s in ("generate", "verify", "pair", "critique", "select", "train", "evaluate")
+    }
+    figures = {"seconds, start Ray and engines": start_seconds}
+    figures |= {
+        f"seconds busy, {stage}": result["seconds"] for stage, result in results.items() if result.get("seconds")
+    }
+    wall = results["select"]["wall_seconds"]
+    candidates, pairs = results["generate"]["rows"]["kept"], results["select"]["rows"]["kept"]
+    critiques = results["critique"]["rows"]["in"]
+    training = results["train"].get("metrics", {}).get("seconds", 0.0)
+    return figures | {
+        "seconds, gather (wall, with the pools' start)": wall,
+        "candidates/s, generate stage": candidates / _busy_seconds(results["select"]["spans"], "policy"),
+        "candidates/s, gather": candidates / wall,
+        "CPU seconds per candidate, generate stage": cpu.total / candidates,
+        "critiques/s, critique stage": critiques / max(1e-9, results["critique"]["seconds"]),
+        "verified pairs/s, gather": pairs / wall,
+        "trained pairs/s, steps only": pairs / training if training else 0.0,
+        "trained pairs/s, whole fit": pairs * config.train.epochs / max(1e-9, results["train"]["seconds"]),
+    }
+
+
+def _busy_seconds(spans: dict[str, list[tuple[float, float]]], prefix: str) -> float:
+    """Mean busy seconds of the actors whose names start with `prefix`; `spans` are (start, end) by actor."""
+    seconds = [sum(end - start for start, end in busy) for name, busy in spans.items() if name.startswith(prefix)]
+    return sum(seconds) / max(1, len(seconds))
+
+
+def _run_bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
+    """Run the policy's engine in this process on the requests of the measured round; returns its rate by name."""
+    os.environ.update(WORKER_ENV | CPU_ENV)
+    from actors.fleet import engine_settings
+    from vlrm_ray.engines import Engine
+
+    settings = engine_settings(config.policy.engine, config.policy.model, config.prompts.max_pixels)
+    with progress.stage("bare engine"):
+        engine: Engine
+        if config.policy.engine.kind == "vllm":
+            from actors.vllm_engine import VllmEngine
+
+            engine = VllmEngine(settings)
+        else:
+            from actors.transformers_engine import TransformersEngine
+
+            engine = TransformersEngine(settings)
+        policy = config.policy
+        counts: dict[ImageCondition, int] = {}
+        batches = _requests(config, ledger)
+        engine.generate(
+            batches[0][ImageCondition.FULL][:8], Sampling(policy.max_tokens, policy.temperature, policy.top_p, 1)
+        )
+        start, cpu_start = time.monotonic(), time.process_time()
+        for batch in batches:
+            for condition, n in (
+                (ImageCondition.FULL, policy.samples),
+                (ImageCondition.IMAGE_FREE, policy.image_free),
+                (ImageCondition.IMAGE_DEGRADED, policy.image_degraded),
+            ):
+                if n:
+                    answers = engine.generate(
+                        batch[condition], Sampling(policy.max_tokens, policy.temperature, policy.top_p, n)
+                    )
+                    counts[condition] = counts.get(condition, 0) + sum(map(len, answers))
+        seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu_start
+        engine.close()
+    return {
+        "candidates/s, bare engine": sum(counts.values()) / seconds,
+        "CPU seconds per candidate, bare engine": cpu_seconds / sum(counts.values()),
+    }
+
+
+def _requests(config: Config, ledger: Ledger) -> list[dict[ImageCondition, list[Request]]]:
+    """The requests of round 1, by part and image condition, with the same seeds as in the round."""
+    from vlrm_ray.store.rows import from_table
+
+    return [
+        {
+            condition: [
+                Request(
+                    row.prompt.question, row.prompt.image, condition, seed_of("sample", row.prompt.prompt_id, condition)
+                )
+                for row in from_table(ledger.get_part(1, "rows", part))
+            ]
+            for condition in ImageCondition
+        }
+        for part in ledger.parts(1)
+    ]

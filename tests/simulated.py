@@ -1,0 +1,116 @@
+"""Engines that answer after a fixed time, and experts that know two objects: for measuring the stream without models."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from vlrm_ray.config import Detector, Reader
+from vlrm_ray.engines import Completion, LoadReport, Request, Sampling
+from vlrm_ray.experts.reliability import Calibrations
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.preferences.critique import format_critique
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import from_table, with_columns
+from vlrm_ray.types import Detection, Quality
+
+SENTENCES = (
+    "There is a red circle.", "There is a blue square.", "There is a green circle.", "The circle is red.", "The square is red.",
+    "There is one circle.", "There are two squares.", "There is no star.", "The circle is left of the square.", "I see two shapes.",
+    "The square is above the circle.", "There is a yellow star.",
+)  # fmt: skip
+WORDS = 60
+"""Words of a response."""
+OBJECTS = (Detection("circle", (4, 4, 20, 20), 0.99, "red"), Detection("square", (40, 4, 60, 20), 0.99, "blue"))
+
+
+class SimulatedEngine:
+    """Stands for an `EngineHost`: each sequence occupies one of a fixed number of slots for a fixed time per token."""
+
+    def __init__(self, slots: int, seconds: float, *, critic: bool = False, long_share: float = 0.0) -> None:
+        """Start an engine.
+
+        Args:
+            slots: sequences that are decoded at the same time.
+            seconds: time that a sequence takes.
+            critic: whether the answers are critiques.
+            long_share: share of the requests that take ten times as long.
+        """
+        self.slots, self.seconds = asyncio.Semaphore(slots), seconds
+        self.critic, self.long_share = critic, long_share
+        self.load = LoadReport()
+        self.events: list[tuple[float, int]] = []
+        self.ends: list[float] = []
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """See `EngineHost.generate`."""
+        return [
+            list(await asyncio.gather(*(self._sequence(request, i, sampling) for i in range(sampling.n))))
+            for request in requests
+        ]
+
+    async def load_report(self) -> LoadReport:
+        """See `EngineHost.load_report`."""
+        return self.load
+
+    async def history(self) -> tuple[list[tuple[float, int]], list[float]]:
+        """Changes of the number of busy slots, each with its time, and the times at which sequences ended."""
+        return self.events, self.ends
+
+    async def _sequence(self, request: Request, index: int, sampling: Sampling) -> Completion:
+        rng = random.Random(f"{request.seed}-{index}")
+        self._count(waiting=1)
+        async with self.slots:
+            self._count(running=1, waiting=-1)
+            self.events.append((time.time(), 1))
+            slow = random.Random(request.seed).random() < self.long_share
+            await asyncio.sleep(self.seconds * (10 if slow else 1))
+            self.events.append((time.time(), -1))
+            self.ends.append(time.time())
+            self._count(running=-1)
+        if self.critic:
+            yes = rng.random()
+            return Completion(format_critique("red circle top left", "It is so.", yes > 0.5), yes, 1 - yes)
+        return Completion(response(rng))
+
+    def _count(self, running: int = 0, waiting: int = 0) -> None:
+        load = self.load
+        self.load = LoadReport(load.running + running, load.waiting + waiting, load.finished)
+
+
+def response(rng: random.Random) -> str:
+    """A response of at least `WORDS` words."""
+    sentences: list[str] = []
+    while sum(len(sentence.split()) for sentence in sentences) < WORDS:
+        sentences.append(rng.choice(SENTENCES))
+    return " ".join(sentences)
+
+
+class SimulatedDetector:
+    """Stands for `DetectorExpert`: every image shows a red circle and a blue square."""
+
+    def __init__(self, _settings: Detector, _store: Ledger, _board: object) -> None: ...
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in the detections."""
+        rows = from_table(table, [])
+        for row in rows:
+            row.width, row.height, row.objects, row.quality = 64, 64, OBJECTS, Quality()
+        return with_columns(table, rows, "width", "height", "objects", "faint", "quality")
+
+
+class SimulatedReader:
+    """Stands for `TextExpert`: no image shows any text."""
+
+    def __init__(self, _settings: Reader, _store: Ledger, _board: object) -> None: ...
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Fill in no words."""
+        return with_columns(table, from_table(table, []), "words")
+
+
+def verifier() -> Verifier:
+    """A verifier that trusts `SimulatedDetector`."""
+    return Verifier(Calibrations(exhaustive=frozenset({"circle", "square", "triangle", "star", "sign"})))

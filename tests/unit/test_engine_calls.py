@@ -1,0 +1,151 @@
+"""Calls of actors: which one gets a request, and what is said about one that does not answer."""
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+
+from vlrm_ray.engines import EngineDied, LoadReport
+from vlrm_ray.errors import UserError, user_message
+from vlrm_ray.pipeline import engine_calls
+from vlrm_ray.pipeline.engine_calls import LeastLoaded, call
+
+
+def method(answer: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
+    """The method of an actor's handle, for use without Ray."""
+    return types.SimpleNamespace(remote=answer)
+
+
+async def slow(seconds: float, result: Any = None) -> Any:
+    await asyncio.sleep(seconds)
+    return result
+
+
+def ask(remote: Any, *arguments: Any, timeout: float = 60.0) -> Any:
+    return asyncio.run(call(remote, *arguments, timeout=timeout, name="critic-1", waiting_for="a critique"))
+
+
+# --- timeouts and deaths ------------------------------------------------------------------------
+
+
+def test_a_call_returns_what_the_method_returns() -> None:
+    assert ask(method(slow), 0.0, "answer") == "answer"
+
+
+def test_a_late_actor_is_named_with_what_it_was_asked_for_and_its_call_is_cancelled() -> None:
+    cancelled = []
+
+    async def never() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    with pytest.raises(
+        UserError, match=r"^critic-1: no answer within 0\.05 s while waiting for a critique; .*call_timeout"
+    ):
+        ask(method(never), timeout=0.05)
+    assert cancelled == [True]
+
+
+def test_a_timeout_inside_the_actor_is_not_taken_for_one_of_the_call() -> None:
+    async def fails() -> None:
+        raise TimeoutError("inside")
+
+    with pytest.raises(TimeoutError, match="inside"):
+        ask(method(fails))
+
+
+def test_a_dead_actor_is_named_with_the_cause() -> None:
+    async def dies() -> None:
+        raise RayActorError(error_msg="The actor died because of an out-of-memory kill")
+
+    with pytest.raises(
+        UserError, match=r"^critic-1 died while it was asked for a critique: .*out-of-memory kill; .*again"
+    ):
+        ask(method(dies))
+
+
+def test_a_dead_engine_is_one_line_for_the_user() -> None:
+    async def fails() -> None:
+        raise EngineDied("critic-1 on node a has no running engine: exit code -9")
+
+    with pytest.raises(EngineDied) as raised:
+        ask(method(fails))
+    assert user_message(raised.value) == "critic-1 on node a has no running engine: exit code -9"
+
+
+def test_messages_name_at_most_four_actors() -> None:
+    error = engine_calls.too_late([f"critic-{i}" for i in range(9)], "a load", 300, "cluster.start_timeout")
+    assert str(error).startswith("critic-0, critic-1, critic-2, critic-3 and 5 more: no answer within 300 s")
+    assert str(error).endswith("raise cluster.start_timeout")
+
+
+# --- the least loaded actor ---------------------------------------------------------------------
+
+
+def test_equally_loaded_actors_take_turns() -> None:
+    actors, picked = LeastLoaded(3), []
+    for _ in range(6):
+        with actors.pick() as index:
+            picked.append(index)
+    assert picked == [0, 1, 2, 0, 1, 2]
+    assert actors.in_flight == [0, 0, 0]
+
+
+def test_the_actor_with_the_fewest_unfinished_sequences_is_picked() -> None:
+    actors = LeastLoaded(2)
+    with actors.pick(4) as first:
+        for _ in range(3):
+            with actors.pick(1) as other:
+                assert (first, other) == (0, 1)
+
+
+def test_sequences_count_until_they_are_answered_or_fail() -> None:
+    actors = LeastLoaded(2)
+    with pytest.raises(ValueError), actors.pick(4):
+        assert sum(actors.in_flight) == 4
+        raise ValueError
+    assert actors.in_flight == [0, 0]
+
+
+def test_what_other_processes_have_sent_counts_too() -> None:
+    async def go() -> list[int]:
+        actors, picked = LeastLoaded(2), []
+        reports = [
+            method(lambda: slow(0, LoadReport(running=6, waiting=2))),
+            method(lambda: slow(0, LoadReport(running=1))),
+        ]
+        with actors.pick(1) as own:
+            assert own == 0
+            actors.update(reports)
+            await asyncio.sleep(0.05)
+            assert actors.of_others == [7, 1]  # one of the eight sequences is our own
+            actors.update([method(lambda: slow(0, LoadReport()))] * 2)  # too early to ask again
+            await asyncio.sleep(0.05)
+            assert actors.of_others == [7, 1]
+            for _ in range(3):
+                with actors.pick(1) as index:
+                    picked.append(index)
+        return picked
+
+    assert asyncio.run(go()) == [1, 1, 1]
+
+
+def test_an_engine_that_does_not_report_is_used_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_calls, "REPORT_TIMEOUT", 0.01)
+
+    async def dead() -> LoadReport:
+        raise RayActorError(error_msg="gone")
+
+    async def go() -> LeastLoaded:
+        actors = LeastLoaded(2)
+        actors.update([method(lambda: slow(60)), method(dead)])
+        await asyncio.sleep(0.05)
+        return actors
+
+    assert asyncio.run(go()).of_others == [0, 0]

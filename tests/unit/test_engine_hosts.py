@@ -1,0 +1,306 @@
+"""The actor of an engine, used without Ray: many calls at a time, refused requests, engines that die."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors import engine_hosts
+from actors.continuous_engine import AHEAD, ContinuousEngine, Places
+from actors.engine_hosts import ENGINE_RESTARTS, CritiqueWriter, EngineHost
+from actors.serial_engine import AsyncEngine, SerialEngine
+from tests.unit.test_refused_requests import PickyEngine
+from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, EngineSettings, LoadReport, Request, Sampling
+from vlrm_ray.errors import UserError
+from vlrm_ray.store.ledger import Ledger
+
+SETTINGS = EngineSettings("vllm", "assets:vlm", "float32", 512, 4, 16, 0.5, 0, 1)
+
+
+class FakeAsyncLLM:
+    """A backend that answers after some seconds, whose requests may have certain words.
+
+    Attributes:
+        busy: number of sequences that it works on.
+        most: largest number of them at a time.
+        log: what happened, in order.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds, self.busy, self.most, self.dead = seconds, 0, 0, False
+        self.log: list[str] = []
+
+    async def generate(self, request: Request, sampling: Sampling) -> list[Completion]:
+        await self._work(request, sampling.n)
+        return [Completion(f"{request.text} {index}") for index in range(sampling.n)]
+
+    async def score(self, request: Request) -> Completion:
+        await self._work(request, 1)
+        return Completion("", 0.2, 0.7)
+
+    async def load(self, folder: str) -> None:
+        self.log.append(f"load with {self.busy} running")
+
+    async def close(self) -> None:
+        self.log.append("close")
+
+    async def _work(self, request: Request, sequences: int) -> None:
+        if "LONG" in request.text:
+            raise ValueError("longer than the maximum model length")
+        if "DEADLY" in request.text or self.dead:
+            self.dead = True
+            raise EngineDied("exit code -9")
+        self.busy += sequences
+        self.most = max(self.most, self.busy)
+        self.log.append(request.text)
+        try:
+            await asyncio.sleep(5 * self.seconds if "SLOW" in request.text else self.seconds)
+            if self.dead:
+                raise EngineDied("exit code -9")
+        finally:
+            self.busy -= sequences
+
+
+def requests(*texts: str) -> list[Request]:
+    return [Request(text, None) for text in texts]
+
+
+async def texts_of(engine: AsyncEngine, *texts: str, n: int = 1) -> list[str]:
+    answers = await engine.generate(requests(*texts), Sampling(8, n=n))
+    return [answer.refused or answer.text for group in answers for answer in group]
+
+
+# --- many calls at a time -----------------------------------------------------------------------
+
+
+def test_calls_share_the_engine_and_a_slow_request_delays_no_other() -> None:
+    backend = FakeAsyncLLM(0.05)
+    engine = ContinuousEngine(backend, 16)
+
+    async def go() -> list[str]:
+        finished = []
+
+        async def one(text: str) -> None:
+            await texts_of(engine, text)
+            finished.append(text)
+
+        await asyncio.gather(one("SLOW"), *(one(str(i)) for i in range(6)))
+        return finished
+
+    assert asyncio.run(go())[-1] == "SLOW"
+    assert backend.most == 7
+
+
+def test_a_refused_request_does_not_disturb_the_others() -> None:
+    engine = ContinuousEngine(FakeAsyncLLM(), 16)
+    assert asyncio.run(texts_of(engine, "a", "LONG", "b", n=2)) == ["a 0", "a 1", TOO_LONG, TOO_LONG, "b 0", "b 1"]
+    scores = asyncio.run(engine.score(requests("a", "LONG")))
+    assert [score.refused for score in scores] == ["", TOO_LONG]
+
+
+def test_no_more_is_sent_ahead_than_keeps_the_engine_busy() -> None:
+    backend = FakeAsyncLLM(0.01)
+    engine = ContinuousEngine(backend, 4)
+
+    async def go() -> tuple[LoadReport, LoadReport]:
+        work = asyncio.create_task(texts_of(engine, *(str(i) for i in range(10)), n=3))
+        await asyncio.sleep(0.005)
+        during = engine.load_report()
+        await work
+        return during, engine.load_report()
+
+    during, after = asyncio.run(go())
+    assert backend.most == 6  # of 8 places; the next request needs 3
+    assert (during, after) == (LoadReport(running=6, waiting=24), LoadReport(finished=30))
+    assert during.unfinished == 30
+
+
+def test_a_request_for_more_sequences_than_places_is_answered() -> None:
+    engine = ContinuousEngine(FakeAsyncLLM(), 1)
+    assert len(asyncio.run(texts_of(engine, "a", "b", n=5))) == 10
+
+
+def test_weights_are_replaced_between_requests_not_during_them() -> None:
+    backend = FakeAsyncLLM(0.02)
+    engine = ContinuousEngine(backend, 16)
+
+    async def go() -> None:
+        before = asyncio.create_task(texts_of(engine, "before"))
+        await asyncio.sleep(0.005)
+        load = asyncio.create_task(engine.load("folder"))
+        await asyncio.sleep(0.005)
+        await asyncio.gather(before, load, texts_of(engine, "after"))
+
+    asyncio.run(go())
+    assert backend.log == ["before", "load with 0 running", "after"]
+
+
+def test_critiques_without_a_judgement_are_asked_for_it() -> None:
+    engine = ContinuousEngine(FakeAsyncLLM(), 16)
+    ((*judged,),) = asyncio.run(engine.generate(requests("Check: a"), Sampling(8, n=2, judgement="ask")))
+    assert [answer.text for answer in judged] == ["Check: a 0. Judgement: No", "Check: a 1. Judgement: No"]
+    assert all(answer.asked and answer.no == 0.7 for answer in judged)
+
+
+def test_a_cancelled_call_gives_its_places_back() -> None:
+    places = Places(AHEAD)
+
+    async def go() -> None:
+        async with places.taken(1):
+            waiting = asyncio.create_task(places.taken(2).__aenter__())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with asyncio.timeout(1), places.taken(2):
+            pass
+
+    asyncio.run(go())
+    assert places.report() == LoadReport(finished=3)
+
+
+# --- one call at a time -------------------------------------------------------------------------
+
+
+class Sequential(PickyEngine):
+    """An engine that notices calls which overlap, and from which threads they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[str] = set()
+        self.lock = threading.Lock()
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        assert self.lock.acquire(blocking=False)
+        self.threads.add(threading.current_thread().name)
+        try:
+            threading.Event().wait(0.005)
+            return super().generate(requests, sampling)
+        finally:
+            self.lock.release()
+
+
+def test_a_reproducible_engine_gets_each_call_as_one_batch_in_order() -> None:
+    engine = Sequential()
+    serial = SerialEngine(lambda: engine)
+
+    async def go() -> LoadReport:
+        calls = [asyncio.create_task(texts_of(serial, f"{i}a", f"{i}b")) for i in range(5)]
+        await asyncio.sleep(0.002)
+        during = serial.load_report()
+        await asyncio.gather(*calls)
+        return during
+
+    assert asyncio.run(go()) == LoadReport(running=2, waiting=8)
+    assert engine.calls == [[f"{i}a", f"{i}b"] for i in range(5)]
+    assert len(engine.threads) == 1
+    assert serial.load_report() == LoadReport(finished=10)
+
+
+def test_a_cancelled_call_that_has_not_begun_is_forgotten() -> None:
+    engine = Sequential()
+    serial = SerialEngine(lambda: engine)
+
+    async def go() -> None:
+        first, second = (asyncio.create_task(texts_of(serial, text)) for text in "ab")
+        await asyncio.sleep(0.002)
+        second.cancel()
+        await first
+
+    asyncio.run(go())
+    assert engine.calls == [["a"]]
+    assert serial.load_report() == LoadReport(finished=1)
+
+
+# --- the actor ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> list[FakeAsyncLLM]:
+    """The backends that actors have started, with their models as the first entry of the log."""
+    started: list[FakeAsyncLLM] = []
+
+    def start(settings: EngineSettings) -> AsyncEngine:
+        started.append(FakeAsyncLLM(0.01))
+        started[-1].log.append(settings.model)
+        return ContinuousEngine(started[-1], settings.max_num_seqs)
+
+    monkeypatch.setattr(engine_hosts, "_start_engine", start)
+    return started
+
+
+def test_a_dead_engine_is_started_again_and_the_calls_in_progress_are_repeated(backends: list[FakeAsyncLLM]) -> None:
+    async def go() -> list[list[list[Completion]]]:
+        host = EngineHost("policy-0", SETTINGS)
+        await host.load("/weights")
+        calls = [asyncio.create_task(host.generate(requests(text), Sampling(8))) for text in "abc"]
+        await asyncio.sleep(0.005)
+        backends[0].dead = True
+        return await asyncio.gather(*calls)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_hosts, "local_model", lambda model, ledger: model)
+        answers = asyncio.run(go())
+    assert [group[0].text for (group,) in answers] == ["a 0", "b 0", "c 0"]
+    assert [backend.log[0] for backend in backends] == ["assets:vlm", "/weights"]
+    assert backends[0].log[-1] == "close"
+
+
+def test_an_engine_that_dies_again_and_again_is_reported_with_actor_node_and_cause(
+    backends: list[FakeAsyncLLM],
+) -> None:
+    async def go() -> None:
+        host = EngineHost("policy-0", SETTINGS)
+        for _ in range(2):
+            with pytest.raises(
+                EngineDied, match=r"^policy-0 on node \S+ has no running engine: exit code -9, .*2 times"
+            ):
+                await host.generate(requests("DEADLY"), Sampling(8))
+        assert (await host.health()).problem.startswith("exit code -9")
+        assert await host.load_report() == LoadReport()
+
+    asyncio.run(go())
+    assert len(backends) == 1 + ENGINE_RESTARTS
+
+
+def test_an_engine_that_cannot_be_started_again_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = iter([ContinuousEngine(FakeAsyncLLM(), 4)])
+    monkeypatch.setattr(engine_hosts, "_start_engine", lambda settings: next(engines))
+    host = EngineHost("policy-0", SETTINGS)
+    monkeypatch.setattr(engine_hosts, "_start_engine", lambda settings: 1 / 0)
+    with pytest.raises(EngineDied, match="exit code -9, and cannot be started again: division by zero"):
+        asyncio.run(host.generate(requests("DEADLY"), Sampling(8)))
+
+
+def test_an_engine_that_cannot_start_is_a_problem_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(settings: EngineSettings) -> AsyncEngine:
+        raise UserError("no such model")
+
+    monkeypatch.setattr(engine_hosts, "_start_engine", start)
+    host = EngineHost("policy-0", SETTINGS)
+    assert asyncio.run(host.health()).problem == "no such model"
+    with pytest.raises(EngineDied, match="no such model"):
+        asyncio.run(host.generate(requests("a"), Sampling(8)))
+
+
+def test_a_critic_starts_with_the_newest_version(backends: list[FakeAsyncLLM], tmp_path: Path) -> None:
+    ledger, folder = Ledger(str(tmp_path / "run")), tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert CritiqueWriter("critic-0", SETTINGS, ledger).version == 0
+    ledger.publish(1, folder)
+    host = CritiqueWriter("critic-0", replace(SETTINGS, model="assets:vlm"), ledger)
+    assert (host.version, backends[-1].log[0]) == (1, ledger.fetch_version(1))
+    assert asyncio.run(host.health()).model == "assets:vlm"
+
+
+def test_a_closed_engine_says_so(backends: list[FakeAsyncLLM]) -> None:
+    async def go() -> None:
+        host = EngineHost("policy-0", SETTINGS)
+        await host.close()
+        with pytest.raises(EngineDied, match="it was closed"):
+            await host.score(requests("a"))
+
+    asyncio.run(go())

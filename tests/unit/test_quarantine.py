@@ -1,0 +1,45 @@
+"""A run of which too many prompts cannot be used ends early, and can be repeated."""
+
+from pathlib import Path
+
+import pytest
+
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline.quarantine import QuarantineLimit
+from vlrm_ray.pipeline.stages import Tally
+from vlrm_ray.store.ledger import Ledger
+
+
+def committed(folder: Path, parts: int) -> Ledger:
+    ledger = Ledger(str(folder))
+    for part in range(parts):
+        ledger.put_part(1, part, {}, {})
+    return ledger
+
+
+def test_above_the_limit_the_run_ends_and_the_affected_parts_are_made_again(tmp_path: Path) -> None:
+    ledger = committed(tmp_path, 3)
+    limit = QuarantineLimit(0.2, ledger, 1)
+    limit.check(Tally(0, 40, {}))
+    limit.check(Tally(1, 40, {"image_missing": 10, "question_missing": 2}, "a.png, 'Why?'"))
+    with pytest.raises(UserError) as caught:
+        limit.check(Tally(2, 40, {"image_missing": 20}, "b.png, 'Why?'"))
+    message = str(caught.value)
+    assert message.startswith(
+        "round 1: 32 of 120 prompts are quarantined, more than quarantine_limit=0.2: image_missing 30,"
+    )
+    assert "(first: a.png, 'Why?')" in message
+    assert "raise quarantine_limit" in message
+    assert "\n" not in message
+    assert ledger.parts(1) == [0]
+
+
+@pytest.mark.parametrize(("share", "quarantined"), [(0.2, 8), (1.0, 39)])
+def test_up_to_the_limit_it_goes_on(share: float, quarantined: int, tmp_path: Path) -> None:
+    limit = QuarantineLimit(share, committed(tmp_path, 2), 1)
+    limit.check(Tally(0, 40, {"image_missing": quarantined}))
+    limit.check(Tally(1, 40, {"image_missing": quarantined}))
+
+
+def test_a_few_prompts_do_not_tell(tmp_path: Path) -> None:
+    QuarantineLimit(0.2, committed(tmp_path, 1), 1).check(Tally(0, 49, {"image_missing": 40}))

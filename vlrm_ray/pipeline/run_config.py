@@ -1,0 +1,59 @@
+"""Binds a run to its configuration: what determines the results cannot change when the run resumes."""
+
+from typing import Any
+
+from vlrm_ray.config import Config
+from vlrm_ray.errors import UserError
+from vlrm_ray.ids import canonical_json
+from vlrm_ray.store.ledger import Ledger
+
+RESOURCE_KEYS = frozenset(
+    [
+        "actors",
+        "cpus",
+        "gpus",
+        "tensor_parallel",
+        "gpu_memory",
+        "pool",
+        "workers",
+        "start_timeout",
+        "max_failures",
+        "quarantine_limit",
+    ]
+)
+"""Configuration keys, in any section, that say where and with how much a run works, and do not determine its results."""
+
+
+def bind_config(config: Config, ledger: Ledger) -> None:
+    """Store the configuration in a new run's folder, or check that an existing run has the same one.
+
+    `rounds`, the section `cluster` and `RESOURCE_KEYS` may differ between sessions of a run. Keys that the stored
+    configuration lacks, because they are younger than the run, count as their defaults.
+
+    Raises:
+        UserError: if the run was started with another configuration; the message names the keys that differ.
+    """
+    current = config.model_dump(mode="json", exclude={"cluster", "rounds"})
+    stored = ledger.get_json("config.json")
+    if stored is None:
+        ledger.put_json("config.json", current)
+        return
+    defaults = Config().model_dump(mode="json")
+    changed = sorted(_differences(stored, current, defaults))
+    if changed:
+        raise UserError(
+            f"run {config.name} was started with another configuration ({'; '.join(changed[:5])}); "
+            "set these keys back, or choose another name="
+        )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys that differ, each as "key: old -> new"; keys that `old` lacks have their default."""
+    found: list[str] = []
+    for key in {*old, *new} - RESOURCE_KEYS:
+        before, after = old.get(key, defaults.get(key)), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, defaults.get(key, {}), f"{prefix}{key}.")
+        elif canonical_json(before) != canonical_json(after):
+            found.append(f"{prefix}{key}: {before} -> {after}")
+    return found

@@ -1,0 +1,82 @@
+"""`metrics.jsonl`: what a run did over time, one JSON object per line, beside `report.json`.
+
+    {"time": 1764190000.0, "round": 1, "rows": {"generate": 480, ...}, "rates": {"generate": 12.5, ...},
+     "engines": {"policy-0": {"running": 64, "waiting": 128, ...}, ...}}
+
+`rows` are finished rows of the round's stages and cache hits since its start, `rates` rows per second since the line
+before, and `engines` the sequences that each engine works on and that wait for it.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from vlrm_ray.store.ledger import Ledger
+
+FILE = "metrics.jsonl"
+SAMPLE_SECONDS = 10.0
+"""Interval between two lines."""
+WRITE_SECONDS = 60.0
+"""Interval at which the file is written. It is written as a whole, because an object store cannot append."""
+
+
+class RunMetrics:
+    """Samples a run's counters in a thread, and writes them to its ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Continue the file of earlier sessions, if there is one."""
+        self.ledger = ledger
+        self.lines = (ledger.get(FILE) or b"").decode("utf-8", "replace").splitlines()
+        self.written = time.monotonic()
+
+    @contextmanager
+    def sampled(
+        self, round_: int, rows: Callable[[], Mapping[str, int]], engines: Callable[[], Mapping[str, Mapping[str, int]]]
+    ) -> Iterator[None]:
+        """Context manager: write a line every `SAMPLE_SECONDS`, and one at the end.
+
+        Args:
+            round_: number of the round.
+            rows: returns the finished rows of each stage.
+            engines: returns the running and waiting sequences of each engine.
+        """
+        stop, sampler = threading.Event(), _Sampler(round_, rows, engines)
+
+        def work() -> None:
+            while not stop.wait(SAMPLE_SECONDS):
+                self._add(sampler.sample())
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            self._add(sampler.sample(), write=True)
+
+    def _add(self, sample: Mapping[str, Any], *, write: bool = False) -> None:
+        self.lines.append(json.dumps(sample))
+        if write or time.monotonic() - self.written >= WRITE_SECONDS:
+            self.ledger.put(FILE, "".join(f"{line}\n" for line in self.lines).encode())
+            self.written = time.monotonic()
+
+
+class _Sampler:
+    def __init__(
+        self, round_: int, rows: Callable[[], Mapping[str, int]], engines: Callable[[], Mapping[str, Mapping[str, int]]]
+    ) -> None:
+        self.round, self.rows, self.engines = round_, rows, engines
+        self.before: Mapping[str, int] = {}
+        self.at = time.time()
+
+    def sample(self) -> dict[str, Any]:
+        now, rows = time.time(), dict(self.rows())
+        seconds = max(1e-3, now - self.at)
+        rates = {stage: round((count - self.before.get(stage, 0)) / seconds, 3) for stage, count in rows.items()}
+        self.before, self.at = rows, now
+        engines = {name: dict(load) for name, load in self.engines().items()}
+        return {"time": round(now, 1), "round": self.round, "rows": rows, "rates": rates, "engines": engines}
