@@ -56,7 +56,9 @@ class Lexicon:
     colors: frozenset[str] = frozenset()
     pairs: frozenset[str] = frozenset()
     animate: frozenset[str] = frozenset()
-    _phrases: dict[tuple[str, ...], list[tuple[int, int, Entry]]] = field(default_factory=dict, repr=False, compare=False)
+    _phrases: dict[tuple[str, ...], list[tuple[int, int, Entry]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def add(self, phrase: str, entry: Entry) -> None:
         """Add a phrase. A phrase that is already known keeps its meaning and gains what it lacks."""

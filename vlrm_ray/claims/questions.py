@@ -70,6 +70,7 @@ def parse_question_sentence(pieces: Sequence[Token], lexicon: Lexicon) -> Parsed
     deniable = decided if question.is_deniable else tuple(c for c in decided if c.type is ClaimType.RELATION)
     topic = tuple(m if question.is_exact else replace(m, partial=True) for m in mentions[:1])
     names_text = any(t.entry.kind in ("text_verb", "text_noun") for t in tokens)
+    names_text = names_text and tokens[0].text.lower() not in ("how", "how many")
     has_alternatives = any(t.entry.kind == "or" for t in tokens)
     return ParsedQuestion(decided, deniable, topic, names_text and not is_yes_no, has_alternatives)
 

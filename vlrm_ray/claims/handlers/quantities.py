@@ -21,10 +21,11 @@ def handle_number(state: ReaderState, i: int) -> int:
         return i + 1  # "a blue one"
     if clause.introduced_by == "be" and clause.latest and clause.latest[0].name and token.entry.value != "-1":
         subject = clause.latest[0]
+        is_step = subject.definite and not subject.plural and int(token.entry.value) > 1  # "2. the square: two"
         state.claims.add(
             ClaimType.COUNT, subject.noun, union((subject.start, subject.end), (token.start, token.end)),
             token.entry.value,
-            negated=clause.negated, hedged=bool(clause.hedge) or subject.partial,
+            negated=clause.negated, hedged=bool(clause.hedge) or subject.partial or is_step,
         )  # fmt: skip
     return i + 1
 

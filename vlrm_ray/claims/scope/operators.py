@@ -32,7 +32,7 @@ _CARRYING = (
 )
 _CARRIES = _containing(_CARRYING)
 _OPEN = _containing(
-    rf"{_CARRYING}|PAST|FALSE|TRUE|HABIT|TIMES|RESPECTIVELY|HARDLY|ASIDE|NOBODY|MOST|CAN(?! (?:SEE|be (?:VISIBLE|SEE)|ONLY))|"
+    rf"{_CARRYING}|PAST|FALSE|TRUE|HABIT|TIMES|RESPECTIVELY|HARDLY|ASIDE|NOBODY|MOST|FORMER|CAN(?! (?:SEE|be (?:VISIBLE|SEE)|ONLY))|"
     r"WITHOUT (?:the|that|this|its)|ALL (?:.* )?(?:EXCEPT|but)|NO W of|(?:MORE|FEWER) <A> than|(?:,|and) (?:the |a |an )?<N> : A"
 )
 _GENERIC = compile_pattern(  # "a circle has no corners", "circles are round"
@@ -98,8 +98,8 @@ _RESTRICTION = compile_pattern(
     # "two other circles", "one of the circles", "two circles are red"
     r"(?:^| )(?:OTHER|whose|(?:NUM|ONE) (?:<N> )?(?:MORE|FEWER)|(?:NUM|ONE) (?:(?:W )?of|in) (?:the|these|those|them|which|SHAPE|NUM|ONE)|"
     r"(?:NUM|ONE) (?:THEM|BE|ISNT|<N> (?:BE|ISNT) <A>|<N> (?:that|which|who))|"
-    # "each row holds one star", "so are the square and one circle", "two stars match and one does not", "circles: one on the left"
-    r"ALL (?:N|Na|B|A|SHAPE|REGION|W) (?:.* )?(?:NUM|ONE)|so (?:BE|DO) .*|(?:NUM|ONE) <N> .*and (?:ONE|NUM|(?:the )?OTHER)(?: THEM)? (?:DO|DONOT|BE|ISNT|NOT)|"
+    # "the color of two stars", "each row holds one star", "so are the square and one circle", "two stars match and one does not", "circles: one on the left"
+    r"(?:IMPERATIVE|SHAPE) of (?:NUM|ONE)|ALL (?:N|Na|B|A|SHAPE|REGION|W) (?:.* )?(?:NUM|ONE)|so (?:BE|DO) .*|(?:NUM|ONE) <N> .*and (?:ONE|NUM|(?:the )?OTHER)(?: THEM)? (?:DO|DONOT|BE|ISNT|NOT)|"
     r"<N> (?::|=|—) (?:ONLY )?(?:NUM|ONE) <AT>|"
     # "two circles on the left", "no circle next to the square", "no circle in the square"
     r"(?:(?:NUM|ONE|NO|NEITHER|any) (?:[^ ]+ )?|<DENIED> .*)<N>(?: ,)? (?:BE |that |which |W |VISIBLE )*<AT>|"

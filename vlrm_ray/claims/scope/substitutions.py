@@ -28,6 +28,9 @@ _LISTS = (
     (r"<FIRST>(?:\( )?(?:NUM|ONE) \) (?=[^ ])", ""),
     (r"^(?P<n><N>) \| (?P<c>A|B) \| (?P<k>NUM|ONE)$", "{k} {c} {n}"),
     (r"^(?P<n><N>) \| (?P<k>NUM|ONE) \| (?P<c>A|B)$", "{k} {n} , {c} {n}"),
+    (r"^(?P<c>A|B) \| (?P<n><N>) \| (?P<k>NUM|ONE)$", "{k} {c} {n}"),
+    (r"^(?P<a>(?:A|B) \| <N>(?: ,)? .*) \| (?:NUM|ONE)$", "{a}"),  # the number is that of all shapes of a color
+    (r"(?<=the )(?P<n>Na?|B) \( (?:NUM|ONE) \)", "{n}"),  # the number of a step
     (r"<COUNTED> <IS> (?P<x>LEAST|OVER|UPTO|UNDER|ABOUT|AROUND) (?P<k>NUM|ONE|NO)<LAST>", "{x} {k} {n}"),
     (r"<COUNTED> <IS> (?P<k><K>)(?P<x> ORMORE)<LAST>", "{k} {x} {n}"),
     (r"<COUNTED> <IS> (?P<k>NUM|ONE)<LAST>", "{k} {n}"),

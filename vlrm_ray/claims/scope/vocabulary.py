@@ -133,9 +133,10 @@ _CLASSES: dict[str, str] = {
     "in the region of|an average of",
     "ORSO": "or so|give or take|approximately speaking",
     "MANY": "several|a few|a couple of|a pair of|multiple|various|numerous|a number of|a lot of|lots of|plenty of",
-    "OTHER": "other|another|additional|further|extra|remaining|rest|else|former|latter|second|third|fourth|fifth|sixth|last|one more|"
+    "OTHER": "other|another|additional|further|extra|remaining|rest|else|second|third|fourth|fifth|sixth|last|one more|"
     "two more|three more|next one",
     "EITHER": "either",
+    "FORMER": "former|latter",
     "NUMBER": "number|total number|amount|quantity|tally|the number|the total number",
     # nouns
     "IMAGE": "image|picture|photo|photograph|scene|drawing|frame|illustration|shot|figure|graphic|canvas|composition|rendering|pic|snapshot|"
