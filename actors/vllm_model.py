@@ -67,8 +67,8 @@ class VllmModel:
             "dtype": s.dtype,
             "max_model_len": s.max_model_len,
             "max_num_seqs": s.max_num_seqs,
-            # vLLM would also profile with videos, which takes time and memory
-            "limit_mm_per_prompt": {"image": 1, "video": 0} if self.has_vision else {},
+            # what is never sent is forbidden: vLLM would profile with videos too, which takes time and memory
+            "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0} if self.has_vision else {},
             "mm_processor_cache_gb": IMAGE_CACHE_GB,
             "seed": 0,
             "disable_log_stats": True,

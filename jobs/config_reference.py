@@ -81,16 +81,8 @@ def sections(defaults: BaseModel, prefix: str = "", meaning: str = "Keys of the 
 
 
 def _row(prefix: str, name: str, info: FieldInfo, default: object) -> str:
-    cells = (f"`{prefix}{name}`", _type(info), _default(prefix, info, default), _one_line(info.description))
+    cells = (f"`{prefix}{name}`", _type(info), _as_code(default), _one_line(info.description))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _default(prefix: str, info: FieldInfo, default: object) -> str:
-    """A key's default. A section that a file or an override changes in part takes the other keys from its class."""
-    of_class = info.get_default(call_default_factory=True)
-    if of_class == default:
-        return _as_code(default)
-    return f"{_as_code(default)}; {_as_code(of_class)} if another key of `{prefix.rstrip('.')}` is set"
 
 
 def _as_code(value: object) -> str:

@@ -46,10 +46,8 @@ class SimulatedEngine:
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `EngineHost.generate`."""
-        return [
-            list(await asyncio.gather(*(self._sequence(request, i, sampling) for i in range(sampling.n))))
-            for request in requests
-        ]
+        groups = [[self._sequence(request, i, sampling) for i in range(sampling.n)] for request in requests]
+        return [list(group) for group in await asyncio.gather(*(asyncio.gather(*group) for group in groups))]
 
     async def load_report(self) -> LoadReport:
         """See `EngineHost.load_report`."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from vlrm_ray import config_loading
-from vlrm_ray.config_resources import Cluster, Engine, Pool, Section
+from vlrm_ray.config_resources import Cluster, CriticEngine, Engine, Pool, Section
 from vlrm_ray.errors import UserError
 
 ASSETS = "assets:"
@@ -66,7 +66,7 @@ class Critic(Section):
 
     model: str = "assets:vlm"
     """Initial model, named as `policy.model`."""
-    engine: Engine = Engine(actors=2)
+    engine: CriticEngine = CriticEngine()
     """How the reward model is served."""
     format: Literal["compact", "detailed", "direct"] = "compact"
     """Critique format: `compact` for the shipped tiny model, `detailed` for large models, `direct` for Yes or No."""

@@ -43,6 +43,13 @@ class Engine(Section):
         return self.gpus == 0 if self.reproducible is None else self.reproducible
 
 
+class CriticEngine(Engine):
+    """How the reward model is served: as any engine, but by two actors, because critics write more than policies do."""
+
+    actors: int = Field(2, ge=1)
+    """Number of long-lived Ray actors, each with its own copy of the model."""
+
+
 class Pool(Section):
     """Size of an actor pool that Ray Data scales."""
 

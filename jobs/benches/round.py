@@ -144,7 +144,8 @@ def _run_bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict
         counts: dict[ImageCondition, int] = {}
         batches = _requests(config, ledger)
         engine.generate(
-            batches[0][ImageCondition.FULL][:8], Sampling(policy.max_tokens, policy.temperature, policy.top_p, 1)
+            batches[0][ImageCondition.FULL][:8],
+            Sampling(policy.max_tokens, policy.temperature, policy.top_p, 1, judgement="none"),
         )
         start, cpu_start = time.monotonic(), time.process_time()
         for batch in batches:
@@ -155,7 +156,8 @@ def _run_bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict
             ):
                 if n:
                     answers = engine.generate(
-                        batch[condition], Sampling(policy.max_tokens, policy.temperature, policy.top_p, n)
+                        batch[condition],
+                        Sampling(policy.max_tokens, policy.temperature, policy.top_p, n, judgement="none"),
                     )
                     counts[condition] = counts.get(condition, 0) + sum(map(len, answers))
         seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu_start

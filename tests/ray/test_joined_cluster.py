@@ -107,4 +107,6 @@ def test_a_driver_uses_the_token_of_a_cluster_that_wants_one(short_folder: Path,
     assert "joined with 7" in joined.stdout, joined.stdout + joined.stderr
     assert refused.returncode == 2
     (line,) = [line for line in refused.stderr.splitlines() if line]
-    assert f"the cluster at {address} (from cluster.address) wants an authentication token, and there is none here" in line
+    assert (
+        f"the cluster at {address} (from cluster.address) wants an authentication token, and there is none here" in line
+    )

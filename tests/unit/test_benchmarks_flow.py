@@ -309,5 +309,5 @@ def test_results_that_cannot_be_compared_are_rejected(tmp_path: Path) -> None:
 
 
 def test_several_critiques_are_sampled_and_one_is_greedy() -> None:
-    assert POINTWISE.sampling == Sampling(100, 0.0, n=1)
-    assert PAIRWISE.sampling == Sampling(100, 0.8, n=3)
+    assert POINTWISE.sampling == Sampling(100, 0.0, n=1, judgement="ask")
+    assert PAIRWISE.sampling == Sampling(100, 0.8, n=3, judgement="none")

@@ -47,7 +47,9 @@ def test_a_published_reward_model_judges_pointwise_in_its_own_critique_format(fo
 def test_only_the_judge_engine_requests_resources(folder: Path) -> None:
     from vlrm_ray.pipeline import resource_plan
 
-    cpus, gpus = resource_plan.peak(judge(folder, "critic.engine.gpus=1", "critic.engine.cpus=2").config)
+    cpus, gpus = resource_plan.peak(
+        judge(folder, "critic.engine.gpus=1", "critic.engine.cpus=2", "critic.engine.actors=1").config
+    )
     assert cpus <= 2.5
     assert gpus == 1
 

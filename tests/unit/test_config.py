@@ -137,6 +137,11 @@ def test_every_field_has_a_docstring() -> None:
     fields(config.Config)
 
 
+def test_a_key_of_a_section_leaves_the_other_defaults_of_the_section() -> None:
+    engine = config.load(None, ["critic.engine.cpus=1"]).critic.engine
+    assert (engine.cpus, engine.actors) == (1, config.Config().critic.engine.actors)
+
+
 def test_there_are_few_keys() -> None:
     repeated = len(config.keys(config.Engine)) + 4 * len(config.keys(config.Pool))  # two engines and five pools
     assert len(config.keys()) - repeated <= 90

@@ -253,15 +253,12 @@ def test_the_configuration_page_has_every_key() -> None:
 
 
 def test_the_configuration_page_shows_the_defaults_of_a_whole_configuration() -> None:
-    """`Critic` gives its `Engine` other defaults than the class has."""
     rows = {line.split("`")[1]: line for line in config_reference.page().splitlines() if line.startswith("| `")}
     config = Config()
     for key in keys():
         value = reduce(getattr, key.split("."), config)
         default = json.dumps(value, default=str).replace("|", "\\|")
         assert f" | `{default}`" in rows[key], key
-    assert " | `2`; `1` if another key of `critic.engine` is set | " in rows["critic.engine.actors"]
-    assert load(None, ["critic.engine.cpus=1"]).critic.engine.actors == 1
 
 
 def test_every_room_has_a_reference_page() -> None:

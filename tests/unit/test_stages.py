@@ -16,7 +16,17 @@ from vlrm_ray.config import Config, load
 from vlrm_ray.engines import REFUSED, TOO_LONG, LoadReport, Request, Sampling, generate_isolated, score_isolated
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import row_accounting
-from vlrm_ray.pipeline.stages import Commit, Critique, EnginePool, Generate, Ingest, SelfLabel, Tally, prompt_table
+from vlrm_ray.pipeline.stages import (
+    Commit,
+    Critique,
+    EnginePool,
+    Generate,
+    Ingest,
+    SelfLabel,
+    Tally,
+    engine_pool,
+    prompt_table,
+)
 from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.reward.training_data import TrainingData
 from vlrm_ray.store.ledger import Ledger
@@ -151,7 +161,8 @@ def test_a_reproducible_part_is_one_batch_to_one_engine() -> None:
     assert [actor.engine.calls for actor in actors] == [[["a", "b", "c"]], []]
 
 
-def test_otherwise_requests_spread_evenly_over_the_engines() -> None:
+def test_otherwise_requests_spread_evenly_over_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_pool, "REQUESTS_PER_CALL", 1)
     actors = [FakeActor(PickyEngine(), 0.01) for _ in range(3)]
     config = load(None, ["policy.image_free=0", "policy.image_degraded=0"])
     run(Generate(config, pool(*actors, reproducible=False), None, ""), rows(*"abcdefghi"))

@@ -68,7 +68,7 @@ def sample_responses(
         Request(question, image, seed=seed_of("best-of", question, i))
         for i, (question, image) in enumerate(zip(questions, images, strict=True))
     ]
-    completions = generate(requests, Sampling(max_tokens, 1.0, n=n))
+    completions = generate(requests, Sampling(max_tokens, 1.0, n=n, judgement="none"))
     extractor, verifier = RuleExtractor(), Verifier(Calibrations(exhaustive=KINDS))
     sampled = []
     for scene, question, image, answers in zip(scenes, questions, images, completions, strict=True):
@@ -111,7 +111,7 @@ def rewards(
         for index, p in enumerate(prompts)
         for text in p.texts
     ]
-    answers = iter(criticise(requests, Sampling(max_tokens, 0.8, n=k)))
+    answers = iter(criticise(requests, Sampling(max_tokens, 0.8, n=k, judgement="ask")))
     return [np.array([[scored_critique(a).reward for a in next(answers)] for _ in p.texts]) for p in prompts]
 
 

@@ -65,9 +65,13 @@ class JudgeSettings:
         temperature: float,
         label_mass: float,
     ) -> "JudgeSettings":
-        """Settings of a judge `pointwise` or `pairwise`; a single critique (k = 1) is decoded greedily."""
-        sampling = Sampling(max_tokens, temperature if k > 1 else 0.0, n=k)
-        return cls(judge == PAIRWISE, critique_format, sampling, label_mass)
+        """Settings of a judge `pointwise` or `pairwise`; a single critique (k = 1) is decoded greedily.
+
+        A pointwise judge is asked for a judgement where its critique has none.
+        """
+        pairwise = judge == PAIRWISE
+        sampling = Sampling(max_tokens, temperature if k > 1 else 0.0, n=k, judgement="none" if pairwise else "ask")
+        return cls(pairwise, critique_format, sampling, label_mass)
 
 
 def build_requests(item: Item, first: int, settings: JudgeSettings, image: str | None) -> list[Request]:

@@ -70,7 +70,7 @@ class Critique:
                 score.refused or (replace(scored_critique(score), text=label),)
                 for score, label in zip(scores, labels, strict=True)
             ]
-        sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k)
+        sampling = Sampling(self.critic.max_tokens, self.critic.temperature, n=self.critic.k, judgement="ask")
         answers = await self.engines.generate("critique", part, requests, sampling)
         return [
             group[0].refused or tuple(_with_prefix(request, answer) for answer in group)

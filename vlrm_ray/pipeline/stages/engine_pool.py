@@ -7,15 +7,18 @@ from typing import Any
 
 from ray.actor import ActorHandle
 
-from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.engines import Completion, Request, Sampling, batches
 from vlrm_ray.pipeline.engine_calls import LeastLoaded, call
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
+
+REQUESTS_PER_CALL = 8
+"""Requests in one call of an engine, which a call's cost is shared by. A part waits for all of its requests in any case."""
 
 
 class EnginePool:
     """The engine actors of one role, policy or critic.
 
-    Each request is sent on its own, to the engine with the fewest requests, so that a long answer delays no other. With
+    Requests are sent in small groups, each to the engine with the fewest sequences. With
     `reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made again
     gives the same answers.
     """
@@ -65,14 +68,17 @@ class EnginePool:
         if self.reproducible:
             index = part % len(methods)
             return await self._call(stage, index, methods[index], list(requests), *rest)
-        groups = await asyncio.gather(*(self._to_least_loaded(stage, methods, request, *rest) for request in requests))
-        return [answer for group in groups for answer in group]
+        groups = batches(requests, REQUESTS_PER_CALL)
+        answers = await asyncio.gather(*(self._to_least_loaded(stage, methods, group, *rest) for group in groups))
+        return [answer for group in answers for answer in group]
 
-    async def _to_least_loaded(self, stage: str, methods: Sequence[Any], request: Request, *rest: Any) -> list[Any]:
-        sequences = next((item.n for item in rest if isinstance(item, Sampling)), 1)
+    async def _to_least_loaded(
+        self, stage: str, methods: Sequence[Any], requests: Sequence[Request], *rest: Any
+    ) -> list[Any]:
+        sequences = len(requests) * next((item.n for item in rest if isinstance(item, Sampling)), 1)
         self.least_loaded.update([actor.load_report for actor in self.actors])
         with self.least_loaded.pick(sequences) as index:
-            return await self._call(stage, index, methods[index], [request], *rest)
+            return await self._call(stage, index, methods[index], list(requests), *rest)
 
     async def _call(self, stage: str, index: int, method: Any, *arguments: Any) -> list[Any]:
         start, name = time.monotonic(), f"{self.role}-{index}"

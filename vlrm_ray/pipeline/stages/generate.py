@@ -103,7 +103,8 @@ class Generate:
         return Request(prompt.question, prompt.image, condition, seed_of("sample", prompt.prompt_id, condition))
 
     def _sampling(self, n: int) -> Sampling:
-        return Sampling(self.policy.max_tokens, self.policy.temperature, self.policy.top_p, n)
+        policy = self.policy
+        return Sampling(policy.max_tokens, policy.temperature, policy.top_p, n, judgement="none")
 
     def _id(self, row: Row, condition: ImageCondition, sample: int) -> str:
         prompt, policy = row.prompt, self.policy

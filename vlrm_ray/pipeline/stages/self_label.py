@@ -27,7 +27,7 @@ class SelfLabel:
         """Fill in the candidates' `reward`. A candidate whose critique the engine refuses has none, and is in no pair."""
         rows = from_table(table, ["candidates"])
         requests = [self._request(row, candidate) for row in rows for candidate in row.candidates]
-        sampling = Sampling(self.critic.max_tokens)
+        sampling = Sampling(self.critic.max_tokens, judgement="ask")
         answers = await self.engines.generate("self-label", rows[0].part, requests, sampling)
         rewards = iter([None if group[0].refused else scored_critique(group[0]).reward for group in answers])
         for row in rows:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import ray
 from ray.actor import ActorHandle
 
 from vlrm_ray.claims import GenerateFunction, make_extractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.pipeline.engine_calls import get
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.store.rows import EVIDENCE, Row, from_table, with_columns
@@ -24,7 +24,8 @@ class VerifyAndPair:
 
     def __init__(self, config: Config, stage_actors: StageActors) -> None:
         """Load the extractor and the experts' calibrations."""
-        self.extractor = make_extractor(config.experts.extractor, _remote_generate(stage_actors.extractor))
+        timeout = config.cluster.call_timeout
+        self.extractor = make_extractor(config.experts.extractor, _remote_generate(stage_actors.extractor, timeout))
         self.verifier = stage_actors.verifier or Verifier.from_config(config.experts)
         self.rule, self.board = config.pairing, stage_actors.board
 
@@ -45,13 +46,14 @@ class VerifyAndPair:
         return replace(candidate, claims=self.verifier.check_all(claims, row.evidence))
 
 
-def _remote_generate(actor: ActorHandle[Any] | None) -> GenerateFunction | None:
+def _remote_generate(actor: ActorHandle[Any] | None, timeout: float) -> GenerateFunction | None:
     """The `generate` method of an engine that runs in an actor, as a plain function; None without an actor."""
     if actor is None:
         return None
 
     def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        answers: list[list[Completion]] = ray.get(actor.generate.remote(list(requests), sampling))
+        call = {"extractor-0": actor.generate.remote(list(requests), sampling)}
+        answers: list[list[Completion]] = get(call, timeout, "claims")[0]
         return answers
 
     return generate
