@@ -14,7 +14,7 @@ from vlrm_ray.errors import run_as_program
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 800
 """Seconds that a program may take: several times what it takes on a machine with other work."""
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 """Environment at the start of the session, without changes that tests make in this process."""
 
 
@@ -35,7 +35,7 @@ def started_program(*arguments: str, **environment: str) -> Iterator[subprocess.
     """As `run_program`, but in the background; the program is killed when the block ends."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
-        env=_ENVIRONMENT | environment,
+        env=ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

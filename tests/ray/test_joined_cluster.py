@@ -1,6 +1,5 @@
 """Drivers that join a cluster: with and without a token, and two runs at the same time."""
 
-import os
 import secrets
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.programs import ROOT, TIMEOUT, kill, run_program, started_program
+from tests.ray.programs import ENVIRONMENT, ROOT, TIMEOUT, kill, run_program, started_program
 
 SMALL_ITERATE = str(Path(__file__).with_name("small_iterate.py"))
 PORTS = ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
@@ -44,8 +43,7 @@ def head_node(folder: Path, **environment: str) -> Iterator[str]:
     command = ["start", "--head", "--block", "--include-dashboard=false", "--num-cpus=4", f"--temp-dir={folder}",
                "--object-store-memory=200000000", "--min-worker-port=0", "--max-worker-port=0",
                *(f"--{name}={port}" for name, port in ports.items())]  # fmt: skip
-    variables = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), **environment}
-    variables.pop("RAY_ADDRESS", None)
+    variables = {**ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), **environment}
     ray = Path(sys.executable).with_name("ray")
     with open(folder / "start.log", "w") as log:
         process = subprocess.Popen(

@@ -1,7 +1,6 @@
 """Two nodes that share nothing: no folder, no copy of the code. Runs, images and prompts are on an object store."""
 
 import json
-import os
 import secrets
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.ray.programs import ROOT, TIMEOUT, kill, run_program
+from tests.ray.programs import ENVIRONMENT, ROOT, TIMEOUT, kill, run_program
 from tests.ray.test_joined_cluster import PORTS, free_ports
 from tests.s3_server import S3Server, s3_server
 from vlrm_ray.scenes.render import paint
@@ -86,11 +85,10 @@ def isolated_node(copy: Path, *arguments: str) -> Iterator[Node]:
         *arguments,
     ]
     environment = {
-        **os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT),
-        "PATH": f"{venv}/bin:{os.environ['PATH']}", "HOME": "/tmp", "VLRM_CACHE": "/tmp/cache",
+        **ENVIRONMENT, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT),
+        "PATH": f"{venv}/bin:{ENVIRONMENT['PATH']}", "HOME": "/tmp", "VLRM_CACHE": "/tmp/cache",
         "RAY_idle_worker_killing_time_threshold_ms": "600000",
     }  # fmt: skip
-    environment.pop("RAY_ADDRESS", None)
     with open(copy.parent / f"{copy.name}.log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True, start_new_session=True)
     try:
@@ -164,7 +162,11 @@ def test_a_run_on_two_nodes_equals_one_on_a_single_node(bucket: S3Server, tmp_pa
                 f"--working-dir={copies[0]}", "--", "python", "tests/ray/small_iterate.py", *settings, "name=two",
             ]  # fmt: skip
             job = subprocess.run(
-                submit, capture_output=True, text=True, timeout=TIMEOUT, env={**os.environ, "RAY_AUTH_MODE": "disabled"}
+                submit,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                env={**ENVIRONMENT, "RAY_AUTH_MODE": "disabled"},
             )
             stop.set()
             watcher.join()

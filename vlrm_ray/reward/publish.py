@@ -33,6 +33,7 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    _forget_loading(folder / "tokenizer_config.json")
     _canary_image().save(folder / IMAGE)
     labels = label_tokens(processor.tokenizer, str(folder))
     canary = score(model, processor, canary_request(str(folder), critique_format), labels)
@@ -47,6 +48,14 @@ def write_folder(
         **metadata,
     }
     (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+
+
+def _forget_loading(path: Path) -> None:
+    """Remove from a tokenizer's configuration how this process loaded it, which is not part of the model."""
+    if path.exists():
+        content = json.loads(path.read_text())
+        kept = {key: value for key, value in content.items() if key not in ("is_local", "local_files_only")}
+        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
 def score(model: PreTrainedModel, processor: ProcessorMixin, request: Request, labels: LabelTokens) -> Completion:
