@@ -23,6 +23,7 @@ NEGATION = {
 EXCEPTIONS = {
     "There are no circles other than the red one.": ["object: circle", "count: circle 1", "attribute: circle red"],
     "Apart from the red circle, there are no circles.": ["object: circle", "count: circle 1", "attribute: circle red"],
+    "No circles but one are visible.": ["not maybe object: circle"],
     "There is nothing but a star.": ["object: star"],
     "Unlike the circle, the square is blue.": ["maybe object: circle", "object: square", "attribute: square blue"],
 }  # fmt: skip

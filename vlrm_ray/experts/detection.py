@@ -86,10 +86,10 @@ def _blur(image: Pixels) -> float:
 
 
 def _edge_strength(image: NDArray[np.float32]) -> float:
-    """Mean of the steepest 1/256 of the gradients of an image (h, w, 3)."""
+    """Mean of the steepest 1/256 of the gradients of an image (h, w, 3); 0 for an image of one pixel in a direction."""
     vertical, horizontal = np.abs(np.diff(image, axis=0))[:, :-1], np.abs(np.diff(image, axis=1))[:-1]
     slopes = np.maximum(vertical, horizontal).max(axis=2).ravel()
-    return float(np.sort(slopes)[-max(1, slopes.size // 256) :].mean())
+    return float(np.sort(slopes)[-max(1, slopes.size // 256) :].mean()) if slopes.size else 0.0
 
 
 def _unexplained(image: Pixels, boxes: Sequence[NDArray[np.float64]]) -> float:

@@ -38,7 +38,7 @@ _LABEL = compile_pattern(
     r"(?:the |my |your )?(?:W )?(?:CLAIM|HYPOTHESIS|REPORT|SAY|OPTION|TRUE or FALSE|IF|ELSEWHERE)(?: NUM| W| A| OPTION)?",
     _FRAGMENTS,
 )
-_EXCEPTION = re.compile(r" but (?:the|a|an) ")
+_EXCEPTION = re.compile(r" but (?:the|a|an|ONE|NUM) ")
 _BARE_DENIAL = compile_pattern(r"(?:HERE |, )*(?:NO|NOTHING|NOBODY|NONE|ALL)(?: <NP>)?", _FRAGMENTS)
 _FINITE = compile_pattern(r"(?:^| )(?:<FINITE>|SEE|SAY|REPORT|W)(?: |$)", _FRAGMENTS)
 
