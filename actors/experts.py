@@ -7,7 +7,7 @@ round with a full cache loads none.
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +96,7 @@ class DetectorExpert:
             row.width, row.height = detections.width, detections.height
             row.objects, row.faint, row.quality = detections.objects, detections.faint, detections.quality
         self.board.add("detect", len(rows), time.monotonic() - start)
+        _report_hits(self.board, "detect", self.cache)
         return with_columns(table, rows, "width", "height", "objects", "faint", "quality")
 
     def _detect(self, rows: list[Row]) -> list[tuple[Detections, ...]]:
@@ -142,4 +143,12 @@ class TextExpert:
         for row, words in zip(good, answers, strict=True):
             row.words = words
         self.board.add("read", len(rows), time.monotonic() - start)
+        _report_hits(self.board, "read", self.cache)
         return with_columns(table, rows, "words")
+
+
+def _report_hits(board: ProgressSink, stage: str, cache: AnswerCache[Any]) -> None:
+    """Report the cache hits since the last report."""
+    if cache.hits > cache.reported_hits:
+        board.add(f"{stage} cache hits", cache.hits - cache.reported_hits, 0.0)
+        cache.reported_hits = cache.hits

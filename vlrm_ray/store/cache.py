@@ -36,6 +36,7 @@ class AnswerCache(Generic[T]):
     Attributes:
         lookups: number of keys looked up so far.
         hits: number of lookups that were answered without calling the expert.
+        reported_hits: those of them that have been reported; the owner counts them.
     """
 
     def __init__(self, ledger: Ledger, expert: str, kind: type[T]) -> None:
@@ -52,7 +53,7 @@ class AnswerCache(Generic[T]):
         self.shard_of: dict[str, str] = {}
         self.known: set[str] = set()
         self.shards: OrderedDict[str, dict[str, tuple[T, ...]]] = OrderedDict()
-        self.lookups = self.hits = 0
+        self.lookups = self.hits = self.reported_hits = 0
         self.lock = Lock()
 
     def get_or_compute(
