@@ -69,6 +69,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "folder": (all_of(remove(WEIGHTS), lambda folder: (folder / WEIGHTS).mkdir()), "not a complete safetensors file"),
     "shard missing": (all_of(sharded, remove(SHARDS[2])), rf"lacks {SHARDS[2]}, which {INDEX} names"),
     "shards missing": (all_of(sharded, remove(*SHARDS[1:])), rf"lacks {SHARDS[1]} and 1 more"),
+    "all shards missing": (all_of(sharded, remove(*SHARDS)), rf"lacks {SHARDS[0]} and 2 more, which {INDEX} names"),
     "shard missing, no index": (all_of(sharded, remove(SHARDS[0], INDEX)), rf"lacks {SHARDS[0]}"),
     "tensor missing": (
         all_of(sharded, write(INDEX, json.dumps({"weight_map": {"layer.9": SHARDS[0]}}).encode())),

@@ -70,7 +70,7 @@ def _check_folder(key: str, folder: Path) -> None:
             f"{key}: {folder} is not a Hugging Face model folder (no config.json); give a folder or a hub name"
         )
     contents = {file: _read_json(key, folder / file) for file in JSON_FILES if (folder / file).exists()}
-    if not list(folder.glob("*.safetensors")):
+    if not list(folder.glob("*.safetensors")) and not list(folder.glob("*.safetensors.index.json")):
         raise UserError(
             f"{key}: {folder} holds no .safetensors weights; convert them first (pickled weights are not loaded)"
         )
