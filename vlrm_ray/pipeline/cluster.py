@@ -157,8 +157,8 @@ def _start_local(options: dict[str, Any], log: Callable[[str], None]) -> str:
             _kill_children(others)
             if attempt == START_ATTEMPTS:
                 raise UserError(
-                    f"Ray did not start in {attempt} attempts: {_first_line(error)}; "
-                    "see Ray's logs, by default in /tmp/ray"
+                    f"Ray did not start in {attempt} attempts: {_first_line(error)}; see the log files in its temporary "
+                    "folder (RAY_TMPDIR)"
                 ) from error
             log(f"Ray did not start: {_first_line(error)}; retrying (attempt {attempt + 1} of {START_ATTEMPTS})")
     raise AssertionError("unreachable")
