@@ -7,7 +7,6 @@
     judge_pool            critique writers judging the items of a benchmark
     local                 vision experts and claim extractor in the calling process, without Ray
     vllm_engine           adapter for vLLM
-    transformers_engine   adapter for generation with transformers
     yolo                  adapter for ultralytics detectors
     zero_shot             adapter for open-vocabulary detectors of transformers (OWLv2, GroundingDINO)
     paddle_ocr            adapter for PaddleOCR

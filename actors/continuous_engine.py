@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
-from actors.missing_judgements import MissingJudgement
 from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling, refusal_reason
+from vlrm_ray.reward.missing_judgements import MissingJudgement
 
 T = TypeVar("T")
 AHEAD = 2

@@ -199,6 +199,6 @@ def _start_serial(settings: EngineSettings) -> Engine:
         from actors.vllm_engine import VllmEngine
 
         return VllmEngine(settings)
-    from actors.transformers_engine import TransformersEngine
+    from vlrm_ray.reward.transformers_engine import TransformersEngine
 
     return TransformersEngine(settings)

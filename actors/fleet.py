@@ -151,17 +151,25 @@ class Fleet:
 
     def seconds(self) -> dict[str, float]:
         """Busy seconds since the last reset, by stage."""
-        seconds: dict[str, float] = self._ask_board(self.board.seconds)
+        seconds: dict[str, float] = self._ask_board(self.board.busy)[0]
         return seconds
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """When each actor of the graph worked since the last reset: (start, end) in Unix time."""
-        spans: dict[str, list[tuple[float, float]]] = self._ask_board(self.board.spans)
+        spans: dict[str, list[tuple[float, float]]] = self._ask_board(self.board.busy)[1]
         return spans
 
     def reset_counts(self) -> None:
         """Reset counts, seconds and spans."""
         self._ask_board(self.board.clear)
+
+    def steps(self, start: int) -> list[dict[str, Any]]:
+        """The records of training steps that have arrived, without the first `start`; [] if the board does not answer."""
+        try:
+            records: list[dict[str, Any]] = ray.get(self.board.steps.remote(start), timeout=REPORT_TIMEOUT)
+        except (RayError, GetTimeoutError):  # a training goes on without its records
+            return []
+        return records
 
     def loads(self) -> dict[str, dict[str, int]]:
         """Running, waiting and finished sequences of each engine that answers at once, by the name of its actor."""

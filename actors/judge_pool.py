@@ -7,7 +7,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from vlrm_ray.engines import Sampling
+from vlrm_ray.engines import REFUSED, TOO_LONG, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput
 from vlrm_ray.evaluation.benchmarks.scoring import Batch
@@ -24,18 +24,26 @@ class JudgePool:
 
     Attributes:
         answered: whether any request has been answered.
+        refused: number of requests that the engine has refused.
     """
 
-    def __init__(self, actors: Sequence[ActorHandle[Any]], sampling: Sampling, timeout: float) -> None:
+    def __init__(
+        self,
+        actors: Sequence[ActorHandle[Any]],
+        sampling: Sampling | None,
+        timeout: float,
+        in_flight: int = BATCHES_IN_FLIGHT,
+    ) -> None:
         """Create the pool.
 
         Args:
             actors: handles of critique writers.
-            sampling: sampling parameters of all requests.
+            sampling: sampling parameters of all requests; None scores the next token without generating a text.
             timeout: seconds within which one of the actors must answer.
+            in_flight: batches sent to each actor at a time.
         """
-        self.actors, self.sampling, self.timeout = actors, sampling, timeout
-        self.answered = False
+        self.actors, self.sampling, self.timeout, self.in_flight = actors, sampling, timeout, in_flight
+        self.answered, self.refused = False, 0
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[tuple[int, list[JudgeOutput]]]:
         """Implements `vlrm_ray.evaluation.benchmarks.scoring.JudgeFn`.
@@ -44,13 +52,13 @@ class JudgePool:
             UserError: an actor died or does not answer, or the engine refuses all requests.
         """
         pending: dict[Any, tuple[int, int]] = {}
-        free = [index for _ in range(BATCHES_IN_FLIGHT) for index in range(len(self.actors))]
+        free = [index for _ in range(self.in_flight) for index in range(len(self.actors))]
         numbered = enumerate(batches)
         while True:
             while free and (following := next(numbered, None)) is not None:
                 number, batch = following
                 index = free.pop(0)
-                pending[self.actors[index].generate.remote(batch, self.sampling)] = (number, index)
+                pending[self._send(self.actors[index], batch)] = (number, index)
             if not pending:
                 return
             ready, _ = ray.wait(list(pending), timeout=self.timeout)
@@ -61,13 +69,21 @@ class JudgePool:
             free.append(index)
             yield number, self._checked(_outputs(ready[0], f"critic-{index}"))
 
+    def _send(self, actor: ActorHandle[Any], batch: Batch) -> Any:
+        return actor.score.remote(batch) if self.sampling is None else actor.generate.remote(batch, self.sampling)
+
     def _checked(self, outputs: list[JudgeOutput]) -> list[JudgeOutput]:
-        """Return the outputs; raise UserError if many requests were refused and none was answered so far."""
-        refused = [output[0].refused for output in outputs if output[0].refused]
-        self.answered |= len(refused) < len(outputs)
-        if not self.answered and len(refused) >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
+        """Return the outputs; raise UserError if many requests were refused and none was answered so far.
+
+        Images that cannot be used do not count: they are no fault of the engine.
+        """
+        reasons = [output[0].refused for output in outputs]
+        self.answered |= "" in reasons
+        refused = [reason for reason in reasons if reason == TOO_LONG or reason.startswith(REFUSED)]
+        self.refused += len(refused)
+        if not self.answered and refused and self.refused >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
             raise UserError(
-                f"the engine refused all of the first {len(refused)} requests ({refused[0]}); check --rm and the "
+                f"the engine refused all of the first {self.refused} requests ({refused[0]}); check --rm and the "
                 "settings critic.engine.*"
             )
         return outputs
@@ -76,7 +92,7 @@ class JudgePool:
 def _outputs(reference: Any, actor: str) -> list[JudgeOutput]:
     """Outputs of a batch; raises UserError if the actor died."""
     try:
-        outputs: list[JudgeOutput] = ray.get(reference)
+        outputs: list[Any] = ray.get(reference)
     except RayActorError as error:
         raise died([actor], "judgements of a batch", error) from error
-    return outputs
+    return [output if isinstance(output, list) else [output] for output in outputs]

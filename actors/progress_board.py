@@ -1,6 +1,7 @@
 """Actor that collects the progress of the stages of a round, for display by the driver."""
 
 import time
+from typing import Any
 
 Span = tuple[float, float]
 """Start and end, in Unix time."""
@@ -9,13 +10,14 @@ MIN_PAUSE = 0.2
 
 
 class ProgressBoard:
-    """Counts the rows and busy seconds of each stage, and records when each actor worked."""
+    """Counts the rows and busy seconds of each stage, and records when each actor worked and what each step trained."""
 
     def __init__(self) -> None:
         self._rows: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
         self._spans: dict[str, list[Span]] = {}
         self._pool_actors: dict[str, list[str]] = {}
+        self._steps: list[dict[str, Any]] = []
 
     def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
         """Record a finished piece of work.
@@ -44,16 +46,23 @@ class ProgressBoard:
         """Rows finished so far, by stage."""
         return dict(self._rows)
 
-    def seconds(self) -> dict[str, float]:
-        """Busy seconds so far, by stage."""
-        return dict(self._seconds)
+    def busy(self) -> tuple[dict[str, float], dict[str, list[Span]]]:
+        """Busy seconds so far by stage, and when each actor worked, or each stage without named actors.
 
-    def spans(self) -> dict[str, list[Span]]:
-        """When each actor worked, or each stage without named actors: sorted spans that do not overlap."""
-        return {actor: _joined(spans) for actor, spans in self._spans.items()}
+        The spans of an actor are sorted and do not overlap.
+        """
+        return dict(self._seconds), {actor: _joined(spans) for actor, spans in self._spans.items()}
+
+    def add_step(self, record: dict[str, Any]) -> None:
+        """Add the record of a training step."""
+        self._steps.append(record)
+
+    def steps(self, start: int) -> list[dict[str, Any]]:
+        """The records of training steps, in the order of their arrival, without the first `start` of them."""
+        return self._steps[start:]
 
     def clear(self) -> None:
-        """Reset everything, before a new round."""
+        """Reset everything except the steps, before a new round."""
         self._rows.clear()
         self._seconds.clear()
         self._spans.clear()

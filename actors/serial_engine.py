@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol, TypeVar
 
-from actors.missing_judgements import with_judgements
 from vlrm_ray.engines import (
     Completion,
     Engine,
@@ -17,6 +16,7 @@ from vlrm_ray.engines import (
     generate_isolated,
     score_isolated,
 )
+from vlrm_ray.reward.missing_judgements import with_judgements
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ from vlrm_ray.config import Detector
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.detection import MIN_SCORE
 from vlrm_ray.experts.fingerprints import detector_fingerprint
+from vlrm_ray.reward.model_folder import refuse_pointers
 from vlrm_ray.store.models import local_model, model_fingerprint
 from vlrm_ray.types import Detection
 
@@ -80,6 +81,7 @@ class Yolo:
                 f"detector checkpoint {path} has the suffix {path.suffix or '(none)'}, expected "
                 f"{' or '.join(SUFFIXES)}; set experts.detector.model to such a file"
             )
+        refuse_pointers("experts.detector.model", path)
         content = model_fingerprint(settings.model)
         if settings.sha256 and settings.sha256 != content:
             raise UserError(

@@ -4,8 +4,11 @@
     python jobs/bench.py prompts.per_round=320    with overrides, as for jobs/iterate.py
     python jobs/bench.py --json                   also print the figures as JSON
     python jobs/bench.py experts                  the vision experts and the verifier alone, without Ray
-    python jobs/bench.py stream                   the stream of a round with simulated engines: scaling, slots, bytes
+    python jobs/bench.py stream --json            the stream of a round with simulated engines: scaling, slots, bytes, and
+                                                  CPU seconds of the generate stage with the real engine; one line of JSON
     python jobs/bench.py stream 1000 10000        the driver's memory and the orchestration's ceiling at these prompts
+
+The stream's figures are always JSON; with --json its progress is printed to the standard error output.
 
 The run's folder is temporary. Absolute times depend on the load of the machine; the ratio of pipeline and bare engine
 compares two measurements of the same session.
@@ -19,12 +22,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.benches.round import measure_round
+from rich.console import Console
+
+from jobs.benches.round import measure_generate, measure_round
 from vlrm_ray.config import load
-from vlrm_ray.errors import run_as_program
+from vlrm_ray.errors import UserError, run_as_program
 from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.store.ledger import Ledger
+
+RATIO_PROMPTS = 320
+"""Prompts with which `stream` compares the generate stage and the bare engine."""
 
 
 def main() -> None:
@@ -46,11 +54,7 @@ def main() -> None:
         _show(figures, Progress(), as_json=arguments.json)
         return
     if arguments.overrides[:1] == ["stream"]:
-        from jobs.benches.stream import measure_size, measure_stream
-
-        prompts = [int(number) for number in arguments.overrides[1:]]
-        progress = Progress()
-        print(json.dumps(measure_size(progress, prompts) if prompts else measure_stream(progress)))
+        _measure_stream(arguments)
         return
     with tempfile.TemporaryDirectory() as scratch:
         config = load(arguments.config, [*arguments.overrides, "rounds=1", f"folder={scratch}", "name=bench"])
@@ -58,6 +62,27 @@ def main() -> None:
         progress = Progress()
         figures = measure_round(config, Ledger(f"{scratch}/bench"), progress)
     _show(figures, progress, as_json=arguments.json)
+
+
+def _measure_stream(arguments: argparse.Namespace) -> None:
+    """Measure the stream, and print the figures as one line of JSON."""
+    from jobs.benches.stream import measure_size, measure_stream
+
+    progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True) if arguments.json else None)
+    sizes = arguments.overrides[1:]
+    if wrong := [size for size in sizes if not size.isdecimal() or not int(size)]:
+        raise UserError(f"stream {wrong[0]}: expected numbers of prompts, such as stream 1000 10000")
+    if sizes:
+        print(json.dumps(measure_size(progress, [int(size) for size in sizes])))
+        return
+    figures = measure_stream(progress)
+    with tempfile.TemporaryDirectory() as scratch:
+        config = load(
+            arguments.config, ["rounds=1", f"folder={scratch}", "name=bench", f"prompts.per_round={RATIO_PROMPTS}"]
+        )
+        check_inputs(config)
+        figures["cpu_seconds_ratio"] = round(measure_generate(config, Ledger(f"{scratch}/bench"), progress), 3)
+    print(json.dumps(figures))
 
 
 def _show(figures: dict[str, float], progress: Progress, *, as_json: bool) -> None:

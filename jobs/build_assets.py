@@ -180,8 +180,8 @@ def extractor_quality(folder: str, scenes: int = 1000) -> dict[str, float]:
 
 def vlm_quality(folder: str, scenes: int = 300) -> dict[str, float]:
     """Measure a VLM, run by transformers (`VlmQuality.measure`)."""
-    from actors.transformers_engine import TransformersEngine
     from jobs.assets.quality import VlmQuality, blank_image
+    from vlrm_ray.reward.transformers_engine import TransformersEngine
     from vlrm_ray.scenes.images import store_image
     from vlrm_ray.scenes.render import SIZE
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from functools import cache
 
 import pyarrow as pa
 
@@ -23,6 +24,8 @@ SENTENCES = (
 )  # fmt: skip
 WORDS = 60
 """Words of a response."""
+RESPONSES, YES_STEPS = 1999, 101
+"""Number of different responses, and of different rewards."""
 OBJECTS = (Detection("circle", (4, 4, 20, 20), 0.99, "red"), Detection("square", (40, 4, 60, 20), 0.99, "blue"))
 
 
@@ -42,7 +45,6 @@ class SimulatedEngine:
         self.critic, self.long_share = critic, long_share
         self.load = LoadReport()
         self.events: list[tuple[float, int]] = []
-        self.ends: list[float] = []
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `EngineHost.generate`."""
@@ -53,29 +55,35 @@ class SimulatedEngine:
         """See `EngineHost.load_report`."""
         return self.load
 
-    async def history(self) -> tuple[list[tuple[float, int]], list[float]]:
-        """Changes of the number of busy slots, each with its time, and the times at which sequences ended."""
-        return self.events, self.ends
+    async def history(self) -> list[tuple[float, int]]:
+        """Changes of the number of busy slots, each with its time."""
+        return self.events
 
     async def _sequence(self, request: Request, index: int, sampling: Sampling) -> Completion:
-        rng = random.Random(f"{request.seed}-{index}")
         self._count(waiting=1)
         async with self.slots:
             self._count(running=1, waiting=-1)
             self.events.append((time.time(), 1))
-            slow = random.Random(request.seed).random() < self.long_share
-            await asyncio.sleep(self.seconds * (10 if slow else 1))
+            if self.seconds:
+                slow = self.long_share and random.Random(request.seed).random() < self.long_share
+                await asyncio.sleep(self.seconds * (10 if slow else 1))
             self.events.append((time.time(), -1))
-            self.ends.append(time.time())
             self._count(running=-1)
         if self.critic:
-            yes = rng.random()
+            yes = (request.seed + index) % YES_STEPS / YES_STEPS
             return Completion(format_critique("red circle top left", "It is so.", yes > 0.5), yes, 1 - yes)
-        return Completion(response(rng))
+        return Completion(_responses()[(request.seed + index) % RESPONSES])
 
     def _count(self, running: int = 0, waiting: int = 0) -> None:
         load = self.load
         self.load = LoadReport(load.running + running, load.waiting + waiting, load.finished)
+
+
+@cache
+def _responses() -> list[str]:
+    """The responses that engines choose from, so that they need next to no CPU time."""
+    rng = random.Random(0)
+    return [response(rng) for _ in range(RESPONSES)]
 
 
 def response(rng: random.Random) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from vlrm_ray import config_loading
 from vlrm_ray.config_resources import Cluster, CriticEngine, Engine, Pool, Section
@@ -172,15 +172,35 @@ class Train(Section):
     epochs: int = Field(3, ge=1)
     """Passes over the round's selected pairs."""
     batch: int = Field(32, ge=1)
-    """Examples per optimizer step, over all workers."""
-    micro_batch: int = Field(16, ge=1)
-    """Examples per forward pass of one worker."""
-    lr: float = Field(1e-3, gt=0)
-    """Peak learning rate of AdamW in round 1; linear warm-up over 10 % of the steps, then cosine decay to 10 %."""
+    """Examples per optimizer step, over all workers; rounded up to whole pairs, whose examples travel together."""
+    max_tokens: int = Field(8192, ge=1)
+    """Most tokens of a forward pass of one worker. An example that is longer is dropped and counted."""
+    packing: bool = True
+    """Place sequences one after the other without padding; `false` pads them to rows of equal length."""
+    shared_prefix: bool = True
+    """Compute what the sequences of a pair have in common (image, question) once; needs packing."""
+    checkpointing: Literal["none", "blocks"] = "none"
+    """`blocks` keeps only the inputs of the model's blocks for the backward pass and computes the rest again."""
+    compile: bool = False
+    """Compile the model's blocks with torch.compile, on GPUs only; pays from some hundred steps on."""
+    loader_workers: int = Field(1, ge=1)
+    """Threads of each worker that read images and prepare micro-batches ahead of the training step."""
+    lr: float | None = Field(None, gt=0)
+    """Peak learning rate of AdamW in round 1. Unset: 1e-4 with LoRA; otherwise 1e-3 below 0.1B parameters, else 1e-5."""
+    lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    """Course of the learning rate after warm-up."""
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    """Share of a round's steps over which the learning rate rises linearly."""
+    min_lr_ratio: float = Field(0.1, ge=0, le=1)
+    """Learning rate at the end, as a share of the peak."""
     lr_decay: float = Field(0.55, gt=0, le=1)
     """Factor on the peak learning rate from one round to the next."""
     weight_decay: float = Field(0.01, ge=0)
-    """Weight decay of AdamW."""
+    """Weight decay of AdamW; norms and biases have none."""
+    freeze: tuple[Literal["vision", "language"], ...] | None = None
+    """Parts of the model that are not trained. Unset: `[vision]` from 1B parameters on, otherwise nothing."""
+    average: float = Field(0, ge=0, lt=1)
+    """Decay of an exponential mean of the weights over the steps, which is published; 0 publishes the last weights."""
     judgement_weight: float = Field(8.0, gt=0)
     """Loss weight of the Yes or No token; the other tokens of a critique have weight 1."""
     response_weight: float = Field(0.1, ge=0)
@@ -190,15 +210,15 @@ class Train(Section):
     lora: Lora = Lora()
     """Low-rank adapters instead of full fine-tuning."""
     max_failures: int = Field(2, ge=0)
-    """Worker crashes tolerated per training; after each, training resumes from the checkpoint of its last epoch."""
+    """Worker crashes tolerated per training; after each, training resumes from the latest checkpoint."""
+    checkpoint_steps: int = Field(0, ge=0)
+    """Steps between checkpoints; there is one at the end of each epoch too."""
+    max_skipped: int = Field(5, ge=0)
+    """Steps in a row with a loss or gradient that is not finite; they are skipped, and one more ends the training."""
     start_timeout: int = Field(240, ge=10)
     """Timeout in seconds for the training workers to get their resources."""
-
-    @model_validator(mode="after")
-    def _divisible(self) -> "Train":
-        if self.batch % self.workers:
-            raise ValueError(f"batch ({self.batch}) is not a multiple of workers ({self.workers})")
-        return self
+    step_timeout: int = Field(1800, ge=10)
+    """Timeout in seconds of a collective operation among the training workers."""
 
 
 class Evaluation(Section):

@@ -84,7 +84,7 @@ def _override(item: str, text_keys: Collection[str], texts: _Texts) -> Any:
         if key not in text_keys:
             return OmegaConf.from_dotlist([item])
     except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise UserError(f"{key}: {value!r} is not readable YAML: {_yaml_problem(error)}; quote it") from error
+        raise UserError(f"{key}: {value!r} is not readable YAML: {_yaml_problem(error)}; correct the value") from error
     part = OmegaConf.create({})
     OmegaConf.update(part, key, texts.hide(value))
     return part

@@ -72,12 +72,16 @@ class Pool(Section):
 class Stages(Section):
     """Actor pools of the data stages of a round."""
 
+    ingest: Pool = Pool(cpus=0.1)
+    """Actors that read, check and hash images, eight at a time."""
     generate: Pool = Pool(cpus=0.1)
     """Actors that send prompts to the policy and wait for its responses."""
     verify: Pool = Pool(cpus=0.1)
     """Actors that extract claims, check them and make pairs; CPU work."""
     critique: Pool = Pool(cpus=0.1)
     """Actors that send pairs to the critics, wait for the critiques and select."""
+    commit: Pool = Pool(cpus=0.1)
+    """Actors that write finished parts to the run's folder."""
 
 
 class Cluster(Section):

@@ -3,9 +3,10 @@
 import os
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -14,14 +15,21 @@ from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.ids import seed_of
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.prompts import prompts_of_round
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import ImageCondition
+
+if TYPE_CHECKING:
+    from vlrm_ray.pipeline.rounds import Rounds
+
+WARM_UP = 8
+"""Requests that an engine answers before it is measured."""
 
 
 class CpuSeconds:
     """Context manager that measures the CPU time of those descendants of this process whose names contain some words.
 
-    Of processes that start meanwhile, the time up to their first task, which they import in, is not counted.
+    Of processes that start meanwhile, the time until their actor is ready, which they import in, is not counted.
 
     Attributes:
         total: CPU seconds of all of them during the context.
@@ -60,8 +68,8 @@ class CpuSeconds:
                 continue
             if any(word in name for word in self.words):
                 self.last[process.pid] = seconds = times.user + times.system
-                if ".submit" in name:
-                    self.first.setdefault(process.pid, seconds)
+                if ".__init__" in name or process.pid not in self.first:
+                    self.first[process.pid] = seconds
 
 
 def measure_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
@@ -74,10 +82,19 @@ def measure_round(config: Config, ledger: Ledger, progress: Progress) -> dict[st
     return figures
 
 
-def _run_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
-    """Run one round with its evaluations; returns seconds per stage and rates by name."""
+def measure_generate(config: Config, ledger: Ledger, progress: Progress) -> float:
+    """CPU seconds per candidate of the generate stage, divided by those of the bare engine on the same requests."""
+    with _started(config, ledger, progress) as rounds:
+        cpu_seconds = _gather(rounds)
+    candidates: int = (ledger.result(1, "generate") or {})["rows"]["kept"]
+    bare = _run_bare_engine(config, ledger, progress)["CPU seconds per candidate, bare engine"]
+    return cpu_seconds / candidates / bare
+
+
+@contextmanager
+def _started(config: Config, ledger: Ledger, progress: Progress) -> Iterator["Rounds"]:
+    """Context manager: a cluster with the fleet of a run; yields its rounds."""
     with ExitStack() as stack:
-        start = time.monotonic()
         stack.enter_context(connected(config, progress.log))
         from actors.fleet import Fleet
         from vlrm_ray.pipeline import graph
@@ -85,13 +102,35 @@ def _run_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, 
 
         graph.configure_ray_data()
         fleet = Fleet(config, ledger)
-        fleet.start()
         stack.callback(fleet.close)
+        fleet.start()
+        yield Rounds(config, ledger, fleet, progress)
+
+
+def _gather(rounds: "Rounds") -> float:
+    """Run the rollout and critique phase of round 1; returns the CPU seconds of the generate stage and its engines.
+
+    Before, the engines answer a few requests, as the bare engine does: what they do once is not measured.
+    """
+    import ray
+
+    refs = prompts_of_round(rounds.config, 1, rounds.store)[:WARM_UP]
+    requests = [Request(ref.question, ref.image) for ref in refs]
+    ray.get(
+        [actor.generate.remote(requests, _sampling(rounds.config, 1)) for actor in rounds.fleet.stage_actors().policy]
+    )
+    with CpuSeconds("PolicyGenerator", "MapBatches(Generate)") as cpu:
+        rounds.gather(1)
+    return cpu.total
+
+
+def _run_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
+    """Run one round with its evaluations; returns seconds per stage and rates by name."""
+    start = time.monotonic()
+    with _started(config, ledger, progress) as rounds:
         start_seconds = time.monotonic() - start
-        rounds = Rounds(config, ledger, fleet, progress)
         rounds.evaluate(0)
-        with CpuSeconds("PolicyGenerator", "MapBatches(Generate)") as cpu:
-            rounds.gather(1)
+        cpu_seconds = _gather(rounds)
         rounds.train(1)
         rounds.evaluate(1)
     results: dict[str, Any] = {
@@ -109,7 +148,7 @@ def _run_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, 
         "seconds, gather (wall, with the pools' start)": wall,
         "candidates/s, generate stage": candidates / _busy_seconds(results["select"]["spans"], "policy"),
         "candidates/s, gather": candidates / wall,
-        "CPU seconds per candidate, generate stage": cpu.total / candidates,
+        "CPU seconds per candidate, generate stage": cpu_seconds / candidates,
         "critiques/s, critique stage": critiques / max(1e-9, results["critique"]["seconds"]),
         "verified pairs/s, gather": pairs / wall,
         "trained pairs/s, steps only": pairs / training if training else 0.0,
@@ -137,16 +176,13 @@ def _run_bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict
 
             engine = VllmEngine(settings)
         else:
-            from actors.transformers_engine import TransformersEngine
+            from vlrm_ray.reward.transformers_engine import TransformersEngine
 
             engine = TransformersEngine(settings)
         policy = config.policy
         counts: dict[ImageCondition, int] = {}
         batches = _requests(config, ledger)
-        engine.generate(
-            batches[0][ImageCondition.FULL][:8],
-            Sampling(policy.max_tokens, policy.temperature, policy.top_p, 1, judgement="none"),
-        )
+        engine.generate(batches[0][ImageCondition.FULL][:WARM_UP], _sampling(config, 1))
         start, cpu_start = time.monotonic(), time.process_time()
         for batch in batches:
             for condition, n in (
@@ -155,10 +191,7 @@ def _run_bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict
                 (ImageCondition.IMAGE_DEGRADED, policy.image_degraded),
             ):
                 if n:
-                    answers = engine.generate(
-                        batch[condition],
-                        Sampling(policy.max_tokens, policy.temperature, policy.top_p, n, judgement="none"),
-                    )
+                    answers = engine.generate(batch[condition], _sampling(config, n))
                     counts[condition] = counts.get(condition, 0) + sum(map(len, answers))
         seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu_start
         engine.close()
@@ -166,6 +199,11 @@ def _run_bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict
         "candidates/s, bare engine": sum(counts.values()) / seconds,
         "CPU seconds per candidate, bare engine": cpu_seconds / sum(counts.values()),
     }
+
+
+def _sampling(config: Config, n: int) -> Sampling:
+    policy = config.policy
+    return Sampling(policy.max_tokens, policy.temperature, policy.top_p, n, judgement="none")
 
 
 def _requests(config: Config, ledger: Ledger) -> list[dict[ImageCondition, list[Request]]]:

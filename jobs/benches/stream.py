@@ -2,23 +2,32 @@
 
 The graph, its stages, the ledger and Ray are those of a run. Only the engines and the experts are simulated, so that the
 figures are those of the orchestration: its efficiency, its CPU time, and the size of what travels.
+
+Figures are of the steady state: the first quarter, in which the pools start, is left out, and so is the end, in which
+some engines have nothing left to do.
 """
 
 import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 
+from jobs.benches.cpu_time import ENGINES, CpuTime
 from vlrm_ray.config import Config, load
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.stages import Tally
+from vlrm_ray.scenes.ground_truth import true_evidence
 from vlrm_ray.scenes.render import paint
+from vlrm_ray.scenes.shifts import IN_DISTRIBUTION, labelled_image
+from vlrm_ray.scenes.statements import statements
 from vlrm_ray.scenes.world import UNBIASED_WORLD
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import EVIDENCE, PROMPT, Row, to_table
@@ -26,9 +35,16 @@ from vlrm_ray.types import Candidate, ImageCondition, Prompt, PromptRef
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS, SECONDS = 16, 2.0
-"""Sequences that a simulated engine decodes at the same time, and the time of each."""
+"""Sequences that a simulated engine decodes at the same time, and the time of each: 8 candidates per second, which is more
+than a model of 7B parameters writes on one GPU."""
 GENERATORS = (1, 2, 4, 8, 16)
 PROMPTS_PER_GENERATOR = 40
+FIRST_SCENE = 5_000
+"""Seed of the first scene that the verify stage is measured with."""
+SIZE_PART_ROWS = 64
+"""Prompts per part in the measurement of the driver's memory, as in the configuration for 7B models."""
+NODES, NODE_CPUS = 3, 2
+"""Simulated nodes and their logical CPUs. Ray starts a worker process for each logical CPU in advance."""
 LONG_SHARE = 0.02
 """Share of responses that take ten times as long, in the measurement of what they cost the others."""
 OVERRIDES = (
@@ -40,35 +56,45 @@ OVERRIDES = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run of the graph gave.
+    """What one run of the graph gave, in the steady state.
 
     Attributes:
-        rate: candidates per second in the steady state.
-        slots_busy: share of the engines' slots that were busy then, 0 to 1.
-        prompts_per_second: prompts over the whole run, with the start of the pools.
+        rate: candidates per second.
+        slots_busy: share of the engines' slots that were busy, 0 to 1.
+        prompts_per_second: committed prompts per second.
+        cpu_ms: CPU milliseconds per prompt, by stage and for the driver and Ray's processes.
+        cpu_busy: share of this machine's cores that these processes and the engines used, 0 to 1.
         bytes_per_candidate: Arrow bytes per candidate beyond its texts.
-        driver_mb: memory that the driver has gained at its peak, in MiB.
+        driver_mb: largest resident memory of the driver, in MiB.
+        driver_gain_mb: what it has gained since before the run.
     """
 
     rate: float
     slots_busy: float
     prompts_per_second: float
+    cpu_ms: dict[str, float]
+    cpu_busy: float
     bytes_per_candidate: float
     driver_mb: float
+    driver_gain_mb: float
 
 
 def measure_stream(progress: Progress, generators: Sequence[int] = GENERATORS) -> dict[str, Any]:
     """Measure the scaling from the first to the last number of generators, and what long responses cost."""
     figures: dict[str, Any] = {"verify_prompts_per_second_core": round(verify_rate(), 1)}
     with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, _cluster(scratch):
-        rates = {}
+        rates, cpu_busy = {}, {}
         for count in generators:
             with progress.stage(f"{count} generators") as meter:
                 found = _run(Path(scratch), count, count * PROMPTS_PER_GENERATOR, SECONDS)
-                rates[count] = found.rate / count
-                meter.set_summary(f"{found.rate:.1f} candidates/s, {found.slots_busy:.1%} of the slots busy")
+                rates[count], cpu_busy[str(count)] = found.rate / count, round(found.cpu_busy, 3)
+                meter.set_summary(
+                    f"{found.rate:.1f} candidates/s, {found.slots_busy:.1%} of the slots and {found.cpu_busy:.0%} of the "
+                    "cores busy"
+                )
         figures["scaling"] = {str(count): round(rate / rates[generators[0]], 4) for count, rate in rates.items()}
         figures["slots_busy"] = round(found.slots_busy, 4)
+        figures["cores_busy"] = cpu_busy
         figures["bytes_per_candidate"] = round(found.bytes_per_candidate, 1)
         with progress.stage("with long responses") as meter:
             slow = _run(Path(scratch), 4, 4 * PROMPTS_PER_GENERATOR, SECONDS, long_share=LONG_SHARE)
@@ -82,29 +108,34 @@ def measure_size(progress: Progress, prompts: Sequence[int]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, _cluster(scratch):
         for count in prompts:
-            with progress.stage(f"{count} prompts") as meter:
-                found = _run(Path(scratch), 2, count, 0.0)
-                meter.set_summary(f"{found.prompts_per_second:.1f} prompts/s, driver +{found.driver_mb:.0f} MiB")
+            with progress.stage(f"{count} prompts", count, "prompts") as meter:
+                found = _run(Path(scratch), 2, count, 0.0, part_rows=SIZE_PART_ROWS, done=meter.add)
+                total = sum(ms for name, ms in found.cpu_ms.items() if name != ENGINES)
+                meter.set_summary(
+                    f"{found.prompts_per_second:.1f} prompts/s with {found.cpu_busy:.0%} of the cores, {total:.1f} ms CPU per "
+                    f"prompt, driver {found.driver_mb:.0f} MiB (+{found.driver_gain_mb:.0f})"
+                )
             figures[str(count)] = {
                 "prompts_per_second": round(found.prompts_per_second, 1),
+                "prompts_per_second_core": round(1000 / total, 1),
+                "cpu_ms_per_prompt": {name: round(ms, 2) for name, ms in found.cpu_ms.items()},
                 "driver_mb": round(found.driver_mb, 1),
+                "driver_gain_mb": round(found.driver_gain_mb, 1),
                 "bytes_per_candidate": round(found.bytes_per_candidate, 1),
             }
     return figures
 
 
 def verify_rate(prompts: int = 64) -> float:
-    """Prompts per CPU second of the verify and pair stage, each with 8 responses of 60 words."""
-    from tests.simulated import OBJECTS, response, verifier
+    """Prompts per CPU second of the verify and pair stage, each with 8 responses of 60 words.
+
+    The responses to a prompt are true and false statements about its scene, so they differ as those of a policy do.
+    """
+    from tests.simulated import verifier
     from vlrm_ray.pipeline.stage_actors import StageActors
     from vlrm_ray.pipeline.stages import VerifyAndPair
 
-    rows = [
-        Row(0, 1, Prompt(f"p{i}", "a.png", "0", "Describe the image."), "", prompts, 8,
-            tuple(Candidate(f"{i}-{c}", response(random.Random(f"{i}-{c}")), ImageCondition.FULL) for c in range(8)),
-            64, 64, OBJECTS)
-        for i in range(prompts)
-    ]  # fmt: skip
+    rows = [_described(index, prompts) for index in range(prompts)]
     table = to_table(rows, [*PROMPT, "asked", "candidates", *EVIDENCE])
     board: Any = _NoBoard()
     stage = VerifyAndPair(load(None, []), StageActors([], [], object, object, board, None, verifier()))
@@ -114,67 +145,127 @@ def verify_rate(prompts: int = 64) -> float:
     return (prompts - 1) / (time.process_time() - start)
 
 
+def _described(index: int, prompts: int) -> Row:
+    """A prompt with responses that describe its scene."""
+    from tests.simulated import WORDS
+
+    labelled, rng = labelled_image(IN_DISTRIBUTION, FIRST_SCENE + index), random.Random(index)
+    sentences, candidates = [statement.text for statement in statements(labelled, rng)], []
+    for sample in range(8):
+        text = ""
+        while len(text.split()) < WORDS:
+            text += f"{rng.choice(sentences)} "
+        candidates.append(Candidate(f"{index}-{sample}", text.strip(), ImageCondition.FULL))
+    seen = true_evidence(labelled.scene)
+    prompt = Prompt(f"p{index}", "a.png", "0", "Describe the image.")
+    return Row(0, 1, prompt, "", prompts, 8, tuple(candidates), seen.width, seen.height, seen.objects, seen.words)
+
+
 class _NoBoard:
     def add(self, *_: object) -> None: ...
 
 
 @contextmanager
 def _cluster(scratch: str) -> Iterator[None]:
-    """A Ray cluster of a head and two more nodes on this machine, with more logical than real CPUs."""
-    import ray
-    from ray.cluster_utils import Cluster
-
+    """A Ray cluster of several nodes on this machine. The environment is as before when it ends."""
+    environment = dict(os.environ)
     os.environ["RAY_TMPDIR"] = scratch
     Path(scratch, "ray").mkdir()
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_maximum_startup_concurrency": "32"}
     os.environ.setdefault("RAY_DATA_USE_DATASOURCE_V2", "0")
-    node = {"num_cpus": 16, "object_store_memory": 300 << 20}
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ messages in the driver
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": NODE_CPUS, "object_store_memory": 300 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
-        for _ in range(2):
+        for _ in range(NODES - 1):
             cluster.add_node(**node)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         yield
     finally:
         ray.shutdown()
         cluster.shutdown()
+        os.environ.clear()
+        os.environ.update(environment)
 
 
-def _run(scratch: Path, generators: int, prompts: int, seconds: float, long_share: float = 0.0) -> Measurement:
+def _run(
+    scratch: Path,
+    generators: int,
+    prompts: int,
+    seconds: float,
+    *,
+    long_share: float = 0.0,
+    part_rows: int = 0,
+    done: Callable[[int], None] = lambda _: None,
+) -> Measurement:
     import ray
 
     from actors.progress_board import ProgressBoard
     from tests.simulated import SimulatedDetector, SimulatedEngine, SimulatedReader, verifier
     from vlrm_ray.pipeline.graph import build_graph, configure_ray_data
     from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
-    from vlrm_ray.pipeline.stages import Tally
 
     configure_ray_data()
-    config, ledger = load(None, OVERRIDES), Ledger(str(scratch / f"run-{generators}-{prompts}-{time.time()}"))
-    engine = ray.remote(SimulatedEngine).options(num_cpus=0.1, max_concurrency=1000)
+    config = load(None, [*OVERRIDES, *([f"part_rows={part_rows}"] if part_rows else [])])
+    ledger = Ledger(str(scratch / f"run-{generators}-{prompts}-{time.time()}"))
+    engine = ray.remote(SimulatedEngine).options(num_cpus=0.01, max_concurrency=1000)
     policy = [engine.remote(SLOTS, seconds, long_share=long_share) for _ in range(generators)]
     critics = [engine.remote(4 * SLOTS, seconds / 4, critic=True) for _ in range(max(1, generators // 2))]
     board = ray.remote(ProgressBoard).options(num_cpus=0).remote()
     reporter = ProgressReporter(board)
     stage_actors = StageActors(policy, critics, SimulatedDetector, SimulatedReader, reporter, None, verifier())
     ray.get([actor.history.remote() for actor in (*policy, *critics)])  # all have started
-    before, peak, start = psutil.Process().memory_info().rss, 0, time.monotonic()
-    parts = _parts(config, scratch, prompts)
-    done = 0
-    graph = build_graph(config, 1, parts, stage_actors, ledger, ledger)
+    graph = build_graph(config, 1, _parts(config, scratch, prompts), stage_actors, ledger, ledger)
+    stream = _Stream(prompts, done)
     for table in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        done += sum(tally.prompts for tally in Tally.of_table(table))
-        peak = max(peak, psutil.Process().memory_info().rss)
-    wall = time.monotonic() - start
-    assert done == prompts, f"{done} of {prompts} prompts arrived"
+        stream.add(table)
     rate, busy = _steady_state(ray.get([actor.history.remote() for actor in policy]), SLOTS * generators)
     for actor in (*policy, *critics, board):
         ray.kill(actor)
     markers = ledger.part_markers(1).values()
     excess = sum(marker["wire_bytes"] - marker["text_bytes"] for marker in markers)
     candidates = sum(marker["row_counts"]["generate"]["kept"] for marker in markers)
-    return Measurement(rate, busy, prompts / wall, excess / candidates, (peak - before) / 2**20)
+    return stream.measurement(rate, busy, excess / candidates)
+
+
+class _Stream:
+    """Counts what arrives at the driver, and measures time, CPU time and the driver's memory meanwhile."""
+
+    def __init__(self, prompts: int, done: Callable[[int], None]) -> None:
+        self.prompts, self.report, self.done = prompts, done, 0
+        self.first_memory = self.memory = psutil.Process().memory_info().rss
+        self.started_at = 0
+        self.start, self.cpu = time.monotonic(), CpuTime()
+
+    def add(self, table: pa.Table) -> None:
+        """Count the prompts of a table of tallies."""
+        arrived = sum(tally.prompts for tally in Tally.of_table(table))
+        self.done += arrived
+        self.report(arrived)
+        self.memory = max(self.memory, psutil.Process().memory_info().rss)
+        if not self.started_at and self.done >= self.prompts / 4:
+            self.started_at, self.start, self.cpu = self.done, time.monotonic(), CpuTime()
+        self.cpu.update()
+
+    def measurement(self, rate: float, busy: float, bytes_per_candidate: float) -> Measurement:
+        """The measurement after the last table."""
+        assert self.done == self.prompts, f"{self.done} of {self.prompts} prompts arrived"
+        seconds, prompts = time.monotonic() - self.start, max(1, self.done - self.started_at)
+        cpu = self.cpu.by_role()
+        return Measurement(
+            rate,
+            busy,
+            prompts / seconds,
+            {name: 1000 * spent / prompts for name, spent in cpu.items()},
+            sum(cpu.values()) / seconds / (os.cpu_count() or 1),
+            bytes_per_candidate,
+            self.memory / 2**20,
+            (self.memory - self.first_memory) / 2**20,
+        )
 
 
 def _parts(config: Config, scratch: Path, prompts: int) -> dict[int, list[PromptRef]]:
@@ -189,15 +280,20 @@ def _parts(config: Config, scratch: Path, prompts: int) -> dict[int, list[Prompt
     return {i: refs[i * size : (i + 1) * size] for i in range(-(-prompts // size))}
 
 
-def _steady_state(histories: Sequence[tuple[list[tuple[float, int]], list[float]]], slots: int) -> tuple[float, float]:
-    """Sequences per second and the share of busy slots, while the engines are filled and requests wait for them.
+def _steady_state(histories: Sequence[Sequence[tuple[float, int]]], slots: int) -> tuple[float, float]:
+    """Sequences per second and the share of busy slots, while requests wait for all engines.
 
-    The first quarter is left out, and so is the time after the last sequence has started.
+    Args:
+        histories: for each engine the changes of the number of busy slots, each with its time.
+        slots: slots of all engines.
+
+    The time until an engine's last sequence has started is that in which it has work; the first quarter of it is left out.
+    Sequences start and end in waves, so they are not counted in that time: their rate is the number of busy slots divided
+    by the mean time of a sequence (Little's law).
     """
-    ends = sorted(end for _, engine_ends in histories for end in engine_ends)
-    events = sorted(event for engine_events, _ in histories for event in engine_events)
-    first, stop = events[0][0], max(moment for moment, change in events if change > 0)
-    start = first + 0.25 * (stop - first)
+    events = sorted(event for history in histories for event in history)
+    stop = min(max(moment for moment, change in history if change > 0) for history in histories)
+    start = events[0][0] + 0.25 * (stop - events[0][0])
     if stop <= start:
         return 0.0, 0.0
     busy, area, at = 0, 0.0, start
@@ -206,5 +302,5 @@ def _steady_state(histories: Sequence[tuple[list[tuple[float, int]], list[float]
             area += busy * (min(moment, stop) - at)
             at = min(moment, stop)
         busy += change
-    rate = sum(start <= end < stop for end in ends) / (stop - start)
-    return rate, area / (slots * (stop - start))
+    mean_time = -sum(moment * change for moment, change in events) / sum(change > 0 for _, change in events)
+    return area / (stop - start) / max(mean_time, 1e-6), area / (slots * (stop - start))

@@ -19,8 +19,17 @@ LATER_KEYS = (
     "prompts.allow_hosts",
     "prompts.max_pixels",
     "quarantine_limit",
-)
+    *(
+        f"train.{key}"
+        for key in (
+            "max_tokens", "packing", "shared_prefix", "checkpointing", "compile", "loader_workers", "lr_scheduler", "warmup_ratio",
+            "min_lr_ratio", "freeze", "average", "checkpoint_steps", "max_skipped", "step_timeout",
+        )
+    ),
+)  # fmt: skip
 """Configuration keys that are younger than the committed results. With their defaults they change no result."""
+FORMER_VALUES = {"train.micro_batch": 16, "train.lr": 1e-3}
+"""Values in the committed results of keys that were removed, or whose default now depends on the model's size."""
 RunRecord = dict[str, Any]
 """The record of one run, a JSON object; see `run_record`."""
 
@@ -78,7 +87,9 @@ class Results:
 def method_fingerprint(base: Config) -> str:
     """Fingerprint of everything the results depend on: the method's configuration, the arms and the shipped assets."""
     settings = base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"})
-    _drop_later_keys(settings, Config().model_dump(mode="json"))
+    defaults = Config().model_dump(mode="json")
+    _drop_later_keys(settings, defaults)
+    _restore_former_values(settings, defaults)
     arms = {name: (arm.overrides, arm.ground_truth, arm.single_round) for name, arm in ARMS.items()}
     return digest(settings, arms, CALIBRATION_PAIRS, fingerprint(Path(asset_path(ASSETS))))
 
@@ -92,6 +103,14 @@ def _drop_later_keys(settings: dict[str, Any], defaults: dict[str, Any]) -> None
             section, default = section[name], default[name]
         if section[key] == default[key]:
             del section[key]
+
+
+def _restore_former_values(settings: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Give the `FORMER_VALUES` to keys that have their default or no longer exist."""
+    for dotted, former in FORMER_VALUES.items():
+        section, key = dotted.split(".")
+        if settings[section].get(key) == defaults[section].get(key):
+            settings[section][key] = former
 
 
 def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[tuple[str, str, str]]) -> RunRecord:
@@ -119,7 +138,7 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
 
 def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:
     """(question, chosen, rejected) of all pairs that a run was trained on."""
-    from vlrm_ray.reward.training_data import TrainingData
+    from vlrm_ray.reward.training.training_data import TrainingData
 
     pairs = []
     for round_ in range(1, config.rounds + 1):

@@ -15,7 +15,7 @@ Answers = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def results(vllm_answers: dict[str, Any], engine_folder: Path) -> Answers:
-    from actors.transformers_engine import TransformersEngine
+    from vlrm_ray.reward.transformers_engine import TransformersEngine
 
     engine = TransformersEngine(settings("transformers"))
     return {
@@ -55,7 +55,7 @@ def test_a_seeded_request_gets_the_same_samples_each_time(results: Answers, kind
 
 
 def test_the_transformers_engine_refuses_a_json_schema_and_names_the_engine_that_follows_one() -> None:
-    from actors.transformers_engine import TransformersEngine
+    from vlrm_ray.reward.transformers_engine import TransformersEngine
 
     with pytest.raises(UserError, match="vllm"):
         TransformersEngine(settings("transformers")).generate([Request("What?", None)], Sampling(8, json_schema="{}"))

@@ -10,8 +10,8 @@ from vlrm_ray import config as configuration
 from vlrm_ray.config import Config, asset_path
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import format_critique
-from vlrm_ray.reward.fit import fit
-from vlrm_ray.reward.training_data import TrainingPair, to_table
+from vlrm_ray.reward.training.fit import fit
+from vlrm_ray.reward.training.training_data import TrainingPair, to_table
 from vlrm_ray.scenes.images import store_image
 from vlrm_ray.scenes.world import UNBIASED_WORLD
 from vlrm_ray.store.ledger import Ledger
@@ -22,7 +22,7 @@ SHARED = [
     "train.epochs=2",
     "train.lr=1e-4",
     "train.batch=8",
-    "train.micro_batch=2",
+    "train.max_tokens=200",
     "train.cpus=0.5",
 ]
 

@@ -154,9 +154,9 @@ def test_a_changed_configuration_is_refused(runs: Runs, finished: Path, capsys: 
 
 
 def test_the_published_version_gives_its_canary_score_in_transformers(finished: Path, tmp_path: Path) -> None:
-    from actors.transformers_engine import TransformersEngine
     from vlrm_ray.engines import EngineSettings
     from vlrm_ray.reward.canary import canary_request, check_canary
+    from vlrm_ray.reward.transformers_engine import TransformersEngine
 
     version = tmp_path / "version"
     shutil.copytree(finished / "versions" / "0001", version)

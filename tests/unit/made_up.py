@@ -34,6 +34,15 @@ from vlrm_ray.types import (  # fmt: skip
     Word,
 )
 
+TRAINING: dict[str, Any] = {
+    "steps": 3, "skipped": 1, "dropped": {"longer_than_train.max_tokens": 2}, "first_loss": 1.5, "last_loss": 0.5,
+    "best_accuracy": 0.75, "tokens": 900, "tokens_per_second": 1234.5, "wait_share": 0.015, "memory_gb": 1.25,
+    "curve": [
+        {"step": 1, "loss": 1.5, "accuracy": 0.5},
+        {"step": 2, "loss": None, "accuracy": None},
+        {"step": 3, "loss": 0.5, "accuracy": 0.75},
+    ],
+}  # fmt: skip
 STAGES = ("generate", "verify", "pair", "critique", "select", "train", "publish", "evaluate")
 
 
@@ -127,7 +136,7 @@ def ledger_of_one_round(
         result = {"rows": row_counts.as_json(), "parts": 1, "wall_seconds": 4.0, **times(1001.0)}
         ledger.finish(1, stage, result | ({"spans": spans} if stage == "select" else {}))
     later = {
-        "train": {"rows": RowCounts(1, 1).as_json(), "metrics": {}, **times(1005.0)},
+        "train": {"rows": RowCounts(1, 1).as_json(), "metrics": {}, "steps": TRAINING, **times(1005.0)},
         "publish": {"version": 1, "files": {}, **times(1006.0)},
         "evaluate": evaluation_result(after, 1007.0, image, text),
     }

@@ -64,6 +64,14 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path, content: by
     assert "\n" not in str(refusal.value)
 
 
+def test_a_detector_that_is_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
+    from actors.yolo import Yolo
+
+    (tmp_path / "detector.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(UserError, match=r"experts\.detector\.model: .*detector\.pt is a Git LFS pointer"):
+        Yolo(Detector(model=str(tmp_path / "detector.pt")))
+
+
 def test_an_ocr_folder_with_code_in_its_yaml_is_refused_and_does_not_run_it(tmp_path: Path) -> None:
     from actors.paddle_ocr import Paddle
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.missing_judgements import MissingJudgement, with_judgements
 from vlrm_ray.config import Selection
 from vlrm_ray.engines import TOO_LONG, Completion, Request, Sampling, scored_critique
 from vlrm_ray.preferences.critique import COMPACT, parse_critique
 from vlrm_ray.preferences.judgement import find_judgement, judgement_prompt
-from vlrm_ray.preferences.selection import _usable
+from vlrm_ray.preferences.selection import usable_critiques
+from vlrm_ray.reward.missing_judgements import MissingJudgement, with_judgements
 
 ENDINGS = Path(__file__).parents[1] / "data" / "judgements" / "endings.tsv"
 """Ends of critiques as models write them, each with its judgement, or ASK where the model must be asked for it."""
@@ -79,7 +79,7 @@ def test_with_the_asking_no_critique_is_without_a_reward(prefix: str) -> None:
     assert all(critique.label_mass > 0.5 for critique in critiques)
     whole = [f"{prefix} {critique.text}".strip() for critique in critiques]
     assert all(parse_critique(text).judgement is not None for text in whole)
-    assert len(_usable(critiques, Selection())[0]) == len(endings())
+    assert len(usable_critiques(critiques, Selection().label_mass)[0]) == len(endings())
 
 
 def test_only_critiques_without_a_judgement_are_asked() -> None:

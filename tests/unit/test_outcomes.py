@@ -87,7 +87,7 @@ def test_the_gather_line_counts_what_is_quarantined(tmp_path: Path, monkeypatch:
     run.gather(1)
     line = output.getvalue().splitlines()[-1]
     assert "kept: generate 1, verify 0, pair 0, critique 0, select 0; quarantined: " in line
-    assert f"image_missing 1 of 3, {TOO_LONG} 1 of 3 prompts (first: /data/0.png, 'Why?')" in line
+    assert f"image_missing 1 of 3, {TOO_LONG} 1 of 3 prompts (first: /data/0.png, 'Why?': image_missing)" in line
     run.train(1)
     told = output.getvalue().splitlines()[-1]
     assert "no response makes a checkable claim (no_claim 1), so nothing is trained; ask for descriptions" in told
@@ -103,8 +103,8 @@ def test_a_round_without_losses_says_nothing_of_them(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("problems", "expected"),
     [
-        (["image_missing"] * 6, "image_missing 6 of 6 prompts (first: /data/0.png, 'Why?'); correct the image paths"),
-        ([TOO_LONG] * 2, f"{TOO_LONG} 2 of 2 prompts (first: /data/0.png, 'Why?'); raise policy.engine.max_model_len"),
+        (["image_missing"] * 6, "image_missing 6 of 6 prompts (first: /data/0.png, 'Why?': image_missing); correct the image paths"),
+        ([TOO_LONG] * 2, f"{TOO_LONG} 2 of 2 prompts (first: /data/0.png, 'Why?': {TOO_LONG}); raise policy.engine.max_model_len"),
         (["image_missing", "image_undecodable"], "image_missing 1 of 2, image_undecodable 1 of 2 prompts"),
         ([f"{REFUSED}: number {i}" for i in range(9)], "4 other reasons prompts"),
         (

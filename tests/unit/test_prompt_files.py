@@ -131,6 +131,10 @@ def test_a_source_may_be_a_file_uri(folder: Path) -> None:
         (parquet([{"picture": "a.png", "question": "q"}]), r"image_not_given 1.*row 1: expected the strings"),
         (b"[5, 6]", r"row_not_an_object 2.*row 1"),
         (lines([{"image": "plain.png"}]).encode(), r"question_missing 1.*got the columns 'image'"),
+        (
+            '{"image": "plain.png", "question": "Caf\u00e9?"}'.encode("latin-1"),
+            r"question_with_invalid_characters 1.*expected a question in UTF-8.*Caf.udce9",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_what_was_found(content: bytes, message: str, folder: Path) -> None:
@@ -330,7 +334,7 @@ def missing(folder: Path, count: int) -> list[dict[str, str]]:
     [
         (
             missing,
-            "image_missing 6 of 6 prompts (first: /data/coco/0.jpg, 'What do you see?'); correct the image paths",
+            "image_missing 6 of 6 prompts (first: /data/coco/0.jpg, 'What do you see?': image_missing); correct the image paths",
         ),
         (
             lambda f, n: [{"image": "http://x/a.png", "question": f"{i}?"} for i in range(n)],

@@ -2,7 +2,6 @@
 
 import types
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,16 +169,18 @@ def test_the_control_tokens_of_other_models_are_found() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_training_takes_the_words_of_a_text_as_the_engines_do(text: str, tiny_processor: Any, tmp_path: Path) -> None:
-    from vlrm_ray.reward.collator import Collator
-    from vlrm_ray.reward.examples import Example
+def test_training_takes_the_words_of_a_text_as_the_engines_do(text: str, tiny_processor: Any) -> None:
+    from vlrm_ray.reward.training.collator import Collator
+    from vlrm_ray.reward.training.examples import Example
 
-    Image.new("RGB", (32, 32), "red").save(tmp_path / "a.png")
-    collate = Collator(tiny_processor, "tiny", 8.0)
-    answer = f"{text} Judgement: No, nothing says Yes"
-    inputs, weights = collate([Example(f"{text} Why?", answer, str(tmp_path / "a.png"), True)])
-    prompt = collate._prompt(f"{text} Why?", True)
-    assert prompt.count("<|image_pad|>") == 1
+    def positions(ids: Any, types: Any, image: Any) -> Any:
+        return ids.new_zeros(1, len(ids))
+
+    collator = Collator(tiny_processor, "tiny", positions, judgement_weight=8.0, max_tokens=1000)
+    example = Example(f"{text} Why?", f"{text} Judgement: No, nothing says Yes", True)
+    sequence, _ = collator.sequence(example, Image.new("RGB", (32, 32), "red"))
+    prompt = tiny_processor.tokenizer.decode(sequence.ids[: sequence.prompt_length])
     assert prompt.count("<|end|>") == 0
-    (position,) = (weights[0] == 8.0).nonzero().flatten().tolist()
-    assert tiny_processor.tokenizer.decode([int(inputs["input_ids"][0, position])]) == " No"
+    assert int(sequence.types.sum()) == prompt.count("<|image_pad|>") > 0
+    (position,) = (sequence.weights == 8.0).nonzero().flatten().tolist()
+    assert tiny_processor.tokenizer.decode([int(sequence.ids[position])]) == " No"

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from actors.progress_board import ProgressBoard
-from tests.unit.made_up import config, evaluation_result, ledger_of_one_round, pair, row
+from tests.unit.made_up import TRAINING, config, evaluation_result, ledger_of_one_round, pair, row
 from vlrm_ray import report
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.metrics import share
@@ -78,7 +78,7 @@ def test_the_board_joins_spans_and_numbers_the_actors_of_a_pool() -> None:
     board.add("detect", 1, 1.0, "#77")
     board.add("verify", 1, 1.0)
     board.add("pair", 1)
-    spans = board.spans()
+    _, spans = board.busy()
     assert set(spans) == {"detect-0", "detect-1", "verify"}
     assert [round(end - begin) for begin, end in spans["detect-0"]] == [5]
 
@@ -133,3 +133,9 @@ def test_time_is_not_counted_twice_when_the_report_is_written_twice(tmp_path: Pa
     reporter.memory.stop()
     assert 100.0 <= content["wall_seconds"] < 160.0
     assert content["peak_memory_bytes"] == 7 << 40
+
+
+def test_the_training_of_a_round_is_that_of_its_result(tmp_path: Path) -> None:
+    before, after = built(ledger_of_one_round(tmp_path))["rounds"]
+    assert after["training"] == TRAINING
+    assert "training" not in before

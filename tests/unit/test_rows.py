@@ -1,12 +1,14 @@
 """Rows as typed Arrow columns: nothing is lost, texts travel once, and a stage touches only its own columns."""
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
 from tests.unit.made_up import pair, row
-from vlrm_ray.store.arrow_types import arrow_type
+from vlrm_ray.store.arrow_types import arrow_type, codec
 from vlrm_ray.store.rows import COLUMNS, PROMPT, SCHEMA, from_table, to_table, with_columns
-from vlrm_ray.types import Detections, ImageCondition
+from vlrm_ray.types import ClaimType, Detection, Detections, ImageCondition, Noun
 
 LONG = "There is a circle and it is very red. " * 50
 
@@ -66,3 +68,42 @@ def test_arrow_types_of_python_types() -> None:
     assert arrow_type(Detections).field("objects").type.value_type.field("box").type == pa.list_(pa.float64())
     with pytest.raises(TypeError, match="has no Arrow type"):
         arrow_type(bytes)
+
+
+def test_a_slice_of_a_table_gives_the_rows_of_the_slice() -> None:
+    rows = [
+        row([pair("a"), pair("b", (0.5,), (0.5,))], ["a"], f"{i}.png", "0" * 64)
+        if i % 2
+        else row([], [], f"{i}.png", "")
+        for i in range(5)
+    ]
+    for item in rows[1::2]:
+        item.unused = {"x": "surplus", item.prompt.image: "length"}
+    table = to_table(rows)
+    for start in range(5):
+        assert from_table(table.slice(start, 2)) == rows[start : start + 2]
+    assert from_table(pa.concat_tables([table.slice(3), table.slice(0, 2)])) == rows[3:] + rows[:2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (str | None, ["a", None, ""]),
+        (float | None, [0.5, None]),
+        (Noun | None, [None, Noun("circle", ("red", "big")), None, Noun("star")]),
+        (tuple[bool, ...], [(True, False), (), (False,)]),
+        (dict[str, str], [{"b": "1", "a": "2"}, {}]),
+        (ClaimType, list(ClaimType)),
+        (tuple[Noun, ...], []),
+    ],
+)
+def test_values_come_back_as_they_were(kind: Any, values: list[Any]) -> None:
+    array = codec(kind).encode(values)
+    assert (array.type, codec(kind).decode(array)) == (arrow_type(kind), values)
+    assert codec(kind).decode(array.slice(1)) == values[1:]
+    array.validate(full=True)
+
+
+def test_a_field_that_an_older_table_lacks_has_its_default() -> None:
+    older = pa.array([{"name": "circle", "box": [0.0, 0.0, 1.0, 1.0], "score": 0.5}])
+    assert codec(Detection).decode(older) == [Detection("circle", (0.0, 0.0, 1.0, 1.0), 0.5)]

@@ -28,7 +28,7 @@ from vlrm_ray.pipeline.stages import (
     prompt_table,
 )
 from vlrm_ray.preferences.pairing import make_pairs
-from vlrm_ray.reward.training_data import TrainingData
+from vlrm_ray.reward.training.training_data import TrainingData
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table, to_table
 from vlrm_ray.types import Candidate, ImageCondition, Pair, Prompt, PromptRef
@@ -205,12 +205,12 @@ def test_a_part_is_committed_and_only_its_tally_is_returned(tmp_path: Path) -> N
     done = run(critique, paired_rows("It is blue.", "It is LONG."))
     done[1].quarantined = f"{REFUSED}: x"
     table = Commit(ledger)(to_table(done))
-    assert Tally.of_table(table) == [Tally(0, 2, {f"{REFUSED}: x": 1}, "a.png, 'fine'")]
+    assert Tally.of_table(table) == [Tally(0, 2, {f"{REFUSED}: x": 1}, f"a.png, 'fine': {REFUSED}: x")]
     assert table.nbytes < 200
     assert from_table(ledger.get_part(1, "rows", 0)) == done
     marker = ledger.part_markers(1)[0]
     assert marker["row_counts"]["select"]["rows_in"] == 2
-    assert marker["first_quarantined"] == "a.png, 'fine'"
+    assert marker["first_quarantined"] == f"a.png, 'fine': {REFUSED}: x"
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -89,23 +89,23 @@ class Lexicon:
         if found is None:
             if len(self._phrases) >= MAX_SENTENCES:
                 self._phrases.clear()
-            found = self._phrases[words] = list(self._find_phrases(words))
+            found = self._phrases[words] = self._find_phrases(words)
         return found
 
-    def _find_phrases(self, words: tuple[str, ...]) -> Iterator[tuple[int, int, Entry]]:
-        i, count = 0, len(words)
+    def _find_phrases(self, words: tuple[str, ...]) -> list[tuple[int, int, Entry]]:
+        found: list[tuple[int, int, Entry]] = []
+        entries, longest, i, count = self.entries, self.longest, 0, len(words)
         while i < count:
             word, size = words[i], 1
-            entry = UNKNOWN
-            if word in self.longest:
-                entry = self.entries.get(word, UNKNOWN)
-                for longer in range(min(self.longest[word], count - i), 1, -1):
-                    phrase = self.entries.get(" ".join(words[i : i + longer]))
-                    if phrase is not None:
-                        entry, size = phrase, longer
-                        break
-            yield i, size, entry
+            entry, longer = entries.get(word, UNKNOWN), longest.get(word, 1)
+            while longer > 1:
+                if i + longer <= count and (phrase := entries.get(" ".join(words[i : i + longer]))) is not None:
+                    entry, size = phrase, longer
+                    break
+                longer -= 1
+            found.append((i, size, entry))
             i += size
+        return found
 
     def kind_of(self, noun: str) -> str:
         """The broadest known kind of a noun ("puppy" is an "animal"); the noun itself if none is known."""

@@ -88,8 +88,9 @@ def parse_noun_phrase(tokens: Sequence[Token], i: int, lexicon: Lexicon, *, loos
     if not nouns:
         return None
     phrase.bare = not has_determiner and not attributes and len(nouns) == 1
-    phrase.attributes = tuple(dict.fromkeys(attributes))
-    phrase.colors = tuple(a for a in phrase.attributes if a in lexicon.colors)
+    if attributes:
+        phrase.attributes = tuple(dict.fromkeys(attributes))
+        phrase.colors = tuple([a for a in phrase.attributes if a in lexicon.colors])
     _set_name(nouns, phrase, lexicon)
     phrase.next_index, phrase.end = i, tokens[i - 1].end
     if phrase.name in lexicon.pairs:

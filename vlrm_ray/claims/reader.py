@@ -129,10 +129,12 @@ class ResponseReader:
         """Read a plain sentence as `tokens.sentences` gives it; the last token closes it."""
         state = self.state
         state.tokens = tokens
-        state.has_contrast = any(t.text.lower() in _CONTRASTS for t in tokens)
+        words = [token.text.lower() for token in tokens]
+        state.has_contrast = not _CONTRASTS.isdisjoint(words)
         i, last = 0, len(tokens) - 1
         while i < last:
-            i = relations.handle_place(state, i) or HANDLERS.get(tokens[i].entry.kind, nouns.handle_noun)(state, i)
+            place = relations.handle_place(state, i) if words[i] in relations.PLACE_STARTS else None
+            i = place or HANDLERS.get(tokens[i].entry.kind, nouns.handle_noun)(state, i)
         state.start_clause()
 
 

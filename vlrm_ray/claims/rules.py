@@ -49,7 +49,7 @@ class RuleExtractor:
     def _claims_uncached(self, response: str, question: str) -> tuple[Claim, ...]:
         parsed = self._parse_question(question) if question else ParsedQuestion()
         reader = ResponseReader(self.lexicon, parsed.topic)
-        for pieces, takes_back in scope.split_at_corrections(split_pieces(response)):
+        for pieces, takes_back in scope.split_at_corrections(split_pieces(response), response):
             if pieces[-1].entry.value == "?":
                 parsed = parse_question_sentence(pieces, self.lexicon)
                 reader.set_topic(parsed.topic)

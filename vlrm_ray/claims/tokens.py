@@ -32,7 +32,10 @@ class Token(NamedTuple):
 
 _PIECE = re.compile(
     r"""
-    (?P<skip>\x1b\[[0-9;]{0,20}[A-Za-z]|<script\b[^<]{0,2000}</script>|<style\b[^<]{0,2000}</style>|<\|[^|<>\n]{0,40}\|>|</?[A-Za-z!][^<>\n]{0,200}>|&\#?\w{1,8};|https?://\S{1,200}|~~[^~\n]{1,200}~~)
+    (?=[^ ])(?:
+    (?P<plain>[^\W\d_]+(?=[ ,]))  # most words; all other alternatives are slower
+  | (?P<stop>[.,](?!\w))
+  | (?P<skip>\x1b\[[0-9;]{0,20}[A-Za-z]|<script\b[^<]{0,2000}</script>|<style\b[^<]{0,2000}</style>|<\|[^|<>\n]{0,40}\|>|</?[A-Za-z!][^<>\n]{0,200}>|&\#?\w{1,8};|https?://\S{1,200}|~~[^~\n]{1,200}~~)
   | (?P<quote>"[^"\n]{1,200}"|“[^”\n]{1,200}”|«[^»\n]{1,200}»|‘[^’\n]{1,200}’(?!\w)|(?<!\w)'[^'\n]{1,100}(?:'\w[^'\n]{0,100}){0,3}'(?!\w)|`[^`\n]{1,200}`)
   | (?P<range>\d{1,4}(?:\ ?–\ ?|[-−])\d{1,4}(?![^\W_]))
   | (?P<number>\d{1,9}(?:[.,:/]\d{1,9})*(?![^\W_]))
@@ -41,6 +44,7 @@ _PIECE = re.compile(
   | (?P<line>\n[ \t\r\n]*(?:[-*+•–]\s|\d{1,3}[.)]\s)?)
   | (?P<dash>(?<=\s)-{1,2}>?(?=\s)|->|[–—→])
   | (?P<mark>[.…!?;:,()\[\]&=×|~≈%+<>≤≥✓✔✅✗✘❌])
+    )
     """,
     re.VERBOSE,
 )
@@ -92,7 +96,11 @@ def _pieces(text: str) -> list[Token]:
         if group == "skip":
             continue
         piece, (start, end) = match.group(), match.span()
-        if group == "word":
+        if group == "plain":
+            pieces.append(Token(piece, UNKNOWN, start, end))
+        elif group == "stop":
+            pieces.append(Token(piece, _MARKS[piece], start, end))
+        elif group == "word":
             if "'" in piece or "’" in piece:
                 pieces += _split_contraction(piece, start, end)
             else:
@@ -135,7 +143,7 @@ def look_up(pieces: Sequence[Token], lexicon: Lexicon) -> list[Token]:
     for i, size, entry in lexicon.phrases(words):
         piece = pieces[i]
         if size > 1:
-            text = " ".join(p.text for p in pieces[i : i + size])
+            text = " ".join([p.text for p in pieces[i : i + size]])
             tokens.append(Token(text, entry, piece.start, pieces[i + size - 1].end))
         else:
             tokens.append(piece if entry is UNKNOWN else Token(piece.text, entry, piece.start, piece.end))

@@ -21,8 +21,6 @@ from typing import TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
-from scipy.optimize import isotonic_regression
-from scipy.stats import binomtest
 
 from vlrm_ray.config import asset_path, is_checkpoint
 from vlrm_ray.errors import UserError
@@ -52,6 +50,8 @@ class Proportion:
     @cached_property
     def lower_bound(self) -> float:
         """Lower bound of the one-sided 95 % confidence interval (Wilson score interval, 1927); 0 without trials."""
+        from scipy.stats import binomtest  # here, since the import takes longer than most stages' start
+
         return float(binomtest(self.hits, self.n).proportion_ci(0.9, method="wilson").low) if self.n else 0.0
 
     @property
@@ -86,6 +86,8 @@ class ScoreCalibration:
 
         A bin without data takes the value of the next lower bin with data, or 0.5 if there is none.
         """
+        from scipy.optimize import isotonic_regression
+
         filled = [share for share in self.right if share.n]
         fitted = (
             iter(isotonic_regression([s.smoothed for s in filled], weights=[s.n + 2 for s in filled]).x)

@@ -23,7 +23,7 @@ from vlrm_ray.experts.calibration import DetectorCalibration, Range, ReaderCalib
 from vlrm_ray.experts.detection import SAME_OBJECT_IOU
 from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.geometry import intersection_over_smaller, iou
-from vlrm_ray.types import Detection, Evidence, Noun, Word
+from vlrm_ray.types import Detection, Evidence, Finding, Noun, Word
 
 MIN_PROBABILITY = 0.95
 """An expert's answer is certain from this calibrated probability on."""
@@ -153,6 +153,7 @@ class AssessedEvidence:
         size_problem: why the image's size forbids claims of absence; "" if it does not.
         in_distribution: whether the image's size and quality are in the range of the calibration images.
         distinct: number of detected objects without duplicates.
+        findings: findings of the verifier so far, by the claim without its span.
     """
 
     evidence: Evidence
@@ -162,6 +163,7 @@ class AssessedEvidence:
     size_problem: str = ""
     in_distribution: bool = True
     distinct: int = 0
+    findings: dict[tuple[object, ...], Finding] = field(default_factory=dict)
     _bounds: dict[Noun, CountBounds] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -72,9 +72,18 @@ class Verifier:
         return CheckedClaim(claim, judge(claim, self._assess(evidence)))
 
     def check_all(self, claims: Sequence[Claim], evidence: Evidence) -> tuple[CheckedClaim, ...]:
-        """Check several claims about one image."""
-        assessed = self._assess(evidence)
-        return tuple(CheckedClaim(claim, judge(claim, assessed)) for claim in claims)
+        """Check several claims about one image.
+
+        Findings are remembered as long as the evidence is, because candidates of an image often claim the same.
+        """
+        assessed, checked = self._assess(evidence), []
+        for claim in claims:
+            content = (claim.type, claim.subject, claim.value, claim.object, claim.negated, claim.hedged)
+            finding = assessed.findings.get(content)
+            if finding is None:
+                finding = assessed.findings[content] = judge(claim, assessed)
+            checked.append(CheckedClaim(claim, finding))
+        return tuple(checked)
 
     def _assess(self, evidence: Evidence) -> AssessedEvidence:
         """Assess the evidence; the latest result is reused, because the candidates of an image come in succession."""

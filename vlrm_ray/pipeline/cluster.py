@@ -56,9 +56,6 @@ def local_cluster_env(config: Config) -> dict[str, str]:
     """Environment of a local cluster; variables that the user has set take precedence."""
     return {
         "RAY_AUTH_MODE": "disabled",  # the cluster listens on this machine only
-        # If actors occupy all cores, Ray ends idle workers after one second. Each burst of the graph's tasks would then
-        # start new processes, whose imports take longer than their work.
-        "RAY_idle_worker_killing_time_threshold_ms": "600000",
         # How many workers start at the same time. From four times this number on, Ray warns of too many workers.
         "RAY_worker_maximum_startup_concurrency": str(max(8, config.cluster.cpus)),
         "RAY_worker_register_timeout_seconds": "300",  # Ray's 60 s are too few on a busy machine

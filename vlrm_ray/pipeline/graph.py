@@ -8,6 +8,9 @@ each stage reads and writes.
 A block of the dataset is one part: `part_rows` prompts that pass all stages together, in any order of parts. Parts are
 committed, or made again, as a whole. The driver gets one small row for each of them.
 
+All stages are actor pools, sized by `cluster.stages` and the experts' pools: for tasks, Ray would start as many processes
+as there are parts and free logical CPUs, and each of them imports the project's libraries first.
+
 Backpressure: the pools that wait for engines have `cluster.parts_in_flight` parts at a time in each actor, so that
 engines always have requests waiting. Further parts wait in the object store, whose size Ray Data limits by pausing the
 stages before.
@@ -16,16 +19,13 @@ Actor classes and handles are arguments: this module imports no engine library.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
-import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from vlrm_ray.config import Config, Experts
 from vlrm_ray.config_resources import Pool
-from vlrm_ray.pipeline.resource_plan import STAGE_CPUS
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import (
     Commit,
@@ -84,7 +84,7 @@ def build_graph(
     policy = _engine_pool("policy", config, stage_actors)
     critics = _engine_pool("critic", config, stage_actors)
     rows = ray.data.from_arrow([prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
-    rows = _map_in_tasks(rows, Ingest(round_, config, board, store))
+    rows = _map_in_pool(rows, Ingest, (round_, config, board, store), pools.ingest)
     cache = store if config.cache else None
     rows = _map_in_pool(rows, Generate, (config, policy, cache, model), pools.generate, in_flight)
     rows = _map_in_pool(rows, stage_actors.detector, (detector, store, board), detector.pool)
@@ -94,7 +94,7 @@ def build_graph(
         rows = _map_in_pool(rows, SelfLabel, (config, critics), pools.critique, in_flight)
     rows = _map_in_pool(rows, VerifyAndPair, (config, stage_actors), pools.verify)
     rows = _map_in_pool(rows, Critique, (config, critics), pools.critique, in_flight)
-    return _map_in_tasks(rows, Commit(ledger))
+    return _map_in_pool(rows, Commit, (ledger,), pools.commit)
 
 
 def _portable(experts: Experts) -> Experts:
@@ -118,10 +118,6 @@ def _engine_pool(role: str, config: Config, stage_actors: StageActors) -> Engine
     }[role]
     timeout = config.cluster.call_timeout
     return EnginePool(role, actors, stage_actors.board, reproducible=engine.is_reproducible, timeout=timeout)
-
-
-def _map_in_tasks(rows: ray.data.Dataset, step: Callable[[pa.Table], pa.Table]) -> ray.data.Dataset:
-    return rows.map_batches(step, batch_size=None, batch_format="pyarrow", num_cpus=STAGE_CPUS)
 
 
 def _map_in_pool(

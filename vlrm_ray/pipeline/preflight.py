@@ -10,7 +10,7 @@ from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
-from vlrm_ray.reward.model_folder import check_model, check_no_pointers, refuse_pointers
+from vlrm_ray.reward.model_folder import check_adapters, check_model, check_no_pointers, refuse_pointers
 from vlrm_ray.store.images import is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model
@@ -34,6 +34,8 @@ def check_inputs(config: Config) -> tuple[str, ...]:
         )
     for key, model in (("policy.model", config.policy.model), ("critic.model", config.critic.model)):
         check_model(key, model)
+    if config.train.lora.rank:
+        check_adapters("critic.model", config.critic.model, config.train)
     if config.experts.extractor == "llm":
         if config.policy.engine.kind != "vllm":
             raise UserError(

@@ -21,6 +21,8 @@ class _Stage:
     total: int
     start: float = field(default_factory=time.monotonic)
     done: int = 0
+    first: tuple[float, int] = (0.0, 0)
+    """When the first items were done, and how many: the rate is measured from then on, without the time of the start."""
 
 
 class Progress:
@@ -87,11 +89,17 @@ class Meter:
 
     def __init__(self, progress: Progress, stage: _Stage, live_counts: Callable[[], Mapping[str, int]] | None) -> None:
         self.progress, self.stage, self.live_counts = progress, stage, live_counts
-        self.summary = ""
+        self.summary, self.state = "", ""
 
     def add(self, count: int) -> None:
         """Add to the number of items done."""
+        if count and not self.stage.done:
+            self.stage.first = time.monotonic(), count
         self.stage.done += count
+
+    def set_state(self, state: str) -> None:
+        """Set a text that each progress line shows from now on."""
+        self.state = state
 
     def set_summary(self, summary: str) -> None:
         """Set the text that ends the stage's last line."""
@@ -110,10 +118,14 @@ class Meter:
         stage, elapsed = self.stage, time.monotonic() - self.stage.start
         parts = [f"{stage.name}: {elapsed:.0f} s"]
         if stage.total:
-            parts.append(f"{stage.done} of {stage.total} {stage.unit}".strip())
-        if stage.done and stage.total:
-            rate = stage.done / elapsed
+            items = f"{stage.total} {stage.unit}".strip()
+            parts.append(f"{stage.done} of {items}" if stage.done else f"none of {items} finished yet")
+        since, count = stage.first
+        if stage.total and stage.done > count > 0:
+            rate = (stage.done - count) / max(1e-3, time.monotonic() - since)
             parts.append(f"{rate:.1f}/s, about {(stage.total - stage.done) / rate:.0f} s left")
+        if self.state:
+            parts.append(self.state)
         counts = self.live_counts() if self.live_counts else {}
         parts += [f"{name} {count}" for name, count in counts.items()]
         return "  " + ", ".join(parts)

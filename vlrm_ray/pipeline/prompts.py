@@ -245,7 +245,7 @@ def _read_file(file: str, source: str) -> PromptSource:
     collector = _Collector()
     problems: Counter[str] = Counter()
     example, shown = "", redacted(source)
-    for number, row in row_files.read_rows(file, _COLUMNS):
+    for number, row in row_files.read_rows(file, _COLUMNS, invalid="keep"):
         ref = _prompt_ref(row, file)
         collector.add(ref)
         if ref.problem:
@@ -319,8 +319,8 @@ def _explain(problem: str, row: Any) -> str:
     expected = {
         "several_images": "one image",
         "image_undecodable": "an image in the data: URI",
-        "image_path_not_text": "a path without lone surrogates and NUL characters",
-        "question_with_invalid_characters": "a question without lone surrogates and NUL characters",
+        "image_path_not_text": "a path in UTF-8, without lone surrogates and NUL characters",
+        "question_with_invalid_characters": "a question in UTF-8, without lone surrogates and NUL characters",
     }
     return f"expected {expected.get(problem, _EXPECTED_ROW)}, got {found}"
 
@@ -343,7 +343,7 @@ def _with_stored_images(prompt_refs: Sequence[PromptRef], source: str, ledger: L
 
 
 def _embedded_images(file: str) -> Iterator[bytes]:
-    for _, row in row_files.read_rows(file, _COLUMNS):
+    for _, row in row_files.read_rows(file, _COLUMNS, invalid="keep"):
         try:
             image = row_files.image_reference(_image_value(row))
             content = image if isinstance(image, bytes) else row_files.embedded_image(image)

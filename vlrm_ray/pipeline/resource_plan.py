@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 
-STAGE_CPUS = 0.1
-"""Logical CPUs of a Ray Data task, which reads images or writes a part."""
 ENGINE_ROLES = ("policy generator", "critique writer", "claim extractor")
 BYTES_PER_TOKEN = 5
 """Bytes of text of a token, in most languages at most."""
 BYTES_PER_CANDIDATE = 1200
 """Bytes of a candidate besides its text: ids, claims and verdicts; see `jobs/bench.py stream`."""
-TASKS_AT_ONCE = 2
-"""Ray Data tasks that must be able to run at the same time."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +42,10 @@ def resource_requests(config: Config) -> list[ResourceRequest]:
     if config.experts.reader.enabled:
         requests.append(ResourceRequest("text expert", reader.min, reader.cpus, reader.gpus))
     stages = config.cluster.stages
-    pools = [("generate stage", stages.generate), ("verify stage", stages.verify), ("critique stage", stages.critique)]
+    pools = [(f"{name} stage", pool) for name, pool in stages]
     if config.pairing.labels == "self":
         pools.append(("self-label stage", stages.critique))
     requests += [ResourceRequest(name, pool.min, pool.cpus, pool.gpus) for name, pool in pools]
-    requests.append(ResourceRequest("ingest and commit tasks", TASKS_AT_ONCE, STAGE_CPUS, 0))
     requests.append(ResourceRequest("train worker", config.train.workers, config.train.cpus, config.train.gpus))
     return requests
 

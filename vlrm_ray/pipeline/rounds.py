@@ -22,7 +22,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import digest
-from vlrm_ray.pipeline import prompts, row_accounting
+from vlrm_ray.pipeline import prompts, row_accounting, training_steps
 from vlrm_ray.pipeline.graph import build_graph
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.quarantine import QuarantineLimit
@@ -42,7 +42,13 @@ MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
 
 
 class Fleet(Protocol):
-    """The long-lived actors of a run, as far as a round uses them; `actors/fleet.py` implements it."""
+    """The long-lived actors of a run, as far as a round uses them; `actors/fleet.py` implements it.
+
+    Attributes:
+        board: handle of the progress board, which collects the records of training steps.
+    """
+
+    board: Any
 
     def stage_actors(self) -> StageActors:
         """The actors that the graph works with."""
@@ -54,6 +60,10 @@ class Fleet(Protocol):
 
     def seconds(self) -> Mapping[str, float]:
         """Busy seconds of each stage of the graph."""
+        ...
+
+    def steps(self, start: int) -> Sequence[JsonDict]:
+        """The records of training steps that have arrived, without the first `start`; [] if it cannot be told."""
         ...
 
     def loads(self) -> Mapping[str, Mapping[str, int]]:
@@ -223,17 +233,20 @@ class Rounds:
         return int(previous["version"])
 
     def _train_and_publish(self, round_: int, selected: JsonDict, base: int) -> None:
-        from vlrm_ray.reward.fit import fit
+        from vlrm_ray.reward.training.fit import fit
 
         initial_model = f"{VERSION}{base}" if base else portable(self.config.critic.model)
         kept = selected["rows"]["kept"]
         self.fleet.release_devices()
         with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:
             start = time.monotonic()
-            folder, metrics = fit(self.config, self.ledger, round_, initial_model)
+            with training_steps.followed(round_, self.fleet.steps, self.metrics, meter.set_state):
+                log, board = self.progress.log, self.fleet.board
+                folder, metrics = fit(self.config, self.ledger, round_, initial_model, board=board, log=log)
             meter.set_summary(f"loss {metrics['loss']:.3f}")
-        row_counts = RowCounts(rows_in=kept, kept=kept)
-        self.ledger.finish(round_, "train", {"rows": row_counts.as_json(), "metrics": metrics} | _times(start))
+        steps = training_steps.summary(training_steps.records_of(round_, self.metrics), metrics.get("dropped", {}))
+        rows = RowCounts(rows_in=kept, kept=kept).as_json()
+        self.ledger.finish(round_, "train", {"rows": rows, "metrics": metrics, "steps": steps} | _times(start))
         self.fleet.reacquire_devices()
         start = time.monotonic()
         version = base + 1

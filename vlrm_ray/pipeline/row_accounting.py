@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from vlrm_ray.engines import TOO_LONG
 from vlrm_ray.preferences import pairing, selection
-from vlrm_ray.reward import training_data
+from vlrm_ray.reward.training import training_data
 from vlrm_ray.store.rows import Row
 from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
 

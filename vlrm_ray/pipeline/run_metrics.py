@@ -4,16 +4,18 @@
      "engines": {"policy-0": {"running": 64, "waiting": 128, ...}, ...}}
 
 `rows` are finished rows of the round's stages and cache hits since its start, `rates` rows per second since the line
-before, and `engines` the sequences that each engine works on and that wait for it.
+before, and `engines` the sequences that each engine works on and that wait for it. While a round trains, there is a
+line for each step; see training_steps.py.
 """
 
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from vlrm_ray.errors import StorageError
 from vlrm_ray.store.ledger import Ledger
 
 FILE = "metrics.jsonl"
@@ -32,6 +34,26 @@ class RunMetrics:
         self.lines = (ledger.get(FILE) or b"").decode("utf-8", "replace").splitlines()
         self.written = time.monotonic()
 
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Add a line, and write the file if it has not been written for `WRITE_SECONDS`."""
+        self.lines.append(json.dumps(line))
+        if time.monotonic() - self.written >= WRITE_SECONDS:
+            with suppress(StorageError):  # the next attempt writes this line too
+                self.write()
+
+    def write(self) -> None:
+        """Write the file; raises StorageError if that fails."""
+        self.written = time.monotonic()
+        self.ledger.put(FILE, "".join(f"{line}\n" for line in self.lines).encode())
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines, also those of earlier sessions; lines that are not JSON objects are left out."""
+        found = []
+        for line in self.lines:
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return [content for content in found if isinstance(content, dict)]
+
     @contextmanager
     def sampled(
         self, round_: int, rows: Callable[[], Mapping[str, int]], engines: Callable[[], Mapping[str, Mapping[str, int]]]
@@ -47,7 +69,7 @@ class RunMetrics:
 
         def work() -> None:
             while not stop.wait(SAMPLE_SECONDS):
-                self._add(sampler.sample())
+                self.add(sampler.sample())
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
@@ -56,13 +78,8 @@ class RunMetrics:
         finally:
             stop.set()
             thread.join()
-            self._add(sampler.sample(), write=True)
-
-    def _add(self, sample: Mapping[str, Any], *, write: bool = False) -> None:
-        self.lines.append(json.dumps(sample))
-        if write or time.monotonic() - self.written >= WRITE_SECONDS:
-            self.ledger.put(FILE, "".join(f"{line}\n" for line in self.lines).encode())
-            self.written = time.monotonic()
+            self.add(sampler.sample())
+            self.write()
 
 
 class _Sampler:

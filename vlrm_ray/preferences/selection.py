@@ -45,7 +45,7 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
         (pair.chosen_critiques, True, WRONG_CHOSEN),
         (pair.rejected_critiques, False, WRONG_REJECTED),
     ):
-        usable, reason = _usable(critiques, rule)
+        usable, reason = usable_critiques(critiques, rule.label_mass)
         if not usable:
             return reason
         if rule.margin == KEEP_ALL:
@@ -69,10 +69,14 @@ def _best(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:
     return max(near, key=lambda c: frequency[c.text])
 
 
-def _usable(critiques: Sequence[ScoredCritique], rule: Selection) -> tuple[list[ScoredCritique], str]:
-    """The critiques that may be selected, and the reason to report if there are none."""
+def usable_critiques(critiques: Sequence[ScoredCritique], label_mass: float) -> tuple[list[ScoredCritique], str]:
+    """The critiques whose reward counts, and the reason to report if there are none.
+
+    A critique counts if its probabilities are finite, its judgement can be read, and p(Yes) + p(No) is at least
+    `label_mass`.
+    """
     finite = [c for c in critiques if math.isfinite(c.yes) and math.isfinite(c.no)]
     judged = [c for c in finite if parse_critique(c.text).judgement is not None]
-    confident = [c for c in judged if c.label_mass >= rule.label_mass]
+    confident = [c for c in judged if c.label_mass >= label_mass]
     reason = NOT_FINITE if not finite else NO_JUDGEMENT if not judged else LABEL_MASS
     return confident, reason

@@ -5,7 +5,7 @@ reporter    writes both files during a run, or again afterwards
 memory      samples the peak memory of a run
 page        renders the page from the templates in `templates/`
 headline    the main result in a sentence, and the key metrics at the top
-tables, plots, timeline, svg
+tables, plots, training, timeline, svg
             tables and plots of the page; plots are converted to inline SVG
 gallery, images, text
             prompts with responses, evidence, pairs and critiques; embedded images; text for the page

@@ -85,6 +85,7 @@ def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int
     optional = {
         "reliability": evaluated.get("reliability"),
         "temperature": evaluated.get("temperature"),
+        "training": results.get("train", {}).get("steps"),
         "statistics": part_statistics.sum_counts(statistics) if statistics else None,
         "busy": {actor: round(_length(spans), 2) for actor, spans in _spans(results).items()},
     }

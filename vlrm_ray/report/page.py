@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.report import plots, tables
+from vlrm_ray.report import plots, tables, training
 from vlrm_ray.report.build import HEADLINE
 from vlrm_ray.report.gallery import (
     MAX_RESPONSE_CHARACTERS,
@@ -87,6 +87,8 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
         pope=tables.metrics_table(rounds, pope, "POPE metrics by round, with 95 % intervals"),
         reliability=plots.reliability(rounds),
         margins=_latest_margins(rounds, report["config"]["selection"]["margin"]),
+        loss_curves=[plot for r in rounds if (plot := training.loss_curve(r))],
+        training=training.training_table(rounds),
         verdicts=tables.verdicts_table(rounds),
         pairs=tables.pairs_table(rounds),
         rows=tables.rows_table(rounds),

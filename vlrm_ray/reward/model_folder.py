@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlrm_ray.config import ASSETS, asset_path
+from vlrm_ray.config import ASSETS, Train, asset_path
 from vlrm_ray.errors import StorageError, UserError
+from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.models import portable, skeleton
 from vlrm_ray.types import NO, YES
@@ -52,6 +53,33 @@ def check_model(key: str, name: str) -> None:
         _check_folder(key, folder)
 
 
+def check_adapters(key: str, name: str, settings: Train) -> None:
+    """Check that `train.lora.targets` matches linear layers of a model; a hub name is not checked.
+
+    It imports transformers and builds the model without weights.
+
+    Args:
+        key: configuration key of the model, for messages.
+        name: value of that key, which `check_model` has accepted.
+        settings: the section `train`, with LoRA.
+
+    Raises:
+        UserError: the expression matches no layer that is trained, or something else than a linear layer.
+    """
+
+    def check(_: str, folder: Path) -> None:
+        import torch
+
+        from vlrm_ray.reward.training.sharded_model import meta_model
+
+        meta_model(str(folder), settings, torch.device("cpu"))
+
+    if is_remote(name):
+        _check_remote(key, name, check)
+    elif (path := Path(asset_path(portable(name)))).exists():
+        check(key, path)
+
+
 def _check_remote(key: str, uri: str, check: Callable[[str, Path], None]) -> None:
     """Check the skeleton of a folder; errors name its URI."""
     try:
@@ -80,6 +108,28 @@ def _check_folder(key: str, folder: Path) -> None:
             f"{key}: {folder} has no {JSON_FILES[2]} or {JSON_FILES[3]} for its images; download the missing file"
         )
     _check_weights(key, folder)
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card of a published reward model; None for any other model.
+
+    Raises:
+        UserError: the card is damaged, or names an unknown critique format.
+    """
+    file = folder / CARD
+    if not file.is_file():
+        return None
+    try:
+        card: dict[str, Any] = json.loads(file.read_text())
+        critique_format = card["critique_format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is not a valid reward model card: expected JSON with critique_format, got {error!r}; "
+            "publish the model again or remove the file"
+        ) from None
+    if critique_format not in FORMATS:
+        raise UserError(f"{file}: critique_format: expected one of {', '.join(FORMATS)}, got {critique_format!r}")
+    return card
 
 
 def check_no_pointers(key: str, name: str) -> None:

@@ -3,40 +3,67 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from vlrm_ray.engines import Completion, LabelTokens, Request, label_tokens
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward.canary import IMAGE, canary_request
 from vlrm_ray.reward.model_folder import CARD
-from vlrm_ray.store.images import open_image
+from vlrm_ray.reward.weight_writing import SHARD_BYTES, write_adapter, write_weights
 from vlrm_ray.types import NO, YES
 
 
 def write_folder(
-    model: PreTrainedModel, processor: ProcessorMixin, folder: Path, critique_format: str, metadata: dict[str, Any]
+    module: Any,
+    processor: ProcessorMixin,
+    folder: Path,
+    critique_format: str,
+    metadata: dict[str, Any],
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    initial_model: str = "",
+    rank: int = 0,
+    world: int = 1,
 ) -> None:
-    """Write weights (safetensors, no pickles), processor, canary image and card.
+    """Write weights (safetensors, no pickles), processor, canary image and card; adapters are merged into the weights.
+
+    Collective: all ranks call it with the same arguments. Each writes some of the weight files into its own folder, and
+    rank 0 everything else; the folders together are the published one. A rank never holds more than one weight file, of
+    which safetensors makes a copy while it writes.
 
     Args:
-        model: model in evaluation mode, in the number format in which engines load it.
-        processor: its processor.
-        folder: where to write; created if missing.
+        module: an unsharded transformers model, or the module that `sharded_model.shard` returned.
+        processor: the model's processor.
+        folder: where this rank writes; created if missing.
         critique_format: name of the format the model was trained with.
         metadata: further entries of the card.
+        dtype: number format in which engines load the model; None for the model's own.
+        shard_bytes: most bytes of a weight file. A larger tensor has a file of its own.
+        initial_model: reference of the model that adapters belong to; empty for the folder it was loaded from.
+        rank: number of this rank.
+        world: number of ranks.
     """
+    model: Any = module if isinstance(module, PreTrainedModel) else module.model
+    dtype = dtype or next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    write_weights(model, folder, dtype, shard_bytes, rank, world)
+    write_adapter(model, folder / "adapter", initial_model, write=rank == 0)
+    labels = label_tokens(processor.tokenizer, str(folder))
+    canary = _score_canary(module, model, processor, canary_request(str(folder), critique_format), labels)
+    if rank:
+        return
+    _write_config(model if isinstance(model, PreTrainedModel) else model.get_base_model(), folder, dtype)
     processor.save_pretrained(folder)
     _forget_loading(folder / "tokenizer_config.json")
     _canary_image().save(folder / IMAGE)
-    labels = label_tokens(processor.tokenizer, str(folder))
-    canary = score(model, processor, canary_request(str(folder), critique_format), labels)
     card = {
         "schema_version": 1,
         "critique_format": critique_format,
@@ -50,6 +77,18 @@ def write_folder(
     (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
 
 
+def _write_config(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:
+    """Write the configurations of a model and of its generation, as transformers' `save_pretrained` does."""
+    config = deepcopy(model.config)
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        if part is not None and (part is config or part.dtype is not None):
+            part.dtype = dtype
+    config.architectures = [type(model).__name__.removeprefix("FSDP")]
+    config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+
+
 def _forget_loading(path: Path) -> None:
     """Remove from a tokenizer's configuration how this process loaded it, which is not part of the model."""
     if path.exists():
@@ -58,29 +97,46 @@ def _forget_loading(path: Path) -> None:
         path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
-def score(model: PreTrainedModel, processor: ProcessorMixin, request: Request, labels: LabelTokens) -> Completion:
-    """p(Yes) and p(No) as the next token, by one forward pass in transformers; the request must have an image."""
-    assert request.image is not None
+def _score_canary(
+    module: Any, model: nn.Module, processor: ProcessorMixin, request: Request, labels: LabelTokens
+) -> Completion:
+    """p(Yes) and p(No) of the canary as the next token, by one forward pass of all ranks in transformers."""
     content = [{"type": "image"}, {"type": "text", "text": request.text}]
     text = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
-    image = open_image(request.image)
-    inputs = processor(text=[str(text) + request.prefix], images=[[image]], return_tensors="pt").to(model.device)
-    with torch.inference_mode(), _full_precision():
-        logprobs = model(**inputs).logits[0, -1].float().log_softmax(-1)
+    device = next(model.parameters()).device
+    inputs = processor(text=[str(text) + request.prefix], images=[[_canary_image()]], return_tensors="pt").to(device)
+    with torch.no_grad(), _inference(model):
+        if module is model:
+            logits = model(**inputs).logits
+        else:
+            logits = module.call_model(**inputs).logits
+            module.reshard()
+        logprobs = logits[0, -1].float().log_softmax(-1)
     return Completion("", *labels.masses({i: float(logprobs[i]) for i in labels.all}))
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    """Compute float32 matrix products at full precision: training on CPU rounds them to bfloat16, engines do not."""
-    before = torch.get_float32_matmul_precision()
+def _inference(model: Any) -> Iterator[None]:
+    """Evaluation mode, transformers' own attention, and float32 matrix products at full precision.
+
+    Training on CPU rounds the products to bfloat16, engines do not.
+    """
+    config, training = model.config, model.training
+    precision = torch.get_float32_matmul_precision()
+    # with the public set_attn_implementation, transformers looks into the classes' sources, and FSDP2 has changed those
+    attention = {name: getattr(config, name)._attn_implementation for name in config.sub_configs}
+    attention[""] = config._attn_implementation
     torch.set_float32_matmul_precision("highest")
+    config._attn_implementation = "sdpa"
+    model.eval()
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(precision)
+        config._attn_implementation = attention
+        model.train(training)
 
 
 def _canary_image() -> Image.Image:

@@ -5,11 +5,15 @@
 The temperature does not change the order of rewards, so it changes no pair's outcome.
 """
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+
+from vlrm_ray.errors import UserError
 
 FILE = "vlrm_calibration.json"
 """File beside a published model's weights, with the keys temperature, n and split."""
@@ -29,6 +33,27 @@ def log_odds(yes: float, no: float) -> float:
 def calibrated_reward(yes: float, no: float, temperature: float) -> float:
     """The reward at a temperature, between 0 and 1; temperature 1 gives p(Yes) / (p(Yes) + p(No))."""
     return 1 / (1 + math.exp(-log_odds(yes, no) / temperature))
+
+
+def read_temperature(folder: Path) -> float | None:
+    """The temperature of a published model; None if it was not evaluated.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        temperature = float(json.loads(file.read_text())["temperature"])
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature {temperature}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file}: expected JSON with a temperature above 0, got {error!r}; restore the file, or remove it to leave "
+            "rewards uncalibrated"
+        ) from None
+    return temperature
 
 
 def fit_temperature(odds: Sequence[float], labels: Sequence[bool]) -> float:

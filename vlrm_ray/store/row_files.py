@@ -8,13 +8,14 @@ what is expected.
 import base64
 import binascii
 import codecs
+import csv
 import io
 import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,15 +50,20 @@ _PARQUET_BATCH = 64
 """Rows that are in memory at a time; a row may hold an image."""
 _BUFFER_BYTES = 1 << 20
 """Bytes that are read from the storage at a time."""
+Invalid = Literal["replace", "keep"]
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_rows(source: str | Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, Any]]:
+def read_rows(
+    source: str | Path, columns: Sequence[str] = (), *, invalid: Invalid = "replace"
+) -> Iterator[tuple[int, Any]]:
     """Rows of a file with their numbers, not validated. They are read one after the other.
 
     Args:
         source: path or URI of the file.
         columns: columns of a Parquet file to read, as far as it has them; empty reads all.
+        invalid: what becomes of bytes of a text file that are not valid in its encoding: "replace" makes replacement
+            characters of them, "keep" lone surrogates, by which the caller recognizes the row.
 
     Yields:
         Number and value of each row. Numbers start at 1; in a file of JSON lines they are those of the lines.
@@ -75,7 +81,32 @@ def read_rows(source: str | Path, columns: Sequence[str] = ()) -> Iterator[tuple
         if start.startswith(_PARQUET):
             yield from _parquet_rows(file, _shown(source), columns)
         else:
-            yield from _text_rows(file, start, _shown(source))
+            yield from _text_rows(file, start, _shown(source), invalid)
+
+
+def read_csv_rows(source: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file whose first line names the columns, with their numbers from 1. All values are texts.
+
+    Raises:
+        UserError: the file has no header, or a row has more values than the header has columns.
+        StorageError: the file cannot be read.
+    """
+    with _opened(source) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
+        reader = csv.DictReader(text)
+        try:
+            if not reader.fieldnames:
+                raise UserError(f"{_shown(source)} is empty; expected CSV whose first line names the columns")
+            for number, row in enumerate(reader, 1):
+                if None in row or None in row.values():
+                    raise UserError(
+                        f"{_shown(source)} row {number}: expected {len(reader.fieldnames)} values, one for each column of the "
+                        "first line; correct the row, and quote values that contain commas"
+                    )
+                yield number, row
+        except csv.Error as error:
+            raise UserError(
+                f"{_shown(source)} is not readable as CSV: {error}; save it again as CSV in UTF-8"
+            ) from None
 
 
 def _shown(source: str | Path) -> str:
@@ -91,15 +122,16 @@ def _opened(source: str | Path) -> Iterator[pa.NativeFile]:
         yield file
 
 
-def _text_rows(file: pa.NativeFile, start: bytes, name: str) -> Iterator[tuple[int, Any]]:
-    """Rows of a file of JSON lines or with a JSON list. Bytes that are not valid in its encoding are replaced."""
+def _text_rows(file: pa.NativeFile, start: bytes, name: str, invalid: Invalid) -> Iterator[tuple[int, Any]]:
+    """Rows of a file of JSON lines or with a JSON list."""
     codec = next((codec for magic, codec in _COMPRESSED.items() if start.startswith(magic)), None)
     content = io.BufferedReader(pa.CompressedInputStream(file, codec) if codec else file, _BUFFER_BYTES)
     try:
         head = content.peek(4)
         encoding = next((name for mark, name in _ENCODINGS.items() if head.startswith(mark)), "utf-8")
+        errors = "surrogateescape" if invalid == "keep" and encoding.startswith("utf-8") else "replace"
         # the lines end at \r\n, \n or \r; splitlines() would also split at U+2028 inside a text
-        yield from _lines(io.TextIOWrapper(content, encoding, errors="replace", newline=None), name)
+        yield from _lines(io.TextIOWrapper(content, encoding, errors=errors, newline=None), name)
     except (OSError, pa.ArrowException) as error:
         if codec:
             raise UserError(f"{name} is a damaged {codec} file: {_first_line(error)}; copy it again") from None

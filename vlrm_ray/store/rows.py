@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from pydantic import TypeAdapter
 
-from vlrm_ray.store.arrow_types import arrow_type
+from vlrm_ray.store.arrow_types import codec
 from vlrm_ray.types import Candidate, Detection, Evidence, Pair, Prompt, Quality, ScoredCritique, SelectedPair, Word
 
 
@@ -109,9 +108,8 @@ _KINDS: dict[str, Any] = {
 }
 COLUMNS = tuple(_KINDS)
 """Names of all columns, in the order in which the stages write them."""
-SCHEMA = pa.schema([(name, arrow_type(kind)) for name, kind in _KINDS.items()])
+SCHEMA = pa.schema([(name, codec(kind).type) for name, kind in _KINDS.items()])
 """Arrow types of the columns."""
-_ADAPTERS = {name: TypeAdapter(list[kind]) for name, kind in _KINDS.items()}  # type: ignore[valid-type]
 
 
 def to_table(rows: Sequence[Row], columns: Iterable[str] = COLUMNS) -> pa.Table:
@@ -158,15 +156,11 @@ def _encode(rows: Sequence[Row], name: str) -> pa.Array:
         values = [_selected_records(row) for row in rows]
     else:
         values = [getattr(row, name) for row in rows]
-    plain = _ADAPTERS[name].dump_python(values)
-    if name in ("unused", "rejected"):
-        plain = [list(mapping.items()) for mapping in plain]
-    return pa.array(plain, SCHEMA.field(name).type)
+    return codec(_KINDS[name]).encode(values)
 
 
 def _decode(table: pa.Table, name: str) -> list[Any]:
-    values = table.column(name).to_pylist(maps_as_pydicts="strict")
-    return list(_ADAPTERS[name].validate_python(values))
+    return codec(_KINDS[name]).decode(table.column(name).combine_chunks())
 
 
 def _pair_record(pair: Pair) -> _PairRecord:

@@ -5,7 +5,8 @@ from vlrm_ray.claims.function_words import IMAGE_NOUNS, IMAGE_REGIONS, REGION_NO
 from vlrm_ray.claims.handlers.written_text import handle_carrier
 from vlrm_ray.claims.reader_state import ReaderState
 
-_PLACE_STARTS = frozenset({"on", "in", "at", "to", "toward", "towards", "from", "near", "the"})
+PLACE_STARTS = frozenset({"on", "in", "at", "to", "toward", "towards", "from", "near", "the"})
+"""First words of a place in the image."""
 _NEED_ARTICLE = frozenset({"top", "bottom", "front", "back", "far"})
 _RELATION_TO_OBJECT = {"left_of": "left_of", "right_of": "right_of", "above": "on", "in_middle": "in"}
 """Relation to the image, with the relation to an object that the same words state: "at the top of the shelf" is "on"."""
@@ -56,13 +57,13 @@ def handle_of(state: ReaderState, i: int) -> int:
 def handle_place(state: ReaderState, i: int) -> int | None:
     """A region of the image ("on the left side of the image") or of an object ("to the left of the dog").
 
+    Call it at one of `PLACE_STARTS`.
+
     Returns:
         The next index, or None if no such phrase starts at this token.
     """
     tokens = state.tokens
     first = tokens[i].text.lower()
-    if first not in _PLACE_STARTS:
-        return None
     article_index = i + (first != "the")
     has_article = tokens[article_index].text.lower() == "the"
     region = article_index + has_article

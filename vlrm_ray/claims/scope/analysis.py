@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from vlrm_ray.claims.lexicon import Lexicon
 from vlrm_ray.claims.scope import operators, splitting
-from vlrm_ray.claims.scope.rewrites import REWRITES
-from vlrm_ray.claims.scope.stance import stances
+from vlrm_ray.claims.scope.rewrites import rewrite_of
+from vlrm_ray.claims.scope.stance import stance_of
 from vlrm_ray.claims.scope.substitutions import substituted
 from vlrm_ray.claims.scope.text import SentenceText
 from vlrm_ray.claims.tokens import Token
@@ -96,7 +96,8 @@ class _Analysis:
         """The parts of a group of clauses."""
         start, end = group
         begin = start + _lead(self.text.text[start:end])
-        for stance, (first, last) in stances(self.text.text[begin:end]):
+        if reading := stance_of(self.text.text[begin:end]):
+            stance, (first, last) = reading
             statement = self._analyze(self.text.pieces_between(begin + first, begin + last))
             if stance == "affirmed":
                 return [(group, replace(part, span=part.span or _span(part.pieces))) for part in statement]
@@ -108,7 +109,7 @@ class _Analysis:
             )
             span = _span(self.text.pieces_between(start, end))
             return [(group, replace(part, mode=mode, span=span)) for part in statement]
-        return self._of_clauses(list(splitting.clauses(self.text.text, group)))
+        return self._of_clauses(splitting.clauses(self.text.text, group))
 
     def _of_clauses(self, clauses: Sequence[splitting.Range]) -> list[_Ranged]:
         result: list[_Ranged] = []
@@ -136,16 +137,16 @@ class _Analysis:
         """The parts of a clause by the first rewrite that matches it; none if no rewrite does."""
         start, end = clause
         first = start + _lead(self.text.text[start:end])
-        for rewrite in REWRITES:
-            if match := rewrite.pattern.fullmatch(self.text.text[first:end]):
-                span = _span(self.text.pieces_between(*clause))
-                parts = []
-                for template in rewrite.clauses:
-                    existence = not template.startswith("~")
-                    pieces = self.text.fill(template.removeprefix("~"), match, first)
-                    parts += [replace(p, span=span, existence=existence) for p in self._analyze(pieces) if pieces]
-                return parts
-        return []
+        found = rewrite_of(self.text.text[first:end])
+        if found is None:
+            return []
+        rewrite, match = found
+        span, parts = _span(self.text.pieces_between(*clause)), []
+        for template in rewrite.clauses:
+            existence = not template.startswith("~")
+            pieces = self.text.fill(template.removeprefix("~"), match, first)
+            parts += [replace(p, span=span, existence=existence) for p in self._analyze(pieces) if pieces]
+        return parts
 
     def _analyze(self, pieces: Sequence[Token]) -> list[Part]:
         return analyze(pieces, self.lexicon, self.depth + 1)

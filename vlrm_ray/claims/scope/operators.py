@@ -5,8 +5,9 @@ merely missing, but a claim that the response did not make may become a wrong la
 """
 
 import re
+from functools import lru_cache
 
-from vlrm_ray.claims.scope.text import compile_pattern
+from vlrm_ray.claims.scope.text import REMEMBERED, compile_pattern
 from vlrm_ray.claims.scope.vocabulary import FRAGMENTS
 
 _FRAGMENTS = FRAGMENTS | {
@@ -129,6 +130,7 @@ _ASKS = compile_pattern(
 )
 
 
+@lru_cache(REMEMBERED)
 def leaves_open(clause: str) -> bool:
     """Whether a clause may mention something without asserting it."""
     if _DENIED_TEXT.fullmatch(clause):
@@ -142,31 +144,37 @@ def leaves_open(clause: str) -> bool:
     return bool(_CHOICE.match(clause))
 
 
+@lru_cache(REMEMBERED)
 def denies_last_mention(clause: str) -> bool:
     """Whether a clause denies what was mentioned last: "there is none", "I don't see one"."""
     return bool(_NONE.fullmatch(clause))
 
 
+@lru_cache(REMEMBERED)
 def is_open(clause: str) -> bool:
     """Whether a clause contains a word, other than a negation, that leaves open what it mentions."""
     return bool(_OPEN.match(clause))
 
 
+@lru_cache(REMEMBERED)
 def is_deniable(clause: str) -> bool:
     """Whether the denial of a clause denies exactly what it claims: not of "all circles are red"."""
     return not _UNDENIABLE.fullmatch(clause)
 
 
+@lru_cache(REMEMBERED)
 def carries_on(clause: str) -> bool:
     """Whether a clause that is left open also leaves open the clauses that follow it in its group."""
     return bool(_CARRIES.match(clause) or _STARTS_OPEN.fullmatch(clause))
 
 
+@lru_cache(REMEMBERED)
 def opens_what_precedes(clause: str) -> bool:
     """Whether a clause that is left open also leaves open the clauses before it: "..., if I am not mistaken"."""
     return bool(_OPENS_BACK.fullmatch(clause))
 
 
+@lru_cache(REMEMBERED)
 def restricts(clause: str) -> bool:
     """Whether numbers and denials in a clause hold only for some objects of a name: "no circle on the left"."""
     if not _QUANTITY.search(clause) or _DENIED_PLACE.match(clause):
@@ -174,6 +182,7 @@ def restricts(clause: str) -> bool:
     return bool(_RESTRICTION.search(clause))
 
 
+@lru_cache(REMEMBERED)
 def asks(sentence: str) -> bool:
     """Whether a sentence begins like a question."""
     return bool(_ASKS.match(sentence))

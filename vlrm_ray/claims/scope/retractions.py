@@ -1,5 +1,6 @@
 """Sentences that take back what was said before: "Wait, that is wrong."."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 
 from vlrm_ray.claims.lexicon import Lexicon
@@ -33,15 +34,26 @@ _MID_SENTENCE = (
     ("no", ",", "sorry"), ("er", ","), ("uh", ","), ("um", ","), ("erm", ","), ("hmm", ","), ("well", ",", "no"), ("let", "me", "correct"), ("i", "misspoke"), ("pardon",), ("i", "should", "say"), ("hmm", ",", "no"), ("er", ",", "no"),
 )  # fmt: skip
 _MID_SENTENCE_MARKS = frozenset(word for phrase in _MID_SENTENCE for word in phrase[-2:] if word != ",")
+_CORRECTS = re.compile(
+    rf"(?<![^\W_])(?:{'|'.join(sorted({max(phrase, key=len) for phrase in _MID_SENTENCE}))})(?![^\W_])"
+)
+"""A response that corrects itself inside a sentence contains one of these words, in lower case."""
 _BEFORE_CORRECTION = frozenset({"comma", "clause_break", "open_bracket", "colon"})
 
 
-def split_at_corrections(sentences: Iterable[list[Token]]) -> Iterator[tuple[list[Token], bool]]:
+def split_at_corrections(sentences: Iterable[list[Token]], response: str) -> Iterator[tuple[list[Token], bool]]:
     """Split each sentence where it takes back its beginning: "two stars - sorry, one star".
+
+    Args:
+        sentences: the pieces of each sentence of the response.
+        response: the response; most contain no word of a correction, so that none of their sentences is looked at.
 
     Yields:
         The pieces, with the one that closes them, and whether they take back what was said before.
     """
+    if not _CORRECTS.search(response.lower()):
+        yield from ((pieces, False) for pieces in sentences)
+        return
     for pieces in sentences:
         at = _correction_inside(pieces)
         if at:

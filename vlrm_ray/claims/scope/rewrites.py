@@ -5,9 +5,10 @@ be said more simply has no rewrite; `operators` decides whether it is left open.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
-from vlrm_ray.claims.scope.text import compile_pattern
+from vlrm_ray.claims.scope.text import REMEMBERED, compile_pattern
 from vlrm_ray.claims.scope.vocabulary import FRAGMENTS
 
 
@@ -110,5 +111,13 @@ def _rewrites() -> list[Rewrite]:
     return [*one, *(Rewrite(compile_pattern(pattern, FRAGMENTS), tuple(to.split("|"))) for pattern, to in table)]
 
 
-REWRITES = tuple(_rewrites())
-"""All rewrites; the first one that matches a clause applies."""
+_REWRITES = tuple(_rewrites())
+
+
+@lru_cache(REMEMBERED)
+def rewrite_of(clause: str) -> tuple[Rewrite, re.Match[str]] | None:
+    """The first rewrite that matches a clause, with its match; None if there is none."""
+    for rewrite in _REWRITES:
+        if match := rewrite.pattern.fullmatch(clause):
+            return rewrite, match
+    return None

@@ -7,8 +7,9 @@ or "because".
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
-from vlrm_ray.claims.scope.text import compile_pattern
+from vlrm_ray.claims.scope.text import REMEMBERED, compile_pattern
 from vlrm_ray.claims.scope.vocabulary import FRAGMENTS
 
 Range = tuple[int, int]
@@ -43,14 +44,16 @@ _BARE_DENIAL = compile_pattern(r"(?:HERE |, )*(?:NO|NOTHING|NOBODY|NONE|ALL)(?: 
 _FINITE = compile_pattern(r"(?:^| )(?:<FINITE>|SEE|SAY|REPORT|W)(?: |$)", _FRAGMENTS)
 
 
-def groups(text: str) -> Iterator[Range]:
+@lru_cache(REMEMBERED)
+def groups(text: str) -> tuple[Range, ...]:
     """Ranges of the groups of a sentence."""
-    yield from _split(text, (0, len(text)), _STRONG, fronted=True)
+    return tuple(_split(text, (0, len(text)), _STRONG, fronted=True))
 
 
-def clauses(text: str, group: Range) -> Iterator[Range]:
+@lru_cache(REMEMBERED)
+def clauses(text: str, group: Range) -> tuple[Range, ...]:
     """Ranges of the clauses of a group."""
-    yield from _split(text, group, _WEAK, fronted=False)
+    return tuple(_split(text, group, _WEAK, fronted=False))
 
 
 def _split(text: str, within: Range, boundary: re.Pattern[str], *, fronted: bool) -> Iterator[Range]:

@@ -1,10 +1,10 @@
 """Sentences about a statement: "it is not true that ...", "the claim that ... is false", "I can confirm that ..."."""
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
-from vlrm_ray.claims.scope.text import compile_pattern
+from vlrm_ray.claims.scope.text import REMEMBERED, compile_pattern
 from vlrm_ray.claims.scope.vocabulary import FRAGMENTS
 
 Stance = Literal["affirmed", "denied"]
@@ -49,8 +49,10 @@ def _compiled(stance: Stance, sources: tuple[str, ...]) -> list[tuple[Stance, re
 _PATTERNS = [*_compiled("denied", _DENIED), *_compiled("affirmed", _AFFIRMED)]
 
 
-def stances(text: str) -> Iterator[tuple[Stance, tuple[int, int]]]:
-    """Each reading of a text as a statement about a statement: the stance, and the range of the other statement."""
+@lru_cache(REMEMBERED)
+def stance_of(text: str) -> tuple[Stance, tuple[int, int]] | None:
+    """The first reading of a text as a statement about a statement: the stance, and the range of the other statement."""
     for stance, pattern in _PATTERNS:
         if match := pattern.fullmatch(text):
-            yield stance, match.span("c")
+            return stance, match.span("c")
+    return None

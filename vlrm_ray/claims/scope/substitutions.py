@@ -6,9 +6,10 @@ In "squares (2) and triangles (1)" each number goes to its own noun: "2 squares 
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from vlrm_ray.claims.lexicon import Lexicon
-from vlrm_ray.claims.scope.text import SentenceText, compile_pattern
+from vlrm_ray.claims.scope.text import REMEMBERED, SentenceText, compile_pattern
 from vlrm_ray.claims.scope.vocabulary import FRAGMENTS
 from vlrm_ray.claims.tokens import Token
 
@@ -98,13 +99,22 @@ _TABLES = tuple(
 
 def substituted(text: SentenceText, lexicon: Lexicon) -> SentenceText:
     """A sentence after all substitutions."""
-    for needed, table in _TABLES:
-        if needed.search(text.text):
-            for pattern, template in table:
-                matches = list(pattern.finditer(text.text))
-                if matches:
-                    text = SentenceText(_replaced(text, matches, template), lexicon)
+    for number, (_, table) in enumerate(_TABLES):
+        at = _first_match(text.text, number)
+        while at < len(table):
+            pattern, template = table[at]
+            text = SentenceText(_replaced(text, list(pattern.finditer(text.text)), template), lexicon)
+            at = _first_match(text.text, number, at + 1)
     return text
+
+
+@lru_cache(REMEMBERED)
+def _first_match(text: str, number: int, first: int = 0) -> int:
+    """Index of the first pattern of a table, from an index on, that a text matches; the table's length if there is none."""
+    needed, table = _TABLES[number]
+    if first == 0 and not needed.search(text):
+        return len(table)
+    return next((i for i in range(first, len(table)) if table[i][0].search(text)), len(table))
 
 
 def _replaced(text: SentenceText, matches: Sequence[re.Match[str]], template: str) -> list[Token]:

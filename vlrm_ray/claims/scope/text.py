@@ -17,6 +17,7 @@ Each unit of the string stands for one or more words, and units are separated by
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from vlrm_ray.claims.lexicon import UNKNOWN, Entry, Lexicon
 from vlrm_ray.claims.scope.vocabulary import CLASSES, LONGEST
@@ -36,6 +37,8 @@ _JOINED = (
     (re.compile(r"\b(?:in|within|on|from|of|across|throughout)(?: (?:the|this|that|a|my|our|your|GIVEN|VISIBLE))* IMAGE\b"), "HERE"),
 )  # fmt: skip
 """Patterns of units that become one unit."""
+REMEMBERED = 16_384
+"""Texts that a function of this package remembers its results of. Different sentences often have the same units."""
 
 
 class SentenceText:
@@ -53,21 +56,19 @@ class SentenceText:
     def __init__(self, pieces: Sequence[Token], lexicon: Lexicon) -> None:
         self.pieces = pieces
         self._lower = [p.text.lower() for p in pieces]
-        self._firsts: list[int] = []
+        firsts: list[int] = []
         units: list[str] = []
         i = 0
         while i < len(pieces):
             unit, size = self._unit_at(i, lexicon)
             if unit:
-                self._firsts.append(i)
+                firsts.append(i)
                 units.append(unit)
             i += size
-        self._firsts.append(len(pieces))
-        self._firsts[0] = 0
-        self.text = " ".join(units)
-        self._starts = _starts(units)
-        for pattern, unit in _JOINED:
-            self._join(pattern, unit)
+        firsts.append(len(pieces))
+        firsts[0] = 0
+        self.text, self._starts, kept = _joined(" ".join(units))
+        self._firsts = [firsts[i] for i in kept]
 
     def pieces_between(self, start: int, end: int) -> list[Token]:
         """Pieces of the units that begin within a range of `text`, with the words after them that are left out of it."""
@@ -124,23 +125,36 @@ class SentenceText:
         before, after = self._lower[i - 1] if i else "", self._lower[i + 1] if i + 1 < len(self._lower) else ""
         return (not after.isalpha() or after in _ANSWERS) and after != ":" and before not in _LABEL_MARKS
 
-    def _join(self, pattern: re.Pattern[str], unit: str) -> None:
-        matches = list(pattern.finditer(self.text))
+
+@lru_cache(REMEMBERED)
+def _joined(text: str) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """Join units as `_JOINED` says.
+
+    Returns:
+        The text of the joined units, where each of them starts in it, and the index of its first unit in the text that was
+        given, with the number of all units at the end.
+    """
+    starts = _starts(text.split(" ") if text else [])
+    kept = tuple(range(len(starts) + 1))
+    for pattern, unit in _JOINED:
+        matches = list(pattern.finditer(text))
         if not matches:
-            return
-        units, firsts, at = [], [], 0
+            continue
+        units: list[str] = []
+        firsts: list[int] = []
+        at = 0
         for match in (*matches, None):
-            start, end = match.span() if match else (len(self.text) + 1, 0)
-            first, last = bisect_left(self._starts, at), bisect_left(self._starts, start)
-            units += self.text[at : max(at, start - 1)].split(" ") if last > first else []
-            firsts += self._firsts[first:last]
+            start, end = match.span() if match else (len(text) + 1, 0)
+            first, last = bisect_left(starts, at), bisect_left(starts, start)
+            units += text[at : max(at, start - 1)].split(" ") if last > first else []
+            firsts += kept[first:last]
             if match:
-                named = unit + "a" + match.group(1)[1:] if pattern.groups else unit
-                units.append(named)
-                firsts.append(self._firsts[last])
+                units.append(unit + "a" + match.group(1)[1:] if pattern.groups else unit)
+                firsts.append(kept[last])
                 at = end + 1
-        self._firsts = [*firsts, len(self.pieces)]
-        self.text, self._starts = " ".join(units), _starts(units)
+        kept, text = (*firsts, kept[-1]), " ".join(units)
+        starts = _starts(units)
+    return text, tuple(starts), kept
 
 
 def _starts(units: Sequence[str]) -> list[int]:

@@ -102,7 +102,7 @@ _RESTRICTIONS = _keys(_RESTRICTING_CLASSES) | {
     "last",
 }
 _OPENERS = _phrases("IMPERATIVE", "SEE", "SHOW") | {"what", "how", "why"}
-_PAIRS = (frozenset({"for", "look"}), frozenset({"for", "looks"}), frozenset({"for", "looking"}))
+_LOOKS = frozenset({"look", "looks", "looking"})
 _IMAGES, _OTHERS = _phrases("IMAGE"), _phrases("PREVIOUS", "OTHER")
 _PERSONS = frozenset({"i", "we", "you", "can", "i can", "you can", "we can", "one can"})
 _PERCEIVING = _phrases("SEE", "SHOW", "")
@@ -121,7 +121,9 @@ def needs_analysis(words: Set[str], tokens: Sequence[Token]) -> bool:
     """
     if not _TRIGGERS.isdisjoint(words) and not _is_plain_denial(tokens):
         return True
-    if any(pair <= words for pair in _PAIRS) or not (_IMAGES.isdisjoint(words) or _OTHERS.isdisjoint(words)):
+    if ("for" in words and not _LOOKS.isdisjoint(words)) or not (
+        _IMAGES.isdisjoint(words) or _OTHERS.isdisjoint(words)
+    ):
         return True
     first, second = tokens[0], tokens[min(1, len(tokens) - 1)]
     opener = first.text.lower()

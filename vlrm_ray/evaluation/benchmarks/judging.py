@@ -15,7 +15,9 @@ from vlrm_ray.engines import Completion, Request, Sampling, scored_critique
 from vlrm_ray.evaluation.benchmarks.items import Item, Judgement, Status
 from vlrm_ray.evaluation.benchmarks.vl_rewardbench import VERDICT
 from vlrm_ray.ids import seed_of
-from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique
+from vlrm_ray.preferences.critique import CritiqueFormat
+from vlrm_ray.preferences.selection import usable_critiques
+from vlrm_ray.reward.scoring import clean_text, mean_reward
 
 POINTWISE, PAIRWISE = "pointwise", "pairwise"
 COMPARISON = (
@@ -94,11 +96,6 @@ def build_requests(item: Item, first: int, settings: JudgeSettings, image: str |
     ]
 
 
-def clean_text(text: str) -> str:
-    """Remove what a tokenizer cannot take: lone surrogates, and the `<image>` placeholders of some data sets."""
-    return text.encode("utf-8", "replace").decode().replace("<image>\n", "").replace("<image>", "")
-
-
 def decide(item: Item, first: int, settings: JudgeSettings, outputs: Sequence[JudgeOutput]) -> Judgement:
     """The judgement of an item from the judge's outputs, which are in the order of `build_requests`."""
     for group in outputs:
@@ -118,15 +115,10 @@ def _mean_rewards(groups: Sequence[Sequence[Completion]], label_mass: float) -> 
     """Mean reward of each answer over its readable critiques; None if an answer has no readable critique."""
     means = []
     for group in groups:
-        critiques = [scored_critique(completion) for completion in group]
-        rewards = [
-            critique.reward
-            for critique in critiques
-            if parse_critique(critique.text).judgement is not None and critique.label_mass >= label_mass
-        ]
-        if not rewards:
+        usable, _ = usable_critiques([scored_critique(completion) for completion in group], label_mass)
+        if not usable:
             return None
-        means.append(sum(rewards) / len(rewards))
+        means.append(mean_reward(usable))
     return means[0], means[1]
 
 

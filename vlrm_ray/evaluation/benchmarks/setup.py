@@ -1,6 +1,5 @@
 """Configuration of the judge from a model folder, and the check that an output folder belongs to one judge."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from vlrm_ray.config import Config, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE
 from vlrm_ray.ids import digest
-from vlrm_ray.preferences.critique import DETAILED, FORMATS
-from vlrm_ray.reward.model_folder import CARD, check_model
+from vlrm_ray.preferences.critique import DETAILED
+from vlrm_ray.reward.model_folder import check_model, read_card
+from vlrm_ray.reward.scoring import token_limits
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model, portable
@@ -25,8 +25,6 @@ _JUDGE_ONLY = (
     "cluster.dashboard=false",
 )
 """Settings for a benchmark, which starts judges only and must not request other resources from the cluster."""
-_LARGE_MODEL_TOKENS = (768, 8192)
-"""Tokens of a critique, and of prompt and critique together, in the critique format for large models."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,12 @@ def judge_from_folder(
     folder = Path(local_model(reference))
     if any(override.startswith("critic.model=") for override in overrides):
         raise UserError("critic.model cannot be overridden here; give the model with --rm FOLDER only")
-    card = _read_card(folder)
+    card = read_card(folder)
     critique_format = str(card["critique_format"]) if card else DETAILED.name
-    sizes = _token_limits(folder) if critique_format == DETAILED.name and config_file is None else ()
+    sizes: tuple[str, ...] = ()
+    if critique_format == DETAILED.name and config_file is None:
+        max_tokens, total = token_limits(folder, critique_format)
+        sizes = (f"critic.max_tokens={max_tokens}", f"critic.engine.max_model_len={total}")
     settings = (f"critic.model={reference}", f"critic.k={k}", f"critic.format={critique_format}", *_JUDGE_ONLY)
     config = load(config_file, [*settings, *sizes, *overrides])
     kind = kind or (POINTWISE if card else PAIRWISE)
@@ -118,28 +119,3 @@ def claim_output_folder(out: Path, benchmark: str, judge: Judge) -> None:
             f"--out {out} has results of another benchmark or judge ({'; '.join(changed)[:200]}); "
             "give another folder or the same settings as before"
         )
-
-
-def _read_card(folder: Path) -> dict[str, Any] | None:
-    file = folder / CARD
-    if not file.is_file():
-        return None
-    try:
-        card: dict[str, Any] = json.loads(file.read_text())
-        critique_format = card["critique_format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file} is not a valid reward model card: expected JSON with critique_format, got {error!r}; "
-            "publish the model again or remove the file"
-        ) from None
-    if critique_format not in FORMATS:
-        raise UserError(f"{file}: critique_format: expected one of {', '.join(FORMATS)}, got {critique_format!r}")
-    return card
-
-
-def _token_limits(folder: Path) -> tuple[str, str]:
-    """Overrides that give a large model room for a critique, within the model's maximum length."""
-    settings = json.loads((folder / "config.json").read_text())
-    longest = settings.get("text_config", settings).get("max_position_embeddings", _LARGE_MODEL_TOKENS[1])
-    total = min(_LARGE_MODEL_TOKENS[1], int(longest))
-    return f"critic.max_tokens={min(_LARGE_MODEL_TOKENS[0], total // 2)}", f"critic.engine.max_model_len={total}"

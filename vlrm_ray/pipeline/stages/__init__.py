@@ -1,13 +1,13 @@
 """The stages of the Ray Data graph: each is called with a part of the rows, and returns it with further columns.
 
 stage                     runs in                          reads                     writes
-Ingest                    tasks                            prompts                   rows with the image's hash
+Ingest                    pool                             prompts                   rows with the image's hash
 Generate                  async pool that calls policies   prompts                   candidates
 (DetectorExpert, TextExpert in `actors/experts.py`)        image                     evidence
 SelfLabel                 async pool that calls critics    candidates                the candidates' rewards
 VerifyAndPair             pool                             candidates, evidence      claims with verdicts, pairs
 Critique                  async pool that calls critics    pairs, evidence           critiques, selected pairs
-Commit                    tasks                            all columns               a part in the ledger; its tally
+Commit                    pool                             all columns               a part in the ledger; its tally
 """
 
 from vlrm_ray.pipeline.stages.commit import Commit, Tally

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from vlrm_ray.engines import REFUSED
 from vlrm_ray.pipeline import part_statistics, row_accounting
+from vlrm_ray.pipeline.stages import garbage_collection
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table
 
@@ -21,7 +22,7 @@ class Tally:
         part: index of the part.
         prompts: number of its prompts.
         quarantined: number of quarantined prompts by reason.
-        first_quarantined: image and question of the first of them; "" without one.
+        first_quarantined: image, question and reason of the first of them; "" without one.
     """
 
     part: int
@@ -47,6 +48,7 @@ class Commit:
         """Write to a ledger."""
         self.ledger = ledger
 
+    @garbage_collection.paused()
     def __call__(self, table: pa.Table) -> pa.Table:
         """Commit a part.
 
@@ -86,9 +88,9 @@ def check_whole_part(rows: Sequence[Row]) -> None:
 
 
 def _first_quarantined(rows: Sequence[Row]) -> str:
-    """Image and question of the first quarantined prompt, for messages; "" without one."""
+    """Image, question and reason of the first quarantined prompt, for messages; "" without one."""
     row = next((row for row in rows if row.quarantined), None)
-    return "" if row is None else f"{row.prompt.image}, {row.prompt.question[:60]!r}"
+    return "" if row is None else f"{row.prompt.image}, {row.prompt.question[:60]!r}: {row.quarantined}"
 
 
 def _text_bytes(rows: Sequence[Row]) -> int:

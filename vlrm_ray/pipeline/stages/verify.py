@@ -14,6 +14,7 @@ from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.engine_calls import get
 from vlrm_ray.pipeline.stage_actors import StageActors
+from vlrm_ray.pipeline.stages import garbage_collection
 from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.store.rows import EVIDENCE, Row, from_table, with_columns
 from vlrm_ray.types import Candidate, Claim
@@ -29,6 +30,7 @@ class VerifyAndPair:
         self.verifier = stage_actors.verifier or Verifier.from_config(config.experts)
         self.rule, self.board = config.pairing, stage_actors.board
 
+    @garbage_collection.paused()
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in each candidate's claims with their verdicts, and the row's `pairs` and `unused`."""
         start, rows = time.monotonic(), from_table(table, ["candidates", *EVIDENCE])

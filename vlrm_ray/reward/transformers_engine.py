@@ -65,12 +65,11 @@ class TransformersEngine:
             raise UserError("the transformers engine does not support JSON schemas; set the engine's kind to vllm")
         answers: dict[int, list[str]] = {}
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs // sampling.n or 1):
-            length, limit = inputs["input_ids"].shape[1], self.settings.max_model_len
-            if length >= limit:  # vLLM refuses such prompts too: no room is left for an answer
-                raise ValueError(f"a prompt has {length} tokens, longer than the maximum of {limit}")
-            torch.manual_seed(seed_of(*(requests[i].seed for i in indices)))
+            _check_length(inputs, self.settings.max_model_len)
             sample = sampling.temperature > 0
-            with torch.inference_mode():
+            devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+            with torch.inference_mode(), torch.random.fork_rng(devices):  # the caller's random state stays as it is
+                torch.manual_seed(seed_of(*(requests[i].seed for i in indices)))
                 tokens = self.model.generate(
                     **inputs,
                     max_new_tokens=sampling.max_tokens,
@@ -112,14 +111,24 @@ class TransformersEngine:
         ]
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
-        """See `Engine.score`."""
-        return [Completion("", *self.labels.masses(logprobs)) for logprobs in self._label_logprobs(requests)]
+        """See `Engine.score`.
 
-    def _label_logprobs(self, requests: Sequence[Request]) -> list[dict[int, float]]:
-        """Log-probabilities of the label tokens as the next token after each request's prefix, by token id."""
+        Raises:
+            ValueError: a prompt is too long.
+        """
+        logprobs = self._label_logprobs(requests, self.settings.max_model_len)
+        return [Completion("", *self.labels.masses(row)) for row in logprobs]
+
+    def _label_logprobs(self, requests: Sequence[Request], limit: int = 0) -> list[dict[int, float]]:
+        """Log-probabilities of the label tokens as the next token after each request's prefix, by token id.
+
+        A prompt must be shorter than `limit` tokens; 0 means no limit.
+        """
         ids = list(self.labels.all)
         rows: dict[int, dict[int, float]] = {}
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs):
+            if limit:
+                _check_length(inputs, limit)
             with torch.inference_mode():
                 logprobs = self.model(**inputs, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)
             for index, row in zip(indices, logprobs[:, ids].tolist(), strict=True):
@@ -159,6 +168,13 @@ class TransformersEngine:
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
         return str(prompt) + self.plain(request.prefix)
+
+
+def _check_length(inputs: BatchEncoding, limit: int) -> None:
+    """Raise ValueError for a prompt that leaves no room for an answer, as vLLM does."""
+    length = inputs["input_ids"].shape[1]
+    if length >= limit:
+        raise ValueError(f"a prompt has {length} tokens, longer than the maximum of {limit}")
 
 
 def _has_image(request: Request) -> bool:

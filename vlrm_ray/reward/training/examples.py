@@ -18,26 +18,24 @@ from typing import TypeVar
 from vlrm_ray.config import Config
 from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.critique import FORMATS
-from vlrm_ray.reward.training_data import TrainingPair
+from vlrm_ray.reward.training.training_data import TrainingPair
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence to learn.
+    """One sequence to learn, after the pair's image.
 
     Attributes:
         text: prompt, the user's turn.
         answer: text to learn, the assistant's turn.
-        image: URI of the image, None without one.
         judged: whether the answer ends in a judgement, whose token gets a larger weight.
         weight: factor on the loss of all tokens of the answer.
     """
 
     text: str
     answer: str
-    image: str | None
     judged: bool
     weight: float = 1.0
 
@@ -49,11 +47,11 @@ def examples_of(pair: TrainingPair, config: Config) -> list[Example]:
     """
     prompt = FORMATS[config.critic.format].prompt
     examples = [
-        Example(prompt(pair.question, pair.chosen), pair.chosen_critique, pair.image, True),
-        Example(prompt(pair.question, pair.rejected), pair.rejected_critique, pair.image, True),
+        Example(prompt(pair.question, pair.chosen), pair.chosen_critique, True),
+        Example(prompt(pair.question, pair.rejected), pair.rejected_critique, True),
     ]
     if config.train.response_weight > 0:
-        examples.append(Example(pair.question, pair.chosen, pair.image, False, config.train.response_weight))
+        examples.append(Example(pair.question, pair.chosen, False, config.train.response_weight))
     return examples
 
 
@@ -62,19 +60,13 @@ def examples_per_pair(config: Config) -> int:
     return 3 if config.train.response_weight > 0 else 2
 
 
+def pairs_per_batch(config: Config) -> int:
+    """Pairs of an optimizer step, over all workers: enough for `train.batch` examples."""
+    return -(-config.train.batch // examples_per_pair(config))
+
+
 def global_batches(examples: Sequence[T], size: int, epoch: int, seed: int) -> list[list[T]]:
     """An epoch's batches over all workers, in an order that depends only on seed and epoch."""
     order = list(examples)
     random.Random(seed_of("epoch", seed, epoch)).shuffle(order)
     return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def micro_batches(batch: Sequence[T], rank: int, world: int, size: int) -> list[list[T]]:
-    """A worker's share of a batch, split into micro-batches of at most `size` examples.
-
-    All workers get the same number of micro-batches. Some may be empty: their worker still has to take part in the
-    collective operations.
-    """
-    share = list(batch[rank::world])
-    count = -(-len(batch[::world]) // size)
-    return [share[i * size : (i + 1) * size] for i in range(count)]

@@ -1,0 +1,171 @@
+"""Scoring responses: how a model is asked, how its answers become a score, and what is refused."""
+
+import io
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.published import QUESTION, publish
+from tests.s3_server import S3Server
+from vlrm_ray.engines import Completion
+from vlrm_ray.errors import UserError
+from vlrm_ray.preferences.critique import COMPACT
+from vlrm_ray.reward import RewardModel
+from vlrm_ray.reward.scoring import BadItem, Score, Scoring
+from vlrm_ray.reward.temperature_scaling import calibrated_reward
+from vlrm_ray.scenes.render import paint
+from vlrm_ray.scenes.world import UNBIASED_WORLD
+
+TEMPERATURE = 3.0
+RESPONSE = "There is a red circle."
+
+
+def scoring(k: int = 1, temperature: float | None = None, with_texts: bool = False) -> Scoring:
+    return Scoring.create(COMPACT, k, 120, 0.8, 0.5, temperature, with_texts=with_texts)
+
+
+def judged(yes: float, no: float, word: str = "Yes") -> Completion:
+    return Completion(f"Seen: red circle. Check: yes. Judgement: {word}", yes, no)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "scene.png"
+    paint(UNBIASED_WORLD.sample(5)).image.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> RewardModel:
+    folder = publish(tmp_path_factory.mktemp("run") / "versions" / "0001", TEMPERATURE)
+    return RewardModel.load(str(folder), device="cpu", batch_size=4)
+
+
+def test_the_package_is_imported_without_torch() -> None:
+    code = "import sys, vlrm_ray.reward; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_reward_is_the_mean_of_the_calibrated_rewards_of_the_usable_critiques() -> None:
+    answers = [judged(0.9, 0.1), judged(0.3, 0.6, "No"), judged(0.1, 0.1), Completion("Seen: nothing.", 0.9, 0.1)]
+    score = scoring(4, TEMPERATURE, with_texts=True).score(answers)
+    expected = [calibrated_reward(0.9, 0.1, TEMPERATURE), calibrated_reward(0.3, 0.6, TEMPERATURE)]
+    assert score.reward == pytest.approx(sum(expected) / 2)
+    assert score.label_mass == pytest.approx((1 + 0.9) / 2)
+    assert score.critiques == tuple(answer.text for answer in answers)
+    assert scoring(4).score(answers).reward == pytest.approx((0.9 + 1 / 3) / 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Completion("", refused="image_missing"), "image_missing"),
+        (Completion("Seen: nothing."), "no_judgement"),
+        (judged(0.2, 0.2), "label_mass"),
+        (judged(math.nan, 0.5), "reward_not_finite"),
+    ],
+)
+def test_an_answer_that_does_not_count_gives_a_reason(answer: Completion, reason: str) -> None:
+    assert scoring().score([answer]) == Score(reason=reason)
+
+
+def test_a_judgement_without_a_critique_is_not_calibrated() -> None:
+    direct = scoring(0, TEMPERATURE)
+    assert direct.score([Completion("", 0.6, 0.2)]) == Score(pytest.approx(0.75), pytest.approx(0.8))
+    assert direct.request("a.png", QUESTION, RESPONSE).text == COMPACT.direct_prompt(QUESTION, RESPONSE)
+
+
+@pytest.mark.parametrize(
+    ("image", "question", "response", "reason"),
+    [
+        (None, "What?", "A dog.", "image_not_given"),
+        (["a.png", "b.png"], "What?", "A dog.", "several_images"),
+        ("a\0.png", "What?", "A dog.", "image_path_not_text"),
+        ("a.png", None, "A dog.", "question_missing"),
+        ("a.png", "What?", " ", "response_missing"),
+        ("a.png", "What?", 3, "response_not_text"),
+    ],
+)
+def test_an_item_that_cannot_be_sent_gives_a_reason(image: Any, question: Any, response: Any, reason: str) -> None:
+    with pytest.raises(BadItem, match=f"^{reason}$"):
+        scoring().request(image, question, response)
+
+
+def test_an_image_in_any_form_gives_the_same_reward(model: RewardModel, image: Path) -> None:
+    pixels = Image.open(image).convert("RGB")
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    pixels.transpose(Image.Transpose.ROTATE_90).save(turned, "PNG", exif=exif)
+    forms = [str(image), image, image.as_uri(), image.read_bytes(), pixels, turned.getvalue(), Image.open(turned)]
+    scores = model.score(forms, [QUESTION] * len(forms), [RESPONSE] * len(forms), critiques=True)
+    assert all(score.reward is not None for score in scores)
+    assert {score.critiques for score in scores} == {scores[0].critiques}
+    assert [score.reward for score in scores] == pytest.approx([scores[0].reward] * len(scores), abs=1e-3)
+
+
+def test_one_bad_item_does_not_fail_the_others(model: RewardModel, image: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    images = [image, tmp_path / "none.png", broken, image, "https://example.org/a.png"]
+    responses = [RESPONSE, RESPONSE, RESPONSE, "word " * 3000, RESPONSE]
+    for k in (0, 1, 2):
+        scores = model.score(images, [QUESTION] * 5, responses, k=k)
+        assert [score.reason for score in scores] == [
+            "", "image_missing", "image_undecodable", "longer_than_the_model_takes", "image_url_not_fetched",
+        ]  # fmt: skip
+        assert 0 < (scores[0].reward or 0) < 1
+        assert not scores[0].critiques
+
+
+def test_sampled_critiques_are_averaged_and_leave_the_random_state_alone(model: RewardModel, image: Path) -> None:
+    import torch
+
+    before = torch.get_rng_state()
+    (score,) = model.score([image], [QUESTION], [RESPONSE], k=3, critiques=True)
+    assert len(score.critiques) == 3
+    assert bool((torch.get_rng_state() == before).all())
+    assert model.score([image], [QUESTION], [RESPONSE], k=3, critiques=True) == [score]
+
+
+def test_a_version_in_an_object_store_is_fetched_and_scores_the_same(
+    model: RewardModel, image: Path, s3: S3Server, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path / "0001", TEMPERATURE)
+    for file in folder.iterdir():
+        s3.put(f"run/versions/0001/{file.name}", file.read_bytes())
+    remote = RewardModel.load(s3.uri("run/versions/0001"), device="cpu")
+    assert remote.score([image], [QUESTION], [RESPONSE]) == model.score([image], [QUESTION], [RESPONSE])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["a"], ["b", "c"], ["d"]), "got 1 images, 2 questions, 1 responses"),
+        (("a", "b", "c"), "one element per item"),
+        ((["a"], ["b"], ["c"], -1), "k=-1: expected the number of critiques"),
+        ((["a"], ["b"], ["c"], 0, True), "k=0 asks for a judgement without a critique"),
+    ],
+)
+def test_wrong_calls_are_refused_in_one_line(model: RewardModel, arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.score(*arguments)
+
+
+def test_what_is_no_reward_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    for uri, message in (
+        (str(tmp_path / "none"), "folder not found; give the folder of a published version"),
+        (str(tmp_path), "is not a Hugging Face model folder"),
+        ("assets:vlm", "is no published reward model"),
+        ("version:3", "folder not found"),
+    ):
+        with pytest.raises(UserError, match=message):
+            RewardModel.load(uri)
+    damaged = publish(tmp_path / "damaged")
+    (damaged / "vlrm_calibration.json").write_text('{"temperature": 0}')
+    with pytest.raises(UserError, match="expected JSON with a temperature above 0"):
+        RewardModel.load(str(damaged), device="cpu")

@@ -1,0 +1,230 @@
+"""A published reward model in this process, without Ray: load it, and score responses."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from vlrm_ray.config import Prompts, Selection, asset_path
+from vlrm_ray.engines import Completion, Engine, EngineSettings, Request, batches, generate_isolated, score_isolated
+from vlrm_ray.errors import UserError
+from vlrm_ray.preferences.critique import FORMATS, CritiqueFormat
+from vlrm_ray.reward.missing_judgements import with_judgements
+from vlrm_ray.reward.model_folder import CARD, check_model, read_card
+from vlrm_ray.reward.scoring import BadItem, Score, Scoring, token_limits
+from vlrm_ray.reward.temperature_scaling import read_temperature
+from vlrm_ray.store.filesystem import is_remote, redacted
+from vlrm_ray.store.models import VERSION, local_model, portable
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class RewardModel:
+    """A published reward model that scores responses.
+
+        model = RewardModel.load("runs/scenes/versions/0003")
+        scores = model.score(["photo.jpg"], ["What do you see?"], ["A dog on a sofa."], critiques=True)
+        print(scores[0].reward, scores[0].critiques[0])
+
+    Attributes:
+        engine: the model, behind the interface of all engines.
+        critique_format: the format that the model was trained with.
+        temperature: calibration of the reward; None if the version was not evaluated.
+        max_tokens: maximum length of a critique in tokens.
+        label_mass: smallest p(Yes) + p(No) at the judgement for a critique to count.
+        sampling_temperature: sampling temperature of several critiques; a single one is decoded greedily.
+        batch_size: sequences in one batch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        critique_format: CritiqueFormat,
+        *,
+        temperature: float | None = None,
+        max_tokens: int = 768,
+        label_mass: float = Selection().label_mass,
+        sampling_temperature: float = 0.8,
+        batch_size: int = 16,
+    ) -> None:
+        """Use a running engine, such as one of vLLM; `load` starts one of transformers."""
+        self.engine, self.critique_format, self.temperature = engine, critique_format, temperature
+        self.max_tokens, self.label_mass = max_tokens, label_mass
+        self.sampling_temperature, self.batch_size = sampling_temperature, batch_size
+
+    @classmethod
+    def load(
+        cls,
+        uri: str,
+        *,
+        device: Device = "auto",
+        dtype: Dtype = "auto",
+        batch_size: int = 16,
+        max_tokens: int | None = None,
+        max_model_len: int | None = None,
+        max_pixels: int = Prompts().max_pixels,
+        label_mass: float = Selection().label_mass,
+        sampling_temperature: float = 0.8,
+    ) -> "RewardModel":
+        """Load a published version with transformers.
+
+        Args:
+            uri: the version's folder, such as runs/scenes/versions/0003, or its URI in an object store. From there it is
+                fetched into the cache of this machine, once.
+            device: `auto` takes the first GPU if there is one.
+            dtype: data type of the weights; `auto` takes that of the folder.
+            batch_size: sequences in one batch.
+            max_tokens: maximum length of a critique in tokens; None takes the default of the critique format.
+            max_model_len: maximum length of prompt and critique together; None takes the default of the critique format.
+            max_pixels: largest number of pixels of an image; larger ones are scaled down. Use the value of the run.
+            label_mass: smallest p(Yes) + p(No) at the judgement for a critique to count.
+            sampling_temperature: sampling temperature of several critiques.
+
+        Raises:
+            UserError: the folder does not exist, is damaged, or holds no published reward model.
+        """
+        folder, critique_format = published_folder("uri", uri)
+        tokens, total = token_limits(folder, critique_format.name)
+        engine = _transformers(
+            EngineSettings(
+                kind="transformers",
+                model=str(folder),
+                dtype=_dtype_of(folder) if dtype == "auto" else dtype,
+                max_model_len=max_model_len or total,
+                max_num_seqs=batch_size,
+                kv_cache_mb=0,
+                gpu_memory=1.0,
+                gpus=_gpus(device),
+                tensor_parallel=1,
+                max_pixels=max_pixels,
+            )
+        )
+        return cls(
+            engine,
+            critique_format,
+            temperature=read_temperature(folder),
+            max_tokens=max_tokens or tokens,
+            label_mass=label_mass,
+            sampling_temperature=sampling_temperature,
+            batch_size=batch_size,
+        )
+
+    def score(
+        self,
+        images: Sequence[Any],
+        questions: Sequence[str],
+        responses: Sequence[str],
+        k: int = 1,
+        critiques: bool = False,
+    ) -> list[Score]:
+        """Score responses. An item that cannot be scored has a reason, and does not fail the others.
+
+        Args:
+            images: the image of each item: a path, a URI (file, s3, gs, data), an image of Pillow, or the bytes of a file.
+            questions: the question of each item.
+            responses: the response to score of each item.
+            k: number of critiques whose rewards are averaged. A single one is decoded greedily. 0 asks for Yes or No
+                without a critique: faster, and less accurate, because the model was trained on critiques.
+            critiques: whether to return the critiques.
+
+        Returns:
+            The scores, in the order of the items.
+
+        Raises:
+            UserError: the sequences differ in length, or `k` is not possible.
+        """
+        _check_lengths(images=images, questions=questions, responses=responses)
+        scoring = Scoring.create(
+            self.critique_format,
+            k,
+            self.max_tokens,
+            self.sampling_temperature,
+            self.label_mass,
+            self.temperature,
+            with_texts=critiques,
+        )
+        scores: dict[int, Score] = {}
+        requests: dict[int, Request] = {}
+        for part in batches(range(len(images)), max(1, self.batch_size // max(1, k))):
+            requests.clear()
+            for index in part:
+                try:
+                    requests[index] = scoring.request(images[index], questions[index], responses[index])
+                except BadItem as error:
+                    scores[index] = Score(reason=str(error))
+            answers = self._answers(list(requests.values()), scoring)
+            scores |= {index: scoring.score(group) for index, group in zip(requests, answers, strict=True)}
+        return [scores[index] for index in range(len(images))]
+
+    def _answers(self, requests: list[Request], scoring: Scoring) -> list[list[Completion]]:
+        if scoring.sampling is None:
+            return [[answer] for answer in score_isolated(self.engine, requests)]
+        return with_judgements(self.engine, requests, generate_isolated(self.engine, requests, scoring.sampling))
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        self.engine.close()
+
+
+def published_folder(key: str, uri: str) -> tuple[Path, CritiqueFormat]:
+    """Folder on this machine of a published reward model, and its critique format.
+
+    Args:
+        key: what the reference is called, for the messages.
+        uri: reference to the model (see `vlrm_ray.store.models`).
+
+    Raises:
+        UserError: there is no such folder, or it is not that of a published reward model.
+    """
+    reference = portable(str(uri))
+    if reference.startswith(VERSION) or not (is_remote(reference) or Path(asset_path(reference)).is_dir()):
+        raise UserError(
+            f"{key} {redacted(str(uri))}: folder not found; give the folder of a published version, such as "
+            "runs/scenes/versions/0003, or its URI"
+        )
+    check_model(key, reference)
+    folder = Path(local_model(reference))
+    card = read_card(folder)
+    if card is None:
+        raise UserError(
+            f"{key} {redacted(str(uri))} is no published reward model (no {CARD} in it); give a version's folder, such as "
+            "runs/scenes/versions/0003"
+        )
+    return folder, FORMATS[str(card["critique_format"])]
+
+
+def _transformers(settings: EngineSettings) -> Engine:
+    """Start the engine; its libraries take seconds to import, so that is done here."""
+    from vlrm_ray.reward.transformers_engine import TransformersEngine
+
+    return TransformersEngine(settings)
+
+
+def _gpus(device: Device) -> float:
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device={device!r}: expected auto, cpu or cuda")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError("device='cuda', but PyTorch finds no GPU; set device='cpu', or install a CUDA build of PyTorch")
+    return float(available and device != "cpu")
+
+
+def _dtype_of(folder: Path) -> str:
+    """Data type of a folder's weights, as its configuration names it; float32 if it names none."""
+    settings = json.loads((folder / "config.json").read_text())
+    dtype = str(settings.get("dtype") or settings.get("torch_dtype") or "").removeprefix("torch.")
+    return dtype if dtype in ("float32", "bfloat16", "float16") else "float32"
+
+
+def _check_lengths(**columns: Sequence[Any]) -> None:
+    if any(isinstance(column, str | bytes) for column in columns.values()):
+        raise UserError(
+            "images, questions and responses are sequences with one element per item; put a single one into []"
+        )
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        raise UserError(f"got {found}; give one of each per item")

@@ -1,0 +1,298 @@
+"""Collator: turns the examples of pairs into token trees, and trees into micro-batches.
+
+Tokenizing and image preprocessing happen in `Collator.pair`, which background threads call; see `loader.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
+from transformers import ProcessorMixin
+
+from vlrm_ray.engines import LabelTokens, PlainText, label_tokens
+from vlrm_ray.preferences.judgement import judgement_token
+from vlrm_ray.reward.training.examples import Example
+from vlrm_ray.reward.training.packing import (
+    CRITIQUE,
+    JUDGEMENT,
+    RESPONSE,
+    Packing,
+    Targets,
+    TokenSequence,
+    Tree,
+    fill,
+    merge,
+    packing_of,
+)
+from vlrm_ray.store.images import load_image
+
+BLANK = Image.new("RGB", (56, 56), (128, 128, 128))
+"""Image of a micro-batch that has no other."""
+TEXT_INPUTS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
+"""Outputs of a processor with a value per token; all others belong to the image."""
+Positions = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
+"""Computes positions, int64 of shape (axes, L), of token ids and types of shape (L,) and the image's inputs."""
+
+
+@dataclass(frozen=True)
+class PairTrees:
+    """The tokenized examples of one pair.
+
+    Attributes:
+        pair_id: id of the pair.
+        trees: one tree, or one per example.
+        image: the processor's outputs for the image, each with its patches or rows in dimension 0; empty without one.
+        dropped: number of examples that were longer than the budget.
+    """
+
+    pair_id: str
+    trees: list[Tree]
+    image: dict[str, torch.Tensor] = field(default_factory=dict)
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The input of one forward pass.
+
+    Attributes:
+        ids: token ids, int64 of shape (1, T) if packed, otherwise (rows, length).
+        positions: int64 of shape (axes, rows, length).
+        types: as `ids`; 1 for tokens of images.
+        mask: attention mask as `ids` of padded rows; None if packed.
+        packing: how packed tokens attend to each other; None if padded.
+        images: the processor's outputs for the images, each image once.
+        uses: indices of the images in the order in which the tokens need them, with repetitions.
+        targets: the learned tokens; sources index the flattened tokens.
+        tokens: number of tokens without padding.
+        attended: number of pairs of a token and one that it attends to.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    types: torch.Tensor
+    mask: torch.Tensor | None
+    packing: Packing | None
+    images: dict[str, torch.Tensor]
+    uses: tuple[int, ...]
+    targets: Targets
+    tokens: int
+    attended: int
+
+    @property
+    def patches(self) -> int:
+        """Number of patches of the images; of models without a grid of patches, number of images."""
+        return len(next(iter(self.images.values())))
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """A copy on a device."""
+        moved: MicroBatch = _moved(self, device)
+        return moved
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Packing) and device.type != "cpu":
+        value = replace(value, trees=())  # masks are for CPUs
+    if isinstance(value, dict):
+        return {name: _moved(item, device) for name, item in value.items()}
+    if isinstance(value, MicroBatch | Packing | Targets):
+        return replace(value, **{name: _moved(item, device) for name, item in vars(value).items()})
+    return value
+
+
+class Collator:
+    """Tokenizes pairs and forms micro-batches of at most `max_tokens` tokens.
+
+    Each micro-batch holds at least one image. Under FSDP all workers must run the vision tower in every micro-batch,
+    because its all-gathers are collective operations: otherwise the workers that run it would wait forever. A
+    micro-batch without images gets a blank one, with zero loss weight.
+    """
+
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        model: str,
+        positions: Positions,
+        *,
+        judgement_weight: float,
+        max_tokens: int,
+        packing: bool = True,
+        shared_prefix: bool = True,
+        max_pixels: int = 0,
+    ) -> None:
+        """Prepare the collator.
+
+        Args:
+            processor: processor of the model.
+            model: name of the model, for messages.
+            positions: computes a sequence's positions.
+            judgement_weight: factor on the loss of the judgement's token.
+            max_tokens: most tokens of a micro-batch, padding included.
+            packing: whether sequences are packed into one row; otherwise they are padded.
+            shared_prefix: whether packed sequences of a pair share their common beginning.
+            max_pixels: most pixels of an image, as for the engines; 0 means no limit.
+        """
+        self.processor, self.judgement_weight, self.max_pixels = processor, judgement_weight, max_pixels
+        self.positions, self.max_tokens, self.packing = positions, max_tokens, packing
+        self.shared_prefix = packing and shared_prefix
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "right"
+        self.labels: LabelTokens = label_tokens(self.tokenizer, model)
+        self.plain = PlainText.of_processor(processor)
+        self.blank = _without_loss(self.pair("", [Example("", "", False)], BLANK))
+
+    def load(self, uri: str) -> Image.Image:
+        """Read and decode an image."""
+        return load_image(uri, self.max_pixels)
+
+    def pair(self, pair_id: str, examples: Sequence[Example], image: Image.Image | None) -> PairTrees:
+        """Tokenize the examples of a pair, which have the same image.
+
+        Args:
+            pair_id: id of the pair.
+            examples: its examples.
+            image: the decoded image; None without one.
+
+        Raises:
+            ValueError: if the chat template does not keep the answer's tokens separate from the prompt's.
+        """
+        inputs: dict[str, torch.Tensor] = {}
+        sequences = []
+        for example in examples:
+            sequence, inputs = self.sequence(example, image)
+            if len(sequence) <= self.max_tokens:
+                sequences.append(sequence)
+        trees = merge(sequences, shared_prefix=self.shared_prefix) if sequences else []
+        if sum(map(len, trees[:1])) > self.max_tokens:
+            trees = merge(sequences, shared_prefix=False)
+        return PairTrees(pair_id, trees, inputs if trees else {}, len(examples) - len(sequences))
+
+    def micro_batches(self, pairs: Sequence[PairTrees]) -> list[MicroBatch]:
+        """The micro-batches of pairs, as few as their order allows."""
+        trees = [(tree, index) for index, pair in enumerate(pairs) for tree in pair.trees]
+        if self.packing:
+            groups = fill([len(tree) for tree, _ in trees], self.max_tokens)
+        else:
+            groups = _fill_rows([len(tree) for tree, _ in trees], self.max_tokens)
+        return [self._micro_batch([trees[i] for i in group], pairs) for group in groups]
+
+    def empty(self) -> MicroBatch:
+        """A micro-batch without learned tokens, for a worker that has fewer than the others."""
+        return self._micro_batch([], [])
+
+    def _micro_batch(self, trees: Sequence[tuple[Tree, int]], pairs: Sequence[PairTrees]) -> MicroBatch:
+        if not any(pairs[index].image for _, index in trees):
+            trees, pairs = [*trees, (self.blank.trees[0], len(pairs))], [*pairs, self.blank]
+        with_image = [index for _, index in trees if pairs[index].image]
+        used = list(dict.fromkeys(with_image))
+        names = pairs[used[0]].image
+        images = {name: torch.cat([pairs[index].image[name] for index in used]) for name in names}
+        uses = tuple(used.index(index) for index in with_image)
+        return (_packed if self.packing else _padded)([tree for tree, _ in trees], images, uses)
+
+    def sequence(self, example: Example, image: Image.Image | None) -> tuple[TokenSequence, dict[str, torch.Tensor]]:
+        """A tokenized example, and the inputs of its image."""
+        prompt, answer = self._texts(example, image is not None)
+        images = {} if image is None else {"images": [[image]]}
+        inputs = self.processor(text=[prompt + answer], return_tensors="pt", **images)
+        ids = inputs["input_ids"][0]
+        types = inputs["mm_token_type_ids"][0].long() if "mm_token_type_ids" in inputs else torch.zeros_like(ids)
+        of_image = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
+        weights, kinds = self._learned(example, ids, answer)
+        return TokenSequence(ids, self.positions(ids, types, of_image), types, weights, kinds), of_image
+
+    def _learned(self, example: Example, ids: torch.Tensor, answer_text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss weights and kinds of an example's tokens, both of shape (L,)."""
+        answer = self.tokenizer.encode(answer_text, add_special_tokens=False)
+        start = len(ids) - len(answer)
+        if ids[start:].tolist() != answer:
+            raise ValueError(
+                "the chat template merges the answer's first token with the prompt; use a model whose chat template does not"
+            )
+        weights, kinds = torch.zeros(len(ids)), torch.full((len(ids),), CRITIQUE if example.judged else RESPONSE)
+        weights[start:] = example.weight
+        if example.judged and (found := judgement_token(answer, self._decode)):
+            weights[start + found[0]] *= self.judgement_weight
+            kinds[start + found[0]] = JUDGEMENT
+        return weights, kinds
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    def _texts(self, example: Example, with_image: bool) -> tuple[str, str]:
+        """The prompt and the assistant's turn as the chat template renders it, including its end token."""
+        parts: list[dict[str, str]] = [{"type": "text", "text": self.plain(example.text)}]
+        user = {"role": "user", "content": [{"type": "image"}, *parts] if with_image else parts}
+        assistant = {"role": "assistant", "content": [{"type": "text", "text": self.plain(example.answer)}]}
+        render = self.processor.apply_chat_template
+        prompt = str(render([user], add_generation_prompt=True, tokenize=False))
+        return prompt, str(render([user, assistant], tokenize=False))[len(prompt) :]
+
+
+def _packed(trees: Sequence[Tree], images: dict[str, torch.Tensor], uses: tuple[int, ...]) -> MicroBatch:
+    """Trees one after the other in one row."""
+    starts = list(accumulate(map(len, trees), initial=0))
+    return MicroBatch(
+        ids=torch.cat([tree.ids for tree in trees]).unsqueeze(0),
+        positions=torch.cat([tree.positions for tree in trees], dim=1).unsqueeze(1),
+        types=torch.cat([tree.types for tree in trees]).unsqueeze(0),
+        mask=None,
+        packing=packing_of(trees),
+        images=images,
+        uses=uses,
+        targets=_joined(trees, starts),
+        tokens=sum(map(len, trees)),
+        attended=sum(tree.attended for tree in trees),
+    )
+
+
+def _padded(trees: Sequence[Tree], images: dict[str, torch.Tensor], uses: tuple[int, ...]) -> MicroBatch:
+    """A row for each tree, which must hold one sequence, padded on the right."""
+    longest = max(map(len, trees))
+    ids = [tree.ids for tree in trees]
+    return MicroBatch(
+        ids=pad_sequence(ids, batch_first=True),
+        positions=pad_sequence([tree.positions.T for tree in trees], batch_first=True).permute(2, 0, 1),
+        types=pad_sequence([tree.types for tree in trees], batch_first=True),
+        mask=pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        packing=None,
+        images=images,
+        uses=uses,
+        targets=_joined(trees, [longest * row for row in range(len(trees))]),
+        tokens=sum(map(len, trees)),
+        attended=sum(tree.attended for tree in trees),
+    )
+
+
+def _joined(trees: Sequence[Tree], starts: Sequence[int]) -> Targets:
+    """The targets of all trees, which begin at `starts` in the flattened tokens."""
+    parts = [
+        (tree.targets.sources + start, tree.targets.ids, tree.targets.weights, tree.targets.kinds)
+        for tree, start in zip(trees, starts, strict=False)
+    ]
+    return Targets(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _without_loss(pair: PairTrees) -> PairTrees:
+    """The pair with loss weights of zero; its targets still connect the loss with all parameters."""
+    trees = [replace(t, targets=replace(t.targets, weights=torch.zeros_like(t.targets.weights))) for t in pair.trees]
+    return replace(pair, trees=trees)
+
+
+def _fill_rows(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Distribute sequences over as few padded batches as their order allows, each of at most `budget` tokens."""
+    groups: list[list[int]] = []
+    longest = 0
+    for index, length in enumerate(lengths):
+        longest = max(longest, length)
+        if not groups or longest * (len(groups[-1]) + 1) > budget:
+            groups.append([])
+            longest = length
+        groups[-1].append(index)
+    return groups

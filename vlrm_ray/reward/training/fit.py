@@ -1,0 +1,170 @@
+"""Starts one round's training with Ray Train, from the driver.
+
+Nothing waits for ever: workers get their resources within `train.start_timeout`, and a collective operation or a report
+to Ray Train ends within `train.step_timeout`. See failures.py for what happens to the ranks.
+"""
+
+import os
+import posixpath
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.train import (
+    CheckpointConfig,
+    ControllerError,
+    FailureConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    WorkerGroupError,
+)
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from vlrm_ray.config import Config, Train
+from vlrm_ray.errors import UserError
+from vlrm_ray.reward.training import failures
+from vlrm_ray.reward.training.entry import train_loop_per_worker
+from vlrm_ray.reward.training.task import TrainTask
+from vlrm_ray.reward.training.training_data import TrainingData
+from vlrm_ray.store.filesystem import redacted
+from vlrm_ray.store.ledger import Ledger
+
+HEALTH_CHECK_SECONDS = 600
+"""A worker whose process does not answer for so long, or for `train.step_timeout` if that is shorter, counts as dead."""
+
+
+def fit(
+    config: Config,
+    ledger: Ledger,
+    round_: int,
+    initial_model: str,
+    *,
+    board: Any = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> tuple[str, dict[str, Any]]:
+    """Train the reward model on a round's selected pairs.
+
+    Each round has its own Ray Train run name, so an interrupted run and a failed attempt resume from the latest
+    checkpoint. A failed attempt is repeated up to `train.max_failures` times, unless a worker has raised a `UserError`:
+    the next attempt would fail in the same way.
+
+    Args:
+        config: configuration of the run.
+        ledger: the run's folder; checkpoints go to its `train/`.
+        round_: number of the round.
+        initial_model: reference of the model to start from, which each worker resolves; see `vlrm_ray.store.models`.
+        board: handle of the driver's progress board, which gets the records of the steps.
+        log: prints a line; called when an attempt has failed.
+
+    Returns:
+        Path or URI of the model folder to publish, and the metrics of the last report.
+
+    Raises:
+        UserError: if there are fewer pairs than workers, or the workers cannot be started, keep failing or write no
+            checkpoint.
+    """
+    pairs = len(TrainingData(ledger, round_))
+    if pairs < config.train.workers:
+        raise UserError(
+            f"round {round_} has {pairs} selected pairs for train.workers={config.train.workers}; each worker needs a pair: "
+            f"set train.workers={max(1, pairs)} or fewer, or raise prompts.per_round"
+        )
+    task = TrainTask(config, round_, initial_model, ledger, board)
+    result = _run(lambda: _trainer(task), config.train, log)
+    if result.checkpoint is None:
+        raise UserError(
+            f"the training of round {round_} wrote no checkpoint to {redacted(ledger.location('train'))}; run the same "
+            "command again"
+        )
+    name = posixpath.relpath(result.checkpoint.path, ledger.root)
+    return ledger.location(name, "hf"), dict(result.metrics or {})
+
+
+def _trainer(task: TrainTask) -> TorchTrainer:
+    settings, ledger = task.config.train, task.ledger
+    return TorchTrainer(
+        train_loop_per_worker,
+        train_loop_config={"task": task},
+        torch_config=TorchConfig(backend="nccl" if settings.gpus else "gloo", timeout_s=settings.step_timeout),
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=settings.gpus > 0,
+            resources_per_worker={"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})},
+        ),
+        run_config=RunConfig(
+            name=f"round-{task.round:04d}",
+            storage_path=ledger.path("train"),
+            storage_filesystem=None if ledger.local else ledger.fs,
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+
+
+def _run(trainer: Callable[[], TorchTrainer], settings: Train, log: Callable[[str], None]) -> Result:
+    """Run a trainer until it succeeds or has failed too often; turns Ray Train's errors into one-line `UserError`s."""
+    for attempt in range(1, settings.max_failures + 2):
+        try:
+            with _timeouts(settings), _sigint_handler_restored():
+                return trainer().fit()
+        except (ControllerError, WorkerGroupError) as error:
+            line = _failure(error, settings)
+            if attempt > settings.max_failures:
+                times = f"{attempt} times" if attempt > 1 else "once"
+                raise UserError(
+                    f"training failed {times} (train.max_failures={settings.max_failures}): {line}"
+                ) from error
+            log(f"training failed, attempt {attempt + 1} resumes from the latest checkpoint: {line}")
+    raise AssertionError("unreachable")
+
+
+def _failure(error: TrainingFailedError, settings: Train) -> str:
+    """A failed attempt in one line; raises UserError if another attempt cannot help."""
+    if isinstance(error, WorkerGroupError):
+        if line := failures.unrecoverable(error.worker_failures, settings.workers):
+            raise UserError(line) from error
+        return failures.explain(error.worker_failures, settings)
+    failure = getattr(error, "controller_failure", error)
+    if isinstance(failure, RayActorError):
+        return f"a worker was lost while the workers started: {failures.died(failure, settings)}"
+    cause = failures.cause_of(failure)
+    if not cause.startswith(("WorkerGroupStartup", "InsufficientClusterResources")):
+        return f"Ray Train could not run the training: {cause}"
+    raise UserError(
+        f"training could not start {settings.workers} workers with {settings.cpus:g} CPU and {settings.gpus:g} GPU each "
+        f"within train.start_timeout={settings.start_timeout} s; free resources or lower train.workers, train.cpus "
+        f"or train.gpus ({cause})"
+    ) from error
+
+
+@contextmanager
+def _timeouts(settings: Train) -> Iterator[None]:
+    """Ray Train's own timeouts, which it reads from the environment; variables that the user has set take precedence."""
+    values: Mapping[str, int] = {
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": settings.start_timeout,
+        "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": settings.step_timeout,
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": min(HEALTH_CHECK_SECONDS, settings.step_timeout),
+    }
+    added = [name for name in values if name not in os.environ]
+    os.environ.update({name: str(values[name]) for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+@contextmanager
+def _sigint_handler_restored() -> Iterator[None]:
+    """Undo what `fit` does to Ctrl-C: Ray Train handles it by aborting the fit, and keeps doing so after its end."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray replaces the handler in no other thread
+            signal.signal(signal.SIGINT, handler)

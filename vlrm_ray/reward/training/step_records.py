@@ -1,0 +1,173 @@
+"""What each training step did: the record, and where it is sent.
+
+    rank 0 ─ StepRecorder ─┬─► Ray's metrics (Prometheus)
+                           └─► the driver's progress board ─► metrics.jsonl and the progress line
+
+The driver writes the file, because an object store cannot append and worker and driver may share no file system. A
+message that is lost costs a line of the file, never the training. The driver imports this module: no torch here.
+"""
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+CLOSE_SECONDS = 5.0
+"""Time that the last record gets to arrive before the worker goes on."""
+GAUGES = {
+    "loss": "Loss of the step's batch, the weighted mean over its tokens.",
+    "loss_critique": "Mean cross-entropy of the critiques' tokens.",
+    "loss_judgement": "Mean cross-entropy of the judgement tokens.",
+    "loss_response": "Mean cross-entropy of the chosen responses' tokens.",
+    "accuracy": "Share of right judgements in the batch.",
+    "grad_norm": "Norm of the gradient before clipping.",
+    "lr": "Learning rate.",
+    "tokens_per_second": "Trained tokens per second of all workers.",
+    "mfu": "Model FLOPs utilization, of the devices' peak.",
+    "memory_gb": "Peak memory in GB of rank 0: of its device, or of its process on CPU.",
+}
+"""Fields of a record that are Ray metrics, called `vlrm_train_` and the field's name, with their descriptions."""
+COUNTERS = {
+    "tokens": "Trained tokens of all workers.",
+    "seconds": "Seconds of training steps.",
+    "wait_seconds": "Seconds that training steps waited for data.",
+    "skipped": "Steps skipped because of a loss or gradient that is not finite.",
+}
+"""The same for fields that are summed over the steps."""
+TAGS = ("run", "round")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One training step, of all workers where not stated otherwise.
+
+    Attributes:
+        round: number of the round.
+        epoch: number of the epoch; the first is 1.
+        step: number of the step in the round; the first is 1.
+        steps: steps of the round.
+        loss: loss of the batch, the weighted mean over its tokens.
+        loss_critique: mean cross-entropy of the critiques' tokens without the judgements; None without any.
+        loss_judgement: mean cross-entropy of the judgement tokens; None without any.
+        loss_response: mean cross-entropy of the chosen responses' tokens; None without any.
+        accuracy: share of right judgements in the batch, 0 to 1; None without any.
+        grad_norm: norm of the gradient before clipping.
+        lr: learning rate.
+        tokens: trained tokens.
+        seconds: duration of the step, with the time waiting for data.
+        wait_seconds: time that rank 0 waited for data.
+        tokens_per_second: tokens / seconds.
+        mfu: model FLOPs utilization, 0 to 1; None for devices without a stated peak.
+        memory_gb: peak memory of rank 0 in 1e9 bytes: of its device, or of its process on CPU.
+        skipped: 1 if the step was skipped because its loss or gradient was not finite, otherwise 0.
+    """
+
+    round: int
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    loss_critique: float | None
+    loss_judgement: float | None
+    loss_response: float | None
+    accuracy: float | None
+    grad_norm: float
+    lr: float
+    tokens: int
+    seconds: float
+    wait_seconds: float
+    tokens_per_second: float
+    mfu: float | None
+    memory_gb: float
+    skipped: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The record with numbers rounded to six digits; those that are not finite are None."""
+        return {name: _jsonable(value) for name, value in asdict(self).items()}
+
+
+def _jsonable(value: float | None) -> float | None:
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+class Metrics(Protocol):
+    """Takes the fields of a record; `RayMetrics` implements it."""
+
+    def set(self, record: Mapping[str, Any]) -> None:
+        """Show a step's figures."""
+        ...
+
+
+class RayMetrics:
+    """Ray's metrics of a round's training: a gauge or counter for each field in `GAUGES` and `COUNTERS`."""
+
+    def __init__(self, run: str, round_: int) -> None:
+        """Register the metrics; `run` and `round_` become their tags."""
+        from ray.util.metrics import Counter, Gauge
+
+        tags = dict(zip(TAGS, (run, str(round_)), strict=True))
+        self.gauges = {name: Gauge(f"vlrm_train_{name}", text, tag_keys=TAGS) for name, text in GAUGES.items()}
+        self.counters = {name: Counter(f"vlrm_train_{name}", text, tag_keys=TAGS) for name, text in COUNTERS.items()}
+        for metric in (*self.gauges.values(), *self.counters.values()):
+            metric.set_default_tags(tags)
+
+    def set(self, record: Mapping[str, Any]) -> None:
+        """Set the gauges, and add to the counters."""
+        for name, gauge in self.gauges.items():
+            if record[name] is not None:
+                gauge.set(record[name])
+        for name, counter in self.counters.items():
+            if record[name]:  # a counter takes only positive numbers
+                counter.inc(record[name])
+
+
+class StepRecorder:
+    """Sends the records of a training; used by rank 0 only.
+
+    It waits for no answer. The first message that fails is the last one, so that a dead board costs no time.
+    """
+
+    def __init__(self, board: Any, metrics: Metrics | None = None) -> None:
+        """Create the recorder.
+
+        Args:
+            board: handle of the driver's progress board, an actor with the method `add_step`; None sends nothing.
+            metrics: where the figures are shown too, such as `RayMetrics`.
+        """
+        self.board, self.metrics = board, metrics
+        self.last: Any = None
+        self.problem = ""
+
+    def add(self, record: StepRecord) -> None:
+        """Send a record; never raises."""
+        values = record.as_json()
+        if self.metrics:
+            with suppress(Exception):  # the training must not end because a figure cannot be shown
+                self.metrics.set(values)
+        if self.board is not None:
+            try:
+                self.last = self.board.add_step.remote(values)
+            except Exception as error:
+                self.board, self.problem = None, f"the records of further steps are not sent: {error}"
+
+    def close(self) -> None:
+        """Wait up to `CLOSE_SECONDS` until the last record has arrived; never raises."""
+        import ray
+
+        if self.last is not None:
+            with suppress(Exception):  # a dead or slow board has no say in the training
+                ray.get(self.last, timeout=CLOSE_SECONDS)
+
+
+def progress_text(record: Mapping[str, Any]) -> str:
+    """A record for the progress line: "train 12/34 loss 0.41 acc .93 1.2k tok/s"."""
+    parts = [f"train {record['step']}/{record['steps']}"]
+    parts.append("skipped" if record["loss"] is None or record["skipped"] else f"loss {record['loss']:.2f}")
+    if record["accuracy"] is not None:
+        parts.append(f"acc {record['accuracy']:.2f}".replace(" 0.", " ."))
+    rate = record["tokens_per_second"] or 0.0
+    parts.append(f"{rate / 1000:.1f}k tok/s" if rate >= 1000 else f"{rate:.0f} tok/s")
+    return " ".join(parts)

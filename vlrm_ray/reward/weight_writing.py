@@ -1,0 +1,160 @@
+"""Writes the weights of a model, sharded or not, as safetensors files, without holding the whole model."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+
+from vlrm_ray.reward.training.weight_files import INDEX, WEIGHTS
+
+SHARD_BYTES = 4 << 30
+"""Most bytes of a weight file."""
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A tensor to write.
+
+    Attributes:
+        key: its name in the files, as transformers' `save_pretrained` gives it.
+        tensor: parameter or buffer, perhaps sharded.
+        dtype: number format in the files.
+        layer: peft's layer around the parameter, whose adapter is merged; None without.
+    """
+
+    key: str
+    tensor: torch.Tensor
+    dtype: torch.dtype
+    layer: Any
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self.tensor.numel() * self.dtype.itemsize
+
+    def value(self) -> torch.Tensor:
+        """The whole tensor on the device, merged and converted; collective if it is sharded."""
+        if self.layer is None:
+            return _whole(self.tensor.detach().to(self.dtype))
+        merged = _whole(self.tensor.detach()).float()
+        for adapter in self.layer.active_adapters:
+            low, high = self.layer.lora_A[adapter].weight.detach(), self.layer.lora_B[adapter].weight.detach()
+            merged += (_whole(high) @ _whole(low)) * self.layer.scaling[adapter]
+        return merged.to(self.dtype)
+
+
+def write_weights(model: Any, folder: Path, dtype: torch.dtype, shard_bytes: int, rank: int, world: int) -> None:
+    """Write a model's weights. Collective; file i is written by rank i modulo `world`, the index by rank 0.
+
+    Args:
+        model: transformers model, possibly with peft's adapters, which are merged.
+        folder: where this rank writes.
+        dtype: number format of the floating-point tensors in the files.
+        shard_bytes: most bytes of a file; a larger tensor has a file of its own.
+        rank: number of this rank.
+        world: number of ranks.
+    """
+    groups = _grouped(_published(model, dtype), shard_bytes)
+    width = len(groups)
+    names = [WEIGHTS.replace(".", f"-{i + 1:05d}-of-{width:05d}.") for i in range(width)] if width > 1 else [WEIGHTS]
+    for index, (name, group) in enumerate(zip(names, groups, strict=True)):
+        content = {}
+        for published in group:
+            value = published.value()
+            if index % world == rank:
+                content[published.key] = value.cpu().contiguous()
+            del value  # or it would still be there when the next one is gathered
+        if content:
+            save_file(content, folder / name, metadata={"format": "pt"})
+    if rank == 0 and width > 1:
+        metadata = {
+            "total_parameters": sum(p.tensor.numel() for group in groups for p in group),
+            "total_size": sum(p.size for group in groups for p in group),
+        }
+        weight_map = {p.key: name for name, group in zip(names, groups, strict=True) for p in group}
+        content_of_index = {"metadata": metadata, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(content_of_index, indent=2, sort_keys=True) + "\n")
+
+
+def write_adapter(model: Any, folder: Path, initial_model: str, *, write: bool) -> None:
+    """Write a model's adapters as peft does, with its configuration; nothing if it has none. Collective.
+
+    Args:
+        model: transformers model, possibly with peft's adapters.
+        folder: where to write; created if missing.
+        initial_model: what its configuration names as base model; empty for the folder it was loaded from.
+        write: whether this rank writes.
+    """
+    if isinstance(model, PreTrainedModel):
+        return
+    name = model.active_adapter
+    content = {}
+    for key, parameter in model.named_parameters():
+        if f".{name}." in key and ".lora_" in key:
+            whole = _whole(parameter.detach())
+            if write:
+                content[key.replace(f".{name}.", ".")] = whole.cpu().contiguous()
+    if write:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(content, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        config = deepcopy(model.peft_config[name])
+        config.base_model_name_or_path = initial_model or model.config.name_or_path
+        config.inference_mode = True
+        config.save_pretrained(folder)
+
+
+def _published(model: Any, dtype: torch.dtype) -> list[Published]:
+    """The tensors to write, tied ones once, in the order of the model."""
+    base = model if isinstance(model, PreTrainedModel) else model.get_base_model()
+    tensors: dict[str, torch.Tensor] = {}
+    layers = {}
+    for name, tensor in (*base.named_parameters(), *_buffers(base)):
+        if ".lora_" not in name:
+            plain = name.replace(".base_layer.", ".")
+            tensors[plain] = tensor
+            layer = (
+                base.get_submodule(name.rpartition(".base_layer.")[0]) if name.endswith("base_layer.weight") else None
+            )
+            layers[plain] = layer
+    # names are reverted by transformers on stand-ins without memory, which tell which tensor got which name
+    stand_ins = {name: torch.empty(tensor.shape, device="meta") for name, tensor in tensors.items()}
+    name_of = {id(stand_in): name for name, stand_in in stand_ins.items()}
+    keys = {name_of[id(stand_in)]: key for key, stand_in in revert_weight_conversion(base, stand_ins).items()}
+    return [
+        Published(keys[name], tensor, dtype if tensor.is_floating_point() else tensor.dtype, layers[name])
+        for name, tensor in tensors.items()
+    ]
+
+
+def _buffers(base: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Buffers that belong to the state of a model."""
+    for prefix, module in base.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                yield f"{prefix}.{name}".lstrip("."), buffer
+
+
+def _grouped(tensors: list[Published], most: int) -> list[list[Published]]:
+    """Split tensors into files."""
+    groups: list[list[Published]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if groups[-1] and size + tensor.size > most:
+            groups.append([])
+            size = 0
+        groups[-1].append(tensor)
+        size += tensor.size
+    return groups
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
