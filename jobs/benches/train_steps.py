@@ -71,19 +71,19 @@ def measure_steps(config: Config, ledger: Ledger, model: str, steps: int) -> dic
     """
     device = torch.device("cuda", 0) if config.train.gpus else torch.device("cpu")
     backend = "cpu:gloo,cuda:nccl" if config.train.gpus else "gloo"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:  # the file serves as long as the process group
         dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
-    try:
-        start = time.perf_counter()
-        worker = Worker(TrainTask(config, 1, model, ledger), TrainingData(ledger, 1), Place(0, 1, device))
-        figures = {"start_seconds": time.perf_counter() - start, "start_memory_gb": worker.peak_memory() / 1e9}
-        return figures | _train(worker, config, steps)
-    finally:
-        dist.destroy_process_group()
-        gc.collect()
-        if config.train.gpus:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        try:
+            start = time.perf_counter()
+            worker = Worker(TrainTask(config, 1, model, ledger), TrainingData(ledger, 1), Place(0, 1, device))
+            figures = {"start_seconds": time.perf_counter() - start, "start_memory_gb": worker.peak_memory() / 1e9}
+            return figures | _train(worker, config, steps)
+        finally:
+            dist.destroy_process_group()
+            gc.collect()
+            if config.train.gpus:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
 
 
 def _train(worker: Worker, config: Config, steps: int) -> dict[str, float]:

@@ -87,7 +87,6 @@ def isolated_node(copy: Path, *arguments: str) -> Iterator[Node]:
     environment = {
         **ENVIRONMENT, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT),
         "PATH": f"{venv}/bin:{ENVIRONMENT['PATH']}", "HOME": "/tmp", "VLRM_CACHE": "/tmp/cache",
-        "RAY_idle_worker_killing_time_threshold_ms": "600000",
     }  # fmt: skip
     with open(copy.parent / f"{copy.name}.log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True, start_new_session=True)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ torchvision_shim.install()
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
 from vlrm_ray.reward.training import losses, packed_attention  # noqa: E402
-from vlrm_ray.reward.training.collator import Collator, MicroBatch, PairTrees  # noqa: E402
+from vlrm_ray.reward.training.collator import Collator, MicroBatch  # noqa: E402
 from vlrm_ray.reward.training.losses import Learner, positions_of  # noqa: E402
 from vlrm_ray.reward.training.sharded_model import shard  # noqa: E402
 
@@ -303,40 +302,3 @@ def test_a_blank_image_changes_nothing_but_gives_every_parameter_a_gradient() ->
     assert parts.tolist() == [[0.0] * 3] * 3
     assert grads.keys() == found[1].keys()
     assert all(not grad.any() for grad in grads.values())
-
-
-def _trees(pair: Pair) -> PairTrees:
-    return new_collator().pair("a", pair.examples, pair.pixels)
-
-
-def test_tokens_types_and_positions_of_a_tree_are_those_of_the_whole_sequences() -> None:
-    """Positions count along each sequence, with Qwen's three axes for the patches of an image."""
-    (tree,) = _trees(TWO[0]).trees
-    model = new_model()
-    for index, example in enumerate(TWO[0].examples):
-        inputs, _ = encoded(example, TWO[0].pixels)
-        path = _leaves(tree)[index]
-        assert tree.ids[path].tolist() == inputs["input_ids"][0].tolist()
-        assert tree.types[path].tolist() == inputs["mm_token_type_ids"][0].tolist()
-        positions, _ = model.base_model.get_rope_index(
-            inputs["input_ids"], mm_token_type_ids=inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
-        )
-        assert torch.equal(tree.positions[:, path], positions[:, 0])
-
-
-def _leaves(tree: Any) -> list[list[int]]:
-    """For each sequence of a tree the indices of its tokens; the last tokens of a sequence are in a branch of its own."""
-    inner = {start for segment in tree.segments for start, _ in segment.path}
-    leaves = [segment for segment in tree.segments if segment.start not in inner]
-    return [
-        [index for start, end in (*leaf.path, (leaf.start, leaf.end)) for index in range(start, end)] for leaf in leaves
-    ]
-
-
-def test_results_do_not_depend_on_what_else_is_in_the_batch(tmp_path: Path) -> None:
-    """The losses of two pairs in one micro-batch are the sum of those alone."""
-    del tmp_path
-    learner, collator = new_learner(packing=True), new_collator(max_tokens=2000)
-    (both,) = micro_batches(collator, TWO)
-    single = sum(float(learner(batch).total) for pair in TWO for batch in micro_batches(collator, [pair]))
-    assert float(learner(both).total) == pytest.approx(single, rel=TOLERANCE)

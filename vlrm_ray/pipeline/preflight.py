@@ -103,7 +103,7 @@ def check_images(config: Config, ledger: Ledger) -> None:
         if not problem or time.monotonic() - start > IMAGE_CHECK_SECONDS:
             return
         reasons[problem] += 1
-        first = first or f"{ref.image}, {ref.question[:60]!r}"
+        first = first or f"{ref.image}, {ref.question[:60]!r}: {problem}"
     counts = row_accounting.counts_text(reasons, len(refs))
     raise UserError(
         f"no prompt of prompts.source {config.prompts.source} can be used: {counts} prompts (first: {first}); "

@@ -17,20 +17,19 @@ transformers_engine.py  adapter for generation with transformers
 missing_judgements.py   asks for the judgement of a critique that has none
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from vlrm_ray.reward.scoring import Score
 
 if TYPE_CHECKING:
     from vlrm_ray.reward.reward_model import RewardModel
+    from vlrm_ray.reward.scoring import Score
 
 __all__ = ["RewardModel", "Score"]
+_MODULES = {"RewardModel": "reward_model", "Score": "scoring"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `RewardModel` when it is first used: this package's other modules do without it."""
-    if name == "RewardModel":
-        from vlrm_ray.reward.reward_model import RewardModel
-
-        return RewardModel
+    """Import a class when it is first used: this package's other modules do without it."""
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

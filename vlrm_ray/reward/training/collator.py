@@ -133,7 +133,7 @@ class Collator:
             model: name of the model, for messages.
             positions: computes a sequence's positions.
             judgement_weight: factor on the loss of the judgement's token.
-            max_tokens: most tokens of a micro-batch, padding included.
+            max_tokens: most tokens of a micro-batch, padding included; a blank image is added to them.
             packing: whether sequences are packed into one row; otherwise they are padded.
             shared_prefix: whether packed sequences of a pair share their common beginning.
             max_pixels: most pixels of an image, as for the engines; 0 means no limit.

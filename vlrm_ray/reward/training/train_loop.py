@@ -181,7 +181,8 @@ class Worker:
         elif self.device.type == "cpu":
             base.set_attn_implementation("eager")  # on CPU faster than sdpa for short sequences
         if self.settings.checkpointing == "blocks":
-            base.gradient_checkpointing_enable({"use_reentrant": False})
+            # without dropout there is no random state to restore, and reading it would wait for the GPU
+            base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         if self.settings.compile and self.device.type == "cuda":
             for block in block_modules(self.model):
                 block.forward = torch.compile(block.forward)
@@ -257,10 +258,13 @@ class Worker:
         dist.all_reduce(weight)
         dist.all_reduce(count, dist.ReduceOp.MAX)
         missing = int(count) - len(batches)
-        return weight.clamp(min=torch.finfo(weight.dtype).tiny), batches + [self.collator.empty()] * missing
+        return weight, batches + [self.collator.empty()] * missing
 
     def _update(self, loss: torch.Tensor) -> float:
-        """Clip the gradient and update the weights, if loss and gradient are finite; returns the gradient's norm."""
+        """Clip the gradient and update the weights, if loss and gradient are finite; returns the gradient's norm.
+
+        The loss of a step of which all examples were dropped is 0 / 0.
+        """
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         finite = torch.isfinite(loss) and torch.isfinite(torch.tensor(value))
@@ -320,10 +324,11 @@ class Worker:
             everyone: list[Any] = [None] * self.world
             dist.all_gather_object(everyone, data.pair_ids)
             ids = [pair_id for ids in everyone for pair_id in ids]
+            dropped = "".join(f"; examples dropped by this worker: {n} {why}" for why, n in totals.dropped.items())
             raise UserError(
                 f"loss or gradient were not finite in {self.skipped_in_a_row} steps in a row "
                 f"(train.max_skipped={self.settings.max_skipped}); the last one trained the pairs {', '.join(ids[:8])}"
-                f"{' ...' if len(ids) > 8 else ''}; lower train.lr, or look at these pairs"
+                f"{' ...' if len(ids) > 8 else ''}; lower train.lr, or look at these pairs{dropped}"
             )
 
     def _end_epoch(self, epoch: int, totals: Totals, seconds: float) -> None:

@@ -1,0 +1,84 @@
+"""The background loader: results in order and ahead of time, errors where they belong, and nothing goes on unused."""
+
+import threading
+import time
+
+import pytest
+
+from vlrm_ray.errors import UserError
+from vlrm_ray.reward.training.loader import BackgroundLoader
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_the_order_of_the_items(workers: int) -> None:
+    def slow_for_even(item: int) -> int:
+        time.sleep(0.01 * (item % 2 == 0))
+        return -item
+
+    load = BackgroundLoader(slow_for_even, workers, 10)
+    assert list(load(range(20))) == [-item for item in range(20)]
+    assert list(load([])) == []
+
+
+def test_an_exception_is_raised_where_its_result_was_due() -> None:
+    def fails_at_two(item: int) -> int:
+        if item == 2:
+            raise KeyError(item)
+        return item
+
+    results = BackgroundLoader(fails_at_two, 2, 10)(range(5))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(KeyError):
+        next(results)
+
+
+def test_results_are_prepared_while_the_consumer_works_and_not_too_many() -> None:
+    started = list[int]()
+    load = BackgroundLoader(started.append, workers=2, timeout=10, ahead=2)
+    results = load(range(100))
+    next(results)
+    deadline = time.monotonic() + 10
+    while len(started) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert started == [0, 1, 2, 3, 4]
+    results.close()
+
+
+def test_waiting_counts_and_working_does_not() -> None:
+    load = BackgroundLoader(lambda item: time.sleep(0.1), workers=1, timeout=10)
+    for _ in load(range(3)):
+        time.sleep(0.15)
+    assert 0.05 < load.waited < 0.35
+
+
+def test_items_are_given_up_when_the_consumer_stops() -> None:
+    """Threads end after what they are doing; nothing that waits is begun."""
+    gate, started = threading.Event(), list[int]()
+
+    def work(item: int) -> int:
+        started.append(item)
+        if item:
+            gate.wait(10)
+        return item
+
+    results = BackgroundLoader(work, workers=1, timeout=10, ahead=4)(range(10))
+    next(results)
+    while len(started) < 2:
+        time.sleep(0.01)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+    threading.Timer(0.05, gate.set).start()
+    results.close()
+    for thread in threads:
+        thread.join(10)
+    assert started == [0, 1]
+
+
+def test_an_item_that_takes_too_long_ends_with_one_line() -> None:
+    gate = threading.Event()
+    results = BackgroundLoader(lambda item: gate.wait(10), workers=1, timeout=0.1)([1])
+    threading.Timer(0.3, gate.set).start()
+    with pytest.raises(
+        UserError, match=r"not ready within train.step_timeout=0.1 s; look at the storage of the images"
+    ):
+        next(results)
