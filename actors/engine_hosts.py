@@ -165,15 +165,15 @@ class ClaimExtractorHost(EngineHost):
 
 
 class CritiqueWriter(EngineHost):
-    """Writes critiques with the latest published reward model.
+    """Writes critiques with the reward model, trained or not.
 
-    The constructor looks the version up in the ledger, so an actor that Ray restarts loads the latest weights too.
+    The constructor looks the version up in the ledger, so an actor that Ray restarts loads the same weights as the others.
     """
 
     def __init__(self, name: str, settings: EngineSettings, ledger: Ledger) -> None:
-        """Start the engine with the latest version published in `ledger`, or with the initial model if there is none."""
+        """Start the engine with the version that `ledger` names, or with the initial model if there is none."""
         self._prepare(name, settings)
-        self.version = ledger.newest_version()
+        self.version = ledger.served_version()
         if self.version:
             self._model = ledger.fetch_version(self.version)
         self._start()

@@ -224,6 +224,11 @@ class Fleet:
     def load(self, version: int) -> float:
         """Load a published version into all critique writers, in parallel, and check that they hold it.
 
+        A critique writer that Ray restarts loads it too.
+
+        Args:
+            version: number of the version; 0 is the initial model, which has no canary to check.
+
         Returns:
             The largest change of the canary's p(Yes) or p(No), which shows that the weights were replaced.
 
@@ -231,7 +236,10 @@ class Fleet:
             UserError: an actor did not answer in time, or died.
             WrongWeights: an engine does not reproduce the score of the version's canary.
         """
-        model, critique_format = f"{VERSION}{version}", self.config.critic.format
+        if self.config.critic.writer == "base":  # otherwise it is always the newest version
+            self.ledger.serve_version(version)
+        model = f"{VERSION}{version}" if version else portable(self.config.critic.model)
+        critique_format = self.config.critic.format if version else ""
         changes: list[float] = self._get_all(
             self._critics(), "load", model, self.ledger, critique_format, waiting_for=f"loading version {version}"
         )

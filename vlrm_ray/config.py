@@ -29,7 +29,7 @@ class Prompts(Section):
     """Source of images and questions."""
 
     source: str = "scenes"
-    """`scenes` (embedded), or path or URI of a folder of images or a file with `image`, `question` (JSON lines, Parquet)."""
+    """`scenes` (embedded), or path or URI of a folder of images, or of a file (JSON, Parquet) of prompts or preferences."""
     per_round: int = Field(320, ge=1)
     """Prompts per round; a source with fewer prompts than all rounds need in total is repeated in later rounds."""
     question: str = "Describe the image."
@@ -47,8 +47,8 @@ class Policy(Section):
     """Hugging Face folder by path or URI (s3://, gs://), hub name, or `assets:` and the name of a shipped model."""
     engine: Engine = Engine()
     """How the policy is served."""
-    samples: int = Field(4, ge=1)
-    """Responses per prompt with the full image."""
+    samples: int = Field(4, ge=0)
+    """Responses per prompt with the full image; 0 starts no policy: only responses in `prompts.source` are used."""
     image_free: int = Field(1, ge=0)
     """Responses per prompt without the image; they are used as rejected responses only."""
     image_degraded: int = Field(1, ge=0)
@@ -70,6 +70,8 @@ class Critic(Section):
     """How the reward model is served."""
     format: Literal["compact", "detailed", "direct"] = "compact"
     """Critique format: `compact` for the shipped tiny model, `detailed` for large models, `direct` for Yes or No."""
+    writer: Literal["newest", "base"] = "newest"
+    """Who writes the critiques that are learned: the newest version, or the untrained `model` in every round."""
     k: int = Field(3, ge=1)
     """Critiques sampled per side of a pair."""
     max_tokens: int = Field(120, ge=8)

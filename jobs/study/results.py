@@ -16,6 +16,7 @@ from vlrm_ray.store.ledger import Ledger
 LATER_KEYS = (
     "policy.engine.reproducible",
     "critic.engine.reproducible",
+    "critic.writer",
     "prompts.allow_hosts",
     "prompts.max_pixels",
     "quarantine_limit",

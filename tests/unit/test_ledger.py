@@ -98,3 +98,14 @@ def test_a_version_of_an_interrupted_round_is_published_again(ledger: Ledger, tm
     assert rounds.base_version(1) == 0
     ledger.finish(1, "publish", {"version": 1, "files": {}, "seconds": 0.0})
     assert rounds.base_version(2) == 1
+
+
+def test_critics_start_with_the_newest_version_unless_another_is_named(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    assert ledger.served_version() == 0
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "config.json").write_text("{}")
+    ledger.publish(1, str(tmp_path / "new"))
+    assert ledger.served_version() == 1
+    ledger.serve_version(0)
+    assert ledger.served_version() == 0

@@ -123,6 +123,8 @@ class Rounds:
             meter.add(sum(len(part) for i, part in parts.items() if i in committed))
             start = time.monotonic()
             if missing:
+                if self.config.critic.writer == "base":
+                    self.fleet.load(0)
                 with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
                     self._run_parts(round_, missing, meter.add)
             markers = self._markers(round_, len(parts))
@@ -267,6 +269,8 @@ class Rounds:
         from vlrm_ray.scenes.bench import CALIBRATION, CALIBRATION_PAIRS, items
 
         critique_format, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
+        if version and self.config.critic.writer == "base":
+            self.fleet.load(version)
         if (cached := self._cached_baseline(version)) is not None:
             self.ledger.finish(round_, "evaluate", cached)
             return

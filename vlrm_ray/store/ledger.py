@@ -58,6 +58,8 @@ LEASE_SECONDS = 90
 """A lease that was not renewed for this long has expired."""
 LEASE_FILE = "driver.json"
 """Name of the lease's file: its owner, and the Unix time of its last renewal."""
+SERVED = "served.json"
+"""File in a run's folder that names the version which critics load when they start."""
 
 
 class Ledger:
@@ -269,6 +271,15 @@ class Ledger:
         while self.get_json(f"{_version(version + 1)}.json") is not None:
             version += 1
         return version
+
+    def serve_version(self, version: int) -> None:
+        """Set the version that critics load when they start; 0 is the initial model."""
+        self.put_json(SERVED, {"version": version})
+
+    def served_version(self) -> int:
+        """The version set by `serve_version`; the latest published one if none was set."""
+        served = self.get_json(SERVED)
+        return self.newest_version() if served is None else int(served["version"])
 
     def fetch_version(self, version: int) -> str:
         """Folder of this node with the files of a published version.
