@@ -18,7 +18,7 @@ from typing import Any
 def main() -> None:
     """Answer lines until the input ends."""
     import ray.train
-    import ray.train.torch  # noqa: F401 - the loop uses it as an attribute
+    import ray.train.torch  # the loop uses it as an attribute
     import torch
     import torch.distributed as dist
 

@@ -57,7 +57,9 @@ def measure_train(run: str | None, progress: Progress) -> dict[str, Any]:
         ledger = Ledger(run) if run else _made_up(Ledger(f"{scratch}/pairs"))
         pairs = list(TrainingData(ledger, 1).read(range(FIT_PAIRS)).values()) if run else _pairs_of(ledger)
         if len(pairs) < PAIRS_PER_TURN:
-            raise UserError(f"{run} has {len(pairs)} selected pairs in round 1; give a run with at least {PAIRS_PER_TURN}")
+            raise UserError(
+                f"{run} has {len(pairs)} selected pairs in round 1; give a run with at least {PAIRS_PER_TURN}"
+            )
         if run:
             ledger = Ledger(f"{scratch}/pairs")
             ledger.put_part(1, 0, {"select": to_table(pairs)}, {})

@@ -83,7 +83,8 @@ class Pair:
         return Image.fromarray(noise.numpy())
 
 
-WORDS = st.lists(st.sampled_from("there is a red blue circle star at the top left".split()), min_size=1, max_size=12)
+VOCABULARY = ("there", "is", "a", "red", "blue", "circle", "star", "at", "the", "top", "left")
+WORDS = st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=12)
 TEXTS = WORDS.map(" ".join)
 SIZES = st.none() | st.sampled_from([(40, 40), (48, 130), (100, 60)])
 PAIRS = st.lists(st.builds(Pair, TEXTS, TEXTS, TEXTS, TEXTS, SIZES), min_size=1, max_size=4)
@@ -242,15 +243,21 @@ def test_two_ranks_give_the_same_loss_and_gradients(
             assert_equal(found, reference, f"round {index}")
 
 
+def patches_seen(learner: Learner, batch: MicroBatch) -> list[int]:
+    """Numbers of patches of each forward pass of the vision tower."""
+    seen: list[int] = []
+    learner.model.base_model.visual.register_forward_hook(
+        lambda _, inputs, kwargs, output: seen.append(len((*inputs, *kwargs.values())[0])), with_kwargs=True
+    )
+    learner(batch)
+    return seen
+
+
 def test_a_pairs_image_goes_through_the_vision_tower_once() -> None:
     for packing, shared, checkpointing in VARIANTS.values():
         learner = new_learner(packing, checkpointing)
-        seen: list[int] = []
-        learner.model.base_model.visual.register_forward_hook(
-            lambda _, inputs, kwargs, output: seen.append(len((*inputs, *kwargs.values())[0])), with_kwargs=True
-        )
         (batch,) = micro_batches(new_collator(packing, shared, 2000), TWO)
-        learner(batch)
+        seen = patches_seen(learner, batch)
         patches = [len(encoded(pair.examples[0], pair.pixels)[0]["pixel_values"]) for pair in TWO]
         assert seen == [sum(patches)]
         assert batch.patches == sum(patches)

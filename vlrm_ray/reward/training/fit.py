@@ -36,6 +36,8 @@ from vlrm_ray.store.ledger import Ledger
 
 HEALTH_CHECK_SECONDS = 600
 """A worker whose process does not answer for so long, or for `train.step_timeout` if that is shorter, counts as dead."""
+POLL_SECONDS = 0.5
+"""Time between two looks of Ray Train at its workers; Ray's 2 s are lost at the end of every training."""
 
 
 def fit(
@@ -145,7 +147,8 @@ def _failure(error: TrainingFailedError, settings: Train) -> str:
 @contextmanager
 def _timeouts(settings: Train) -> Iterator[None]:
     """Ray Train's own timeouts, which it reads from the environment; variables that the user has set take precedence."""
-    values: Mapping[str, int] = {
+    values: Mapping[str, float] = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_SECONDS,
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": settings.start_timeout,
         "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": settings.step_timeout,
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": min(HEALTH_CHECK_SECONDS, settings.step_timeout),
