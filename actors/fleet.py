@@ -82,7 +82,7 @@ class Fleet:
         """Start the engines and wait until all of them are ready.
 
         Args:
-            policy: whether to start the policy generators too.
+            policy: whether to start the policy generators too; there are none with `policy.samples: 0`.
 
         Raises:
             UserError: an engine failed to start or timed out.
@@ -93,7 +93,7 @@ class Fleet:
         critic_settings = engine_settings(critic_engine, self.config.critic.model, max_pixels)
         self.policy = [
             self._remote(PolicyGenerator, policy_engine, f"policy-{i}").remote(f"policy-{i}", policy_settings)
-            for i in range(policy_engine.actors if policy else 0)
+            for i in range(policy_engine.actors if policy and self.config.policy.samples else 0)
         ]
         self.critics = [
             self._remote(CritiqueWriter, critic_engine, f"critic-{i}").remote(

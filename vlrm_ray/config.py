@@ -97,6 +97,8 @@ class Detector(Section):
     """Images per forward pass."""
     exhaustive: tuple[str, ...] = ()
     """Classes whose absence may be claimed even though no calibration shows a sufficient recall."""
+    calibration: str = ""
+    """File of the calibration, a path or URI; empty takes the file beside `model`."""
     pool: Pool = Pool()
     """Number and resources of the detector actors."""
 
@@ -125,6 +127,8 @@ class Experts(Section):
     """The object detector: objects and their colors, counts and spatial relations."""
     reader: Reader = Reader()
     """The OCR reader: text in images."""
+    uncalibrated: Literal["refuse", "allow"] = "refuse"
+    """Whether experts without a calibration decide pairs by raw scores (`allow`), or their claims stay open (`refuse`)."""
     extractor: Literal["rule", "llm"] = "rule"
     """Claim extraction: `rule` (a parser) or `llm` (a language model on vLLM, in an actor of its own)."""
     extractor_model: str = "assets:extractor"
@@ -232,6 +236,8 @@ class Evaluation(Section):
     """Split of ScenesBench: `dev` for choosing parameters, `test` for final results."""
     pope: int = Field(300, ge=0)
     """Number of scenes of the POPE evaluation before the first and after the last round; 0 disables it."""
+    holdout: float = Field(0, ge=0, lt=1)
+    """Share of the images of your own data that is not trained on, by content; their pairs are made all the same."""
 
 
 class Config(Section):

@@ -26,11 +26,27 @@ class Verdict(StrEnum):
 
 
 class ImageCondition(StrEnum):
-    """What the policy saw of the image when it wrote a response: all of it, nothing, or a degraded copy."""
+    """How a response was made: by the policy with the image, without it or with a degraded copy; or given by the user."""
 
     FULL = "full"
     IMAGE_FREE = "image_free"
     IMAGE_DEGRADED = "image_degraded"
+    GIVEN = "given"
+
+
+@dataclass(frozen=True)
+class GivenResponse:
+    """A response that the user's data have for a prompt.
+
+    Attributes:
+        text: the response; "" if it cannot be used.
+        source: where it comes from, in the words of the data: the name of a model, "chosen", "rejected"; "" if unknown.
+        problem: why it cannot be used; "" if it can.
+    """
+
+    text: str
+    source: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,11 +57,13 @@ class PromptRef:
         image: URI or local path of the image file.
         question: the question.
         problem: why the prompt cannot be used; "" if it can.
+        responses: the responses that the user's data have for it.
     """
 
     image: str
     question: str
     problem: str = ""
+    responses: tuple[GivenResponse, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,12 +234,12 @@ class CheckedClaim:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One response of the policy.
+    """One response, by the policy or given by the user.
 
     Attributes:
-        candidate_id: id derived from the prompt, the sample's index and the generation settings.
+        candidate_id: id derived from the prompt, the response's index, and the generation settings or the given text.
         text: the response.
-        condition: what the policy saw of the image.
+        condition: what the policy saw of the image, or that the response was given.
         claims: claims of the response with their verdicts; empty before verification.
         reward: score by the reward model, in runs with `pairing.labels: self`; else None.
     """

@@ -1,16 +1,21 @@
-"""Check one response against one image: print its claims, their verdicts and the evidence.
+"""Check one response against one image, or all responses of a file: claims, their verdicts and the evidence.
 
     python jobs/evaluate.py verify --image photo.png --text "There is a red circle left of the sign."
     python jobs/evaluate.py verify --image photo.png --question "Is there a star?" --text "No." --json
+    python jobs/evaluate.py verify --data pairs.jsonl --images photos/ --out verdicts.parquet
 
 A claim is supported, contradicted or unverifiable. The vision experts (object detector, OCR) provide the evidence.
+--data reads prompts with responses as prompts.source does, and writes a table with a row for each claim. Nothing is
+trained, and no Ray is started.
 """
 
 import argparse
 import json
+import time
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from actors.local import load_vision_experts
 from jobs.evaluations.extractor_options import add_extractor_options, open_extractor
@@ -35,15 +40,47 @@ _OTHER_REMEDY = "give a PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--image", required=True, metavar="FILE", help="image file: a path or a URI such as s3://...")
-    parser.add_argument("--text", required=True, help="the response to check")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--image", metavar="FILE", help="image file: a path or a URI such as s3://...")
+    source.add_argument("--data", metavar="FILE", help="file of rows with images, questions and responses")
+    parser.add_argument("--text", help="the response to check; needed with --image")
     parser.add_argument("--question", default="", help="the question that the response answers (default: none)")
+    parser.add_argument(
+        "--images", default="", metavar="DIR", help="where relative image paths of --data start (default: its folder)"
+    )
+    parser.add_argument("--out", metavar="FILE.parquet", help="the table to write; needed with --data")
     parser.add_argument("--config", metavar="FILE", help="YAML configuration file, as for jobs/iterate.py")
     add_extractor_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result, or the summary of --data, as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Check the response to the image, or all responses of the file, and print the result or its summary."""
+    needed = "text" if arguments.image else "out"
+    if getattr(arguments, needed) is None:
+        raise UserError(f"--{'image' if arguments.image else 'data'} needs --{needed}; add it")
+    (_run_image if arguments.image else _run_file)(arguments)
+
+
+def _run_file(arguments: argparse.Namespace) -> None:
+    """Check all responses of a file, write the table and print its summary."""
+    from jobs.evaluations.verify_file import FileVerifier, output_path, print_summary
+
+    out, config = output_path(arguments.out), load(arguments.config)
+    progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True) if arguments.json else None)
+    verifier, experts = Verifier.from_config(config.experts), load_vision_experts(config)
+    with open_extractor(arguments) as extractor:
+        start = time.monotonic()
+        checker = FileVerifier(experts, extractor, verifier, config.prompts.allow_hosts)
+        summary = checker.run(arguments.data, arguments.images, out, progress)
+    if arguments.json:
+        print(json.dumps(summary.as_json()))
+        return
+    print_summary(summary, progress, time.monotonic() - start)
+    progress.log(f"verdicts: {out}")
+
+
+def _run_image(arguments: argparse.Namespace) -> None:
     """Detect objects and text in the image, check the claims of the response, and print the result."""
     try:
         image = open_image(arguments.image)

@@ -20,6 +20,9 @@ LATER_KEYS = (
     "prompts.allow_hosts",
     "prompts.max_pixels",
     "quarantine_limit",
+    "evaluation.holdout",
+    "experts.uncalibrated",
+    "experts.detector.calibration",
     *(
         f"train.{key}"
         for key in (

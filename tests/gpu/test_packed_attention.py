@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    pytest.skip("needs a GPU", allow_module_level=True)
+
 from vlrm_ray.reward.training.packed_attention import packed_attention
 from vlrm_ray.reward.training.packing import Packing, Segment, Targets, Tree, packing_of
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 HEADS, KEY_HEADS, DIMENSION = 8, 2, 128
 
 

@@ -34,19 +34,19 @@ def test_an_exception_is_raised_where_its_result_was_due() -> None:
 
 def test_results_are_prepared_while_the_consumer_works_and_not_too_many() -> None:
     started = list[int]()
-    load = BackgroundLoader(started.append, workers=2, timeout=10, ahead=2)
-    results = load(range(100))
+    results = BackgroundLoader(started.append, workers=2, timeout=10, ahead=2)(range(100))
     next(results)
     deadline = time.monotonic() + 10
     while len(started) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)
     assert started == [0, 1, 2, 3, 4]
-    results.close()
+    for _ in results:
+        pass
 
 
 def test_waiting_counts_and_working_does_not() -> None:
-    load = BackgroundLoader(lambda item: time.sleep(0.1), workers=1, timeout=10)
+    load = BackgroundLoader[int, None](lambda item: time.sleep(0.1), workers=1, timeout=10)
     for _ in load(range(3)):
         time.sleep(0.15)
     assert 0.05 < load.waited < 0.35
@@ -68,7 +68,7 @@ def test_items_are_given_up_when_the_consumer_stops() -> None:
         time.sleep(0.01)
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
     threading.Timer(0.05, gate.set).start()
-    results.close()
+    del results  # as when a consumer raises
     for thread in threads:
         thread.join(10)
     assert started == [0, 1]
@@ -76,7 +76,7 @@ def test_items_are_given_up_when_the_consumer_stops() -> None:
 
 def test_an_item_that_takes_too_long_ends_with_one_line() -> None:
     gate = threading.Event()
-    results = BackgroundLoader(lambda item: gate.wait(10), workers=1, timeout=0.1)([1])
+    results = BackgroundLoader[int, bool](lambda item: gate.wait(10), workers=1, timeout=0.1)([1])
     threading.Timer(0.3, gate.set).start()
     with pytest.raises(
         UserError, match=r"not ready within train.step_timeout=0.1 s; look at the storage of the images"

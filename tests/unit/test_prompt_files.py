@@ -21,7 +21,8 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline import prompts
 from vlrm_ray.pipeline.preflight import check_images, check_inputs
-from vlrm_ray.pipeline.prompts import EMBEDDED, read_source
+from vlrm_ray.pipeline.prompt_rows import EMBEDDED
+from vlrm_ray.pipeline.prompts import read_source
 from vlrm_ray.store import images
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import PromptRef

@@ -79,7 +79,7 @@ def build_graph(
     """
     config = config.model_copy(update={"experts": _portable(config.experts)})
     board, detector, reader = stage_actors.board, config.experts.detector, config.experts.reader
-    model = model_fingerprint(config.policy.model) if config.cache else ""
+    model = model_fingerprint(config.policy.model) if config.cache and config.policy.samples else ""
     pools, in_flight = config.cluster.stages, config.cluster.parts_in_flight
     policy = _engine_pool("policy", config, stage_actors)
     critics = _engine_pool("critic", config, stage_actors)

@@ -10,7 +10,9 @@ from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
+from vlrm_ray.pipeline.prompt_rows import EMBEDDED
 from vlrm_ray.reward.model_folder import check_adapters, check_model, check_no_pointers, refuse_pointers
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.images import is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model
@@ -32,8 +34,9 @@ def check_inputs(config: Config) -> tuple[str, ...]:
         resource_plan.check(
             config, resource_plan.of_this_machine(config), f"the local cluster (cluster.cpus={config.cluster.cpus})"
         )
-    for key, model in (("policy.model", config.policy.model), ("critic.model", config.critic.model)):
-        check_model(key, model)
+    if config.policy.samples:
+        check_model("policy.model", config.policy.model)
+    check_model("critic.model", config.critic.model)
     if config.train.lora.rank:
         check_adapters("critic.model", config.critic.model, config.train)
     if config.experts.extractor == "llm":
@@ -46,9 +49,22 @@ def check_inputs(config: Config) -> tuple[str, ...]:
     _check_experts(config.experts)
     if config.cache:
         Ledger(config.cache).check_writable()
-    if config.prompts.source == prompts.SCENES:
-        return ()
-    return prompts.read_source(config.prompts.source, config.prompts.question).remarks
+    return _check_prompts(config)
+
+
+def _check_prompts(config: Config) -> tuple[str, ...]:
+    """Remarks about the prompts; raises UserError if there is nobody and nothing to give responses."""
+    name, responses = config.prompts.source, False
+    remarks: tuple[str, ...] = ()
+    if name != prompts.SCENES:
+        source = prompts.read_source(name, config.prompts.question)
+        remarks, responses = source.remarks, source.given.num_rows > 0
+    if not config.policy.samples and not responses:
+        raise UserError(
+            f"policy.samples is 0, and no row of prompts.source {redacted(name)} brings responses (column 'responses'), so "
+            "there is nothing to judge; set policy.samples to 1 or more, or give a file with responses"
+        )
+    return remarks
 
 
 def _check_experts(experts: Experts) -> None:
@@ -114,7 +130,7 @@ def check_images(config: Config, ledger: Ledger) -> None:
 def _image_problem(image: str, hosts: Collection[str]) -> str:
     """Why an image cannot be used; "" if it can, or if it is inside a row or on an allowed host of the web."""
     try:
-        if not image.startswith(prompts.EMBEDDED) and not (hosts and is_web(image)):
+        if not image.startswith(EMBEDDED) and not (hosts and is_web(image)):
             validate_image(image)
     except BadImage as error:
         return str(error)

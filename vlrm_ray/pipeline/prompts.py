@@ -1,49 +1,59 @@
 """Prompt sources: the embedded scenes, a file of rows, or a folder of images; local, or in an object store by URI.
 
-A source is read row by row, and kept as columns. A row that cannot be used, for example without a question, becomes a prompt with a `problem`: the round quarantines it
-and counts it. Images inside rows are stored once, by content hash, in `images/` of the run or the cache.
+A source is read row by row, and kept as columns. A row that cannot be used, for example without a question, becomes a
+prompt with a `problem`: the round quarantines it and counts it. Images inside rows are stored once, by content hash, in
+`images/` of the run or the cache. Responses inside rows are read again by the rounds that use their prompts, so that the
+source takes little memory.
 """
 
 import os
 import random
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from vlrm_ray.config import Config
 from vlrm_ray.engines import REFUSED, TOO_LONG
-from vlrm_ray.errors import BadImage, StorageError, UserError
+from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.ids import digest, seed_of, sha256_of
+from vlrm_ray.pipeline.prompt_rows import (
+    COLUMNS,
+    EMBEDDED,
+    embedded_content,
+    explain,
+    prompt_of_row,
+    question_problem,
+)
 from vlrm_ray.store import row_files
 from vlrm_ray.store.decoding import FORMATS, SUFFIXES
-from vlrm_ray.store.filesystem import below, beside, check_remote, file_uri_path, is_remote, redacted
-from vlrm_ray.store.images import is_uri
+from vlrm_ray.store.filesystem import below, check_remote, file_uri_path, is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.row_formats import IMAGE_COLUMNS, OWN, TEXT_COLUMNS, is_valid_text, printable, row_fields
 from vlrm_ray.store.sources import list_source
-from vlrm_ray.types import PromptRef
+from vlrm_ray.types import GivenResponse, PromptRef
 
 SCENES = "scenes"
 """Value of `prompts.source` that selects the embedded scenes."""
-EMBEDDED = "embedded:"
-"""Start of the image of a prompt whose image file is inside its row; the sha256 of the file follows."""
 _ROUND_SEEDS = 1_000_000
 """A round's scene seeds start at a multiple of this number; pre-training and ScenesBench use other seeds."""
-_COLUMNS = ("image", "images", "question")
 _OTHER_IMAGES = (
     ".heic", ".heif", ".jxl", ".svg", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".jp2",
 )  # fmt: skip
 """Suffixes of image formats that neither Pillow nor this program opens."""
 _SCHEMA = pa.schema({"image": pa.string(), "question": pa.string(), "problem": pa.string()})
+_GIVEN = pa.schema({"row": pa.int64(), "prompt": pa.int64()})
 _BATCH = 4096
 """Prompts that are Python objects at a time."""
-_EXPECTED_ROW = "the strings 'image' and 'question'"
+NO_RESPONSE = "response_not_given"
+"""Reason of a prompt without responses in a run without a policy."""
 _MOST_KINDS = 8
 """Largest number of kinds of ignored files that a message lists."""
 
@@ -54,11 +64,15 @@ class PromptSource:
 
     Attributes:
         table: the prompts in the order of the source, each once, as columns `image`, `question` and `problem`.
-        remarks: what the user should know about it, one sentence each: files and rows that are left out.
+        remarks: what the user should know about it, one sentence each: the format of the rows, files and rows that are
+            left out.
+        given: the rows that bring responses, as columns `row`, its number in the file, and `prompt`, the index of its
+            prompt; rows with the same prompt add their responses to it.
     """
 
     table: pa.Table
     remarks: tuple[str, ...] = ()
+    given: pa.Table = field(default_factory=_GIVEN.empty_table)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -68,7 +82,7 @@ class PromptSource:
             yield from _refs(batch)
 
     def take(self, indices: Sequence[int]) -> list[PromptRef]:
-        """The prompts with some indices, in their order."""
+        """The prompts with some indices, in their order, without their responses."""
         return list(_refs(self.table.take(pa.array(indices, pa.int64()))))
 
     @property
@@ -82,21 +96,40 @@ def _refs(table: pa.Table | pa.RecordBatch) -> Iterator[PromptRef]:
 
 
 class _Collector:
-    """Collects prompts into columns, each prompt once."""
+    """Collects prompts into columns, each prompt once.
+
+    Attributes:
+        total: number of rows or files.
+        responses: given responses that can be used.
+        unusable: number of given responses that cannot be used, by reason.
+    """
 
     def __init__(self) -> None:
-        self.total = 0
-        self._seen: set[bytes] = set()
+        self.total = self.responses = 0
+        self.unusable: Counter[str] = Counter()
+        self._indices: dict[bytes, int] = {}
         self._batches: list[pa.RecordBatch] = []
         self._pending: list[PromptRef] = []
+        self._rows, self._prompts = array("q"), array("q")
 
-    def add(self, ref: PromptRef) -> None:
-        """Add a prompt, unless it is there already."""
+    @property
+    def repeated(self) -> int:
+        """Number of rows or files whose prompt was there already."""
+        return self.total - len(self._indices)
+
+    def add(self, ref: PromptRef, row: int = 0) -> None:
+        """Add the prompt of a row, unless it is there already, and note the row if it brings responses."""
         self.total += 1
         key = blake2b("\0".join((ref.image, ref.question, ref.problem)).encode(), digest_size=16).digest()
-        if key not in self._seen:
-            self._seen.add(key)
-            self._pending.append(ref)
+        known = len(self._indices)
+        index = self._indices.setdefault(key, known)
+        if index == known:
+            self._pending.append(replace(ref, responses=()))
+        if ref.responses:
+            self._rows.append(row)
+            self._prompts.append(index)
+            self.responses += sum(not response.problem for response in ref.responses)
+            self.unusable.update(response.problem for response in ref.responses if response.problem)
         if len(self._pending) >= _BATCH:
             self._flush()
 
@@ -105,10 +138,11 @@ class _Collector:
         self._batches.append(pa.record_batch(columns, _SCHEMA))
         self._pending = []
 
-    def table(self) -> pa.Table:
+    def source(self, remarks: Sequence[str]) -> PromptSource:
         """The collected prompts."""
         self._flush()
-        return pa.Table.from_batches(self._batches, _SCHEMA)
+        given = pa.table([pa.array(self._rows, pa.int64()), pa.array(self._prompts, pa.int64())], schema=_GIVEN)
+        return PromptSource(pa.Table.from_batches(self._batches, _SCHEMA), tuple(remarks), given)
 
 
 def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[PromptRef]:
@@ -132,7 +166,8 @@ def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[Prompt
     order = list(range(len(prompts)))
     random.Random(seed_of("prompts", config.seed)).shuffle(order)
     first = (round_ - 1) * count
-    taken = prompts.take([order[i % len(order)] for i in range(first, first + min(count, len(order)))])
+    indices = [order[i % len(order)] for i in range(first, first + min(count, len(order)))]
+    taken = _with_responses(prompts, indices, source)
     return _with_stored_images(sorted(taken, key=lambda ref: (ref.image, ref.question)), source, ledger)
 
 
@@ -141,8 +176,8 @@ def read_source(source: str, question: str) -> PromptSource:
     """Read the prompts of a source.
 
     Args:
-        source: path or URI of a folder of images; or of a file of rows with the columns `image` (or `images`, a list
-            with one image) and `question`, in a format that `vlrm_ray.store.row_files.read_rows` reads.
+        source: path or URI of a folder of images; or of a file that `vlrm_ray.store.row_files.read_rows` reads, with rows
+            in one of the formats of `vlrm_ray.store.row_formats`.
         question: question about each image of a folder.
 
     Raises:
@@ -156,7 +191,7 @@ def read_source(source: str, question: str) -> PromptSource:
     if path.is_file():
         return _read_file(str(path), source)
     raise UserError(
-        f"prompts.source {_printable(source)} {'does not exist' if source else 'is empty'}; give 'scenes', a file of "
+        f"prompts.source {printable(source)} {'does not exist' if source else 'is empty'}; give 'scenes', a file of "
         "prompts (.jsonl, .json or .parquet) or a folder of images, by path or by a URI such as s3://..."
     )
 
@@ -197,6 +232,8 @@ def remedy(reason: str) -> str:
         )
     if reason == "image_url_not_fetched":
         return "list their hosts in prompts.allow_hosts, or download the images and give their paths"
+    if reason == NO_RESPONSE:
+        return "give every row responses, or set policy.samples above 0"
     if reason.startswith("image_url_"):
         return "check the addresses and whether all nodes reach them, then run the command again"
     return f"give readable images ({', '.join(FORMATS)}) and questions, then run the command again"
@@ -204,28 +241,28 @@ def remedy(reason: str) -> str:
 
 def _read_folder(files: Iterable[tuple[str, str]], source: str, question: str) -> PromptSource:
     """The prompts of a folder, from the name and the path or URI of each file."""
-    if problem := _question_problem(question):
-        raise UserError(f"prompts.question {_printable(question)!r} cannot be used ({problem}); give a question")
+    if problem := question_problem(question):
+        raise UserError(f"prompts.question {printable(question)!r} cannot be used ({problem}); give a question")
     collector, ignored = _Collector(), Counter[str]()
     for name, image in files:
         if kind := _why_ignored(PurePosixPath(name)):
             ignored[kind] += 1
-        elif _is_text(image):
+        elif is_valid_text(image):
             collector.add(PromptRef(image, question))
         else:
-            collector.add(PromptRef(_printable(image), question, "image_path_not_text"))
+            collector.add(PromptRef(printable(image), question, "image_path_not_text"))
     kinds = [f"{count} {kind}" for kind, count in sorted(ignored.items(), key=lambda item: (-item[1], item[0]))]
     if len(kinds) > _MOST_KINDS:
-        kinds[_MOST_KINDS:] = [_plural(len(kinds) - _MOST_KINDS, "other kind")]
-    remark = f"ignored {_plural(ignored.total(), 'file')}: {', '.join(kinds)}"
+        kinds[_MOST_KINDS:] = [plural(len(kinds) - _MOST_KINDS, "other kind")]
+    remark = f"ignored {plural(ignored.total(), 'file')}: {', '.join(kinds)}"
     shown = redacted(source)
     if not collector.total:
         raise UserError(
             f"prompts.source: folder {shown} holds no images ({', '.join(SUFFIXES)}){'; ' + remark if ignored else ''}; "
             "add some, or set prompts.source to another source"
         )
-    remarks = (f"prompts.source {shown}: {_plural(collector.total, 'image')}, {remark}",) if ignored else ()
-    return PromptSource(collector.table(), remarks)
+    remarks = (f"prompts.source {shown}: {plural(collector.total, 'image')}, {remark}",) if ignored else ()
+    return collector.source(remarks)
 
 
 def _why_ignored(path: PurePosixPath) -> str:
@@ -237,92 +274,78 @@ def _why_ignored(path: PurePosixPath) -> str:
     if suffix in SUFFIXES or known in FORMATS:
         return ""
     why = "not supported" if known or suffix in _OTHER_IMAGES else "not an image"
-    return f"{_printable(suffix) or 'without a suffix'} ({why})"
+    return f"{printable(suffix) or 'without a suffix'} ({why})"
 
 
 def _read_file(file: str, source: str) -> PromptSource:
     """The prompts of a file, given by its path or URI."""
     collector = _Collector()
     problems: Counter[str] = Counter()
+    formats: Counter[str] = Counter()
     example, shown = "", redacted(source)
-    for number, row in row_files.read_rows(file, _COLUMNS, invalid="keep"):
-        ref = _prompt_ref(row, file)
-        collector.add(ref)
+    for number, row in row_files.read_rows(file, COLUMNS, invalid="keep"):
+        ref, form = prompt_of_row(row, file)
+        collector.add(ref, number)
+        formats[form] += 1
         if ref.problem:
             problems[ref.problem] += 1
-            example = example or f"{redacted(file)} row {number}: {_explain(ref.problem, row)}"
+            example = example or f"{redacted(file)} row {number}: {explain(ref.problem, row)}"
     if not collector.total:
         raise UserError(f"prompts.source: {shown} holds no prompts; add some, or set prompts.source to another source")
     counts = ", ".join(f"{problem} {count}" for problem, count in problems.most_common())
     if problems.total() == collector.total:
         raise UserError(f"no row of prompts.source {shown} can be used ({counts}); {example}; correct the rows")
-    remark = f"prompts.source {shown}: {problems.total()} of {collector.total} rows cannot be used and are quarantined"
-    remarks = (f"{remark} ({counts}); {example}",) if problems else ()
-    return PromptSource(collector.table(), remarks)
+    remarks = [f"prompts.source {shown}: {text}" for text in _remarks(collector, formats)]
+    if problems:
+        remark = (
+            f"{problems.total()} of {collector.total} rows cannot be used and are quarantined ({counts}); {example}"
+        )
+        remarks.append(f"prompts.source {shown}: {remark}")
+    return collector.source(remarks)
 
 
-def _prompt_ref(row: Any, file: str) -> PromptRef:
-    """Convert a row; a relative image path is resolved against the folder of the file."""
-    if not isinstance(row, dict):
-        return PromptRef("", _printable(row), "row_not_an_object")
-    question, image, problem = row.get("question"), "", ""
-    try:
-        image = _image_of(_image_value(row), file)
-    except (ValueError, BadImage) as error:
-        problem = str(error)
-    problem = _question_problem(question) or problem
-    return PromptRef(_printable(image), _printable(question), problem)
+def _remarks(collector: _Collector, formats: Mapping[str, int]) -> Iterator[str]:
+    """What was recognized in the rows of a file; nothing for plain prompts."""
+    if formats.keys() != {OWN}:
+        yield "read as " + ", ".join(f"{name} {count}" for name, count in formats.items())
+    if collector.responses or collector.unusable:
+        bad = ", ".join(f"{reason} {count}" for reason, count in collector.unusable.most_common())
+        yield f"the rows bring {plural(collector.responses, 'response')}" + (
+            f"; {collector.unusable.total()} more cannot be used and are dropped ({bad})" if bad else ""
+        )
+        if collector.repeated:
+            yield (
+                f"{plural(collector.repeated, 'row')} with the image and question of an earlier row; "
+                "their responses are added to its prompt"
+            )
 
 
-def _image_value(row: dict[str, Any]) -> Any:
-    return row["images"] if row.get("image") is None and "images" in row else row.get("image")
+def _with_responses(prompts: PromptSource, indices: Sequence[int], source: str) -> list[PromptRef]:
+    """The prompts with some indices, with the responses that their rows bring.
 
-
-def _image_of(value: Any, file: str) -> str:
-    """Path, URI or `EMBEDDED` reference of a row's image; raises ValueError or BadImage with the problem."""
-    image = row_files.image_reference(value)
-    if isinstance(image, bytes):
-        return f"{EMBEDDED}{sha256_of(image)}"
-    if not _is_text(image):
-        raise ValueError("image_path_not_text")
-    content = None if _is_local_file(image, file) else row_files.embedded_image(image)
-    if content is not None:
-        return f"{EMBEDDED}{sha256_of(content)}"
-    if is_uri(image) or os.path.isabs(image):
-        return image
-    return beside(file, image) if is_remote(file) else os.path.realpath(os.path.join(os.path.dirname(file), image))
-
-
-def _is_local_file(image: str, file: str) -> bool:
-    """Whether a text that may be base64 is the path of a file all the same; other texts are not looked up."""
-    if not row_files.is_base64(image) or is_remote(file):
-        return False
-    return os.path.isfile(os.path.join(os.path.dirname(file), image))  # False if it is too long for a path
-
-
-def _question_problem(question: Any) -> str:
-    """Why a question cannot be used; "" if it can."""
-    if question is None or question == "":
-        return "question_missing"
-    if not isinstance(question, str):
-        return "question_not_text"
-    if not question.strip():
-        return "question_missing"
-    return "" if _is_text(question) else "question_with_invalid_characters"
-
-
-def _explain(problem: str, row: Any) -> str:
-    """What was expected in a row, and what was found."""
-    found = repr(row)[:80]
-    if isinstance(row, dict) and not ("question" in row and row.keys() & {"image", "images"}):
-        found = f"the columns {', '.join(map(repr, row))}"[:200]
-    expected = {
-        "several_images": "one image",
-        "image_undecodable": "an image in the data: URI",
-        "image_path_not_text": "a path in UTF-8, without lone surrogates and NUL characters",
-        "question_with_invalid_characters": "a question in UTF-8, without lone surrogates and NUL characters",
-    }
-    return f"expected {expected.get(problem, _EXPECTED_ROW)}, got {found}"
+    Raises:
+        UserError: the file has changed since the prompts were read.
+    """
+    refs = prompts.take(indices)
+    given = prompts.given.filter(pc.is_in(prompts.given["prompt"], pa.array(indices, pa.int64())))
+    prompt_of = dict(zip(given["row"].to_pylist(), given["prompt"].to_pylist(), strict=True))
+    if not prompt_of:
+        return refs
+    questions = dict(zip(indices, (ref.question for ref in refs), strict=True))
+    responses: dict[int, tuple[GivenResponse, ...]] = dict.fromkeys(indices, ())
+    last = max(prompt_of)
+    for number, row in row_files.read_rows(_file_of(source), TEXT_COLUMNS, invalid="keep"):
+        if number in prompt_of:
+            fields = row_fields(row) if isinstance(row, dict) else None
+            if fields is None or fields.question != questions[prompt_of[number]]:
+                raise UserError(
+                    f"prompts.source {redacted(source)} row {number} has changed since the run began to read it; "
+                    "run the command again with a file that stays as it is"
+                )
+            responses[prompt_of[number]] += fields.responses
+        if number >= last:
+            break
+    return [replace(ref, responses=responses[index]) for index, ref in zip(indices, refs, strict=True)]
 
 
 def _with_stored_images(prompt_refs: Sequence[PromptRef], source: str, ledger: Ledger) -> list[PromptRef]:
@@ -331,8 +354,9 @@ def _with_stored_images(prompt_refs: Sequence[PromptRef], source: str, ledger: L
     names = {sha256: row_files.image_file(sha256) for sha256 in embedded}
     missing = {sha256 for sha256, name in names.items() if ledger.fs.get_file_info(ledger.path(name)).size is None}
     if missing:
-        for content in _embedded_images(source if is_remote(source) else str(_path_of(source))):
-            if sha256_of(content) in missing:
+        for _, row in row_files.read_rows(_file_of(source), IMAGE_COLUMNS, invalid="keep"):
+            content = embedded_content(row)
+            if content is not None and sha256_of(content) in missing:
                 row_files.store_image_bytes(content, ledger)
     return [
         replace(ref, image=ledger.location(names[ref.image.removeprefix(EMBEDDED)]))
@@ -342,32 +366,13 @@ def _with_stored_images(prompt_refs: Sequence[PromptRef], source: str, ledger: L
     ]
 
 
-def _embedded_images(file: str) -> Iterator[bytes]:
-    for _, row in row_files.read_rows(file, _COLUMNS, invalid="keep"):
-        try:
-            image = row_files.image_reference(_image_value(row))
-            content = image if isinstance(image, bytes) else row_files.embedded_image(image)
-        except (AttributeError, ValueError, BadImage):  # these rows have no image
-            continue
-        if content is not None:
-            yield content
+def _file_of(source: str) -> str:
+    """Path or URI of a source that is a file."""
+    return source if is_remote(source) else str(_path_of(source))
 
 
-def _is_text(text: str) -> bool:
-    """Whether a text can be stored and encoded: without lone surrogates and NUL characters."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def _printable(value: Any) -> str:
-    """A value as text that can be stored; long values are cut."""
-    text = value if isinstance(value, str) else "" if value is None else str(value)[:200]
-    return text.encode("utf-8", "replace").decode().replace("\0", "?")
-
-
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """A count with its noun, such as "2 rows"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlrm_ray.config import Config
+from vlrm_ray.config_resources import Engine
 from vlrm_ray.errors import UserError
 
 ENGINE_ROLES = ("policy generator", "critique writer", "claim extractor")
@@ -33,7 +34,8 @@ class ResourceRequest:
 def resource_requests(config: Config) -> list[ResourceRequest]:
     """The resources of everything that a run starts, with pools at their minimum size."""
     detector, reader = config.experts.detector.pool, config.experts.reader.pool
-    engines = [("policy generator", config.policy.engine), ("critique writer", config.critic.engine)]
+    engines: list[tuple[str, Engine]] = [("policy generator", config.policy.engine)] if config.policy.samples else []
+    engines.append(("critique writer", config.critic.engine))
     requests = [ResourceRequest(name, e.actors, e.cpus, e.gpus * e.tensor_parallel) for name, e in engines]
     if config.experts.extractor == "llm":
         engine = config.policy.engine
@@ -98,10 +100,10 @@ def of_this_machine(config: Config) -> dict[str, float]:
 def estimated_size(config: Config) -> str:
     """What a round sends between stages and stores, at most: every response and critique as long as it may be.
 
-    Images, models and checkpoints are not counted.
+    Images, models, checkpoints and the responses that prompts bring are not counted.
     """
     policy, critic = config.policy, config.critic
-    candidates = policy.samples + policy.image_free + policy.image_degraded
+    candidates = policy.samples and policy.samples + policy.image_free + policy.image_degraded
     per_prompt = candidates * (policy.max_tokens * BYTES_PER_TOKEN + BYTES_PER_CANDIDATE)
     per_prompt += config.pairing.per_prompt * 2 * critic.k * critic.max_tokens * BYTES_PER_TOKEN
     wire = config.prompts.per_round * per_prompt / 1e6

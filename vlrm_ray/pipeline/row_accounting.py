@@ -2,7 +2,7 @@
 
 For each stage rows in = kept + dropped (by reason) + quarantined (by reason). What a row is depends on the stage:
 
-    generate   a response that was requested from the policy; a quarantined prompt counts once
+    generate   a response that was given or requested from the policy; a quarantined prompt counts once
     verify     a candidate
     pair       a candidate
     critique   a critique that was requested from the critics
@@ -17,6 +17,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from vlrm_ray.engines import TOO_LONG
+from vlrm_ray.pipeline.holdout import HELD_OUT
 from vlrm_ray.preferences import pairing, selection
 from vlrm_ray.reward.training import training_data
 from vlrm_ray.store.rows import Row
@@ -25,7 +26,7 @@ from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
 DATA_STAGES = ("generate", "verify", "pair", "critique", "select")
 """Stages of the graph, in order."""
 _EMPTY_STAGES = {
-    "generate": ("the policy gave no response", "check policy.model, policy.max_tokens and the prompts"),
+    "generate": ("there is no response", "check policy.model, policy.max_tokens and the prompts"),
     "verify": ("no response makes a checkable claim", "ask for descriptions, or check experts.extractor"),
     "pair": ("no two responses to a prompt form a pair", "raise policy.samples or prompts.per_round"),
     "critique": ("no critique has a judgement", "raise critic.max_tokens, or check critic.model and critic.format"),
@@ -38,6 +39,7 @@ _REMEDIES = {
     ("pair", pairing.LENGTH): "raise pairing.max_length_ratio or policy.samples",
     ("pair", pairing.DUPLICATE): "raise policy.temperature or policy.samples",
     ("critique", TOO_LONG): "raise critic.engine.max_model_len",
+    ("select", HELD_OUT): "lower evaluation.holdout or raise prompts.per_round",
     ("select", TOO_LONG): "raise critic.engine.max_model_len",
     ("select", selection.MARGIN): "lower selection.margin or raise prompts.per_round",
     ("select", selection.LABEL_MASS): "lower selection.label_mass, or check critic.model and critic.format",
@@ -69,19 +71,20 @@ def stage_tables(rows: Sequence[Row]) -> dict[str, tuple[pa.Table, RowCounts]]:
 
 
 def _candidates(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in: the requested responses. Empty responses are dropped."""
+    """Rows in: the given and the requested responses. Empty ones, and given ones that cannot be used, are dropped."""
     kept = sum(len(row.candidates) for row in rows)
     quarantined = Counter(row.quarantined for row in rows if row.quarantined)
-    empty = sum(row.asked - len(row.candidates) for row in rows)
-    row_counts = RowCounts(kept + empty + quarantined.total(), kept, _nonzero(empty_response=empty), dict(quarantined))
+    unusable: Counter[str] = sum((Counter(row.unusable) for row in rows), Counter())
+    empty = sum(row.asked - len(row.candidates) for row in rows) - unusable.total()
+    dropped = _nonzero(empty_response=empty) | dict(unusable)
+    row_counts = RowCounts(kept + sum(dropped.values()) + quarantined.total(), kept, dropped, dict(quarantined))
     records: list[dict[str, Any]] = [
         {"prompt_id": r.prompt.prompt_id, "image": r.prompt.image, "sha256": r.prompt.sha256, "question": r.prompt.question,
-         "candidate_id": c.candidate_id, "condition": c.condition.value, "text": c.text}
+         "candidate_id": c.candidate_id, "condition": c.condition.value, "text": c.text, "source": r.sources.get(c.candidate_id, "")}
         for r in rows for c in r.candidates
     ]  # fmt: skip
-    return _table(
-        records, ("prompt_id", "image", "sha256", "question", "candidate_id", "condition", "text")
-    ), row_counts
+    columns = ("prompt_id", "image", "sha256", "question", "candidate_id", "condition", "text")
+    return _table(records, columns + ("source",) * any(row.sources for row in rows)), row_counts
 
 
 def _verdicts(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
@@ -112,14 +115,21 @@ def _pairs(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
 
 
 def _critiques(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
-    """Rows in: the requested critiques. Those without a judgement are dropped; a refused request counts once."""
+    """Rows in: the requested critiques. Those without a judgement are dropped; a refused request counts once.
+
+    None are requested for held-out pairs.
+    """
     records: list[dict[str, Any]] = [
         {"pair_id": p.pair_id, "side": side, "critique": j.text, "yes": j.yes, "no": j.no}
         for r in rows for p in r.pairs for side, critiques in _sides(p) for j in critiques
     ]  # fmt: skip
     unjudged = sum(r["yes"] + r["no"] == 0 for r in records)
     refused = Counter(
-        r.rejected[p.pair_id] for r in rows for p in r.pairs for _, critiques in _sides(p) if not critiques
+        r.rejected[p.pair_id]
+        for r in rows
+        for p in r.pairs
+        for _, critiques in _sides(p)
+        if not critiques and r.rejected[p.pair_id] != HELD_OUT
     )
     row_counts = RowCounts(
         len(records) + refused.total(), len(records) - unjudged, _nonzero(no_judgement=unjudged), dict(refused)
@@ -132,9 +142,9 @@ def _selected(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
     dropped, quarantined = Counter[str](), Counter[str]()
     for row in rows:
         for pair in row.pairs:
-            if pair.pair_id in row.rejected:
+            if reason := row.rejected.get(pair.pair_id):
                 judged = all(critiques for _, critiques in _sides(pair))
-                (dropped if judged else quarantined)[row.rejected[pair.pair_id]] += 1
+                (dropped if judged or reason == HELD_OUT else quarantined)[reason] += 1
     pairs, kept = sum(len(r.pairs) for r in rows), sum(len(r.selected) for r in rows)
     return training_data.to_table(training_data.training_pairs(rows)), RowCounts(
         pairs, kept, dict(dropped), dict(quarantined)
@@ -154,7 +164,9 @@ def why_nothing_is_trained(results: Mapping[str, Mapping[str, Any]]) -> str:
     Args:
         results: row counts of each of `DATA_STAGES`, as in a stage's result.
     """
-    stage = next(stage for stage in DATA_STAGES if not results[stage]["kept"])
+    lost = [stage for stage in DATA_STAGES if not results[stage]["kept"]]
+    all_held_out = lost[0] == "critique" and results["select"]["dropped"].keys() == {HELD_OUT}
+    stage = "select" if all_held_out else lost[0]
     reasons = Counter[str]({**results[stage]["dropped"], **results[stage]["quarantined"]})
     outcome, remedy = _EMPTY_STAGES[stage]
     if reasons:

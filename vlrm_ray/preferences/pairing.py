@@ -1,7 +1,8 @@
 """Pairing: match a chosen with a rejected candidate of the same prompt.
 
-A candidate can be chosen if it saw the whole image, no claim of it is contradicted and at least one is supported.
-A candidate is rejected if at least one claim of it is contradicted.
+A candidate can be chosen if it was given by the user or saw the whole image, no claim of it is contradicted and at least
+one is supported. A candidate is rejected if at least one claim of it is contradicted. The label that a given response has in
+the user's data, such as "chosen", decides nothing.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ NOT_FULL = "unsupported_without_full_image"
 NO_PARTNER = "no_partner"
 LENGTH = "length_mismatch"
 SURPLUS = "surplus"
+_MAY_BE_CHOSEN = (ImageCondition.FULL, ImageCondition.GIVEN)
 
 
 def make_pairs(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -> tuple[list[Pair], dict[str, str]]:
     """Match the candidates of one prompt.
 
-    Each candidate is used at most once. Rejected candidates that saw the whole image come first: they differ from
-    the chosen one in visual truth rather than in style. Among these, pairs of similar length come first.
+    Each candidate is used at most once. Rejected candidates that saw the whole image, or were given, come first: they
+    differ from the chosen one in visual truth rather than in style. Among these, pairs of similar length come first.
 
     Returns:
         The pairs, and for each candidate that is in no pair the reason, by candidate id.
@@ -68,7 +70,7 @@ def _split_by_label(
             rejected.append(candidate)
         elif label is None:
             unused[candidate.candidate_id] = NO_CLAIMS
-        elif candidate.condition is not ImageCondition.FULL:
+        elif candidate.condition not in _MAY_BE_CHOSEN:
             unused[candidate.candidate_id] = NOT_FULL
         else:
             chosen.append(candidate)
@@ -87,7 +89,7 @@ def _label(candidate: Candidate, by_reward: bool) -> bool | None:
 
 def _rank(prompt: Prompt, chosen: Candidate, rejected: Candidate) -> tuple[int, float, int]:
     """Sort key of a possible pair, best first; ties are broken by a hash of the ids."""
-    without_full_image = 0 if rejected.condition is ImageCondition.FULL else 1
+    without_full_image = 0 if rejected.condition in _MAY_BE_CHOSEN else 1
     tie = seed_of(prompt.prompt_id, chosen.candidate_id, rejected.candidate_id)
     return without_full_image, _length_ratio(chosen.text, rejected.text), tie
 

@@ -17,6 +17,9 @@ MAX_CLAIMS = 40
 MAX_RESPONSE_CHARACTERS = 300
 """Length at which questions, and responses above their critiques, are cut."""
 
+MAX_SOURCE_CHARACTERS = 60
+"""Length at which the source of a given response is cut."""
+
 
 @dataclass(frozen=True)
 class ClaimView:
@@ -48,7 +51,8 @@ class ResponseView:
     Attributes:
         role: `chosen`, `rejected`, or `response` with a number.
         unused: why the response is in no pair; empty otherwise.
-        condition: image condition that it was generated under.
+        condition: image condition that it was generated under, or `given`.
+        source: where a given response comes from; empty otherwise, or if it is unknown.
         segments: its text, split at the claims.
         claims: its first `MAX_CLAIMS` claims.
         more_claims: number of claims that are not listed.
@@ -57,6 +61,7 @@ class ResponseView:
     role: str
     unused: str
     condition: str
+    source: str
     segments: Sequence[Segment]
     claims: Sequence[ClaimView]
     more_claims: int = 0
@@ -196,6 +201,7 @@ def _response(row: Row, candidate: Candidate, image: PageImage, anchor: str, rol
         role=role,
         unused=humanize(row.unused.get(candidate.candidate_id, "")),
         condition=humanize(candidate.condition.value),
+        source=display_text(row.sources.get(candidate.candidate_id, ""), MAX_SOURCE_CHARACTERS),
         segments=split_at_claims(candidate.text, listed),
         claims=[_claim(checked, image, f"{anchor}-claim-{i}") for i, checked in enumerate(listed)],
         more_claims=len(candidate.claims) - len(listed),

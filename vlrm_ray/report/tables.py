@@ -238,7 +238,12 @@ def pairs_table(rounds: Sequence[JsonObject]) -> Table | None:
     """Pairs made and kept, by the image that the rejected response was generated from."""
     with_pairs = [r for r in rounds if r.get("statistics", {}).get("pairs")]
     conditions = dict.fromkeys(condition for r in with_pairs for condition in r["statistics"]["pairs"])
-    labels = {"full": "full image", "image_free": "no image", "image_degraded": "degraded image"}
+    labels = {
+        "full": "full image",
+        "image_free": "no image",
+        "image_degraded": "degraded image",
+        "given": "given response",
+    }
     rows = [
         TableRow(
             labels.get(condition, humanize(condition)),

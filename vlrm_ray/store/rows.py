@@ -12,7 +12,18 @@ from typing import Any
 import pyarrow as pa
 
 from vlrm_ray.store.arrow_types import codec
-from vlrm_ray.types import Candidate, Detection, Evidence, Pair, Prompt, Quality, ScoredCritique, SelectedPair, Word
+from vlrm_ray.types import (
+    Candidate,
+    Detection,
+    Evidence,
+    GivenResponse,
+    Pair,
+    Prompt,
+    Quality,
+    ScoredCritique,
+    SelectedPair,
+    Word,
+)
 
 
 @dataclass
@@ -25,8 +36,8 @@ class Row:
         round: number of the round, from 1.
         prompt: image and question.
         quarantined: why the row cannot be processed; "" if it can.
-        asked: number of candidates requested from the policy.
-        candidates: the responses; fewer than `asked` if some were empty.
+        asked: number of candidates requested from the policy or given.
+        candidates: the responses; fewer than `asked` if some were empty or cannot be used.
         width: image width in pixels.
         height: image height in pixels.
         objects: detections at or above the configured confidence.
@@ -37,6 +48,9 @@ class Row:
         selected: pairs that passed the selection, as training uses them.
         unused: reason for each candidate that is in no pair, by candidate id.
         rejected: reason for each pair that the selection rejected, by pair id.
+        given: responses that came with the prompt; the generate stage moves them to `candidates`.
+        sources: where each given candidate comes from, by candidate id.
+        unusable: number of given responses that cannot be used, by reason.
     """
 
     part: int
@@ -56,6 +70,9 @@ class Row:
     selected: tuple[SelectedPair, ...] = ()
     unused: dict[str, str] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
+    given: tuple[GivenResponse, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, int] = field(default_factory=dict)
 
     @property
     def evidence(self) -> Evidence:
@@ -85,6 +102,8 @@ class _SelectedRecord:
 
 PROMPT = ("part", "part_rows", "round", "prompt", "quarantined")
 """Columns that every table of rows has."""
+GIVEN = ("sources", "unusable")
+"""Columns that are stored for parts with given responses only."""
 EVIDENCE = ("width", "height", "objects", "words", "faint", "quality")
 """Columns that the experts write."""
 _KINDS: dict[str, Any] = {
@@ -93,8 +112,11 @@ _KINDS: dict[str, Any] = {
     "round": int,
     "prompt": Prompt,
     "quarantined": str,
+    "given": tuple[GivenResponse, ...],
     "asked": int,
     "candidates": tuple[Candidate, ...],
+    "sources": dict[str, str],
+    "unusable": dict[str, int],
     "width": int,
     "height": int,
     "objects": tuple[Detection, ...],

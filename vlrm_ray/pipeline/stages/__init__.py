@@ -2,7 +2,7 @@
 
 stage                     runs in                          reads                     writes
 Ingest                    pool                             prompts                   rows with the image's hash
-Generate                  async pool that calls policies   prompts                   candidates
+Generate                  async pool that calls policies   prompts, given responses  candidates
 (DetectorExpert, TextExpert in `actors/experts.py`)        image                     evidence
 SelfLabel                 async pool that calls critics    candidates                the candidates' rewards
 VerifyAndPair             pool                             candidates, evidence      claims with verdicts, pairs

@@ -11,7 +11,7 @@ from vlrm_ray.engines import REFUSED
 from vlrm_ray.pipeline import part_statistics, row_accounting
 from vlrm_ray.pipeline.stages import garbage_collection
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row, from_table
+from vlrm_ray.store.rows import GIVEN, Row, from_table
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Commit:
         """
         rows = from_table(table)
         check_whole_part(rows)
+        if not any(row.sources or row.unusable for row in rows):
+            table = table.drop_columns([name for name in GIVEN if name in table.column_names])
         outputs = row_accounting.stage_tables(rows)
         marker: dict[str, Any] = {
             "row_counts": {stage: asdict(row_counts) for stage, (_, row_counts) in outputs.items()},

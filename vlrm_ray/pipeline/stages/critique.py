@@ -1,4 +1,7 @@
-"""Critique and select stage: writes K critiques of each side of a pair, then selects by margin."""
+"""Critique and select stage: writes K critiques of each side of a pair, then selects by margin.
+
+Pairs about images that are held out get no critiques and are not selected.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +12,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling, scored_critique
 from vlrm_ray.experts.evidence import describe_evidence
 from vlrm_ray.ids import seed_of
+from vlrm_ray.pipeline.holdout import HELD_OUT, is_held_out
 from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.preferences.selection import select
@@ -29,18 +33,24 @@ class Critique:
 
     def __init__(self, config: Config, engines: EnginePool) -> None:
         """Prepare the stage, which calls the critique writers."""
-        self.critic, self.rule, self.engines = config.critic, config.selection, engines
+        self.config, self.critic, self.rule, self.engines = config, config.critic, config.selection, engines
         self.critique_format = FORMATS[config.critic.format]
         self.with_evidence = config.pairing.labels == "experts"
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in the pairs' critiques, `selected` and `rejected`."""
         rows = from_table(table, ["candidates", "pairs", *EVIDENCE])
+        training = [row for row in rows if row.pairs and not is_held_out(self.config, row.prompt.sha256)]
         sides = [
-            (row, pair, candidate) for row in rows for pair in row.pairs for candidate in (pair.chosen, pair.rejected)
+            (row, pair, candidate)
+            for row in training
+            for pair in row.pairs
+            for candidate in (pair.chosen, pair.rejected)
         ]
         critiques = iter(await self._critiques(rows[0].part, sides) if sides else [])
         for row in rows:
+            row.rejected = {pair.pair_id: HELD_OUT for pair in row.pairs}
+        for row in training:
             judged = [self._judged(pair, next(critiques), next(critiques)) for pair in row.pairs]
             row.pairs = tuple(pair for pair, _ in judged)
             row.selected = tuple(o for _, o in judged if isinstance(o, SelectedPair))

@@ -1,6 +1,11 @@
-"""Generate stage: samples responses of the policy with the whole image, with a degraded image and without one."""
+"""Generate stage: takes the responses that a prompt brings, and samples others of the policy.
+
+The policy writes them with the whole image, with a degraded image and without one. With `policy.samples: 0` there is no
+policy, and the given responses are all there is.
+"""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -8,10 +13,11 @@ import pyarrow as pa
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.ids import digest, seed_of
+from vlrm_ray.pipeline.prompts import NO_RESPONSE
 from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row, from_table, with_columns
+from vlrm_ray.store.rows import GIVEN, Row, from_table, with_columns
 from vlrm_ray.types import Candidate, ImageCondition
 
 Texts = tuple[str, ...]
@@ -19,23 +25,24 @@ Texts = tuple[str, ...]
 
 
 class Generate:
-    """Asks the policy for the responses to the prompts of a part."""
+    """Collects the given responses to the prompts of a part, and asks the policy for others."""
 
     def __init__(self, config: Config, engines: EnginePool, store: Ledger | None, model: str) -> None:
         """Prepare the stage.
 
         Args:
             config: configuration of the run.
-            engines: the policy generators.
+            engines: the policy generators; none with `policy.samples: 0`.
             store: ledger that caches the responses; None without a cache.
             model: fingerprint of the policy, for the cache.
         """
         self.config, self.policy, self.engines = config, config.policy, engines
-        self.counts = {
+        counts = {
             ImageCondition.FULL: self.policy.samples,
             ImageCondition.IMAGE_FREE: self.policy.image_free,
             ImageCondition.IMAGE_DEGRADED: self.policy.image_degraded,
         }
+        self.counts = counts if self.policy.samples else {}
         self.caches = (
             {condition: self._cache(condition, n, store, model) for condition, n in self.counts.items()}
             if store
@@ -44,24 +51,38 @@ class Generate:
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in `candidates`. Ids and seeds are derived from content, so a part that is made again is the same."""
-        rows = from_table(table)
+        rows = from_table(table, ["given"])
         usable = [row for row in rows if not row.quarantined]
         refused: dict[str, str] = {}
         conditions = [condition for condition, n in self.counts.items() if n]
         texts = await asyncio.gather(*(self._texts(usable, condition, refused) for condition in conditions))
         for index, row in enumerate(usable):
-            row.quarantined = refused.get(row.prompt.prompt_id, "")
+            row.quarantined = refused.get(row.prompt.prompt_id, "" if conditions or row.given else NO_RESPONSE)
             if row.quarantined:
                 continue
-            row.asked = sum(self.counts.values())
-            row.candidates = tuple(
+            row.asked = len(row.given) + sum(self.counts.values())
+            row.candidates = self._given(row) + tuple(
                 Candidate(self._id(row, condition, sample), text, condition)
                 for condition, answers in zip(conditions, texts, strict=True)
                 for sample, text in enumerate(answers[index])
                 if text
             )
         self.engines.board.add("generate", sum(len(row.candidates) for row in usable))
-        return with_columns(table, rows, "quarantined", "asked", "candidates")
+        table = table.drop_columns("given") if "given" in table.column_names else table
+        return with_columns(table, rows, "quarantined", "asked", "candidates", *GIVEN)
+
+    def _given(self, row: Row) -> tuple[Candidate, ...]:
+        """The given responses of a row as candidates; also fills in their `sources`, and counts the `unusable` ones."""
+        row.unusable = dict(Counter(response.problem for response in row.given if response.problem))
+        candidates = []
+        for index, response in enumerate(row.given):
+            if not response.problem:
+                content = (ImageCondition.GIVEN, index, response.text, response.source)
+                prompt = row.prompt
+                name = digest("candidate", prompt.sha256, prompt.question, row.round, *content, self.config.seed)
+                candidates.append(Candidate(name, response.text, ImageCondition.GIVEN))
+                row.sources[name] = response.source
+        return tuple(candidates)
 
     async def _texts(self, rows: Sequence[Row], condition: ImageCondition, refused: dict[str, str]) -> list[Texts]:
         """The responses to each row's prompt, from the cache where it has them.

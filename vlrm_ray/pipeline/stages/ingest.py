@@ -11,10 +11,11 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import BadImage
 from vlrm_ray.ids import digest
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
+from vlrm_ray.store.arrow_types import codec
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import PROMPT, Row, to_table
 from vlrm_ray.store.web import ingest_image
-from vlrm_ray.types import Prompt, PromptRef
+from vlrm_ray.types import GivenResponse, Prompt, PromptRef
 
 READERS = 8
 """Images of a part that are read at the same time."""
@@ -28,6 +29,7 @@ def prompt_table(part: int, prompt_refs: Sequence[PromptRef]) -> pa.Table:
             "image": pa.array([ref.image for ref in prompt_refs], pa.string()),
             "question": pa.array([ref.question for ref in prompt_refs], pa.string()),
             "problem": pa.array([ref.problem for ref in prompt_refs], pa.string()),
+            "responses": codec(tuple[GivenResponse, ...]).encode([ref.responses for ref in prompt_refs]),
         }
     )
 
@@ -53,7 +55,7 @@ class Ingest:
         with ThreadPoolExecutor(READERS) as readers:
             rows = list(readers.map(lambda ref: self._row(ref, len(refs)), refs))
         self.board.add("prompts", len(rows), time.monotonic() - start)
-        return to_table(rows, PROMPT)
+        return to_table(rows, (*PROMPT, "given"))
 
     def _row(self, ref: dict[str, Any], part_rows: int) -> Row:
         image, sha256, problem = ref["image"], "", ref["problem"]
@@ -64,4 +66,5 @@ class Ingest:
                 problem = str(error)
         prompt_id = digest("prompt", sha256 or image, ref["question"], self.round, self.seed)
         prompt = Prompt(prompt_id, image, sha256, ref["question"])
-        return Row(ref["part"], self.round, prompt, problem, part_rows)
+        given = tuple(GivenResponse(**response) for response in ref["responses"])
+        return Row(ref["part"], self.round, prompt, problem, part_rows, given=given)

@@ -1,0 +1,91 @@
+"""A training that was interrupted goes on at the step of its checkpoint, to the weights of one that was not."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ray.test_fit import SHARED, START, commit_selected_pairs, largest_difference
+from vlrm_ray import config as configuration
+from vlrm_ray.errors import UserError
+from vlrm_ray.reward.training import entry, fit
+from vlrm_ray.store.ledger import Ledger
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+TOLERANCE = 1e-5
+"""Largest difference of a weight."""
+PAIRS = 9
+"""Three steps in each of two epochs, so the checkpoint after step 4 lies within the second epoch."""
+
+
+def fails_after_step_4(loop_config: dict[str, Any]) -> None:
+    """The training loop; an attempt that has no checkpoint to start from ends after step 4, when it is saved."""
+    import ray.train
+
+    from vlrm_ray.reward.training.train_loop import Worker
+
+    train_step, first_attempt = Worker.train_step, ray.train.get_checkpoint() is None
+
+    def step(self: Worker, *arguments: Any) -> Any:
+        if first_attempt and self.step == 4:
+            self.checkpoints.finish()
+            time.sleep(5)  # until Ray Train has taken up the report
+            raise KeyError("interrupted")
+        return train_step(self, *arguments)
+
+    Worker.train_step = step  # type: ignore[assignment, method-assign]
+    entry.train_loop_per_worker(loop_config)
+
+
+def fitted(ledger: Ledger, *overrides: str, log: Any = print) -> tuple[Path, list[int]]:
+    """Model folder of a fit, and the numbers of the steps that it made."""
+    import ray
+
+    from actors.progress_board import ProgressBoard
+
+    config = configuration.load(None, [*SHARED, "train.checkpoint_steps=2", *overrides])
+    board = ray.remote(num_cpus=0)(ProgressBoard).remote()
+    folder, metrics = fit.fit(config, ledger, 1, START, board=board, log=log)
+    assert metrics["step"] == 6
+    return Path(folder), [record["step"] for record in ray.get(board.steps.remote(0))]
+
+
+def new_ledger(folder: Path) -> Ledger:
+    ledger = Ledger(str(folder / "run"))
+    commit_selected_pairs(ledger, PAIRS)
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model folder of a training on two workers that was not interrupted."""
+    del ray_cluster
+    folder, steps = fitted(new_ledger(tmp_path_factory.mktemp("whole")), "train.workers=2")
+    assert steps == [1, 2, 3, 4, 5, 6]
+    return folder
+
+
+def test_the_next_attempt_goes_on_after_the_last_saved_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Path
+) -> None:
+    monkeypatch.setattr(fit, "train_loop_per_worker", fails_after_step_4)
+    lines: list[str] = []
+    folder, steps = fitted(new_ledger(tmp_path), "train.workers=2", log=lines.append)
+    assert len(lines) == 1
+    assert "KeyError: 'interrupted'" in lines[0]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert largest_difference(folder, uninterrupted) < TOLERANCE
+    assert largest_difference(folder, Path(START)) > 1e-4
+
+
+def test_one_worker_goes_on_with_what_two_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Path
+) -> None:
+    ledger = new_ledger(tmp_path)
+    monkeypatch.setattr(fit, "train_loop_per_worker", fails_after_step_4)
+    with pytest.raises(UserError, match="interrupted"):
+        fitted(ledger, "train.workers=2", "train.max_failures=0")
+    folder, steps = fitted(ledger, "train.workers=1")
+    assert steps == [5, 6]
+    assert largest_difference(folder, uninterrupted) < TOLERANCE
