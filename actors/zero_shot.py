@@ -13,8 +13,8 @@ from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.detection import MIN_SCORE
-from vlrm_ray.ids import digest
-from vlrm_ray.store.models import local_model, model_fingerprint
+from vlrm_ray.experts.fingerprints import zero_shot_fingerprint
+from vlrm_ray.store.models import local_model
 from vlrm_ray.types import Detection
 
 torchvision_shim.install()
@@ -41,8 +41,8 @@ class ZeroShot:
         self.processor, self.model = _load(source)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
         self.model.to(self.device).eval()
-        content = model_fingerprint(settings.model) if Path(source).is_dir() else self.model.config._commit_hash
-        self.fingerprint = digest(source if content is None else content, self.classes)
+        revision = "" if Path(source).is_dir() else self.model.config._commit_hash or source
+        self.fingerprint = zero_shot_fingerprint(settings, revision)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:

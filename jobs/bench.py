@@ -7,8 +7,12 @@
     python jobs/bench.py stream --json            the stream of a round with simulated engines: scaling, slots, bytes, and
                                                   CPU seconds of the generate stage with the real engine; one line of JSON
     python jobs/bench.py stream 1000 10000        the driver's memory and the orchestration's ceiling at these prompts
+    python jobs/bench.py train --json             the training on CPU: against the loop of stage one, what each part of it
+                                                  gains, a whole fit under Ray, memory at the start; one line of JSON
+    python jobs/bench.py train RUN_FOLDER         the same with the pairs of a run's first round
+    python jobs/bench.py train --paper            step time and memory on 8 to 64 GPUs, computed, as a table
 
-The stream's figures are always JSON; with --json its progress is printed to the standard error output.
+The figures of stream and train are always JSON; with --json their progress is printed to the standard error output.
 
 The run's folder is temporary. Absolute times depend on the load of the machine; the ratio of pipeline and bare engine
 compares two measurements of the same session.
@@ -44,8 +48,9 @@ def main() -> None:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="configuration overrides with dotted keys; `experts` or `stream` in front measures these alone",
+        help="configuration overrides with dotted keys; `experts`, `stream` or `train` in front measures these alone",
     )
+    parser.add_argument("--paper", action="store_true", help="with train: compute large trainings, measure nothing")
     arguments = parser.parse_args()
     if arguments.overrides[:1] == ["experts"]:
         from jobs.benches.experts import measure_experts
@@ -55,6 +60,9 @@ def main() -> None:
         return
     if arguments.overrides[:1] == ["stream"]:
         _measure_stream(arguments)
+        return
+    if arguments.overrides[:1] == ["train"]:
+        _measure_train(arguments)
         return
     with tempfile.TemporaryDirectory() as scratch:
         config = load(arguments.config, [*arguments.overrides, "rounds=1", f"folder={scratch}", "name=bench"])
@@ -68,7 +76,7 @@ def _measure_stream(arguments: argparse.Namespace) -> None:
     """Measure the stream, and print the figures as one line of JSON."""
     from jobs.benches.stream import measure_size, measure_stream
 
-    progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True) if arguments.json else None)
+    progress = _progress(arguments)
     sizes = arguments.overrides[1:]
     if wrong := [size for size in sizes if not size.isdecimal() or not int(size)]:
         raise UserError(f"stream {wrong[0]}: expected numbers of prompts, such as stream 1000 10000")
@@ -83,6 +91,26 @@ def _measure_stream(arguments: argparse.Namespace) -> None:
         check_inputs(config)
         figures["cpu_seconds_ratio"] = round(measure_generate(config, Ledger(f"{scratch}/bench"), progress), 3)
     print(json.dumps(figures))
+
+
+def _measure_train(arguments: argparse.Namespace) -> None:
+    """Measure the training and print the figures as one line of JSON, or compute large ones and print a table."""
+    runs = arguments.overrides[1:]
+    if len(runs) > 1:
+        raise UserError(f"train {' '.join(runs)}: expected at most one argument, the folder of a run")
+    if arguments.paper:
+        from jobs.benches.train_paper import print_tables
+
+        print_tables()
+        return
+    from jobs.benches.train import measure_train
+
+    print(json.dumps(measure_train(runs[0] if runs else None, _progress(arguments))))
+
+
+def _progress(arguments: argparse.Namespace) -> Progress:
+    """Progress on the standard output, or with --json on the standard error output."""
+    return Progress(Console(stderr=True, highlight=False, soft_wrap=True) if arguments.json else None)
 
 
 def _show(figures: dict[str, float], progress: Progress, *, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from vlrm_ray.errors import run_as_program
 COMMANDS: dict[str, str] = {
     "claims": "extract the claims from each line of a text file",
     "verify": "check one response against one image, or all responses of a file: claims, verdicts and evidence",
+    "calibrate": "measure a detector on labelled images (COCO or YOLO format), so that its verdicts can be relied on",
     "experts": "measure the accuracy of the experts' verdicts on held-out scenes and under image shifts",
     "show": "write a web page about one prompt of a run: image, responses, verdicts, pairs, critiques",
     "report": "write report.html and report.json of a run again",

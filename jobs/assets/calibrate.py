@@ -4,7 +4,8 @@ import numpy as np
 
 from jobs.assets.detector import EXPERT_WORLD
 from vlrm_ray.config import Experts
-from vlrm_ray.experts.calibration import measure_detector, measure_reader, save_calibration
+from vlrm_ray.experts.calibration import save_calibration
+from vlrm_ray.experts.measurement import measure_detector, measure_reader
 from vlrm_ray.experts.vision_experts import VisionExperts
 from vlrm_ray.scenes.ground_truth import true_evidence
 from vlrm_ray.scenes.render import paint

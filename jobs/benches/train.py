@@ -55,12 +55,12 @@ def measure_train(run: str | None, progress: Progress) -> dict[str, Any]:
         old = Path(scratch, "stage-one")
         _check_out(old)
         ledger = Ledger(run) if run else _made_up(Ledger(f"{scratch}/pairs"))
-        pairs = list(TrainingData(ledger, 1).read(range(FIT_PAIRS)).values()) if run else _pairs_of(ledger)
+        pairs = list(TrainingData(ledger, 1).read(range(FIT_PAIRS)).values())
         if len(pairs) < PAIRS_PER_TURN:
             raise UserError(
                 f"{run} has {len(pairs)} selected pairs in round 1; give a run with at least {PAIRS_PER_TURN}"
             )
-        if run:
+        if run:  # the fit below writes to the ledger
             ledger = Ledger(f"{scratch}/pairs")
             ledger.put_part(1, 0, {"select": to_table(pairs)}, {})
         with progress.stage("train in turn with the loop of stage one", TURNS, "turns") as meter:
@@ -128,8 +128,8 @@ def fixed_cost(ledger: Ledger, progress: Progress) -> dict[str, Any]:
     """Seconds of a fit of two workers beside its steps, on a warm cluster: the second of two fits counts.
 
     Returns:
-        `fixed_seconds` of the second fit, `first_fixed_seconds` of the first, `before_first_step_seconds` until the
-        second one's first step has begun, and its `wait_share`: the share of the last epoch that waited for data.
+        `first_fixed_seconds` of the first fit, and of the second `fixed_seconds`, `fit_seconds` with the steps, and
+        `wait_share`: the share of the last epoch in which rank 0 waited for data.
     """
     config = load(None, ["cluster.dashboard=false", "cluster.object_store_mb=200", "train.workers=2"])
     figures: dict[str, Any] = {}
@@ -173,11 +173,6 @@ def _made_up(ledger: Ledger) -> Ledger:
             pairs.append(TrainingPair(f"{group}-{number}", image, "", exchange.question, *texts, *critiques))
     ledger.put_part(1, 0, {"select": to_table(pairs)}, {})
     return ledger
-
-
-def _pairs_of(ledger: Ledger) -> list[TrainingPair]:
-    data = TrainingData(ledger, 1)
-    return list(data.read(range(len(data))).values())
 
 
 def _check_out(folder: Path) -> None:

@@ -13,10 +13,9 @@ from vlrm_ray.experts.calibration import (
     ScoreCalibration,
     calibration_file,
     load_calibration,
-    measure_detector,
-    measure_reader,
     save_calibration,
 )  # fmt: skip
+from vlrm_ray.experts.measurement import measure_detector, measure_reader
 from vlrm_ray.experts.reliability import MIN_RECALL, TOO_LARGE, TOO_SMALL, TOO_THIN, AssessedEvidence, Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun, Quality, Verdict, Word

@@ -143,8 +143,6 @@ def test_the_synonyms_of_an_edited_lexicon_are_used(tmp_path: Path) -> None:
     assert [notation(c) for c in claims] == ["object: dog", "count: dog 2"]
 
 
-def test_the_lexicon_knows_broader_nouns() -> None:
-    known = load_lexicon()
-    assert (known.broader_of("puppy"), known.kind_of("puppy")) == ("dog", "animal")
-    assert known.broader_of("passenger train") == "train"
-    assert known.broader_of("circle") == known.broader_of("coffee maker") == ""
+def test_the_lexicon_knows_people_and_animals() -> None:
+    assert {"person", "woman", "tennis player", "puppy", "dog", "swan"} <= load_lexicon().animate
+    assert load_lexicon().animate.isdisjoint({"car", "taxi", "circle", "coffee maker", "ball"})

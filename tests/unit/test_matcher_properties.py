@@ -12,6 +12,8 @@ from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Quality, Verdict, Word
 
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 NAMES, COLORS = ("circle", "square", "star", "sign", "dog"), ("", "red", "blue", "wooden")
 VALUES = (
     None,
@@ -50,7 +52,9 @@ evidences = st.builds(
     st.lists(detections, max_size=2).map(tuple),
     st.builds(Quality, scores, scores),
 )
-nouns = st.builds(Noun, st.sampled_from(NAMES), st.lists(st.sampled_from(COLORS[1:]), max_size=2).map(tuple))
+nouns = st.builds(
+    Noun, st.sampled_from((*NAMES, "animal", "poodle")), st.lists(st.sampled_from(COLORS[1:]), max_size=2).map(tuple)
+)
 claims = st.builds(
     Claim,
     st.sampled_from(ClaimType),

@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 UNKNOWN = Entry("word")
-_ANIMATE_KINDS = frozenset({"person", "animal"})
+_ANIMATE_KINDS = ("person", "animal")
 
 
 MAX_SENTENCES = 50_000
@@ -44,7 +44,6 @@ class Lexicon:
     Attributes:
         entries: the meaning of each phrase.
         longest: first word of each phrase, with the number of words of the longest phrase that starts with it.
-        broader: narrower noun, with the next broader one ("puppy" to "dog").
         colors: canonical names of colors.
         pairs: nouns without a singular ("scissors"); "a pair of" them is one.
         animate: nouns that name people or animals.
@@ -52,7 +51,6 @@ class Lexicon:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     longest: dict[str, int] = field(default_factory=dict)
-    broader: dict[str, str] = field(default_factory=dict)
     colors: frozenset[str] = frozenset()
     pairs: frozenset[str] = frozenset()
     animate: frozenset[str] = frozenset()
@@ -107,19 +105,6 @@ class Lexicon:
             i += size
         return found
 
-    def kind_of(self, noun: str) -> str:
-        """The broadest known kind of a noun ("puppy" is an "animal"); the noun itself if none is known."""
-        broad = self.broader_of(noun)
-        return self.kind_of(broad) if broad else noun
-
-    def broader_of(self, noun: str) -> str:
-        """The next broader noun ("puppy" to "dog", "passenger train" to "train"); empty if none is known."""
-        if noun in self.broader:
-            return self.broader[noun]
-        head = noun.rpartition(" ")[2]
-        known = self.entries.get(head)
-        return known.noun if head != noun and noun not in self.entries and known and known.noun else ""
-
     def canonical(self, noun: str) -> str:
         """The canonical form of a singular noun; the noun itself if it is unknown."""
         entry = self.entries.get(noun.lower())
@@ -161,11 +146,15 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
             lexicon.add(f"{form} of", Entry("amount"))
     for phrase in content["vague"]:
         lexicon.add(phrase, Entry("vague"))
-    for broad, narrow in content["kinds"].items():
-        lexicon.broader.update(dict.fromkeys(narrow, broad))
-    nouns = {*lexicon.broader, *lexicon.broader.values()}
-    lexicon.animate = frozenset(n for n in nouns if lexicon.kind_of(n) in _ANIMATE_KINDS)
+    lexicon.animate = frozenset(noun for kind in _ANIMATE_KINDS for noun in _with_kinds(kind, content["kinds"]))
     return lexicon
+
+
+def _with_kinds(noun: str, kinds: dict[str, list[str]]) -> Iterator[str]:
+    """A noun and all narrower ones of the section `kinds`."""
+    yield noun
+    for narrower in kinds.get(noun, ()):
+        yield from _with_kinds(narrower, kinds)
 
 
 def _section_entries(section: str, groups: dict[str, list[str]]) -> Iterator[tuple[str, Entry]]:

@@ -3,39 +3,31 @@
 A calibration is a JSON file beside the model: `detector.calibration.json` for `detector.pt`,
 `recognition.calibration.json` for the folder `recognition/`. It holds
 
-- recall and precision for each class, with their sample sizes;
+- recall and precision for each class, with their sample sizes, and with `measure_detector(..., stated=0.95)` also the score
+  from which its boxes are right with that confidence, and the recall of small, medium and large objects;
 - the probability that an answer is right, for each bin of its score;
 - the range of image sizes, box sizes, box shapes and image quality that the calibration images covered.
 
-`reliability.py` uses these figures to decide what the verifier may rely on. A score that never occurred in the
+`measurement.py` makes one from labelled images. `reliability.py` uses these figures to decide what the verifier may rely on. A score that never occurred in the
 calibration counts as right with probability 0.5; boxes and images outside the ranges are treated as uncertain.
 Recall holds only for objects of the calibrated size as the detector sees them, so it depends on the image's size too.
 """
 
 import posixpath
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from vlrm_ray.config import asset_path, is_checkpoint
 from vlrm_ray.errors import UserError
-from vlrm_ray.experts.evidence import contains_word
-from vlrm_ray.experts.geometry import iou
 from vlrm_ray.store.filesystem import beside, is_remote, read_file, redacted, write_file
 from vlrm_ray.store.models import portable
-from vlrm_ray.types import Detection, Evidence
 
 SCORE_BINS = 20
 """Number of equal bins of scores between 0 and 1."""
-MATCH_IOU = 0.5
-"""A box matches a ground-truth object from this intersection over union on."""
-RANGE_TAIL = 0.001
-"""Share of the measured values left out at each end of a range."""
 Range = tuple[float, float]
 """Smallest and largest value."""
 
@@ -74,11 +66,11 @@ class ScoreCalibration:
 
     def probability(self, score: float) -> float:
         """Calibrated probability that an answer with this score is right."""
-        return self._curve[_bin(score)]
+        return self._curve[score_bin(score)]
 
     def confusion(self, score: float) -> float:
         """Probability that an answer with this score belongs to an object of another class."""
-        return self.confused[_bin(score)].smoothed
+        return self.confused[score_bin(score)].smoothed
 
     @cached_property
     def _curve(self) -> list[float]:
@@ -110,12 +102,24 @@ class ClassCalibration:
         precision: detections that match a ground-truth object of the class.
         sides: range of box widths and heights, as shares of the image's longer side.
         aspect: range of box width divided by box height.
+        found: ground-truth objects for which a box of any score was reported. Boxes with a low score forbid claims of
+            absence, so this is the recall that those claims rest on; None if it was not measured, then it is `recall`.
+        images: number of images with the class; None if it was not counted.
+        scores: accuracy of the class by score; None if only that of all classes together was measured.
+        supported_from: score from which boxes are right with the stated confidence, by the lower bound of the
+            confidence interval of their precision; None if there is no such score.
+        by_size: as `found`, for objects of less than 32², up to 96², and more pixels: "small", "medium", "large".
     """
 
     recall: Proportion
     precision: Proportion
     sides: Range
     aspect: Range
+    found: Proportion | None = None
+    images: int | None = None
+    scores: ScoreCalibration | None = None
+    supported_from: float | None = None
+    by_size: dict[str, Proportion] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,8 @@ class DetectorCalibration:
         image_sides: range of the images' longer sides in pixels; None if the file does not say, and then the images
             were as large as the detector's input.
         image_shapes: range of the images' shorter sides, as shares of the longer ones.
+        stated: confidence that `ClassCalibration.supported_from` states; None if the classes have no scores of their own.
+            Classes that are not in `classes` are then uncalibrated.
     """
 
     expert: str
@@ -146,6 +152,7 @@ class DetectorCalibration:
     crowd: int
     image_sides: Range | None = None
     image_shapes: Range = (1.0, 1.0)
+    stated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -165,78 +172,32 @@ class ReaderCalibration:
     scores: ScoreCalibration
 
 
-def measure_detector(
-    expert: str, detected: Sequence[Evidence], truth: Sequence[Evidence], confidence: float
-) -> DetectorCalibration:
-    """Calibrate a detector on images with ground truth.
-
-    Args:
-        expert: fingerprint of the detector.
-        detected: what the detector reported, one entry per image.
-        truth: the ground truth of the same images.
-        confidence: precision and colors are measured on boxes with at least this score.
-    """
-    matches = [match for d, t in zip(detected, truth, strict=True) for match in _match_boxes(d, t)]
-    confident = [(box, target) for box, target in matches if box.score >= confidence]
-    targets = [(target, d.objects) for d, t in zip(detected, truth, strict=True) for target in t.objects]
-    with_text = {o for t in truth for o in t.objects if any(contains_word(o, word) for word in t.words)}
-    colored = [
-        (box, target) for box, target in confident if target and box.color and target.color and target not in with_text
-    ]
-    sizes = {name: _box_sizes(name, detected) for name in sorted({target.name for target, _ in targets})}
-    return DetectorCalibration(
-        expert=expert,
-        images=len(detected),
-        classes={
-            name: ClassCalibration(
-                recall=_proportion(_is_detected(target, objects) for target, objects in targets if target.name == name),
-                precision=_proportion(_is_right(box, target) for box, target in confident if box.name == name),
-                sides=_range([side for size in sides for side in size]),
-                aspect=_range([width / height for width, height in sides]),
-            )
-            for name, sides in sizes.items()
-        },
-        scores=_by_score([(b.score, _is_right(b, t), t is not None and t.name != b.name) for b, t in matches]),
-        colors=_proportion(box.color == target.color for box, target in colored if target),
-        blur=_range([d.quality.blur for d in detected]),
-        unexplained=_range([d.quality.unexplained for d in detected]),
-        crowd=max((len(d.objects) for d in detected), default=0),
-        image_sides=_range([max(d.width, d.height) for d in detected]),
-        image_shapes=_range([min(d.width, d.height) / max(d.width, d.height) for d in detected]),
-    )
+def score_bin(score: float) -> int:
+    """Index of the bin of a score."""
+    return min(SCORE_BINS - 1, max(0, int(score * SCORE_BINS)))
 
 
-def measure_reader(expert: str, detected: Sequence[Evidence], truth: Sequence[Evidence]) -> ReaderCalibration:
-    """Calibrate an OCR reader on images with ground truth; arguments as in `measure_detector`."""
-    pairs = list(zip(detected, truth, strict=True))
-    reads = [(word, [x.text for x in t.words]) for d, t in pairs for word in d.words]
-    return ReaderCalibration(
-        expert=expert,
-        images=len(detected),
-        recall=_proportion(word.text in [x.text for x in d.words] for d, t in pairs for word in t.words),
-        scores=_by_score([(word.score, word.text in texts, not texts) for word, texts in reads]),
-    )
-
-
-def calibration_file(model: str) -> str:
-    """Path or URI of the calibration that belongs to a model: it lies beside the model's file or folder."""
+def calibration_file(model: str, file: str = "") -> str:
+    """Path or URI of the calibration that belongs to a model: `file`, or else beside the model's file or folder."""
+    if file:
+        return file
     remote = is_remote(model)
     location = model.partition("?")[0] if remote else asset_path(portable(model))
     folder, name = posixpath.split(location.rstrip("/"))
-    file = f"{Path(name).stem if is_checkpoint(name) else name}.calibration.json"
-    return beside(model, file) if remote else posixpath.join(folder, file)
+    beside_it = f"{Path(name).stem if is_checkpoint(name) else name}.calibration.json"
+    return beside(model, beside_it) if remote else posixpath.join(folder, beside_it)
 
 
 T = TypeVar("T", DetectorCalibration, ReaderCalibration)
 
 
-def load_calibration(model: str, kind: type[T]) -> T | None:
-    """Read the calibration of a model; None if it has none.
+def load_calibration(model: str, kind: type[T], file: str = "") -> T | None:
+    """Read the calibration of a model; None if it has none. For the arguments see `calibration_file`.
 
     Raises:
         UserError: the file is damaged.
     """
-    path = calibration_file(model)
+    path = calibration_file(model, file)
     content = read_file(path)
     if content is None:
         return None
@@ -263,59 +224,12 @@ def check_expert(calibration: DetectorCalibration | ReaderCalibration, expert: s
     if calibration.expert != expert:
         raise UserError(
             f"{key}: the calibration beside the model was measured with another model or other settings; restore "
-            "them, measure again (jobs/build_assets.py --measure-only), or delete the calibration file"
+            "them, measure again (jobs/evaluate.py calibrate; jobs/build_assets.py --measure-only for scenes), or delete the calibration file"
         )
 
 
-def save_calibration(model: str, calibration: DetectorCalibration | ReaderCalibration) -> str:
-    """Write a calibration beside its model; returns the path or URI of the file."""
-    path = calibration_file(model)
+def save_calibration(model: str, calibration: DetectorCalibration | ReaderCalibration, file: str = "") -> str:
+    """Write a calibration beside its model, or into `file`; returns its path or URI."""
+    path = calibration_file(model, file)
     write_file(path, TypeAdapter(type(calibration)).dump_json(calibration, indent=1) + b"\n")
     return path
-
-
-def _match_boxes(detected: Evidence, truth: Evidence) -> Iterator[tuple[Detection, Detection | None]]:
-    """Each box, including faint ones, with the ground-truth object that it matches, or None."""
-    for box in (*detected.objects, *detected.faint):
-        best = max(truth.objects, key=lambda target: iou(target.box, box.box), default=None)
-        yield box, best if best is not None and iou(best.box, box.box) >= MATCH_IOU else None
-
-
-def _is_right(box: Detection, target: Detection | None) -> bool:
-    return target is not None and target.name == box.name
-
-
-def _is_detected(target: Detection, objects: Sequence[Detection]) -> bool:
-    return any(o.name == target.name and iou(o.box, target.box) >= MATCH_IOU for o in objects)
-
-
-def _box_sizes(name: str, detected: Sequence[Evidence]) -> list[tuple[float, float]]:
-    """Width and height of the boxes of a class, as shares of the image's longer side."""
-    boxes = [(o.box, max(d.width, d.height)) for d in detected for o in d.objects if o.name == name]
-    return [((box[2] - box[0]) / longer, (box[3] - box[1]) / longer) for box, longer in boxes]
-
-
-def _by_score(answers: Sequence[tuple[float, bool, bool]]) -> ScoreCalibration:
-    """Calibration from the score of each answer, whether it was right, and whether it was confused."""
-    groups = [[a for a in answers if _bin(a[0]) == b] for b in range(SCORE_BINS)]
-    return ScoreCalibration(
-        tuple(_proportion(right for _, right, _ in group) for group in groups),
-        tuple(_proportion(confused for _, _, confused in group) for group in groups),
-    )
-
-
-def _bin(score: float) -> int:
-    return min(SCORE_BINS - 1, max(0, int(score * SCORE_BINS)))
-
-
-def _proportion(outcomes: Iterator[bool]) -> Proportion:
-    values = list(outcomes)
-    return Proportion(sum(values), len(values))
-
-
-def _range(values: Sequence[float]) -> Range:
-    """Range of values without the `RANGE_TAIL` at each end; (0, 0) without values."""
-    if not values:
-        return 0.0, 0.0
-    low, high = np.quantile(values, (RANGE_TAIL, 1 - RANGE_TAIL))
-    return round(float(low), 5), round(float(high), 5)

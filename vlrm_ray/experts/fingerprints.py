@@ -5,18 +5,29 @@ Fingerprints name the experts' cache folders and tell whether a stored calibrati
 
 from pathlib import Path
 
-from vlrm_ray.config import Detector, Reader
+from vlrm_ray.config import Detector, Reader, is_checkpoint
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import digest
 from vlrm_ray.store.models import local_model, model_fingerprint
 
 
 def detector_fingerprint(settings: Detector) -> str:
-    """Fingerprint of a detector checkpoint file with its settings; raises UserError if the file is missing."""
+    """Fingerprint of a detector with its settings; "" for a hub name, whose content is known only when it is loaded.
+
+    Raises:
+        UserError: the checkpoint file is missing.
+    """
     path = Path(local_model(settings.model))
+    if not is_checkpoint(settings.model):
+        return zero_shot_fingerprint(settings) if path.is_dir() else ""
     if not path.is_file():
         raise UserError(f"detector checkpoint {path} does not exist; set experts.detector.model to a file")
     return digest(model_fingerprint(settings.model), settings.classes, settings.image_size)
+
+
+def zero_shot_fingerprint(settings: Detector, revision: str = "") -> str:
+    """Fingerprint of an open-vocabulary detector: of the folder's content, or of the hub's name at a revision."""
+    return digest(revision or model_fingerprint(settings.model), tuple(name.lower() for name in settings.classes))
 
 
 def reader_fingerprint(settings: Reader) -> str:

@@ -2,7 +2,7 @@
 
 `AssessedEvidence` sorts the detections of one image:
 
-- certain: the calibrated probability is at least `MIN_PROBABILITY`, size and shape are as in the calibration, no other
+- certain: the calibrated probability is at least `MIN_PROBABILITY` (or the score at least `supported_from`), size and shape are as in the calibration, no other
   class was detected in the same place, no better box of the class covers it, and the image is not too small. Without
   a calibration only the last three conditions apply.
 - uncertain: all others, and all `faint` ones. Each may be an object of one of several classes, or of any class.
@@ -11,6 +11,10 @@
 adds the uncertain ones; it is infinite if the detector may have missed objects: its recall for the class is too low,
 the image differs from the calibration images in size or quality, or there are too many objects.
 
+A noun that is no class of the detector is related to the classes by `hierarchy.py`. Objects of narrower classes count as
+certain (a car is a vehicle); the upper bound is then finite only if the classes cover all kinds of the noun. Objects of a
+broader class are possible ones (a person may be a man), and the broader class's recall bounds how many were missed.
+
 Detectors scale an image to a fixed size. In an image that is much larger than those of the calibration, an object that
 a viewer sees well may be too small for the detector; see `Calibrations.usable_sides`.
 """
@@ -18,11 +22,13 @@ a viewer sees well may be too small for the detector; see `Calibrations.usable_s
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from vlrm_ray.experts.calibration import DetectorCalibration, Range, ReaderCalibration
+from vlrm_ray.experts.calibration import DetectorCalibration, Range, ReaderCalibration, ScoreCalibration
 from vlrm_ray.experts.detection import SAME_OBJECT_IOU
 from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.geometry import intersection_over_smaller, iou
+from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.types import Detection, Evidence, Finding, Noun, Word
 
 MIN_PROBABILITY = 0.95
@@ -50,6 +56,8 @@ MIN_IMAGE_SIDE = 16
 too thin if a side covers fewer pixels of the detector's input."""
 TOO_SMALL, TOO_LARGE, TOO_THIN = "image_too_small", "image_too_large_for_the_detector", "image_too_thin"
 """Reasons why the size of an image forbids claims."""
+DETECTOR_UNCALIBRATED, READER_UNCALIBRATED = "detector_uncalibrated", "reader_uncalibrated"
+"""Reasons why an expert may not decide a claim; see `experts.uncalibrated`."""
 TEXT_CARRIERS = frozenset({"sign", "stop sign", "street sign", "billboard", "poster", "banner", "label"})
 """Classes that carry text: their absence is not claimed if OCR read a word outside all detected objects."""
 
@@ -63,19 +71,53 @@ class Calibrations:
         reader: calibration of the OCR reader; None if none is stored.
         exhaustive: classes whose recall is assumed to suffice, without a calibration (`experts.detector.exhaustive`).
         input_side: side in pixels that the detector scales an image's longer side to; 0 if it is not known.
+        uncalibrated: whether experts and classes without a calibration count, by their raw scores
+            (`experts.uncalibrated: allow`).
     """
 
     detector: DetectorCalibration | None = None
     reader: ReaderCalibration | None = None
     exhaustive: frozenset[str] = frozenset()
     input_side: int = 0
+    uncalibrated: bool = True
+
+    @property
+    def trusts_detector(self) -> bool:
+        """Whether the detector may decide a claim."""
+        return self.uncalibrated or self.detector is not None
+
+    @property
+    def trusts_reader(self) -> bool:
+        """Whether the OCR reader may decide a claim."""
+        return self.uncalibrated or self.reader is not None
 
     def recall(self, name: str) -> float:
         """Lower bound of the detector's recall for a class; 0 for a class that was not calibrated."""
         if name in self.exhaustive:
             return MIN_RECALL
         known = self.detector.classes.get(name) if self.detector else None
-        return known.recall.lower_bound if known else 0.0
+        return (known.found or known.recall).lower_bound if known else 0.0
+
+    def bounding_classes(self, noun: str) -> frozenset[str]:
+        """Classes that together include each object that a noun describes, and that the detector hardly ever misses.
+
+        Returns the noun itself or a synonym if it is such a class, else the broader class with the best recall ("person" for "man"),
+        else the narrower classes if they cover all kinds of the noun; empty if there are none.
+        """
+        if self.recall(noun) >= MIN_RECALL:
+            return frozenset({noun})
+        reliable, nouns = self._reliable_classes, noun_hierarchy()
+        same = [name for name in reliable if nouns.is_same(noun, name)]
+        broader = same or [name for name in reliable if nouns.may_show(name, noun)]
+        if broader:
+            return frozenset({max(broader, key=lambda name: (self.recall(name), name))})
+        narrower = frozenset(name for name in reliable if nouns.includes(noun, name))
+        return narrower if nouns.is_covered(noun, narrower) else frozenset()
+
+    @cached_property
+    def _reliable_classes(self) -> frozenset[str]:
+        known = self.exhaustive | frozenset(self.detector.classes if self.detector else ())
+        return frozenset(name for name in known if self.recall(name) >= MIN_RECALL)
 
     @property
     def usable_sides(self) -> Range:
@@ -94,7 +136,24 @@ class Calibrations:
 
     def detection_probability(self, detection: Detection) -> float:
         """Probability that a detection has the right class; its score without a calibration."""
-        return self.detector.scores.probability(detection.score) if self.detector else detection.score
+        scores = self.scores(detection)
+        return scores.probability(detection.score) if scores else detection.score
+
+    def scores(self, detection: Detection) -> ScoreCalibration | None:
+        """Accuracy by score, of the detection's class if it was measured by itself; None without a calibration."""
+        known = self.detector.classes.get(detection.name) if self.detector else None
+        return known.scores if known and known.scores else self.detector.scores if self.detector else None
+
+    def has_reliable_score(self, detection: Detection) -> bool:
+        """Whether a box with this class and score is right with sufficient probability."""
+        if self.detector is None:
+            return True
+        if self.detector.stated is None:
+            return self.detection_probability(detection) >= MIN_PROBABILITY
+        known = self.detector.classes.get(detection.name)
+        if known is None:
+            return self.uncalibrated
+        return known.supported_from is not None and detection.score >= known.supported_from
 
     def word_probability(self, word: Word) -> float:
         """Probability that a word was read correctly; its score without a calibration."""
@@ -117,10 +176,6 @@ class UncertainDetection:
 
     classes: frozenset[str] | None
     detection: Detection
-
-    def may_be(self, name: str) -> bool:
-        """Whether the object may belong to a class."""
-        return self.classes is None or name in self.classes
 
 
 @dataclass(frozen=True)
@@ -165,6 +220,7 @@ class AssessedEvidence:
     distinct: int = 0
     findings: dict[tuple[object, ...], Finding] = field(default_factory=dict)
     _bounds: dict[Noun, CountBounds] = field(default_factory=dict)
+    _bounding_classes: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.size_problem = self._size_problem()
@@ -186,13 +242,26 @@ class AssessedEvidence:
             self._bounds[noun] = self._count_bounds(noun)
         return self._bounds[noun]
 
+    def recall(self, noun: Noun) -> float:
+        """Lower bound of the detector's recall for the objects that a noun describes; 0 if it is not known."""
+        return min(self.calibrations.recall(name) for name in self._bounding(noun.name) or {noun.name})
+
+    def _bounding(self, name: str) -> frozenset[str]:
+        if name not in self._bounding_classes:
+            self._bounding_classes[name] = self.calibrations.bounding_classes(name)
+        return self._bounding_classes[name]
+
     def _count_bounds(self, noun: Noun) -> CountBounds:
+        if not self.calibrations.trusts_detector:
+            return CountBounds((), math.inf, DETECTOR_UNCALIBRATED)
         colors = tuple(a for a in noun.attributes if a in PALETTE)
         checkable = len(colors) == len(noun.attributes) <= 1
-        certain, possible = [], 0
+        nouns, certain, possible, broader = noun_hierarchy(), [], 0, ""
         for index in self.certain:
             detection = self.evidence.objects[index]
-            if detection.name != noun.name:
+            if not nouns.includes(noun.name, detection.name):
+                if self._may_be(noun.name, detection.name):
+                    possible, broader = possible + 1, broader or detection.name
                 continue
             # the middle of an object with text shows the text's color
             color = "" if any(contains_word(detection, word) for word in self.evidence.words) else detection.color
@@ -200,19 +269,36 @@ class AssessedEvidence:
                 certain.append(index)
             elif not checkable or not color:
                 possible += 1
-        possible += sum(uncertainty.may_be(noun.name) for uncertainty in self.uncertain)
+        uncertain = sum(
+            u.classes is None or any(nouns.includes(noun.name, c) or self._may_be(noun.name, c) for c in u.classes)
+            for u in self.uncertain
+        )
         unbounded = self._why_unbounded(noun.name)
-        most = math.inf if unbounded else float(len(certain) + possible)
-        reason = unbounded or ("something_is_doubtful" if possible else "")
+        most = math.inf if unbounded else float(len(certain) + possible + uncertain)
+        if broader and not uncertain and unbounded in ("", "detector_may_miss_it"):
+            reason = f"detector_knows_only_{broader.replace(' ', '_')}"
+        else:
+            reason = unbounded or ("something_is_doubtful" if possible + uncertain else "")
         return CountBounds(tuple(sorted(certain)), most, reason)
 
+    def _may_be(self, noun: str, class_name: str) -> bool:
+        """Whether a noun may describe an object of a class that it does not include: a "man" that is a "person"."""
+        nouns = noun_hierarchy()
+        if nouns.may_show(class_name, noun):
+            return True
+        bounding = self._bounding(noun) - {noun}
+        return any(nouns.may_show(b, noun) and nouns.related(class_name, b) for b in bounding)
+
     def _why_unbounded(self, name: str) -> str:
-        """Why the detector may have missed objects of a class; "" if it would have detected them."""
-        if self.calibrations.recall(name) < MIN_RECALL:
+        """Why the detector may have missed objects of a noun; "" if it would have detected them."""
+        bounding = self._bounding(name)
+        if not bounding:
             return "detector_may_miss_it"
         if not self.in_distribution:
             return self.unlike_calibration
-        if name in TEXT_CARRIERS and any(not self._is_on_object(word) for word in self.evidence.words):
+        if not TEXT_CARRIERS.isdisjoint({name, *bounding}) and any(
+            not self._is_on_object(word) for word in self.evidence.words
+        ):
             return "experts_disagree"
         if any(uncertainty.classes is None for uncertainty in self.uncertain):
             return "something_is_doubtful"
@@ -244,7 +330,7 @@ class AssessedEvidence:
         """The uncertainty of a detection; None if it is certain."""
         if self.size_problem == TOO_SMALL:
             return UncertainDetection(None, detection)
-        if self.calibrations.detector and self.calibrations.detection_probability(detection) < MIN_PROBABILITY:
+        if not self.calibrations.has_reliable_score(detection):
             return self._low_score(detection)
         if self._has_unusual_shape(detection):
             return UncertainDetection(None, detection)
@@ -268,7 +354,7 @@ class AssessedEvidence:
 
     def _low_score(self, detection: Detection) -> UncertainDetection:
         """Uncertainty of a box with a low score: its own class and its rival, or any class if often confused."""
-        scores = self.calibrations.detector.scores if self.calibrations.detector else None
+        scores = self.calibrations.scores(detection)
         any_class = scores is not None and scores.confusion(detection.score) > MAX_CONFUSION
         classes = None if any_class else frozenset({detection.name, detection.rival} - {""})
         return UncertainDetection(classes, detection)

@@ -35,7 +35,15 @@ from vlrm_ray.experts.calibration import DetectorCalibration, ReaderCalibration,
 from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.geometry import spatial_relation
-from vlrm_ray.experts.reliability import CROWD_SIZE, MIN_PROBABILITY, AssessedEvidence, Calibrations, CountBounds
+from vlrm_ray.experts.reliability import (
+    CROWD_SIZE,
+    DETECTOR_UNCALIBRATED,
+    MIN_PROBABILITY,
+    READER_UNCALIBRATED,
+    AssessedEvidence,
+    Calibrations,
+    CountBounds,
+)
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
 _OPPOSITE = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verdict.SUPPORTED}
@@ -56,16 +64,24 @@ class Verifier:
             UserError: a calibration was measured with another model or other settings.
         """
         detector, reader = experts.detector, experts.reader
-        detector_calibration = load_calibration(detector.model, DetectorCalibration)
-        if detector_calibration and is_checkpoint(detector.model):
-            check_expert(detector_calibration, detector_fingerprint(detector), "experts.detector")
+        detector_calibration = load_calibration(detector.model, DetectorCalibration, detector.calibration)
+        expected = detector_fingerprint(detector) if detector_calibration else ""
+        if detector_calibration and expected:
+            check_expert(detector_calibration, expected, "experts.detector")
         reader_calibration = (
             load_calibration(reader.recognition_model, ReaderCalibration) if reader.recognition_model else None
         )
         if reader_calibration:
             check_expert(reader_calibration, reader_fingerprint(reader), "experts.reader")
         input_side = detector.image_size if is_checkpoint(detector.model) else 0
-        return cls(Calibrations(detector_calibration, reader_calibration, frozenset(detector.exhaustive), input_side))
+        calibrations = Calibrations(
+            detector_calibration,
+            reader_calibration,
+            frozenset(detector.exhaustive),
+            input_side,
+            experts.uncalibrated == "allow",
+        )
+        return cls(calibrations)
 
     def check(self, claim: Claim, evidence: Evidence) -> CheckedClaim:
         """Check one claim."""
@@ -188,6 +204,8 @@ def _judge_relation(claim: Claim, assessed: AssessedEvidence) -> Finding:
 
 def _judge_text(claim: Claim, assessed: AssessedEvidence) -> Finding:
     """Text on the subject ("the sign says STOP"), or anywhere in the image if no such object is certain."""
+    if not assessed.calibrations.trusts_reader:
+        return _unverifiable(READER_UNCALIBRATED)
     claimed, words = _tokens(claim.value or ""), assessed.evidence.words
     carriers = [assessed.evidence.objects[i] for i in assessed.count_bounds(Noun(claim.subject.name)).certain]
     read = [i for i, word in enumerate(words) if not carriers or any(contains_word(o, word) for o in carriers)]
@@ -208,6 +226,8 @@ def _judge_text(claim: Claim, assessed: AssessedEvidence) -> Finding:
         return _unverifiable("read_uncertainly")
     if any(not any(contains_word(o, words[i]) for i in read) for o in carriers):
         return _unverifiable("not_all_read")
+    if not assessed.calibrations.trusts_detector:
+        return _unverifiable(DETECTOR_UNCALIBRATED)
     if assessed.uncertain or not assessed.in_distribution:
         return _unverifiable("something_is_doubtful" if assessed.uncertain else assessed.unlike_calibration)
     return Finding(Verdict.CONTRADICTED, confidence, words=tuple(read))
@@ -236,7 +256,7 @@ _RULES: dict[ClaimType, Callable[[Claim, AssessedEvidence], Finding]] = {
 def _completeness(noun: Noun, assessed: AssessedEvidence, cited: tuple[int, ...]) -> float:
     """Confidence that no object of a noun was missed and that the cited objects are right."""
     probability = min((assessed.certain[i] for i in cited), default=1.0)
-    return _round(min(probability, assessed.calibrations.recall(noun.name)) * _color_probability(noun, assessed))
+    return _round(min(probability, assessed.recall(noun)) * _color_probability(noun, assessed))
 
 
 def _color_probability(noun: Noun, assessed: AssessedEvidence) -> float:

@@ -46,10 +46,30 @@ def check_inputs(config: Config) -> tuple[str, ...]:
                 "can constrain answers to a JSON schema; set either key"
             )
         check_model("experts.extractor_model", config.experts.extractor_model)
-    _check_experts(config.experts)
+    verifier = _check_experts(config.experts)
+    remarks = _check_calibrations(config, verifier)
     if config.cache:
         Ledger(config.cache).check_writable()
-    return _check_prompts(config)
+    return (*remarks, *_check_prompts(config))
+
+
+def _check_calibrations(config: Config, verifier: Verifier) -> tuple[str, ...]:
+    """Remarks about experts without a calibration; raises UserError if no expert may decide a pair."""
+    experts, known = config.experts, verifier.calibrations
+    missing = [] if known.detector else ["experts.detector"]
+    missing += ["experts.reader"] if experts.reader.enabled and known.reader is None else []
+    if not missing:
+        return ()
+    names, have = " and ".join(missing), "have" if len(missing) > 1 else "has"
+    if known.uncalibrated:
+        return (f"{names} {have} no calibration; experts.uncalibrated=allow lets raw scores decide pairs",)
+    readable = experts.reader.enabled and known.reader is not None
+    if config.pairing.labels == "experts" and known.detector is None and not readable:
+        raise UserError(
+            f"{names} {have} no calibration, so no pair could be made; measure one with `python jobs/evaluate.py "
+            "calibrate`, or set experts.uncalibrated=allow to decide by raw scores"
+        )
+    return (f"{names} {have} no calibration; claims that need it stay unverifiable (experts.uncalibrated=refuse)",)
 
 
 def _check_prompts(config: Config) -> tuple[str, ...]:
@@ -67,8 +87,8 @@ def _check_prompts(config: Config) -> tuple[str, ...]:
     return remarks
 
 
-def _check_experts(experts: Experts) -> None:
-    """Check the files of the experts' models, and that their calibrations belong to them."""
+def _check_experts(experts: Experts) -> Verifier:
+    """Verifier of the experts; raises UserError if a model's file is missing or a calibration is of another model."""
     detector, reader = experts.detector.model, experts.reader
     if is_checkpoint(detector):
         checkpoint = Path(_fetched("experts.detector.model", detector))
@@ -87,7 +107,7 @@ def _check_experts(experts: Experts) -> None:
                 "empty for PaddleOCR's default model"
             )
         refuse_pointers(f"experts.reader.{key}", Path(folder))
-    Verifier.from_config(experts)
+    return Verifier.from_config(experts)
 
 
 def _fetched(key: str, model: str) -> str:

@@ -1,0 +1,216 @@
+"""`evaluate.py calibrate`: a detector measured on labelled images in COCO's or the YOLO format, and what follows from it."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.evaluations import calibrate
+from vlrm_ray.config import Detector, Experts, asset_path, load
+from vlrm_ray.errors import UserError
+from vlrm_ray.experts.calibration import DetectorCalibration, load_calibration
+from vlrm_ray.experts.labelled_images import LabelledFile, read_coco, read_yolo
+from vlrm_ray.experts.measurement import measure_detector
+from vlrm_ray.experts.reliability import Calibrations
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.pipeline.preflight import check_inputs
+from vlrm_ray.scenes.ground_truth import true_evidence
+from vlrm_ray.scenes.render import paint
+from vlrm_ray.scenes.world import SHAPES, World
+from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Verdict
+
+SCENES = 110
+S, C, U = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNVERIFIABLE
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rendered scenes with labels in both formats, and a detector without a calibration."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    names = [*SHAPES, "sign", "dog"]
+    world = World(bias=0.0, shape_counts=(0.1, 0.2, 0.3, 0.3, 0.1))
+    coco: dict[str, list[dict[str, object]]] = {"images": [], "annotations": [], "categories": []}
+    coco["categories"] = [{"id": 10 + i, "name": name.title()} for i, name in enumerate(names)]
+    for number in range(SCENES):
+        scene = world.sample(90_000_000 + number)
+        image, truth = paint(scene).image, true_evidence(scene)
+        image.save(folder / f"images/{number}.png")
+        coco["images"].append({"id": number, "file_name": f"{number}.png"})
+        lines = []
+        for o in truth.objects:
+            (x0, y0, x1, y1), (width, height), index = o.box, image.size, names.index(o.name)
+            box = [x0, y0, x1 - x0, y1 - y0]
+            coco["annotations"].append({"image_id": number, "category_id": 10 + index, "bbox": box, "iscrowd": 0})
+            shares = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
+            lines.append(" ".join(map(str, (index, *shares))))
+        (folder / f"labels/{number}.txt").write_text("\n".join(lines))
+    coco["annotations"].append({"image_id": 0, "category_id": 14 + 1, "bbox": [0, 0, 5, 5], "iscrowd": 0})
+    (folder / "labels/0.txt").write_text((folder / "labels/0.txt").read_text() + "\n5 0.02 0.02 0.04 0.04")
+    (folder / "annotations.json").write_text(json.dumps(coco))
+    (folder / "data.yaml").write_text(yaml.safe_dump({"val": "images", "names": dict(enumerate(names))}))
+    shutil.copy(asset_path("assets:detector/detector.pt"), folder / "mine.pt")
+    return folder
+
+
+@pytest.fixture(params=["coco", "yolo"])
+def measured(request: pytest.FixtureRequest, data: Path) -> Iterator[Path]:
+    """The detector, calibrated with labels in one of the formats."""
+    labels = data / ("annotations.json" if request.param == "coco" else "data.yaml")
+    yield run(data, **{request.param: labels})
+    (data / "mine.calibration.json").unlink()
+
+
+def run(data: Path, **options: object) -> Path:
+    config = data / "config.yaml"
+    config.write_text(yaml.safe_dump({"experts": {"detector": {"model": str(data / "mine.pt")}}}))
+    defaults = {"coco": None, "yolo": None, "images": data / "images", "config": str(config), "confidence": 0.9}
+    calibrate.run(argparse.Namespace(**defaults | {"min_images": 20, "json": False} | options))
+    return data / "mine.pt"
+
+
+def finding(experts: Experts, evidence: Evidence, name: str) -> Finding:
+    return Verifier.from_config(experts).check(Claim(ClaimType.OBJECT, Noun(name)), evidence).finding
+
+
+def test_classes_are_measured_and_a_rare_one_stays_uncalibrated(
+    measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibration = load_calibration(str(measured), DetectorCalibration)
+    assert calibration is not None
+    assert set(calibration.classes) == {*SHAPES, "sign"}  # by the detector's names, not "Circle"
+    assert (calibration.images, calibration.stated) == (SCENES, 0.9)
+    for known in calibration.classes.values():
+        assert known.found is not None and known.recall.hits <= known.found.hits <= known.found.n
+        assert sum(share.n for share in known.by_size.values()) == known.found.n
+        assert known.supported_from is not None and known.supported_from <= 0.9
+        assert known.images is not None and known.images >= 20
+
+
+def test_the_printed_table_names_what_stays_uncalibrated(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(data, coco=data / "annotations.json", json=True)
+    printed = capsys.readouterr()
+    text = " ".join((printed.out + printed.err).split())
+    assert "uncalibrated" in text and "fewer than 20" in text
+    assert json.loads(printed.out.splitlines()[-1])["circle"]["supported_from"] is not None
+    (data / "mine.calibration.json").unlink()
+
+
+def test_verdicts_follow_from_the_calibration(measured: Path) -> None:
+    experts = Experts(detector=Detector(model=str(measured)))
+    calibration = load_calibration(str(measured), DetectorCalibration)
+    assert calibration is not None
+    known = calibration.classes["circle"]
+    limit, side = known.supported_from or 1.0, (known.sides[0] + known.sides[1]) / 2 * 128
+    box = (10.0, 10.0, 10 + side, 10 + side)
+    shown = Evidence(128, 128, (Detection("circle", box, max(0.95, limit)),))
+    assert finding(experts, shown, "circle").verdict is S
+    below = Evidence(128, 128, (Detection("circle", box, limit - 0.01),))
+    assert finding(experts, below, "circle").verdict is U
+    dog = Evidence(128, 128, (Detection("dog", box, 0.99),))
+    assert finding(experts, dog, "dog").verdict is U
+    allowed = experts.model_copy(update={"uncalibrated": "allow"})
+    assert finding(allowed, dog, "dog").verdict is S
+
+
+def test_a_calibration_belongs_to_its_model(measured: Path) -> None:
+    settings = Experts(detector=Detector(model=str(measured), image_size=160))
+    with pytest.raises(UserError, match="was measured with another model or other settings"):
+        Verifier.from_config(settings)
+
+
+def test_a_calibration_can_lie_elsewhere(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "here.json"
+    config = tmp_path / "config.yaml"
+    detector = {"model": str(data / "mine.pt"), "calibration": str(file)}
+    config.write_text(yaml.safe_dump({"experts": {"detector": detector}}))
+    run(data, coco=data / "annotations.json", config=str(config))
+    assert not (data / "mine.calibration.json").exists()
+    assert load_calibration("any", DetectorCalibration, str(file)) is not None
+    assert Verifier.from_config(load(str(config)).experts).calibrations.detector is not None
+
+
+def test_without_a_calibration_nothing_decides_unless_it_is_allowed(data: Path) -> None:
+    settings = Experts(detector=Detector(model=str(data / "mine.pt"), exhaustive=("circle",)))
+    shown = Evidence(128, 128, (Detection("circle", (10, 10, 40, 40), 0.99),))
+    refused = finding(settings, shown, "circle")
+    assert (refused.verdict, refused.reason) == (U, "detector_uncalibrated")
+    assert finding(settings, Evidence(128, 128), "circle").verdict is U
+    allowed = settings.model_copy(update={"uncalibrated": "allow"})
+    assert finding(allowed, shown, "circle").verdict is S
+    assert finding(allowed, Evidence(128, 128), "circle").verdict is C
+
+
+def test_a_run_says_which_expert_is_uncalibrated(data: Path) -> None:
+    model = f"experts.detector.model={data / 'mine.pt'}"
+    (remark,) = check_inputs(load(None, [model]))
+    assert remark.startswith("experts.detector has no calibration; claims that need it stay unverifiable")
+    (remark,) = check_inputs(load(None, [model, "experts.uncalibrated=allow"]))
+    assert "experts.uncalibrated=allow lets raw scores decide pairs" in remark
+    with pytest.raises(
+        UserError, match=r"no pair could be made; measure one with `python jobs/evaluate\.py calibrate`"
+    ):
+        check_inputs(load(None, [model, "experts.reader.enabled=false"]))
+
+
+def test_the_score_from_which_boxes_are_right_holds_by_the_lower_bound_of_the_interval() -> None:
+    box = (10.0, 10.0, 40.0, 40.0)
+    truth = [Evidence(100, 100, (Detection("cat", box, 1.0),) if i % 2 else ()) for i in range(200)]
+    detected = [Evidence(100, 100, (Detection("cat", box, 0.9 if i % 2 else 0.6),)) for i in range(200)]
+    known = measure_detector("x", detected, truth, 0.35, 0.95).classes["cat"]
+    assert known.supported_from == pytest.approx(0.9)
+    mixed = [Evidence(100, 100, (Detection("cat", box, 0.9 if i > 15 else 0.5),)) for i in range(200)]
+    true = [Evidence(100, 100, (Detection("cat", box, 1.0),) if i > 5 else ()) for i in range(200)]
+    known = measure_detector("x", mixed, true, 0.35, 0.95).classes["cat"]
+    assert known.supported_from == pytest.approx(0.9)  # 10 of 16 boxes at 0.5 are right, 97 % of all
+    few = measure_detector("x", detected[:80], truth[:80], 0.35, 0.95).classes["cat"]
+    assert few.supported_from is None  # 40 right ones of 40 leave room for 6 % wrong ones
+
+
+def test_objects_in_faint_boxes_count_for_absence_and_not_for_precision() -> None:
+    box = (10.0, 10.0, 40.0, 40.0)
+    truth = [Evidence(100, 100, (Detection("cat", box, 1.0),))] * 100
+    detected = [Evidence(100, 100, faint=(Detection("cat", box, 0.2),))] * 100
+    calibration = measure_detector("x", detected, truth, 0.35, 0.95)
+    assert calibration.classes["cat"].recall.hits == 0
+    assert Calibrations(calibration).recall("cat") >= 0.97
+
+
+def test_boxes_in_a_crowd_and_of_unlabelled_classes_are_not_measured() -> None:
+    file = LabelledFile(Path("a.png"), (), (("person", (0, 0, 50, 50)),))
+    inside, outside = (Detection("person", (x, 10, x + 20, 40), 0.9) for x in (10, 70))
+    detected = Evidence(100, 100, (inside, outside, Detection("bus", (10, 10, 30, 40), 0.9)))
+    assert file.measurable(detected, frozenset({"person"})).objects == (outside,)
+
+
+@pytest.mark.parametrize(("content", "problem"), [
+    ("no json", "is not in COCO's format"), ("[]", "is not in COCO's format"), ('{"images": []}', "is not in COCO's format"),
+    ('{"images": [{"id": 1, "file_name": "no.png"}], "annotations": [], "categories": []}', "no labelled object in 1 images"),
+    ('{"images": [{"id": 1, "file_name": "no.png"}], "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}],'
+     ' "categories": [{"id": 1, "name": "cat"}]}', r"there is no image .*no\.png; give .* --images DIR"),
+])  # fmt: skip
+def test_unusable_coco_labels_are_explained(tmp_path: Path, content: str, problem: str) -> None:
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(UserError, match=problem):
+        read_coco(tmp_path / "labels.json", tmp_path)
+
+
+def test_unusable_yolo_labels_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="names no classes"):
+        read_yolo(tmp_path)
+    with pytest.raises(UserError, match="No such file"):
+        read_yolo(tmp_path / "data.yaml")
+    (tmp_path / "data.yaml").write_text("names: [cat]\nval: images")
+    with pytest.raises(UserError, match=r"there is no folder .*images"):
+        read_yolo(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images/a.png").write_bytes(b"")
+    (tmp_path / "labels/a.txt").write_text("7 0.5 0.5 1 1")
+    with pytest.raises(UserError, match=r"a\.txt line 1 is '7 0\.5 0\.5 1 1', expected"):
+        read_yolo(tmp_path)

@@ -1,0 +1,206 @@
+"""Measures the experts on images with ground truth; the results are calibrations (see `calibration.py`)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vlrm_ray.experts.calibration import (
+    SCORE_BINS,
+    ClassCalibration,
+    DetectorCalibration,
+    Proportion,
+    Range,
+    ReaderCalibration,
+    ScoreCalibration,
+    score_bin,
+)
+from vlrm_ray.experts.evidence import contains_word
+from vlrm_ray.experts.geometry import iou
+from vlrm_ray.types import Detection, Evidence
+
+MATCH_IOU = 0.5
+"""A box matches a ground-truth object from this intersection over union on."""
+SIZES, LARGE = {"small": 32, "medium": 96}, "large"
+"""Sizes of objects as COCO counts them: side in pixels of the square that is too large for the name."""
+MIN_IMAGES = 20
+"""A class that occurs in fewer images stays uncalibrated."""
+RANGE_TAIL = 0.001
+"""Share of the measured values left out at each end of a range."""
+
+
+def measure_detector(
+    expert: str,
+    detected: Sequence[Evidence],
+    truth: Sequence[Evidence],
+    confidence: float,
+    stated: float | None = None,
+    min_images: int = MIN_IMAGES,
+) -> DetectorCalibration:
+    """Calibrate a detector on images with ground truth.
+
+    Args:
+        expert: fingerprint of the detector.
+        detected: what the detector reported, one entry per image.
+        truth: the ground truth of the same images.
+        confidence: precision and colors are measured on boxes with at least this score.
+        stated: also measure each class by itself, and the score from which its boxes are right with this confidence.
+        min_images: with `stated`, classes that occur in fewer images are left out, and so stay uncalibrated.
+    """
+    matches = [match for d, t in zip(detected, truth, strict=True) for match in _match_boxes(d, t)]
+    confident = [(box, target) for box, target in matches if box.score >= confidence]
+    targets = [(target, d.objects) for d, t in zip(detected, truth, strict=True) for target in t.objects]
+    with_text = {o for t in truth for o in t.objects if any(contains_word(o, word) for word in t.words)}
+    colored = [
+        (box, target) for box, target in confident if target and box.color and target.color and target not in with_text
+    ]
+    names = sorted({target.name for target, _ in targets})
+    calibrated = {name: _measure_class(name, detected, targets, confident) for name in names}
+    if stated is not None:
+        known = (_measure_scores(name, calibrated[name], detected, truth, stated) for name in names)
+        calibrated = {name: c for name, c in zip(names, known, strict=True) if (c.images or 0) >= min_images}
+    return DetectorCalibration(
+        expert=expert,
+        images=len(detected),
+        classes=calibrated,
+        scores=_by_score([(b.score, _is_right(b, t), t is not None and t.name != b.name) for b, t in matches]),
+        colors=_proportion(box.color == target.color for box, target in colored if target),
+        blur=_range([d.quality.blur for d in detected]),
+        unexplained=_range([d.quality.unexplained for d in detected]),
+        crowd=max((len(d.objects) for d in detected), default=0),
+        image_sides=_range([max(d.width, d.height) for d in detected]),
+        image_shapes=_range([min(d.width, d.height) / max(d.width, d.height) for d in detected]),
+        stated=stated,
+    )
+
+
+def _measure_class(
+    name: str,
+    detected: Sequence[Evidence],
+    targets: Sequence[tuple[Detection, Sequence[Detection]]],
+    confident: Sequence[tuple[Detection, Detection | None]],
+) -> ClassCalibration:
+    """Recall, precision and box shapes of a class.
+
+    Args:
+        name: the class.
+        detected: what the detector reported, one entry per image.
+        targets: each ground-truth object, with the objects that were detected in its image.
+        confident: each box with a sufficient score, with the ground-truth object that it matches.
+    """
+    sizes = _box_sizes(name, detected)
+    return ClassCalibration(
+        recall=_proportion(_is_detected(target, objects) for target, objects in targets if target.name == name),
+        precision=_proportion(_is_right(box, target) for box, target in confident if box.name == name),
+        sides=_range([side for size in sizes for side in size]),
+        aspect=_range([width / height for width, height in sizes]),
+    )
+
+
+def _measure_scores(
+    name: str, known: ClassCalibration, detected: Sequence[Evidence], truth: Sequence[Evidence], stated: float
+) -> ClassCalibration:
+    """Add what is measured of a class by itself; see `ClassCalibration`."""
+    pairs = list(zip(detected, truth, strict=True))
+    answers = [
+        (box.score, _is_right(box, target), target is not None and target.name != name)
+        for d, t in pairs
+        for box, target in _match_boxes(d, t)
+        if box.name == name
+    ]
+    found = [
+        (_size_of(target), _is_detected(target, (*d.objects, *d.faint)))
+        for d, t in pairs
+        for target in t.objects
+        if target.name == name
+    ]
+    scores = _by_score(answers)
+    return replace(
+        known,
+        found=_proportion(hit for _, hit in found),
+        images=sum(any(target.name == name for target in t.objects) for t in truth),
+        scores=scores,
+        supported_from=_supported_from(scores, stated),
+        by_size={size: _proportion(hit for s, hit in found if s == size) for size in (*SIZES, LARGE)},
+    )
+
+
+def _supported_from(scores: ScoreCalibration, stated: float) -> float | None:
+    """Lowest score from which boxes are right with a confidence; None if there is none.
+
+    The boxes from this score on must be right by the lower bound of their Wilson interval, and those of each bin by their
+    share after isotonic regression, so that many sure boxes do not make up for doubtful ones.
+    """
+    from scipy.optimize import isotonic_regression
+
+    filled = [b for b, share in enumerate(scores.right) if share.n]
+    if not filled:
+        return None
+    shares = [scores.right[b] for b in filled]
+    fitted = isotonic_regression([s.hits / s.n for s in shares], weights=[s.n for s in shares]).x
+    for i, b in enumerate(filled):
+        above = Proportion(sum(s.hits for s in shares[i:]), sum(s.n for s in shares[i:]))
+        if fitted[i] >= stated and above.lower_bound >= stated:
+            return b / SCORE_BINS
+    return None
+
+
+def _size_of(target: Detection) -> str:
+    """Size of an object by its pixels, in the terms of COCO."""
+    x0, y0, x1, y1 = target.box
+    return next((size for size, side in SIZES.items() if (x1 - x0) * (y1 - y0) < side**2), LARGE)
+
+
+def measure_reader(expert: str, detected: Sequence[Evidence], truth: Sequence[Evidence]) -> ReaderCalibration:
+    """Calibrate an OCR reader on images with ground truth; arguments as in `measure_detector`."""
+    pairs = list(zip(detected, truth, strict=True))
+    reads = [(word, [x.text for x in t.words]) for d, t in pairs for word in d.words]
+    return ReaderCalibration(
+        expert=expert,
+        images=len(detected),
+        recall=_proportion(word.text in [x.text for x in d.words] for d, t in pairs for word in t.words),
+        scores=_by_score([(word.score, word.text in texts, not texts) for word, texts in reads]),
+    )
+
+
+def _match_boxes(detected: Evidence, truth: Evidence) -> Iterator[tuple[Detection, Detection | None]]:
+    """Each box, including faint ones, with the ground-truth object that it matches, or None."""
+    for box in (*detected.objects, *detected.faint):
+        best = max(truth.objects, key=lambda target: iou(target.box, box.box), default=None)
+        yield box, best if best is not None and iou(best.box, box.box) >= MATCH_IOU else None
+
+
+def _is_right(box: Detection, target: Detection | None) -> bool:
+    return target is not None and target.name == box.name
+
+
+def _is_detected(target: Detection, objects: Sequence[Detection]) -> bool:
+    return any(o.name == target.name and iou(o.box, target.box) >= MATCH_IOU for o in objects)
+
+
+def _box_sizes(name: str, detected: Sequence[Evidence]) -> list[tuple[float, float]]:
+    """Width and height of the boxes of a class, as shares of the image's longer side."""
+    boxes = [(o.box, max(d.width, d.height)) for d in detected for o in d.objects if o.name == name]
+    return [((box[2] - box[0]) / longer, (box[3] - box[1]) / longer) for box, longer in boxes]
+
+
+def _by_score(answers: Sequence[tuple[float, bool, bool]]) -> ScoreCalibration:
+    """Calibration from the score of each answer, whether it was right, and whether it was confused."""
+    groups = [[a for a in answers if score_bin(a[0]) == b] for b in range(SCORE_BINS)]
+    return ScoreCalibration(
+        tuple(_proportion(right for _, right, _ in group) for group in groups),
+        tuple(_proportion(confused for _, _, confused in group) for group in groups),
+    )
+
+
+def _proportion(outcomes: Iterator[bool]) -> Proportion:
+    values = list(outcomes)
+    return Proportion(sum(values), len(values))
+
+
+def _range(values: Sequence[float]) -> Range:
+    """Range of values without the `RANGE_TAIL` at each end; (0, 0) without values."""
+    if not values:
+        return 0.0, 0.0
+    low, high = np.quantile(values, (RANGE_TAIL, 1 - RANGE_TAIL))
+    return round(float(low), 5), round(float(high), 5)
