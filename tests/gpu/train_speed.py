@@ -1,9 +1,12 @@
 """Speed and memory of training steps on one GPU; prints a line of JSON for each set of overrides.
 
+Each set is measured in a process of its own, so that nothing of one is in the memory of the next.
+
 python -m tests.gpu.train_speed MODEL [key=value,key=value ...] ...
 """
 
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,20 +20,18 @@ TEXTS = Texts(response=5, facts=30, pixels=672)
 STEPS = 4
 
 
-def main(model: str, variants: list[str]) -> None:
-    """Measure every variant."""
+def main(model: str, overrides: str) -> None:
+    """Measure one set of overrides."""
     with tempfile.TemporaryDirectory() as scratch:
         ledger = Ledger(f"{scratch}/run")
         made_up_pairs(ledger, 40, TEXTS, Path(scratch, "images"))
-        for variant in variants:
-            overrides = ["train.workers=1", "train.gpus=1", "train.loader_workers=4", *variant.split(",")]
-            try:
-                figures = measure_steps(load(None, overrides), ledger, model, STEPS)
-            except Exception as error:  # out of memory, for example: the other variants are still of interest
-                print(variant, f"{type(error).__name__}: {str(error)[:300]}", flush=True)
-                continue
-            print(variant, json.dumps({name: round(value, 4) for name, value in figures.items()}), flush=True)
+        config = load(None, ["train.workers=1", "train.gpus=1", "train.loader_workers=4", *overrides.split(",")])
+        figures = measure_steps(config, ledger, model, STEPS)
+    print(overrides, json.dumps({name: round(value, 4) for name, value in figures.items()}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    if len(sys.argv) == 3:
+        main(sys.argv[1], sys.argv[2])
+    for variant in sys.argv[2:] if len(sys.argv) > 3 else ():
+        subprocess.run([sys.executable, "-m", "tests.gpu.train_speed", sys.argv[1], variant])

@@ -47,38 +47,36 @@ def _as_worker(loop: Callable[[], None]) -> None:
         raise failures.WorkerFailure(f"{activity.current()}: {failures.cause_of(error)}") from error
 
 
-def raises(_: dict[str, Any]) -> None:
-    """Rank 1 raises while rank 0 waits for it."""
+Loop = Callable[[dict[str, Any]], None]
+
+
+def rank_1(action: Callable[[], None]) -> Loop:
+    """A loop in which rank 1 does something while rank 0 waits for it in a collective operation."""
 
     def loop() -> None:
         if _rank() == 1:
-            raise KeyError("lost")
+            action()
         _collective()
 
-    _as_worker(loop)
+    return lambda _: _as_worker(loop)
 
 
-def dies(_: dict[str, Any]) -> None:
-    """The process of rank 1 is killed while rank 0 waits for it."""
-
-    def loop() -> None:
-        if _rank() == 1:
-            time.sleep(3)
-            os.kill(os.getpid(), signal.SIGKILL)
-        _collective()
-
-    _as_worker(loop)
+def raises() -> None:
+    raise KeyError("lost")
 
 
-def hangs(_: dict[str, Any]) -> None:
-    """Rank 1 hangs while rank 0 waits for it in a collective operation."""
+def dies() -> None:
+    time.sleep(3)
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def loop() -> None:
-        if _rank() == 1:
-            time.sleep(300)
-        _collective()
 
-    _as_worker(loop)
+def hangs() -> None:
+    time.sleep(300)
+
+
+def refuses() -> None:
+    """Meets input that no further attempt would mend."""
+    raise UserError("the pairs pair-0, pair-1 give a loss that is not finite")
 
 
 def hangs_before_a_report(_: dict[str, Any]) -> None:
@@ -89,17 +87,6 @@ def hangs_before_a_report(_: dict[str, Any]) -> None:
         if _rank() == 1:
             time.sleep(300)
         ray.train.report({"epoch": 1})
-
-    _as_worker(loop)
-
-
-def refuses(_: dict[str, Any]) -> None:
-    """Rank 1 meets input that no further attempt would mend, while rank 0 waits for it."""
-
-    def loop() -> None:
-        if _rank() == 1:
-            raise UserError("the pairs pair-0, pair-1 give a loss that is not finite")
-        _collective()
 
     _as_worker(loop)
 
@@ -126,7 +113,7 @@ def fails_once(_: dict[str, Any]) -> None:
 def failure(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    loop: Callable[[dict[str, Any]], None],
+    loop: Loop,
     retries: int = 0,
     step_timeout: int = 1800,
 ) -> tuple[str, list[str], float]:
@@ -145,7 +132,7 @@ def failure(
 
 def test_a_rank_that_raises_is_named_with_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other rank waits in a collective operation and is ended long before its timeout. A second attempt is made."""
-    message, lines, seconds = failure(tmp_path, monkeypatch, raises, retries=1)
+    message, lines, seconds = failure(tmp_path, monkeypatch, rank_1(raises), retries=1)
     assert message == "training failed 2 times (train.max_failures=1): rank 1: step 3 of 34: KeyError: 'lost'"
     assert seconds < 600
     assert lines == [
@@ -163,13 +150,13 @@ def test_the_next_attempt_resumes_from_the_latest_checkpoint(tmp_path: Path, mon
 
 
 def test_a_rank_whose_process_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    message, _, seconds = failure(tmp_path, monkeypatch, dies)
+    message, _, seconds = failure(tmp_path, monkeypatch, rank_1(dies))
     assert seconds < 300
     assert message.startswith("training failed once (train.max_failures=0): rank 1: its process died: ")
 
 
 def test_a_rank_that_hangs_ends_the_training_after_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    message, _, seconds = failure(tmp_path, monkeypatch, hangs, step_timeout=10)
+    message, _, seconds = failure(tmp_path, monkeypatch, rank_1(hangs), step_timeout=10)
     assert "rank 0 waited longer than train.step_timeout=10 s for others (step 3 of 34: " in message
     assert seconds < 300
 
@@ -181,7 +168,7 @@ def test_a_rank_that_does_not_report_ends_the_training(tmp_path: Path, monkeypat
 
 
 def test_bad_input_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    message, lines, _ = failure(tmp_path, monkeypatch, refuses, retries=2)
+    message, lines, _ = failure(tmp_path, monkeypatch, rank_1(refuses), retries=2)
     assert (message, lines) == ("rank 1: the pairs pair-0, pair-1 give a loss that is not finite", [])
 
 

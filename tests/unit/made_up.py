@@ -35,7 +35,7 @@ from vlrm_ray.types import (  # fmt: skip
 )
 
 TRAINING: dict[str, Any] = {
-    "steps": 3, "skipped": 1, "dropped": {"longer_than_train.max_tokens": 2}, "first_loss": 1.5, "last_loss": 0.5,
+    "steps": 3, "skipped": 1, "dropped": {"longer_than_max_tokens": 2}, "first_loss": 1.5, "last_loss": 0.5,
     "best_accuracy": 0.75, "tokens": 900, "tokens_per_second": 1234.5, "wait_share": 0.015, "memory_gb": 1.25,
     "curve": [
         {"step": 1, "loss": 1.5, "accuracy": 0.5},

@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from tests.unit.ranks import run_ranks
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training.checkpoint_reader import METADATA, read_metadata
-from vlrm_ray.reward.training.checkpoints import Checkpoints, load_state, save_state, state_bytes, trained_state
+from vlrm_ray.reward.training.checkpoints import Checkpoints, load_state, save_state, trained_state
 from vlrm_ray.reward.training.optimizer import WeightAverage
 
 LOCAL = pafs.LocalFileSystem()
@@ -54,6 +55,12 @@ class Training:
 
     def whole_state(self) -> dict[str, torch.Tensor]:
         return {key: v.full_tensor() if isinstance(v, DTensor) else v.clone() for key, v in self.state().items()}
+
+
+def state_bytes(state: Mapping[str, torch.Tensor]) -> int:
+    """Bytes of this rank's shard of a state."""
+    local = [value.to_local() if isinstance(value, DTensor) else value for value in state.values()]
+    return sum(value.numel() * value.element_size() for value in local)
 
 
 def saved(rank: int, world: int, folder: Path) -> dict[str, Any]:

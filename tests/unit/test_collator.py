@@ -1,6 +1,7 @@
 """The collator: pairs as micro-batches within a token budget."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +12,18 @@ from PIL import Image
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import asset_path
+from vlrm_ray.errors import BadImage, StorageError
 from vlrm_ray.preferences.critique import COMPACT, format_critique
 from vlrm_ray.reward.training.examples import Example
 from vlrm_ray.reward.training.packing import CRITIQUE, JUDGEMENT, RESPONSE, Tree
+from vlrm_ray.store.images import UNREADABLE
 
 torchvision_shim.install()
 
 from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
-from vlrm_ray.reward.training.collator import Collator  # noqa: E402
+from vlrm_ray.reward.training import collator as module  # noqa: E402
+from vlrm_ray.reward.training.collator import TOO_LONG, Collator  # noqa: E402
 from vlrm_ray.reward.training.losses import positions_of  # noqa: E402
 
 ASSET = asset_path("assets:vlm")
@@ -91,11 +95,27 @@ def test_the_image_and_the_question_of_a_pair_are_computed_once() -> None:
 def test_an_example_longer_than_the_budget_is_dropped_and_counted() -> None:
     lengths = [len(collator().sequence(example, IMAGE)[0]) for example in examples(words=1, critique=9)]
     pair = collator(lengths[2], shared_prefix=False).pair("a", examples(words=1, critique=9), IMAGE)
-    assert pair.dropped == 2
+    assert pair.dropped == {TOO_LONG: 2}
     assert [len(tree) for tree in pair.trees] == [lengths[2]]
     nothing = collator(lengths[2] - 1).pair("a", examples(words=1, critique=9), IMAGE)
-    assert (nothing.dropped, nothing.trees, nothing.image) == (3, [], {})
+    assert (nothing.dropped, nothing.trees, nothing.image) == ({TOO_LONG: 3}, [], {})
     assert collator().micro_batches([nothing]) == []
+
+
+def test_a_pair_whose_image_is_gone_is_dropped_and_a_silent_storage_ends_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = collator().read_pair("a", examples(), str(tmp_path / "gone.png"))
+    assert (gone.trees, gone.dropped) == ([], {"image_missing": 3})
+    IMAGE.save(tmp_path / "a.png")
+    assert len(collator().read_pair("a", examples(), str(tmp_path / "a.png")).trees) == 1
+
+    def silent(*_: object) -> None:
+        raise BadImage(UNREADABLE)
+
+    monkeypatch.setattr(module, "load_image", silent)
+    with pytest.raises(StorageError, match="of pair a cannot be read"):
+        collator().read_pair("a", examples(), str(tmp_path / "a.png"))
 
 
 def test_a_pair_larger_than_the_budget_is_split_into_its_sequences() -> None:
@@ -103,7 +123,7 @@ def test_a_pair_larger_than_the_budget_is_split_into_its_sequences() -> None:
     longest = max(len(collator().sequence(example, IMAGE)[0]) for example in examples())
     small = collator(longest)
     pair = small.pair("a", examples(), IMAGE)
-    assert (len(pair.trees), pair.dropped) == (3, 0)
+    assert (len(pair.trees), pair.dropped) == (3, {})
     batches = small.micro_batches([pair])
     assert len(batches) == 3
     assert {batch.patches for batch in batches} == {PATCHES}
@@ -133,7 +153,7 @@ def test_micro_batches_keep_the_budget_and_every_example(
         assert batch.tokens == (batch.ids.numel() if batch.mask is None else int(batch.mask.sum()))
         assert batch.patches in (BLANK_PATCHES, PATCHES * len(set(batch.uses)))
     kept = [tree for pair in pairs for tree in pair.trees]
-    assert sum(pair.dropped for pair in pairs) + sum(map(sequences_of, kept)) == 3 * len(sizes)
+    assert sum(sum(pair.dropped.values()) for pair in pairs) + sum(map(sequences_of, kept)) == 3 * len(sizes)
     assert sum(batch.tokens for batch in batches) >= sum(map(len, kept))
     wanted = sum(float(tree.targets.weights.sum()) for tree in kept)
     assert sum(float(batch.targets.weights.sum()) for batch in batches) == pytest.approx(wanted)

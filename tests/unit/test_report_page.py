@@ -35,7 +35,6 @@ from vlrm_ray.report.text import (
     split_at_claims,
 )
 from vlrm_ray.report.timeline import timeline
-from vlrm_ray.report.training import loss_curve, training_table
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Finding, Noun, Verdict
 
@@ -394,31 +393,7 @@ def test_the_training_has_a_loss_curve_and_a_table_by_round(page: str) -> None:
     text = Reader(page).text
     assert "round 1: loss and judgement accuracy by step" in text
     assert 'href="#training"' in page
-    for shown in ("1.5 to 0.5", "1,234", percent(0.015), "examples dropped: longer than train.max tokens"):
+    for shown in ("1.5 to 0.5", "1,234", percent(0.015), "examples dropped: longer than max tokens"):
         assert shown in text, shown
     right = f"{percent(0.75, 0)} right judgements on the last batches. 3 steps."
     assert f"Loss 1.50 at the first and 0.50 at the last point; {right}" in page
-
-
-def test_a_round_without_records_of_steps_has_no_curve() -> None:
-    assert loss_curve({"round": 1}) is None
-    lost = {
-        "steps": 1,
-        "skipped": 1,
-        "dropped": {},
-        "tokens": 0,
-        "curve": [{"step": 1, "loss": None, "accuracy": None}],
-    }
-    assert loss_curve({"round": 1, "training": lost}) is None
-    assert training_table([{"round": 0}]) is None
-    table = training_table([{"round": 1, "training": lost}])
-    assert table is not None
-    assert [row.name for row in table.rows] == ["steps", "steps skipped, not finite", "loss, first to last step"]
-
-
-def test_a_training_without_judgements_shows_the_loss_alone() -> None:
-    curve = [{"step": step, "loss": 1.0 / step, "accuracy": None} for step in (1, 2)]
-    drawn = loss_curve({"round": 2, "training": {"steps": 2, "curve": curve}})
-    assert drawn is not None
-    assert drawn.text == "Loss 1.00 at the first and 0.50 at the last point. 2 steps."
-    assert "right judgements" not in drawn.svg

@@ -10,7 +10,7 @@ import torch
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import asset_path
-from vlrm_ray.reward.training.flops import flops_per_token, model_flops, peak_flops
+from vlrm_ray.reward.training.flops import model_flops, peak_flops
 from vlrm_ray.reward.training.step_records import COUNTERS, GAUGES, StepRecord, StepRecorder, progress_text
 
 RECORD = StepRecord(
@@ -102,7 +102,6 @@ def test_full_fine_tuning_takes_6_flops_per_weight_and_12_per_attended_token() -
     # two sequences of 10 tokens with 6 learned ones in all, 55 pairs each, and an image of 16 patches
     expected = 20 * flops.token + 6 * flops.output + 110 * flops.pair + 16 * flops.patch + 256 * flops.patch_pair
     assert flops.step(20, 6, 110, 16, 256) == expected
-    assert flops_per_token(shipped_model()) == 6 * (4 * LAYER + 556 * 128)
 
 
 def test_a_frozen_vision_tower_takes_2_flops_per_weight() -> None:

@@ -1,4 +1,4 @@
-"""A training followed by the driver: lines of `metrics.jsonl`, the progress line, and the summary for the report."""
+"""A training followed by the driver: `metrics.jsonl`, the progress line, and the summary in the report."""
 
 import time
 from pathlib import Path
@@ -10,6 +10,7 @@ from actors.progress_board import ProgressBoard
 from vlrm_ray.errors import StorageError
 from vlrm_ray.pipeline import run_metrics, training_steps
 from vlrm_ray.pipeline.run_metrics import RunMetrics
+from vlrm_ray.report.training import loss_curve, training_table
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -65,10 +66,10 @@ def test_records_wait_for_a_storage_that_is_away(tmp_path: Path, monkeypatch: py
 
 def test_the_summary_names_losses_accuracy_speed_and_waiting() -> None:
     records = [record(1), record(2, loss=None, skipped=1, accuracy=None), record(3, accuracy=0.9), record(4, mfu=0.4)]
-    found = training_steps.summary(records, {"longer_than_train.max_tokens": 2})
+    found = training_steps.summary(records, {"longer_than_max_tokens": 2})
     curve = found.pop("curve")
     assert found == {
-        "steps": 4, "skipped": 1, "dropped": {"longer_than_train.max_tokens": 2}, "first_loss": 1.0, "last_loss": 0.25,
+        "steps": 4, "skipped": 1, "dropped": {"longer_than_max_tokens": 2}, "first_loss": 1.0, "last_loss": 0.25,
         "best_accuracy": 0.9, "tokens": 400, "tokens_per_second": 50.0, "wait_share": 0.25, "mfu": 0.4, "memory_gb": 5.0,
     }  # fmt: skip
     assert curve[:2] == [{"step": 1, "loss": 1.0, "accuracy": 0.5}, {"step": 2, "loss": None, "accuracy": None}]
@@ -81,3 +82,27 @@ def test_a_long_curve_has_the_means_of_equally_many_steps() -> None:
     assert len(points) == 112
     assert points[0] == {"step": 9, "loss": 5.0, "accuracy": 1.0}
     assert points[-1]["step"] == 1000
+
+
+def test_a_round_without_records_of_steps_has_no_curve() -> None:
+    assert loss_curve({"round": 1}) is None
+    lost = {
+        "steps": 1,
+        "skipped": 1,
+        "dropped": {},
+        "tokens": 0,
+        "curve": [{"step": 1, "loss": None, "accuracy": None}],
+    }
+    assert loss_curve({"round": 1, "training": lost}) is None
+    assert training_table([{"round": 0}]) is None
+    table = training_table([{"round": 1, "training": lost}])
+    assert table is not None
+    assert [row.name for row in table.rows] == ["steps", "steps skipped, not finite", "loss, first to last step"]
+
+
+def test_a_training_without_judgements_shows_the_loss_alone() -> None:
+    curve = [{"step": step, "loss": 1.0 / step, "accuracy": None} for step in (1, 2)]
+    drawn = loss_curve({"round": 2, "training": {"steps": 2, "curve": curve}})
+    assert drawn is not None
+    assert drawn.text == "Loss 1.00 at the first and 0.50 at the last point. 2 steps."
+    assert "right judgements" not in drawn.svg

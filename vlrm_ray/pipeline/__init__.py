@@ -10,6 +10,7 @@ cluster.py          joins a Ray cluster or starts a local one
 resource_plan.py    the resources that a run needs, compared with the cluster's
 preflight.py        checks the inputs before anything starts
 progress.py         progress lines for the terminal or a log
+background.py       work repeated in the background of the driver
 run_metrics.py      `metrics.jsonl`
 training_steps.py   the records of training steps, for `metrics.jsonl`, the progress line and the report
 """

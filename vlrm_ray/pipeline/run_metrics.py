@@ -9,13 +9,13 @@ line for each step; see training_steps.py.
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from vlrm_ray.errors import StorageError
+from vlrm_ray.pipeline.background import repeated
 from vlrm_ray.store.ledger import Ledger
 
 FILE = "metrics.jsonl"
@@ -65,20 +65,11 @@ class RunMetrics:
             rows: returns the finished rows of each stage.
             engines: returns the running and waiting sequences of each engine.
         """
-        stop, sampler = threading.Event(), _Sampler(round_, rows, engines)
-
-        def work() -> None:
-            while not stop.wait(SAMPLE_SECONDS):
-                self.add(sampler.sample())
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
+        sampler = _Sampler(round_, rows, engines)
         try:
-            yield
+            with repeated(lambda: self.add(sampler.sample()), SAMPLE_SECONDS):
+                yield
         finally:
-            stop.set()
-            thread.join()
-            self.add(sampler.sample())
             self.write()
 
 

@@ -4,12 +4,12 @@ A step's line in `metrics.jsonl` is {"time": 1764190000.0, "round": 1, "train": 
 fields are those of `vlrm_ray.reward.training.step_records.StepRecord`.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from vlrm_ray.pipeline.background import repeated
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.reward.training.step_records import progress_text
 
@@ -34,7 +34,7 @@ def followed(
         metrics: where the records are written.
         show: shows a text in the progress line.
     """
-    stop, read = threading.Event(), len(steps(0))
+    read = len(steps(0))
 
     def fetch() -> None:
         nonlocal read
@@ -45,18 +45,10 @@ def followed(
         if records:
             show(progress_text(records[-1]))
 
-    def work() -> None:
-        while not stop.wait(POLL_SECONDS):
-            fetch()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(fetch, POLL_SECONDS):
+            yield
     finally:
-        stop.set()
-        thread.join()
-        fetch()
         metrics.write()
 
 

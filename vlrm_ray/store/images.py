@@ -44,6 +44,8 @@ _SCHEME = re.compile(r"data:|file:/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _WEB = ("http", "https")
 _REDUCING_GAP = 3.0
 """A large image is first reduced to this multiple of its new size by averaging pixels, which is fast."""
+UNREADABLE = "image_unreadable"
+"""Reason of an image that the storage does not give, though it may be there."""
 
 
 def is_uri(image: str) -> bool:
@@ -77,7 +79,7 @@ def read_bytes(uri: str) -> bytes:
             return _read_file(file_uri_path(uri) if scheme else uri)
         return _read_object(scheme + uri[len(scheme) :])
     except (OSError, ValueError, pa.ArrowException, StorageError) as error:
-        raise BadImage("image_unreadable") from error
+        raise BadImage(UNREADABLE) from error
 
 
 def _read_data_uri(uri: str) -> bytes:

@@ -31,7 +31,6 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
-from torch.distributed.tensor import DTensor
 
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training.checkpoint_reader import CheckpointReader
@@ -260,9 +259,3 @@ def _flat(prefix: str, nested: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     for name, value in nested.items():
         flat |= _flat(f"{prefix}.{name}", value) if isinstance(value, Mapping) else {f"{prefix}.{name}": value}
     return flat
-
-
-def state_bytes(state: Mapping[str, torch.Tensor]) -> int:
-    """Bytes of this rank's shard of a state: what a checkpoint takes in the CPU's memory while it is written."""
-    local = [value.to_local() if isinstance(value, DTensor) else value for value in state.values()]
-    return sum(value.numel() * value.element_size() for value in local)

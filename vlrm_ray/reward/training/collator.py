@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import ProcessorMixin
 
 from vlrm_ray.engines import LabelTokens, PlainText, label_tokens
+from vlrm_ray.errors import BadImage, StorageError
 from vlrm_ray.preferences.judgement import judgement_token
 from vlrm_ray.reward.training.examples import Example
 from vlrm_ray.reward.training.packing import (
@@ -28,10 +29,13 @@ from vlrm_ray.reward.training.packing import (
     merge,
     packing_of,
 )
-from vlrm_ray.store.images import load_image
+from vlrm_ray.store.filesystem import redacted
+from vlrm_ray.store.images import UNREADABLE, load_image
 
 BLANK = Image.new("RGB", (56, 56), (128, 128, 128))
 """Image of a micro-batch that has no other."""
+TOO_LONG = "longer_than_max_tokens"
+"""Reason of a dropped example that does not fit into a micro-batch."""
 TEXT_INPUTS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
 """Outputs of a processor with a value per token; all others belong to the image."""
 Positions = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
@@ -46,13 +50,13 @@ class PairTrees:
         pair_id: id of the pair.
         trees: one tree, or one per example.
         image: the processor's outputs for the image, each with its patches or rows in dimension 0; empty without one.
-        dropped: number of examples that were longer than the budget.
+        dropped: number of examples that are left out, by reason.
     """
 
     pair_id: str
     trees: list[Tree]
     image: dict[str, torch.Tensor] = field(default_factory=dict)
-    dropped: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,20 @@ class Collator:
         """Read and decode an image."""
         return load_image(uri, self.max_pixels)
 
+    def read_pair(self, pair_id: str, examples: Sequence[Example], uri: str) -> PairTrees:
+        """`pair` with the image at a path or URI, "" for none. All examples are dropped if it cannot be used any more.
+
+        Raises:
+            StorageError: the storage of the image does not answer.
+        """
+        try:
+            image = self.load(uri) if uri else None
+        except BadImage as error:
+            if str(error) == UNREADABLE:
+                raise StorageError(f"the image {redacted(uri)} of pair {pair_id} cannot be read") from error
+            return PairTrees(pair_id, [], dropped={str(error): len(examples)})
+        return self.pair(pair_id, examples, image)
+
     def pair(self, pair_id: str, examples: Sequence[Example], image: Image.Image | None) -> PairTrees:
         """Tokenize the examples of a pair, which have the same image.
 
@@ -171,7 +189,8 @@ class Collator:
         trees = merge(sequences, shared_prefix=self.shared_prefix) if sequences else []
         if sum(map(len, trees[:1])) > self.max_tokens:
             trees = merge(sequences, shared_prefix=False)
-        return PairTrees(pair_id, trees, inputs if trees else {}, len(examples) - len(sequences))
+        lost = len(examples) - len(sequences)
+        return PairTrees(pair_id, trees, inputs if trees else {}, {TOO_LONG: lost} if lost else {})
 
     def micro_batches(self, pairs: Sequence[PairTrees]) -> list[MicroBatch]:
         """The micro-batches of pairs, as few as their order allows."""

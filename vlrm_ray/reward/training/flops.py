@@ -87,15 +87,6 @@ class ModelFlops:
         return language + self.patch * patches + self.patch_pair * patch_pairs
 
 
-def flops_per_token(model: Any, length: int = 0, learned: float = 1.0) -> float:
-    """FLOPs per token of sequences of `length` tokens, of which the share `learned` is learned; without the vision tower.
-
-    With the defaults this is 6 N of full fine-tuning and 4 N of LoRA.
-    """
-    flops = model_flops(model)
-    return flops.token + flops.output * learned + flops.pair * length / 2
-
-
 def model_flops(model: Any) -> ModelFlops:
     """FLOPs of training a model, from its parameters and from which of them are trained.
 

@@ -8,6 +8,7 @@ The gradient of a step is that of the whole batch, whatever the number of worker
 import resource
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ class StepData:
 
     pair_ids: list[str]
     batches: list[MicroBatch]
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Totals:
     tokens: int = 0
     waited: float = 0.0
     skipped: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
 class Worker:
@@ -192,26 +193,14 @@ class Worker:
 
     def prepare(self, numbers: Sequence[int]) -> StepData:
         """This worker's part of a step, from the numbers of its pairs; runs in the loader's threads."""
-        pairs: list[PairTrees] = []
-        dropped: dict[str, int] = {}
-        for number in numbers:
-            pair = self.pairs[number]
-            trees, reason = self._trees(pair)
-            if trees is not None:
-                pairs.append(trees)
-            lost = trees.dropped if trees is not None else examples_per_pair(self.task.config)
-            if lost:
-                dropped[reason] = dropped.get(reason, 0) + lost
+        pairs = [self._read_pair(self.pairs[number]) for number in numbers]
+        dropped: Counter[str] = Counter()
+        for pair in pairs:
+            dropped.update(pair.dropped)
         return StepData([pair.pair_id for pair in pairs], self.collator.micro_batches(pairs), dropped)
 
-    def _trees(self, pair: TrainingPair) -> tuple[PairTrees | None, str]:
-        """A pair's token trees, and the reason for which examples of it are dropped."""
-        try:
-            image = self.collator.load(pair.image) if pair.image else None
-        except (OSError, ValueError, UserError):
-            return None, "image_not_readable"
-        trees = self.collator.pair(pair.pair_id, examples_of(pair, self.task.config), image)
-        return trees, "longer_than_train.max_tokens"
+    def _read_pair(self, pair: TrainingPair) -> PairTrees:
+        return self.collator.read_pair(pair.pair_id, examples_of(pair, self.task.config), pair.image)
 
     def train_step(self, epoch: int, data: StepData, waited: float, totals: Totals) -> StepRecord:
         """One optimizer step over the whole batch, of which this worker computes its share.
@@ -316,8 +305,7 @@ class Worker:
         totals.tokens += record.tokens
         totals.waited += record.wait_seconds
         totals.skipped += record.skipped
-        for reason, count in data.dropped.items():
-            totals.dropped[reason] = totals.dropped.get(reason, 0) + count
+        totals.dropped.update(data.dropped)
         if not record.skipped:
             totals.losses.append(record.loss)
         if self.skipped_in_a_row > self.settings.max_skipped:
@@ -336,7 +324,7 @@ class Worker:
         doing(f"the end of epoch {epoch + 1}")
         everyone: list[Any] = [None] * self.world
         dist.all_gather_object(everyone, totals.dropped)
-        dropped = {reason: sum(d.get(reason, 0) for d in everyone) for d in everyone for reason in d}
+        dropped = dict(sum(everyone, Counter()))
         examples = len(self.data) * examples_per_pair(self.task.config)
         if sum(dropped.values()) >= examples:
             raise UserError(
