@@ -82,7 +82,7 @@ class ContinuousEngine:
     async def _generate(self, request: Request, sampling: Sampling) -> list[Completion]:
         async with self._places.taken(sampling.n):
             try:
-                answers = await self.backend.generate(request, sampling)
+                answers = await _unless_closed(self.backend.generate(request, sampling))
             except EngineDied:
                 raise
             except Exception as error:  # engines, processors and image decoders raise many exception types
@@ -93,7 +93,7 @@ class ContinuousEngine:
 
     async def _score(self, request: Request) -> Completion:
         try:
-            return await self.backend.score(request)
+            return await _unless_closed(self.backend.score(request))
         except EngineDied:
             raise
         except Exception as error:
@@ -162,6 +162,17 @@ class Places:
     def _give_back(self, places: int) -> None:
         for _ in range(places):
             self._free.release()
+
+
+async def _unless_closed(work: Coroutine[Any, Any, T]) -> T:
+    """Result of a backend. Raises EngineDied if the backend was closed, which cancels what it waits for."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # the call itself is cancelled
+            raise
+        raise EngineDied("the engine was closed") from None
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

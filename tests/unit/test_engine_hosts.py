@@ -248,6 +248,40 @@ def test_a_dead_engine_is_started_again_and_the_calls_in_progress_are_repeated(b
     assert backends[0].log[-1] == "close"
 
 
+class FakePreparation(FakeAsyncLLM):
+    """A backend whose second request waits for a thread, which ends when the backend is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(0.01)
+        self.thread: asyncio.Future[None] | None = None
+
+    async def generate(self, request: Request, sampling: Sampling) -> list[Completion]:
+        if "WAIT" in request.text:
+            self.thread = asyncio.get_running_loop().create_future()
+            await self.thread
+        return await super().generate(request, sampling)
+
+    async def close(self) -> None:
+        if self.thread is not None:
+            self.thread.cancel()
+        await super().close()
+
+
+def test_a_request_that_is_being_prepared_when_the_engine_dies_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = iter([ContinuousEngine(FakePreparation(), 16), ContinuousEngine(FakeAsyncLLM(), 16)])
+    monkeypatch.setattr(engine_hosts, "_start_engine", lambda settings: next(engines))
+
+    async def go() -> list[list[list[Completion]]]:
+        host = EngineHost("policy-0", SETTINGS)
+        waiting = asyncio.create_task(host.generate(requests("WAIT"), Sampling(8)))
+        await asyncio.sleep(0.005)
+        assert host.engine is not None
+        host.engine.backend.dead = True  # type: ignore[attr-defined]
+        return await asyncio.gather(waiting, host.generate(requests("b"), Sampling(8)))
+
+    assert [group[0].text for (group,) in asyncio.run(go())] == ["WAIT 0", "b 0"]
+
+
 def test_an_engine_that_dies_again_and_again_is_reported_with_actor_node_and_cause(
     backends: list[FakeAsyncLLM],
 ) -> None:
