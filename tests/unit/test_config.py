@@ -36,7 +36,10 @@ def test_dotted_overrides_win() -> None:
         ("experts.detector.pool.min=9", "larger than max"),
         ("rounds", "key=value"),
         ("name=../x", "pattern"),
-        ("rounds=[1", "rounds: '[1' is not readable YAML: did not find expected ',' or ']' in line 2; correct the value"),
+        (
+            "rounds=[1",
+            "rounds: '[1' is not readable YAML: did not find expected ',' or ']' in line 2; correct the value",
+        ),
         ("rounds=@x", "rounds: '@x' is not readable YAML"),
         ("rounds=%d", "rounds: '%d' is not readable YAML"),
         ("train=[", "train: '[' is not readable YAML"),

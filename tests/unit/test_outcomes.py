@@ -103,8 +103,14 @@ def test_a_round_without_losses_says_nothing_of_them(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("problems", "expected"),
     [
-        (["image_missing"] * 6, "image_missing 6 of 6 prompts (first: /data/0.png, 'Why?': image_missing); correct the image paths"),
-        ([TOO_LONG] * 2, f"{TOO_LONG} 2 of 2 prompts (first: /data/0.png, 'Why?': {TOO_LONG}); raise policy.engine.max_model_len"),
+        (
+            ["image_missing"] * 6,
+            "image_missing 6 of 6 prompts (first: /data/0.png, 'Why?': image_missing); correct the image paths",
+        ),
+        (
+            [TOO_LONG] * 2,
+            f"{TOO_LONG} 2 of 2 prompts (first: /data/0.png, 'Why?': {TOO_LONG}); raise policy.engine.max_model_len",
+        ),
         (["image_missing", "image_undecodable"], "image_missing 1 of 2, image_undecodable 1 of 2 prompts"),
         ([f"{REFUSED}: number {i}" for i in range(9)], "4 other reasons prompts"),
         (
