@@ -104,7 +104,10 @@ def _name(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) is tuple:
-        return f"list of {_name(get_args(annotation)[0])}s"
+        member = get_args(annotation)[0]
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            return "list of {" + ", ".join(f"{name}: {_type(info)}" for name, info in member.model_fields.items()) + "}"
+        return f"list of {_name(member)}s"
     if isinstance(annotation, UnionType):
         return " or ".join(_name(member) for member in get_args(annotation))
     return {NoneType: "null", str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]

@@ -80,7 +80,7 @@ def run(config: Config, progress: Progress) -> None:
 
 
 def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report: Callable[[], object]) -> None:
-    """Start the engines, evaluate the baseline, then run the rounds. Finished stages are skipped."""
+    """Start the engines, then run the rounds. Finished stages are skipped."""
     from actors.fleet import Fleet
     from vlrm_ray.pipeline.graph import configure_ray_data
     from vlrm_ray.pipeline.rounds import Rounds
@@ -92,13 +92,14 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
         engines = fleet.start()
         meter.set_summary("; ".join(f"{e.name} ({e.model} version {e.version}, {e.memory_mb} MB)" for e in engines))
     try:
-        rounds.evaluate(0)
-        write_report()
         for number in range(1, config.rounds + 1):
             rounds.gather(number)  # generate, verify, pair, critique, select
+            rounds.evaluate(number - 1)  # before the first training: the baseline
+            write_report()
             rounds.train(number)  # train, publish
             rounds.evaluate(number)
             write_report()
+        rounds.evaluate(config.rounds)  # without rounds: the baseline alone
     finally:
         fleet.close()
 

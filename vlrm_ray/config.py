@@ -227,6 +227,15 @@ class Train(Section):
     """Timeout in seconds of a collective operation among the training workers."""
 
 
+class BenchmarkData(Section):
+    """A public benchmark that the reward model is measured on after each round."""
+
+    name: str
+    """Name of the benchmark: `vl_rewardbench`, `multimodal_rewardbench`, `mm_rlhf_rewardbench`, `pope`, `hallusionbench`, `amber`."""
+    data: str
+    """Folder with its files, on the machine of the driver."""
+
+
 class Evaluation(Section):
     """Evaluation of the reward model, before the first round and after each round."""
 
@@ -236,8 +245,10 @@ class Evaluation(Section):
     """Split of ScenesBench: `dev` for choosing parameters, `test` for final results."""
     pope: int = Field(300, ge=0)
     """Number of scenes of the POPE evaluation before the first and after the last round; 0 disables it."""
-    holdout: float = Field(0, ge=0, lt=1)
-    """Share of the images of your own data that is not trained on, by content; their pairs are made all the same."""
+    holdout: float = Field(0.1, ge=0, lt=1)
+    """Share of the images of your own data that is not trained on, by content; 0 trains on all. Not for `scenes`."""
+    benchmarks: tuple[BenchmarkData, ...] = ()
+    """Public benchmarks to measure after each round, as `[{name: pope, data: FOLDER}]`."""
 
 
 class Config(Section):

@@ -36,7 +36,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks import BENCHMARKS, results, summary
 from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
-from vlrm_ray.evaluation.benchmarks.images import ImageResolver
+from vlrm_ray.evaluation.benchmarks.images import IMAGE_FOLDERS, ImageResolver
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item
 from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE, JudgeSettings
 from vlrm_ray.evaluation.benchmarks.scoring import JudgementLog, Scorer
@@ -48,9 +48,6 @@ from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model
-
-IMAGE_FOLDERS = ("", "images", "image", "data", "data/images", "hallusion_bench")
-"""Subfolders of the data folder in which a relative image path is looked up, in this order."""
 
 BATCHES_OF_SEQUENCES = 2
 """Requests per batch, as a multiple of the engine's max_num_seqs. A larger batch wastes less time at its end, but an

@@ -21,6 +21,7 @@ LATER_KEYS = (
     "prompts.max_pixels",
     "quarantine_limit",
     "evaluation.holdout",
+    "evaluation.benchmarks",
     "experts.uncalibrated",
     "experts.detector.calibration",
     *(

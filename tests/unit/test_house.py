@@ -44,7 +44,7 @@ WITHOUT_ENGINES = (
     "evaluation/metrics.py",
 )
 MEASURED_ON_SCENES = {
-    "pipeline/rounds.py": {"bench", "evaluation", "pope"},
+    "pipeline/evaluators.py": {"bench", "evaluation", "pope"},
     "pipeline/prompts.py": {"images", "language", "world"},
 }
 """Where a run itself uses the embedded world: to draw its prompts, and to evaluate what it has trained."""

@@ -121,7 +121,7 @@ def test_the_committed_parts_of_a_killed_run_count(tmp_path: Path) -> None:
 
 def test_an_empty_run_has_no_rounds(tmp_path: Path) -> None:
     content = built(Ledger(str(tmp_path)))
-    assert (content["rounds"], content["gains"], content["next"]) == ([], {}, "round 0: evaluate")
+    assert (content["rounds"], content["gains"], content["next"]) == ([], {}, "round 1: gather")
 
 
 def test_time_is_not_counted_twice_when_the_report_is_written_twice(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_the_page_shows_each_part_of_a_run(page: str) -> None:
 def test_an_empty_run_has_a_page(tmp_path: Path) -> None:
     text = Reader(page_of(Ledger(str(tmp_path)))).text
     assert "Nothing has been evaluated yet" in text
-    assert "next stage: round 0: evaluate" in text
+    assert "next stage: round 1: gather" in text
 
 
 def test_the_page_of_a_killed_run_shows_its_committed_parts(tmp_path: Path) -> None:

@@ -14,7 +14,11 @@ HELD_OUT = "held_out"
 _SEEDS = 1 << 31
 
 
+def holds_out(config: Config) -> bool:
+    """Whether a run holds images out; runs on the embedded scenes do not, because ScenesBench measures them."""
+    return config.evaluation.holdout > 0 and config.prompts.source != SCENES
+
+
 def is_held_out(config: Config, sha256: str) -> bool:
-    """Whether an image with some sha256 is held out; none is in runs on the embedded scenes, which ScenesBench measures."""
-    share = config.evaluation.holdout
-    return share > 0 and config.prompts.source != SCENES and seed_of(HELD_OUT, config.seed, sha256) < share * _SEEDS
+    """Whether an image with some sha256 is held out."""
+    return holds_out(config) and seed_of(HELD_OUT, config.seed, sha256) < config.evaluation.holdout * _SEEDS

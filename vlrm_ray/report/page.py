@@ -77,6 +77,7 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
         "report.html.j2",
         title=f"{report['run']}: vlrm-ray report",
         report=report,
+        measured={name for round_ in rounds for name in round_["metrics"]},
         headline=headline(report),
         accuracies=[plot for plot in accuracies if plot],
         all_metrics=tables.metrics_table(

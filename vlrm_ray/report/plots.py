@@ -30,8 +30,9 @@ def metric_by_round(rounds: Sequence[JsonObject], name: str, title: str) -> Plot
     labels = [_line(axes, measured, name, Color.PRIMARY, "with image")]
     if f"blind_{name}" in last:
         labels.append(_line(axes, measured, f"blind_{name}", Color.SECONDARY, "no image"))
-    for baseline in (b for b in BASELINES if b in last):
-        value = 100 * last[baseline]["value"]
+    prefix = "held_out_" if name.startswith("held_out_") else ""
+    for baseline in (b for b in BASELINES if prefix + b in last):
+        value = 100 * last[prefix + baseline]["value"]
         axes.axhline(value, color=Color.MUTED, linewidth=0.9, linestyle=_DOTTED, zorder=1)
         labels.append((value, BASELINES[baseline], Color.MUTED))
     lows = [100 * r["metrics"][n]["ci95"][0] for r in measured for n in (name, f"blind_{name}") if n in r["metrics"]]

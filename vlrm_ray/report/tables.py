@@ -19,7 +19,11 @@ _UNITS = {
     "train": "pairs",
 }
 """What the rows of each stage are."""
-HEADLINE_TITLES = {"hallucination_pair_accuracy": "Hallucination pairs", "reasoning_pair_accuracy": "Reasoning pairs"}
+HEADLINE_TITLES = {
+    "hallucination_pair_accuracy": "Hallucination pairs",
+    "reasoning_pair_accuracy": "Reasoning pairs",
+    "held_out_pair_accuracy": "Held-out pairs",
+}
 METRIC_LABELS = {
     "hallucination_pair_accuracy": "hallucination pairs",
     "blind_hallucination_pair_accuracy": "hallucination pairs, without the image",
@@ -39,6 +43,14 @@ METRIC_LABELS = {
     "pick_shorter_accuracy": "baseline: pick the shorter response",
     "pick_longer_accuracy": "baseline: pick the longer response",
     "always_first_accuracy": "baseline: pick the first response",
+    "held_out_pair_accuracy": "held-out pairs",
+    "blind_held_out_pair_accuracy": "held-out pairs, without the image",
+    "held_out_balanced_accuracy": "held-out responses, balanced accuracy",
+    "held_out_critique_readable": "held-out pairs: critiques with a readable judgement",
+    "held_out_ece": "held-out pairs: calibration error (lower is better)",
+    "held_out_ece_uncalibrated": "held-out pairs: calibration error before temperature scaling",
+    "held_out_pick_shorter_accuracy": "held-out pairs, baseline: pick the shorter response",
+    "held_out_pick_longer_accuracy": "held-out pairs, baseline: pick the longer response",
 }
 """Labels of the metrics over the whole benchmark, in the order of the table. Other metrics are labelled by name."""
 

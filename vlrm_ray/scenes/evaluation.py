@@ -1,24 +1,33 @@
 """Evaluates a reward model on ScenesBench: pair accuracy, consistency, calibration, and text-only baselines."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.engines import Completion, Request, scored_critique
 from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique
 from vlrm_ray.reward.temperature_scaling import calibrated_reward, fit_temperature, log_odds
-from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, BenchItem, matches_prior, prior_noun
+from vlrm_ray.scenes.bench import (
+    CALIBRATION,
+    CALIBRATION_PAIRS,
+    HALLUCINATION_GROUP,
+    REASONING_GROUP,
+    BenchItem,
+    items,
+    matches_prior,
+    prior_noun,
+)
 from vlrm_ray.scenes.facts import KINDS, parse_description
+from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import ScoredCritique, Verdict
 
-JudgeFn = Callable[[list[Request]], list[Completion]]
-"""Writes one greedy critique for each request."""
 CritiquePair = tuple[ScoredCritique, ScoredCritique]
 """The critiques of an item's chosen and rejected response."""
 GROUPS = (HALLUCINATION_GROUP, REASONING_GROUP)
@@ -41,6 +50,32 @@ class BenchCritiques:
     sighted: list[CritiquePair]
     blind: list[CritiquePair]
     rephrased: list[CritiquePair]
+
+
+class ScenesBench:
+    """Implements `vlrm_ray.evaluation.evaluator.Evaluator` for ScenesBench."""
+
+    title, headline = "evaluate", ("hallucination_pair_accuracy", "reasoning_pair_accuracy")
+
+    def __init__(self, split: str, per_group: int, critique_format: CritiqueFormat, ledger: Ledger) -> None:
+        """Use `per_group` pairs of each group of a split; their images are stored in `ledger`."""
+        self.critique_format = critique_format
+        self.items = items(split, per_group, ledger)
+        self.calibration = items(CALIBRATION, CALIBRATION_PAIRS, ledger)
+
+    def critique_count(self) -> int:
+        """See `Evaluator.critique_count`."""
+        return critique_count(self.items, self.critique_format) + 2 * len(self.calibration)
+
+    def evaluate(self, judge: JudgeFn) -> Evaluated:
+        """Fit the temperature on the calibration split, then measure."""
+        fitted = temperature(self.calibration, self.critique_format, judge)
+        critiques = judge_items(self.items, self.critique_format, judge)
+        return Evaluated(
+            measure(self.items, critiques, fitted),
+            details(self.items, critiques, fitted),
+            {"temperature": fitted, "n": 2 * len(self.calibration), "split": CALIBRATION},
+        )
 
 
 def judge_items(items: Sequence[BenchItem], critique_format: CritiqueFormat, judge: JudgeFn) -> BenchCritiques:

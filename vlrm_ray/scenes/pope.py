@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from vlrm_ray.engines import Completion, Request, scored_critique
+from vlrm_ray.engines import Request, scored_critique
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.benchmarks import yes_no
 from vlrm_ray.evaluation.benchmarks.pope import STRATEGIES
+from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.preferences.critique import CritiqueFormat
 from vlrm_ray.scenes.images import store_image
@@ -148,6 +149,25 @@ def _write_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+class Pope:
+    """Implements `vlrm_ray.evaluation.evaluator.Evaluator` for a POPE of rendered scenes."""
+
+    title, headline = "pope", (*(f"pope_{strategy}_accuracy" for strategy in STRATEGIES), "pope_yes_ratio")
+
+    def __init__(self, images: int, critique_format: CritiqueFormat, ledger: Ledger) -> None:
+        """Ask about `images` scenes, whose images are stored in `ledger`."""
+        self.questions, self.critique_format, self.ledger = make_questions(scenes(images)), critique_format, ledger
+
+    def critique_count(self) -> int:
+        """See `Evaluator.critique_count`."""
+        return critique_count(self.questions)
+
+    def evaluate(self, judge: JudgeFn) -> Evaluated:
+        """Measure the accuracy of each strategy, and the share of yes."""
+        answers = answer_questions(self.questions, self.critique_format, judge, self.ledger)
+        return Evaluated(measure(self.questions, answers))
+
+
 def critique_count(questions: Sequence[Question]) -> int:
     """Number of critiques that `answer_questions` requests: two per question, shared questions counted once."""
     return 2 * len({(question.scene.seed, question.text) for question in questions})
@@ -156,7 +176,7 @@ def critique_count(questions: Sequence[Question]) -> int:
 def answer_questions(
     questions: Sequence[Question],
     critique_format: CritiqueFormat,
-    judge: Callable[[list[Request]], list[Completion]],
+    judge: JudgeFn,
     ledger: Ledger,
 ) -> list[bool | None]:
     """Answer each question by the statement ("Yes, ..." or "No, ...") with the higher reward; None for a tie.

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from vlrm_ray.errors import BadImage
 from vlrm_ray.store.decoding import decode
-from vlrm_ray.store.filesystem import file_uri_path
+from vlrm_ray.store.filesystem import file_uri_path, is_remote
 from vlrm_ray.store.images import is_web, read_bytes, validate_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.row_files import decode_base64, is_base64, store_image_bytes
 from vlrm_ray.store.web import download
+
+IMAGE_FOLDERS = ("", "images", "image", "data", "data/images", "hallusion_bench")
+"""Subfolders of a data folder in which a relative image path is looked up, in this order."""
 
 
 class ImageResolver:
@@ -22,10 +25,18 @@ class ImageResolver:
     stored in the ledger under its content hash. Each image is decoded once, to reject damaged ones.
     """
 
-    def __init__(self, roots: Sequence[Path], ledger: Ledger, allow_urls: bool = False) -> None:
-        """Look up paths in `roots`; store other images in `ledger`; fetch URLs if `allow_urls`."""
+    def __init__(self, roots: Sequence[Path], ledger: Ledger, allow_urls: bool = False, shared: bool = False) -> None:
+        """Prepare the resolver.
+
+        Args:
+            roots: folders in which paths are looked up.
+            ledger: where images are stored that are not files.
+            allow_urls: whether URLs are fetched.
+            shared: whether the engines may be on other nodes: then files are stored in a remote ledger, too.
+        """
         self.roots = [root.resolve() for root in roots]
         self.ledger, self.allow_urls = ledger, allow_urls
+        self.store_files = shared and is_remote(ledger.uri)
         self._uris: dict[str, str] = {}
 
     def uri(self, image: str | bytes) -> str:
@@ -44,6 +55,8 @@ class ImageResolver:
         is_file_uri = image[:6].lower() == "file:/"
         path, inside = self._find(file_uri_path(image) if is_file_uri else image)
         if path is not None:
+            if self.store_files:
+                return self._store(path.read_bytes())
             validate_image(str(path))
             return str(path)
         # after the lookup, because the base64 text of a JPEG begins like an absolute path: /9j/

@@ -119,3 +119,13 @@ def claim_output_folder(out: Path, benchmark: str, judge: Judge) -> None:
             f"--out {out} has results of another benchmark or judge ({'; '.join(changed)[:200]}); "
             "give another folder or the same settings as before"
         )
+
+
+def check_benchmark(name: str, data: str) -> None:
+    """Check an entry of `evaluation.benchmarks`; raises UserError if there is no such benchmark or folder."""
+    from vlrm_ray.evaluation.benchmarks import BENCHMARKS  # here, since it imports all of them
+
+    if name not in BENCHMARKS:
+        raise UserError(f"evaluation.benchmarks: {name!r} is unknown; choose one of {', '.join(BENCHMARKS)}")
+    if not Path(data).is_dir():
+        raise UserError(f"evaluation.benchmarks: {data}: folder not found; docs/benchmarks.md says what {name} needs")

@@ -1,0 +1,210 @@
+"""What a run is measured by: pairs about images that are held out, and public benchmarks, after each round."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.unit.benchmark_files import png
+from tests.unit.test_holdout import HASHES
+from vlrm_ray.config import Config, load
+from vlrm_ray.engines import Completion, Request
+from vlrm_ray.errors import UserError
+from vlrm_ray.evaluation.benchmarks.evaluator import PublicBenchmark
+from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
+from vlrm_ray.evaluation.evaluator import Evaluated, merged
+from vlrm_ray.evaluation.held_out import ACCURACY, HeldOutPair, HeldOutPairs
+from vlrm_ray.evaluation.metrics import share
+from vlrm_ray.ids import seed_of
+from vlrm_ray.pipeline import evaluators
+from vlrm_ray.pipeline.holdout import is_held_out
+from vlrm_ray.preferences.critique import COMPACT
+from vlrm_ray.scenes import pope
+from vlrm_ray.store.ledger import TABLES, Ledger
+
+TRUE, FALSE = "There is a red bus.", "There are two dogs in it."
+
+
+def config(*overrides: str) -> Config:
+    return load(None, ["prompts.source=photos", "evaluation.pairs=0", "evaluation.holdout=0.5", *overrides])
+
+
+def pairs(count: int) -> list[HeldOutPair]:
+    return [HeldOutPair(f"pair{i}", f"{i}.png", HASHES[i], "What?", TRUE, FALSE) for i in range(count)]
+
+
+def sees(requests: list[Request]) -> list[Completion]:
+    """A judge that knows the false response, if it gets the image."""
+    return [
+        Completion("Judgement: Yes", *((0.1, 0.8) if FALSE in request.text and request.image else (0.7, 0.2)))
+        for request in requests
+    ]
+
+
+def committed(ledger: Ledger, part: int, hashes: list[str], pairs_each: int = 1) -> None:
+    """A part of round 1 with a prompt and its pairs for each image."""
+    prompts = [(f"{part}-{i}", sha256) for i, sha256 in enumerate(hashes)]
+    candidates = [
+        {"prompt_id": name, "image": f"{name}.png", "sha256": sha256, "question": "What?", "text": text}
+        for name, sha256 in prompts
+        for text in (TRUE, FALSE)
+    ]
+    found = [
+        {"pair_id": f"{name}-{k}", "prompt_id": name, "chosen": TRUE, "rejected": FALSE}
+        for name, _ in prompts
+        for k in range(pairs_each)
+    ]
+    tables = {name: pa.table({"x": [0]}) for name in TABLES}
+    ledger.put_part(
+        1, part, tables | {"generate": pa.Table.from_pylist(candidates), "pair": pa.Table.from_pylist(found)}, {}
+    )
+
+
+# --- pairs about images that are held out -------------------------------------------------------
+
+
+def test_accuracy_with_and_without_the_image_and_by_length() -> None:
+    evaluator = HeldOutPairs(pairs(20), COMPACT)
+    found = evaluator.evaluate(sees)
+    assert (found.metrics[ACCURACY].value, found.metrics[ACCURACY].n) == (1.0, 20)
+    assert found.metrics[f"blind_{ACCURACY}"].value == 0.0  # equal rewards are a tie, which is wrong
+    assert found.metrics["held_out_pick_shorter_accuracy"].value == 1.0
+    assert found.metrics["held_out_pick_longer_accuracy"].value == 0.0
+    assert found.metrics["held_out_balanced_accuracy"].value == 1.0
+    assert found.details["hits"] == {ACCURACY: "1" * 20}
+    assert found.details["samples"][0]["chosen_critique"]["yes"] == 0.7
+    assert found.calibration["n"] == 40
+
+
+def test_equal_requests_are_sent_once() -> None:
+    sent: list[Request] = []
+    evaluator = HeldOutPairs(pairs(3), COMPACT)
+
+    def judge(requests: list[Request]) -> list[Completion]:
+        sent.extend(requests)
+        return sees(requests)
+
+    evaluator.evaluate(judge)
+    assert len(sent) == len(set(sent)) == evaluator.critique_count() == 3 * 2 + 2  # without the image all are alike
+
+
+def test_the_calibration_error_is_measured_on_other_images_than_the_temperature_was_fitted_on() -> None:
+    """Surely right on half of the images, surely wrong on the others: one temperature for all would hide it."""
+    given = pairs(200)
+    right = {pair.image for pair in given if seed_of("fold", pair.sha256) % 2}
+
+    def judge(requests: list[Request]) -> list[Completion]:
+        yes = [(TRUE in request.text) == (request.image in right) for request in requests]
+        return [Completion("Judgement: Yes", *((0.99, 0.01) if is_yes else (0.01, 0.99))) for is_yes in yes]
+
+    assert HeldOutPairs(given, COMPACT).evaluate(judge).metrics["held_out_ece"].value > 0.5
+
+
+def test_no_pair_is_reported_as_such() -> None:
+    found = HeldOutPairs([], COMPACT).evaluate(lambda requests: pytest.fail("nothing is to be judged"))
+    assert {metric.n for metric in found.metrics.values()} == {0}
+    assert found.calibration == {}
+
+
+def test_the_pairs_of_round_1_about_held_out_images_are_measured(tmp_path: Path) -> None:
+    ledger, settings = Ledger(str(tmp_path)), config()
+    committed(ledger, 0, HASHES[:50])
+    committed(ledger, 1, HASHES[50:60])
+    out = {sha256 for sha256 in HASHES[:60] if is_held_out(settings, sha256)}
+    found = evaluators.held_out_pairs(settings, ledger)
+    assert {pair.sha256 for pair in found} == out
+    assert (found[0].question, found[0].chosen, found[0].rejected) == ("What?", TRUE, FALSE)
+
+
+def test_parts_are_read_until_there_are_enough_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, read = Ledger(str(tmp_path)), []
+    for part in range(3):
+        committed(ledger, part, HASHES[:40], pairs_each=2)
+    monkeypatch.setattr(evaluators, "MOST_PAIRS", 30)
+    get_part = ledger.get_part
+    monkeypatch.setattr(ledger, "get_part", lambda r, table, part: (read.append(part), get_part(r, table, part))[1])
+    assert len(evaluators.held_out_pairs(config(), ledger)) == 30
+    assert set(read) == {0}
+
+
+# --- what a run is measured by ------------------------------------------------------------------
+
+
+def test_own_data_are_measured_by_default_and_scenes_by_their_bench(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    committed(ledger, 0, HASHES[:10])
+
+    def titles(settings: Config, round_: int = 1) -> list[str]:
+        return [e.title for e in evaluators.evaluators(settings, round_, ledger, ledger)]
+
+    assert titles(load(None, ["prompts.source=photos", "evaluation.pairs=0"])) == ["held-out pairs"]
+    scenes = load(None, ["evaluation.pairs=2", "evaluation.pope=2", "rounds=2"])
+    assert [titles(scenes, round_) for round_ in (0, 1, 2)] == [
+        ["evaluate", "pope"],
+        ["evaluate"],
+        ["evaluate", "pope"],
+    ]
+    assert not evaluators.is_measured(config("evaluation.holdout=0"))
+
+
+def test_only_a_baseline_that_depends_on_nothing_else_is_cached() -> None:
+    scenes = ["cache=somewhere", "evaluation.pairs=2"]
+    assert evaluators.baseline_name(load(None, scenes)).startswith("starts/")
+    assert evaluators.baseline_name(load(None, [*scenes, "prompts.source=photos"])) == ""
+    assert evaluators.baseline_name(load(None, [*scenes, "evaluation.benchmarks=[{name: pope, data: x}]"])) == ""
+
+
+def test_results_of_several_evaluators_are_joined() -> None:
+    first = Evaluated({"a": share([True])}, {"hits": {"a": "1"}, "samples": [{"item_id": "a"}], "reliability": [1]})
+    second = Evaluated({"b": share([False])}, {"hits": {"b": "0"}, "samples": [{"item_id": "b"}], "reliability": [2]})
+    content = merged([first, second])
+    assert (content["metrics"]["a"]["value"], content["metrics"]["b"]["value"]) == (1.0, 0.0)
+    assert content["hits"] == {"a": "1", "b": "0"}
+    assert [sample["item_id"] for sample in content["samples"]] == ["a", "b"]
+    assert content["reliability"] == [1]
+
+
+# --- public benchmarks --------------------------------------------------------------------------
+
+
+def test_a_benchmark_is_judged_by_one_critique_of_each_answer(tmp_path: Path) -> None:
+    pope.write(tmp_path / "data", 4)
+    evaluator = PublicBenchmark("pope", str(tmp_path / "data"), config().critic, 0.5, Ledger(str(tmp_path / "run")))
+    sent: list[Request] = []
+
+    def says_yes(requests: list[Request]) -> list[Completion]:
+        sent.extend(requests)
+        return [Completion("Judgement: Yes", *((0.9, 0.1) if "Yes" in r.text else (0.2, 0.7))) for r in requests]
+
+    found = evaluator.evaluate(says_yes)
+    assert len(sent) == evaluator.critique_count() == 2 * len(evaluator.items)
+    assert all(request.image for request in sent)
+    assert found.metrics["benchmark_pope_accuracy"].value == 0.5  # half of POPE's answers are yes
+    assert found.metrics["benchmark_pope_undecided"].value == 0.0
+    assert found.details["hits"]["benchmark_pope_accuracy"].count("1") == len(evaluator.items) / 2
+
+
+def test_an_item_whose_image_is_missing_counts_as_wrong(tmp_path: Path) -> None:
+    pope.write(tmp_path / "data", 4)
+    (image, *_) = sorted((tmp_path / "data").rglob("*.png"))
+    image.unlink()
+    found = PublicBenchmark("pope", str(tmp_path / "data"), config().critic, 0.5, Ledger(str(tmp_path))).evaluate(sees)
+    assert found.details["quarantined"]["pope"]["image_missing"] > 0
+
+
+def test_unknown_benchmarks_and_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'popes' is unknown; choose one of"):
+        check_benchmark("popes", str(tmp_path))
+    with pytest.raises(UserError, match="folder not found"):
+        check_benchmark("pope", str(tmp_path / "nowhere"))
+
+
+def test_images_are_stored_for_engines_on_other_nodes_only_if_the_run_is_remote(tmp_path: Path) -> None:
+    from vlrm_ray.evaluation.benchmarks.images import ImageResolver
+
+    (tmp_path / "a.png").write_bytes(png())
+    local = ImageResolver([tmp_path], Ledger(str(tmp_path / "run")), shared=True)
+    assert local.uri("a.png") == str(tmp_path / "a.png")
+    local.store_files = True
+    local._uris.clear()
+    assert local.uri("a.png").startswith(str(tmp_path / "run"))
