@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from actors.downloads import fetch_detector, fetch_reader
 from vlrm_ray.config import Detector, Reader, is_checkpoint
 from vlrm_ray.experts.detection import Pixels, detect_objects
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
@@ -76,6 +77,7 @@ class DetectorExpert:
             board: receives the progress.
         """
         self.settings, self.board = settings, board
+        fetch_detector(settings)
         # a checkpoint's fingerprint is known without loading the model
         fingerprint = detector_fingerprint(settings) if is_checkpoint(settings.model) else self.detector.fingerprint
         self.cache = AnswerCache(ledger, f"looks-{digest(fingerprint, settings.confidence, DECODER)}", Detections)
@@ -123,6 +125,7 @@ class TextExpert:
             board: receives the progress.
         """
         self.settings, self.board = settings, board
+        fetch_reader(settings)
         self.cache = AnswerCache(ledger, f"words-{digest(reader_fingerprint(settings), DECODER)}", Word)
 
     @cached_property

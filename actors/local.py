@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from actors.downloads import fetch_experts
 from vlrm_ray.claims.llm import LlmExtractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import EngineSettings, generate_isolated
 from vlrm_ray.experts.vision_experts import VisionExperts
-from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
+from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, environment
 
 EXTRACTOR_TOKENS = 2048
 """Context length of the LLM claim extractor in tokens, prompt and answer together."""
@@ -17,7 +18,8 @@ EXTRACTOR_TOKENS = 2048
 
 def load_vision_experts(config: Config) -> VisionExperts:
     """Load the detector and, if it is enabled, the OCR reader; raises UserError if a model cannot be loaded."""
-    os.environ.update(WORKER_ENV | CPU_ENV)
+    os.environ.update(environment(config) | CPU_ENV)
+    fetch_experts(config, lambda line: None)
     from actors.experts import load_detector
 
     detector, reader = load_detector(config.experts.detector), config.experts.reader

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vlrm_ray.config import Reader
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.fingerprints import reader_fingerprint
-from vlrm_ray.store.models import local_model
+from vlrm_ray.experts.named_models import reader_paths
 from vlrm_ray.types import Word
 
 os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
@@ -45,11 +45,10 @@ class Paddle:
     def __init__(self, settings: Reader) -> None:
         """Load the models; raises UserError if a folder is no PaddleOCR model."""
         self.settings = settings
-        detection, recognition = (_folder(name) for name in (settings.detection_model, settings.recognition_model))
-        for folder in filter(None, (detection, recognition)):
+        detection, recognition = map(_checked, reader_paths(settings))
+        for folder in (detection, recognition):
             _read_description(folder)
-        if detection and recognition:
-            _stub_modelscope()
+        _stub_modelscope()
         from paddleocr import PaddleOCR
 
         logging.getLogger("paddlex").setLevel(logging.ERROR)
@@ -80,15 +79,13 @@ class Paddle:
         )
 
 
-def _name(folder: str | None) -> str | None:
+def _name(folder: str) -> str:
     """Model name of a folder. PaddleOCR requires the name in its `inference.yml`."""
-    return None if folder is None else str(_read_description(folder)["Global"]["model_name"])
+    return str(_read_description(folder)["Global"]["model_name"])
 
 
-def _parameters(detection: str | None) -> dict[str, Any]:
-    """Parameters of a text detection model, from its `inference.yml`; PaddleOCR's defaults are for its own models."""
-    if detection is None:
-        return {}
+def _parameters(detection: str) -> dict[str, Any]:
+    """Parameters of a text detection model, from its `inference.yml`; PaddleOCR's defaults are for other models."""
     content = _read_description(detection)
     steps = {name: step for entry in content["PreProcess"]["transform_ops"] for name, step in entry.items()}
     resize, post = steps.get("DetResizeForTest") or {}, content["PostProcess"]
@@ -122,17 +119,14 @@ def _engine(name: str) -> dict[str, Any]:
     return {"enable_mkldnn": False, "cpu_threads": 1}  # oneDNN fails on these models in paddle 3.3
 
 
-def _folder(name: str) -> str | None:
-    """Local folder of a configured model; None for PaddleOCR's default. Raises UserError if it is no model folder."""
-    if not name:
-        return None
-    path = local_model(name)
-    if not Path(path, "inference.yml").is_file():
+def _checked(folder: str) -> str:
+    """A model folder; raises UserError if it is none."""
+    if not Path(folder, "inference.yml").is_file():
         raise UserError(
-            f"OCR model folder {path} has no inference.yml; set experts.reader.detection_model and "
+            f"OCR model folder {folder} has no inference.yml; set experts.reader.detection_model and "
             "experts.reader.recognition_model to PaddleOCR model folders, or leave them empty"
         )
-    return path
+    return folder
 
 
 def _word(text: str, corners: Any, score: float) -> Word:

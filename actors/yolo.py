@@ -14,8 +14,9 @@ from vlrm_ray.config import Detector
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.detection import MIN_SCORE
 from vlrm_ray.experts.fingerprints import detector_fingerprint
+from vlrm_ray.experts.named_models import detector_path
 from vlrm_ray.reward.model_folder import refuse_pointers
-from vlrm_ray.store.models import local_model, model_fingerprint
+from vlrm_ray.store.models import model_fingerprint
 from vlrm_ray.types import Detection
 
 # Set before the import: no network access, telemetry or package installation; checkpoints are unpickled with an
@@ -34,6 +35,7 @@ torchvision_shim.install()
 from ultralytics import YOLO  # noqa: E402
 from ultralytics import settings as ultralytics_settings  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionPredictor  # noqa: E402
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset  # noqa: E402
 
 ultralytics_settings.update({"sync": False})
 
@@ -74,15 +76,15 @@ class Yolo:
             UserError: the file is missing, unsafe, damaged, or has another sha256 than configured.
         """
         self.settings = settings
+        path = Path(detector_path(settings))
         self.fingerprint = detector_fingerprint(settings)
-        path = Path(local_model(settings.model))
         if path.suffix not in SUFFIXES:
             raise UserError(
                 f"detector checkpoint {path} has the suffix {path.suffix or '(none)'}, expected "
                 f"{' or '.join(SUFFIXES)}; set experts.detector.model to such a file"
             )
         refuse_pointers("experts.detector.model", path)
-        content = model_fingerprint(settings.model)
+        content = model_fingerprint(str(path))
         if settings.sha256 and settings.sha256 != content:
             raise UserError(
                 f"detector checkpoint {path} has sha256 {content}, but experts.detector.sha256 is {settings.sha256}; "
@@ -125,3 +127,17 @@ def _load(path: Path, classes: tuple[str, ...]) -> YOLO:
             f"detector checkpoint {path} is refused: {reason}; use a checkpoint saved by ultralytics"
         ) from error
     return model
+
+
+def published_checkpoints() -> frozenset[str]:
+    """Names of the checkpoints that ultralytics publishes."""
+    return frozenset(name for name in GITHUB_ASSETS_NAMES if name.endswith(".pt"))
+
+
+def download_checkpoint(name: str, path: Path) -> None:
+    """Download a published checkpoint; raises ConnectionError if that fails."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        attempt_download_asset(Path(folder, name), progress=False)
+        if not Path(folder, name).is_file():
+            raise ConnectionError("ultralytics' releases do not have it")
+        Path(folder, name).replace(path)

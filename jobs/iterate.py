@@ -22,13 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 import yaml
 
+from actors.downloads import fetch_experts
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import run_as_program
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster import connected, stage_name
 from vlrm_ray.pipeline.preflight import check_images, check_inputs
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.pipeline.run_config import bind_config
+from vlrm_ray.pipeline.run_config import bind_config, bind_models
 from vlrm_ray.store.filesystem import joined, redacted
 from vlrm_ray.store.lease import DriverLease
 from vlrm_ray.store.ledger import Ledger
@@ -51,6 +52,7 @@ def main() -> None:
         print_plan(config, progress)
         return
     progress.log(f"vlrm-ray: run {config.name}, {config.rounds} rounds of {config.prompts.per_round} prompts")
+    fetch_experts(config, progress.log)
     for remark in check_inputs(config):
         progress.log(remark)
     run(config, progress)
@@ -65,6 +67,7 @@ def run(config: Config, progress: Progress) -> None:
     reporter = report.Reporter(config, ledger)
     with DriverLease(ledger, progress.log):
         bind_config(config, ledger)
+        bind_models(config, ledger)
         progress.log(f"results are written to {redacted(ledger.uri)}")
         if not rounds.is_finished(config, ledger):
             check_images(config, ledger)

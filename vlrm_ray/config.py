@@ -264,6 +264,8 @@ class Config(Section):
     """Random seed for prompts and sampling."""
     cache: str = ""
     """Folder or URI shared by runs for responses, evidence and images, by content; empty keeps them in the run."""
+    offline: bool = False
+    """Download no model: those that are named on a hub or by their library must be on the nodes already."""
     part_rows: int = Field(40, ge=1)
     """Prompts per part; a part is processed as one block and committed as a whole."""
     quarantine_limit: float = Field(0.2, ge=0, le=1)

@@ -20,6 +20,7 @@ LATER_KEYS = (
     "prompts.allow_hosts",
     "prompts.max_pixels",
     "quarantine_limit",
+    "offline",
     "evaluation.holdout",
     "evaluation.benchmarks",
     "experts.uncalibrated",

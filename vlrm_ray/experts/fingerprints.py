@@ -7,8 +7,9 @@ from pathlib import Path
 
 from vlrm_ray.config import Detector, Reader, is_checkpoint
 from vlrm_ray.errors import UserError
+from vlrm_ray.experts.named_models import detector_path, reader_paths
 from vlrm_ray.ids import digest
-from vlrm_ray.store.models import local_model, model_fingerprint
+from vlrm_ray.store.models import model_fingerprint
 
 
 def detector_fingerprint(settings: Detector) -> str:
@@ -17,12 +18,12 @@ def detector_fingerprint(settings: Detector) -> str:
     Raises:
         UserError: the checkpoint file is missing.
     """
-    path = Path(local_model(settings.model))
+    path = Path(detector_path(settings))
     if not is_checkpoint(settings.model):
         return zero_shot_fingerprint(settings) if path.is_dir() else ""
     if not path.is_file():
         raise UserError(f"detector checkpoint {path} does not exist; set experts.detector.model to a file")
-    return digest(model_fingerprint(settings.model), settings.classes, settings.image_size)
+    return digest(model_fingerprint(str(path)), settings.classes, settings.image_size)
 
 
 def zero_shot_fingerprint(settings: Detector, revision: str = "") -> str:
@@ -31,6 +32,5 @@ def zero_shot_fingerprint(settings: Detector, revision: str = "") -> str:
 
 
 def reader_fingerprint(settings: Reader) -> str:
-    """Fingerprint of the text detection and recognition models; PaddleOCR's own models count as "default"."""
-    models = (settings.detection_model, settings.recognition_model)
-    return digest([model_fingerprint(model) if model else "default" for model in models], settings.confidence)
+    """Fingerprint of the text detection and recognition models, which must be on this node."""
+    return digest([model_fingerprint(path) for path in reader_paths(settings)], settings.confidence)

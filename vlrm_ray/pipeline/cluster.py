@@ -14,6 +14,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster_probe import prepare_to_join
+from vlrm_ray.store.models import OFFLINE_ENV
 
 CODE_PACKAGES = ("vlrm_ray", "actors", "jobs")
 """Packages of the checkout that workers import."""
@@ -33,6 +34,11 @@ CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCH
 """Additional environment of an engine without GPU."""
 START_ATTEMPTS = 5
 """How often the start of a local cluster is tried."""
+
+
+def environment(config: Config) -> dict[str, str]:
+    """Environment of the processes of a run: `WORKER_ENV`, and what `offline` adds."""
+    return WORKER_ENV | (OFFLINE_ENV if config.offline else {})
 
 
 def address_of(config: Config) -> str:
@@ -104,8 +110,8 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
 def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
     """Connect to the cluster at `address`, or start a local one; returns the dashboard's address."""
     settings = config.cluster
-    environment = WORKER_ENV | {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.train.start_timeout)}
-    runtime_env: dict[str, Any] = {"env_vars": environment}
+    variables = environment(config) | {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.train.start_timeout)}
+    runtime_env: dict[str, Any] = {"env_vars": variables}
     options: dict[str, Any] = {
         "namespace": namespace_of(config),
         "logging_level": (logging.ERROR, logging.WARNING, logging.INFO)[settings.verbosity],
@@ -117,7 +123,7 @@ def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
         if not os.environ.get(SUBMITTED_JOB_ENV):  # the working directory of a submitted job is on every node already
             runtime_env["py_modules"] = [str(root / name) for name in CODE_PACKAGES if (root / name).is_dir()]
         return _connect(address, options)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     options |= {
         "num_cpus": settings.cpus,
         "include_dashboard": settings.dashboard,

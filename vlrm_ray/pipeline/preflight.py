@@ -2,21 +2,22 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
-from vlrm_ray.config import Config, Experts, is_checkpoint
+from vlrm_ray.config import ASSETS, Config, Experts, is_checkpoint
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
+from vlrm_ray.experts.named_models import detection_folder, detector_path, recognition_folder
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.prompt_rows import EMBEDDED
 from vlrm_ray.reward.model_folder import check_adapters, check_model, check_no_pointers, refuse_pointers
-from vlrm_ray.store.filesystem import redacted
+from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.images import is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.models import local_model
 
 IMAGE_CHECK_SECONDS = 20
 """Time limit of the search for a usable image."""
@@ -47,6 +48,8 @@ def check_inputs(config: Config) -> tuple[str, ...]:
                 "can constrain answers to a JSON schema; set either key"
             )
         check_model("experts.extractor_model", config.experts.extractor_model)
+    if config.offline:
+        _check_hub_models(config)
     for entry in config.evaluation.benchmarks:
         check_benchmark(entry.name, entry.data)
     verifier = _check_experts(config.experts)
@@ -94,16 +97,16 @@ def _check_experts(experts: Experts) -> Verifier:
     """Verifier of the experts; raises UserError if a model's file is missing or a calibration is of another model."""
     detector, reader = experts.detector.model, experts.reader
     if is_checkpoint(detector):
-        checkpoint = Path(_fetched("experts.detector.model", detector))
+        checkpoint = Path(_located("experts.detector.model", partial(detector_path, experts.detector)))
         if not checkpoint.is_file():
             raise UserError(f"experts.detector.model: there is no file {detector}; give a YOLO checkpoint (.pt, .onnx)")
         refuse_pointers("experts.detector.model", checkpoint)
     else:
         check_no_pointers("experts.detector.model", detector)
-    for key, model in (("detection_model", reader.detection_model), ("recognition_model", reader.recognition_model)):
-        if not reader.enabled or not model:
+    for key, locate in (("detection_model", detection_folder), ("recognition_model", recognition_folder)):
+        if not reader.enabled:
             continue
-        folder = _fetched(f"experts.reader.{key}", model)
+        folder = _located(f"experts.reader.{key}", partial(locate, reader))
         if not Path(folder, "inference.yml").is_file():
             raise UserError(
                 f"experts.reader.{key}: {folder} holds no inference.yml; give a PaddleOCR model folder, or leave the key "
@@ -113,10 +116,33 @@ def _check_experts(experts: Experts) -> Verifier:
     return Verifier.from_config(experts)
 
 
-def _fetched(key: str, model: str) -> str:
-    """`local_model`, with the key in its errors."""
+def _check_hub_models(config: Config) -> None:
+    """Raises UserError if a model that is named on the Hugging Face hub is not in this node's cache of it."""
+    names = {"policy.model": config.policy.model if config.policy.samples else "", "critic.model": config.critic.model}
+    if config.experts.extractor == "llm":
+        names["experts.extractor_model"] = config.experts.extractor_model
+    if not is_checkpoint(config.experts.detector.model):
+        names["experts.detector.model"] = config.experts.detector.model
+    for key, name in names.items():
+        if (
+            name.count("/") == 1
+            and not is_remote(name)
+            and not Path(name).exists()
+            and not name.startswith((".", "~", ASSETS))
+        ):
+            from huggingface_hub import constants, try_to_load_from_cache
+
+            if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+                raise UserError(
+                    f"{key}: config.json of {name} is not in the cache of the Hugging Face hub on this node "
+                    f"({constants.HF_HUB_CACHE}), and offline is true; fetch the model there, give a folder, or set offline=false"
+                )
+
+
+def _located(key: str, locate: Callable[[], str]) -> str:
+    """Result of `locate`, with the key in its errors."""
     try:
-        return local_model(model)
+        return locate()
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
 

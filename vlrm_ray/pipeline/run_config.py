@@ -4,6 +4,7 @@ from typing import Any
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
+from vlrm_ray.experts.named_models import content_hashes
 from vlrm_ray.ids import canonical_json
 from vlrm_ray.store.ledger import Ledger
 
@@ -19,9 +20,12 @@ RESOURCE_KEYS = frozenset(
         "start_timeout",
         "max_failures",
         "quarantine_limit",
+        "offline",
     ]
 )
 """Configuration keys, in any section, that say where and with how much a run works, and do not determine its results."""
+MODELS = "models.json"
+"""File of the run with the hashes of the experts' models, by configuration key."""
 
 
 def bind_config(config: Config, ledger: Ledger) -> None:
@@ -44,6 +48,24 @@ def bind_config(config: Config, ledger: Ledger) -> None:
         raise UserError(
             f"run {config.name} was started with another configuration ({'; '.join(changed[:5])}); "
             "set these keys back, or choose another name="
+        )
+
+
+def bind_models(config: Config, ledger: Ledger) -> None:
+    """Store the hashes of the experts' models in a new run's folder, or check that an existing run has the same ones.
+
+    Raises:
+        UserError: a model has another content than when the run was started: its verdicts would be mixed with others.
+    """
+    current, stored = content_hashes(config.experts), ledger.get_json(MODELS)
+    if stored is None:
+        ledger.put_json(MODELS, current)
+        return
+    changed = [key for key in stored if stored[key] != current.get(key, stored[key])]
+    if changed:
+        raise UserError(
+            f"run {config.name} was started with another file of {', '.join(changed)} (sha256 {stored[changed[0]]}); restore "
+            "it, or choose another name="
         )
 
 

@@ -30,9 +30,16 @@ VERSION = "version:"
 """Prefix of a reference to a published version of the run; its number follows."""
 SMALL_BYTES = 64 << 20
 """Files up to this size are complete in a skeleton; of larger ones it has the beginning, or the header of weights."""
+OFFLINE_ENV = {"VLRM_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+"""Environment of a run's processes with `offline: true`."""
 _READERS = 8
 _LOCAL = ("/", ".", "~")
 """Beginnings of a local path; other names are local if there is such a file or folder."""
+
+
+def is_offline() -> bool:
+    """Whether this process must not download models."""
+    return bool(os.environ.get("VLRM_OFFLINE"))
 
 
 def portable(reference: str) -> str:
