@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.benchmark_files import png
 from tests.unit.test_given_responses import FORMATS, given
 from tests.unit.test_refused_requests import PickyEngine
 from tests.unit.test_stages import Board, FakeActor, counts, paired_rows, pool, run
@@ -11,7 +12,7 @@ from vlrm_ray.config import Config, load
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline.holdout import HELD_OUT, is_held_out
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES, why_nothing_is_trained
-from vlrm_ray.pipeline.stages import Critique, Ingest, prompt_table
+from vlrm_ray.pipeline.stages import Critique, Generate, Ingest, prompt_table
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import from_table, with_columns
 from vlrm_ray.types import PromptRef
@@ -70,6 +71,25 @@ def test_held_out_pairs_get_no_critique_and_are_counted(share: float) -> None:
     else:
         assert found["critique"]["in"] == 6
         assert HELD_OUT not in found["select"]["dropped"]
+
+
+@pytest.mark.parametrize("round_", [1, 2])
+def test_only_the_first_round_makes_pairs_of_held_out_images(round_: int, tmp_path: Path) -> None:
+    for name, color in (("a", (200, 0, 0)), ("b", (0, 0, 200))):
+        (tmp_path / f"{name}.png").write_bytes(png(color))
+    refs = [PromptRef(str(tmp_path / f"{name}.png"), "What?") for name in "ab"]
+    sides: list[set[bool]] = []
+    for seed in range(8):
+        settings = config(0.5, seed)
+        table = Ingest(round_, settings, Board(), Ledger(str(tmp_path / "run")))(prompt_table(0, refs))  # type: ignore[arg-type]
+        rows = run(Generate(settings, pool(FakeActor(PickyEngine())), None, ""), table)
+        out = [is_held_out(settings, row.prompt.sha256) for row in rows]
+        sides.append(set(out))
+        assert [not row.candidates for row in rows] == [is_out and round_ > 1 for is_out in out]
+        skipped = [row for row in rows if row.unusable]
+        assert all((row.asked, row.unusable) == (1, {HELD_OUT: 1}) for row in skipped)  # counted once, as dropped
+        assert len(skipped) == (sum(out) if round_ > 1 else 0)
+    assert {True, False} in sides
 
 
 def test_a_round_of_held_out_images_says_so() -> None:

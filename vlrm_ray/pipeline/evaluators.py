@@ -8,14 +8,12 @@ from vlrm_ray.config import Config
 from vlrm_ray.evaluation.evaluator import Evaluator
 from vlrm_ray.evaluation.held_out import HeldOutPair, HeldOutPairs
 from vlrm_ray.ids import digest
-from vlrm_ray.pipeline.holdout import holds_out, is_held_out
+from vlrm_ray.pipeline.holdout import MEASURED_ROUND, holds_out, is_held_out
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import model_fingerprint
 
-MEASURED_ROUND = 1
-"""The round whose held-out pairs are judged after every round, so that the rounds can be compared pair by pair."""
 MOST_PAIRS = 400
 """Most held-out pairs that are judged; the interval of an accuracy is then about 4 points wide to either side."""
 

@@ -2,7 +2,8 @@
 
 For each stage rows in = kept + dropped (by reason) + quarantined (by reason). What a row is depends on the stage:
 
-    generate   a response that was given or requested from the policy; a quarantined prompt counts once
+    generate   a response that was given or requested from the policy; a prompt that is quarantined, or whose image is held
+               out in a later round, counts once
     verify     a candidate
     pair       a candidate
     critique   a critique that was requested from the critics
@@ -34,6 +35,7 @@ _EMPTY_STAGES = {
 }
 """What it means that a stage kept no row, and what to do about it."""
 _REMEDIES = {
+    ("generate", HELD_OUT): "lower evaluation.holdout or raise prompts.per_round",
     ("generate", TOO_LONG): "raise policy.engine.max_model_len or shorten the questions",
     ("pair", pairing.NO_CLAIMS): "use experts that know what the images show (experts.detector), or other questions",
     ("pair", pairing.LENGTH): "raise pairing.max_length_ratio or policy.samples",

@@ -13,6 +13,7 @@ import pyarrow as pa
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.ids import digest, seed_of
+from vlrm_ray.pipeline.holdout import HELD_OUT, is_skipped
 from vlrm_ray.pipeline.prompts import NO_RESPONSE
 from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.store.cache import AnswerCache
@@ -52,7 +53,10 @@ class Generate:
     async def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in `candidates`. Ids and seeds are derived from content, so a part that is made again is the same."""
         rows = from_table(table, ["given"])
-        usable = [row for row in rows if not row.quarantined]
+        for row in rows:
+            if not row.quarantined and is_skipped(self.config, row.round, row.prompt.sha256):
+                row.asked, row.unusable = 1, {HELD_OUT: 1}
+        usable = [row for row in rows if not row.quarantined and not row.unusable]
         refused: dict[str, str] = {}
         conditions = [condition for condition, n in self.counts.items() if n]
         texts = await asyncio.gather(*(self._texts(usable, condition, refused) for condition in conditions))
