@@ -2,6 +2,7 @@
 
     python jobs/evaluate.py verify --image photo.png --text "There is a red circle left of the sign."
     python jobs/evaluate.py verify --image photo.png --question "Is there a star?" --text "No." --json
+    python jobs/evaluate.py verify --image photo.png --text "There is a red circle." --page verdicts.html
     python jobs/evaluate.py verify --data pairs.jsonl --images photos/ --out verdicts.parquet
 
 A claim is supported, contradicted or unverifiable. The vision experts (object detector, OCR) provide the evidence.
@@ -12,6 +13,7 @@ trained, and no Ray is started.
 import argparse
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,8 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", default="", metavar="DIR", help="where relative image paths of --data start (default: its folder)"
     )
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE.html", help="with --image: write a page with image and evidence"
+    )
     parser.add_argument("--out", metavar="FILE.parquet", help="the table to write; needed with --data")
     parser.add_argument("--config", metavar="FILE", help="YAML configuration file, as for jobs/iterate.py")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides")
     add_extractor_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result, or the summary of --data, as JSON")
 
@@ -57,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Check the response to the image, or all responses of the file, and print the result or its summary."""
     needed = "text" if arguments.image else "out"
+    if arguments.page and not arguments.image:
+        raise UserError("--page shows one image; give --image and --text with it")
     if getattr(arguments, needed) is None:
         raise UserError(f"--{'image' if arguments.image else 'data'} needs --{needed}; add it")
     (_run_image if arguments.image else _run_file)(arguments)
@@ -66,7 +74,7 @@ def _run_file(arguments: argparse.Namespace) -> None:
     """Check all responses of a file, write the table and print its summary."""
     from jobs.evaluations.verify_file import FileVerifier, output_path, print_summary
 
-    out, config = output_path(arguments.out), load(arguments.config)
+    out, config = output_path(arguments.out), load(arguments.config, arguments.overrides)
     progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True) if arguments.json else None)
     verifier, experts = Verifier.from_config(config.experts), load_vision_experts(config)
     with open_extractor(arguments) as extractor:
@@ -87,16 +95,24 @@ def _run_image(arguments: argparse.Namespace) -> None:
     except BadImage as error:
         reason, remedy = str(error).replace("_", " "), _REMEDIES.get(str(error), _OTHER_REMEDY)
         raise UserError(f"--image {display_text(arguments.image, 200)}: {reason}; {remedy}") from None
-    config = load(arguments.config)
+    config = load(arguments.config, arguments.overrides)
     verifier = Verifier.from_config(config.experts)
     (evidence,) = load_vision_experts(config).inspect([np.asarray(image)])
     with open_extractor(arguments) as extractor:
         claims = extractor.claims(arguments.text, arguments.question)
     checked = verifier.check_all(claims, evidence)
+    if arguments.page:
+        from vlrm_ray.report.page import render_verdicts
+        from vlrm_ray.report.prompts import write_file
+
+        page = render_verdicts(arguments.image, arguments.question, arguments.text, checked, evidence)
+        write_file(arguments.page, page.encode())
     if arguments.json:
         print(json.dumps(_as_json(checked, evidence)))
     else:
         _print(arguments.text, checked, evidence, calibrated=verifier.calibrations.detector is not None)
+        if arguments.page:
+            print(arguments.page)
 
 
 def _print(text: str, checked: tuple[CheckedClaim, ...], evidence: Evidence, *, calibrated: bool) -> None:

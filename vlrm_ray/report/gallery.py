@@ -10,13 +10,15 @@ from vlrm_ray.report.images import EvidenceBox, ImageEmbedder, PageImage
 from vlrm_ray.report.text import Segment, describe_claim, display_text, humanize, split_at_claims
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table
-from vlrm_ray.types import Candidate, CheckedClaim, Pair, ScoredCritique
+from vlrm_ray.types import Candidate, CheckedClaim, Pair, ScoredCritique, Verdict
 
 MAX_CLAIMS = 40
 """Largest number of claims that are listed below a response."""
 MAX_RESPONSE_CHARACTERS = 300
 """Length at which questions, and responses above their critiques, are cut."""
 
+VERDICT_ORDER = (Verdict.CONTRADICTED, Verdict.SUPPORTED, Verdict.UNVERIFIABLE)
+"""Order in which the claims of a response are listed."""
 MAX_SOURCE_CHARACTERS = 60
 """Length at which the source of a given response is cut."""
 
@@ -65,6 +67,11 @@ class ResponseView:
     segments: Sequence[Segment]
     claims: Sequence[ClaimView]
     more_claims: int = 0
+
+    @property
+    def by_verdict(self) -> list[ClaimView]:
+        """The listed claims, the contradicted ones first and the unverifiable ones last."""
+        return sorted(self.claims, key=lambda claim: VERDICT_ORDER.index(claim.verdict))
 
 
 @dataclass(frozen=True)

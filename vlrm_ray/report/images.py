@@ -3,7 +3,7 @@
 import base64
 import io
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -18,9 +18,13 @@ from vlrm_ray.store.rows import Row
 
 Box = tuple[float, float, float, float]
 LABEL_HEIGHT, LABEL_ASPECT = 0.05, 0.6
-"""Height of a label's characters as a fraction of the image width, and their width as a fraction of that height."""
+"""Height of a tag's characters as a fraction of the image width, and their width as a fraction of that height."""
+CROWD, SMALL = 8, 0.7
+"""More boxes than this number have smaller tags, by this factor."""
+MAX_TAG = 24
+"""Longest tag in characters; a box with a longer label, or without room for it, has only its number on the image."""
 MAX_SIDE = 448
-"""Longest side of an embedded image in pixels; larger images are scaled down."""
+"""Longest side of an image in the report, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class EvidenceBox:
         label: class and color of the object, or the word in quotes.
         score: confidence of the detector or reader.
         x, y, width, height: the box.
-        label_x, label_y: position of the label's baseline.
+        tag: what is written on the image: number and label, or only the number.
+        tag_x, tag_y: position of the tag's baseline.
     """
 
     number: int
@@ -44,8 +49,9 @@ class EvidenceBox:
     y: float
     width: float
     height: float
-    label_x: float
-    label_y: float
+    tag: str
+    tag_x: float
+    tag_y: float
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,8 @@ class PageImage:
 
     @property
     def font_size(self) -> float:
-        """Size of the labels' characters in pixels of the original image."""
-        return LABEL_HEIGHT * self.width
+        """Size of the tags' characters in pixels of the original image."""
+        return _tag_size(len(self.boxes), self.width)
 
     @property
     def text(self) -> str:
@@ -92,12 +98,14 @@ class ImageEmbedder:
     """Converts image files to data URIs, until the page's budget for images is used up.
 
     Attributes:
-        ledger: the run; an image that is no longer at its URI is looked up among the run's own images.
+        ledger: the run; an image that is no longer at its URI is looked up among the run's own images. None without a run.
         budget: characters of data URIs that may still be embedded.
+        max_side: longest side of an embedded image in pixels; larger images are scaled down.
     """
 
-    ledger: Ledger
+    ledger: Ledger | None
     budget: int
+    max_side: int = MAX_SIDE
     _encoded: dict[str, tuple[str, int, int, str]] = field(default_factory=dict)
 
     def embed_row(self, row: Row, anchor: str) -> PageImage:
@@ -126,7 +134,7 @@ class ImageEmbedder:
         except BadImage as error:
             return "", 100, 100, str(error)
         width, height = image.size
-        data = _to_data_uri(image)
+        data = _to_data_uri(image, self.max_side)
         if len(data) > self.budget:
             return "", width, height, "left_out_for_size"
         self.budget -= len(data)
@@ -137,41 +145,67 @@ class ImageEmbedder:
         try:
             return read_bytes(uri)
         except BadImage:
-            moved = None if uri.startswith("data:") else self.ledger.get(f"images/{posixpath.basename(uri)}")
+            own = None if uri.startswith("data:") else self.ledger
+            moved = own.get(f"images/{posixpath.basename(uri)}") if own else None
             if moved is None or (sha256 and sha256_of(moved) != sha256):
                 raise
             return moved
 
 
+def _tag_size(boxes: int, width: int) -> float:
+    return LABEL_HEIGHT * width * (SMALL if boxes > CROWD else 1.0)
+
+
 def _evidence_boxes(
     detections: Sequence[tuple[str, str, float, Box]], width: int, height: int
 ) -> tuple[EvidenceBox, ...]:
-    """Numbered boxes; each label is placed above, below or inside its box, where it covers no other label."""
-    label_areas: list[Box] = []
+    """Numbered boxes; each tag is placed above, below or inside its box, where it covers no other tag."""
+    size, taken = _tag_size(len(detections), width), list[Box]()
     boxes = []
-    for number, (kind, name, score, (x0, y0, x1, y1)) in enumerate(detections, 1):
-        label, size = display_text(name, 60), LABEL_HEIGHT * width
-        x = max(0.0, min(x0, width - (len(label) + 2) * size * LABEL_ASPECT))
-        inside_image = [y for y in (y0 - 0.3 * size, y1 + size, y0 + size, y1 - 0.3 * size) if size <= y <= height]
-        free = [y for y in inside_image if not any(_overlap(_label_area(label, x, y, size), o) for o in label_areas)]
-        y = (free or inside_image or [size])[0]
-        label_areas.append(_label_area(label, x, y, size))
-        boxes.append(EvidenceBox(number, kind, label, score, x0, y0, max(0.0, x1 - x0), max(0.0, y1 - y0), x, y))
+    for number, (kind, name, score, box) in enumerate(detections, 1):
+        label = display_text(name, 60)
+        tag, x, y = _placed_tag(number, label, box, (width, height), size, taken)
+        taken.append(_tag_area(tag, x, y, size))
+        x0, y0, x1, y1 = box
+        boxes.append(EvidenceBox(number, kind, label, score, x0, y0, max(0.0, x1 - x0), max(0.0, y1 - y0), tag, x, y))
     return tuple(boxes)
 
 
-def _label_area(label: str, x: float, y: float, size: float) -> Box:
-    return x, y - size, x + (len(label) + 2) * size * LABEL_ASPECT, y
+def _placed_tag(
+    number: int, label: str, box: Box, image: tuple[int, int], size: float, taken: Sequence[Box]
+) -> tuple[str, float, float]:
+    """Tag of a box and where it is drawn; number and label if they find room, else the number."""
+    places: list[tuple[str, float, float]] = []
+    for tag in (f"{number} {label}", str(number)):
+        if len(tag) > MAX_TAG and tag != str(number):
+            continue
+        found = list(_places(tag, box, image, size))
+        free = [(x, y) for x, y in found if not any(_overlap(_tag_area(tag, x, y, size), area) for area in taken)]
+        if free:
+            return tag, *free[0]
+        places += [(tag, x, y) for x, y in found[:1]]
+    return places[-1] if places else (str(number), 0.0, size)
+
+
+def _places(tag: str, box: Box, image: tuple[int, int], size: float) -> Iterator[tuple[float, float]]:
+    """Baselines inside the image at which a tag touches its box: above, below, inside at the top and at the bottom."""
+    (x0, y0, _, y1), (width, height) = box, image
+    x = max(0.0, min(x0, width - (len(tag) + 1) * size * LABEL_ASPECT))
+    yield from ((x, y) for y in (y0 - 0.3 * size, y1 + size, y0 + size, y1 - 0.3 * size) if size <= y <= height)
+
+
+def _tag_area(tag: str, x: float, y: float, size: float) -> Box:
+    return x, y - size, x + len(tag) * size * LABEL_ASPECT, y
 
 
 def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _to_data_uri(image: Image.Image) -> str:
+def _to_data_uri(image: Image.Image, max_side: int) -> str:
     """The scaled image as PNG or JPEG, whichever is smaller."""
     small = image.copy()
-    small.thumbnail((MAX_SIDE, MAX_SIDE))
+    small.thumbnail((max_side, max_side))
     kind, data = min(((kind, _compress(small, kind)) for kind in ("PNG", "JPEG")), key=lambda encoded: len(encoded[1]))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"
 

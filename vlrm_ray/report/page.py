@@ -1,4 +1,4 @@
-"""Rendering of `report.html` and of the page about a single prompt.
+"""Rendering of `report.html` and of the pages about a single prompt, and about a response that was checked.
 
 A page is one file. It loads nothing from elsewhere and runs no script; its content security policy enforces both.
 Metrics come from `report.json`; images, responses and critiques from the committed parts in the ledger.
@@ -6,6 +6,7 @@ Metrics come from `report.json`; images, responses and critiques from the commit
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,11 +36,13 @@ from vlrm_ray.report.tables import JsonObject
 from vlrm_ray.report.text import display_text, humanize, signed
 from vlrm_ray.report.timeline import timeline
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row
-from vlrm_ray.types import ScoredCritique
+from vlrm_ray.store.rows import EVIDENCE, Row
+from vlrm_ray.types import Candidate, CheckedClaim, Evidence, ImageCondition, Prompt, ScoredCritique
 
 IMAGE_BUDGET = 3_000_000
 """Characters of embedded images, so that a page stays below 5 MB."""
+SINGLE_SIDE = 1024
+"""Longest side, in pixels, of the only image of a page."""
 MAX_PAIRS, MAX_SAMPLES = 8, 12
 """Largest number of kept pairs, of dropped pairs, and of ScenesBench pairs on the page."""
 MAX_ROWS_READ = 400
@@ -109,6 +112,31 @@ def render_prompt(ledger: Ledger, run: str, row: Row) -> str:
     """The HTML of the page about one prompt of the run with this name."""
     card = prompt_card(row, ImageEmbedder(ledger, IMAGE_BUDGET))
     return _render("show.html.j2", title=f"{run}: prompt {row.prompt.prompt_id}", run=run, card=card)
+
+
+def render_verdicts(
+    image: str, question: str, response: str, checked: Sequence[CheckedClaim], evidence: Evidence
+) -> str:
+    """The HTML of a page about one response that was checked outside a run.
+
+    Args:
+        image: path or URI of the image.
+        question: the question; "" without one.
+        response: the response.
+        checked: its claims with their verdicts.
+        evidence: what the experts found in the image.
+    """
+    candidate = Candidate("response", response, ImageCondition.GIVEN, tuple(checked))
+    prompt = Prompt("response", image, "", question or "Checked response")
+    size_and_evidence = {name: getattr(evidence, name) for name in EVIDENCE}
+    row = Row(0, 0, prompt, asked=1, candidates=(candidate,), **size_and_evidence)
+    counts = Counter(claim.finding.verdict.value for claim in checked)
+    return _render(
+        "verify.html.j2",
+        title="checked response: vlrm-ray",
+        card=prompt_card(row, ImageEmbedder(None, IMAGE_BUDGET, SINGLE_SIDE)),
+        counts=counts,
+    )
 
 
 def _render(template: str, **content: Any) -> str:

@@ -74,6 +74,4 @@ def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
-        raise UserError(
-            f"--out {path}: cannot write the file ({error.strerror or error}); choose another path"
-        ) from None
+        raise UserError(f"{path}: cannot write the file ({error.strerror or error}); choose another path") from None
