@@ -1,6 +1,9 @@
 """A training that was interrupted goes on at the step of its checkpoint, to the weights of one that was not."""
 
+import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,8 @@ PAIRS = 9
 """Three steps in each of two epochs, so the checkpoint after step 4 lies within the second epoch."""
 
 
-def fails_after_step_4(loop_config: dict[str, Any]) -> None:
-    """The training loop; an attempt that has no checkpoint to start from ends after step 4, when it is saved."""
+def interrupted_after_step_4(loop_config: dict[str, Any], interrupt: Callable[[], None]) -> None:
+    """The training loop; an attempt that has no checkpoint to start from is interrupted after step 4, when it is saved."""
     import ray.train
 
     from vlrm_ray.reward.training.train_loop import Worker
@@ -31,11 +34,32 @@ def fails_after_step_4(loop_config: dict[str, Any]) -> None:
         if first_attempt and self.step == 4:
             self.checkpoints.finish()
             time.sleep(5)  # until Ray Train has taken up the report
-            raise KeyError("interrupted")
+            interrupt()
         return train_step(self, *arguments)
 
     Worker.train_step = step  # type: ignore[assignment, method-assign]
     entry.train_loop_per_worker(loop_config)
+
+
+def fails_after_step_4(loop_config: dict[str, Any]) -> None:
+    """All workers fail."""
+
+    def interrupt() -> None:
+        raise KeyError("interrupted")
+
+    interrupted_after_step_4(loop_config, interrupt)
+
+
+def is_killed_after_step_4(loop_config: dict[str, Any]) -> None:
+    """The process of one worker is killed, as by the kernel when memory is short; the other waits for it."""
+
+    def interrupt() -> None:
+        import ray.train
+
+        if ray.train.get_context().get_world_rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    interrupted_after_step_4(loop_config, interrupt)
 
 
 def fitted(ledger: Ledger, *overrides: str, log: Any = print) -> tuple[Path, list[int]]:
@@ -69,11 +93,11 @@ def uninterrupted(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -
 def test_the_next_attempt_goes_on_after_the_last_saved_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Path
 ) -> None:
-    monkeypatch.setattr(fit, "train_loop_per_worker", fails_after_step_4)
+    monkeypatch.setattr(fit, "train_loop_per_worker", is_killed_after_step_4)
     lines: list[str] = []
     folder, steps = fitted(new_ledger(tmp_path), "train.workers=2", log=lines.append)
     assert len(lines) == 1
-    assert "KeyError: 'interrupted'" in lines[0]
+    assert "rank 1: its process died" in lines[0]
     assert steps == [1, 2, 3, 4, 5, 6]
     assert largest_difference(folder, uninterrupted) < TOLERANCE
     assert largest_difference(folder, Path(START)) > 1e-4
