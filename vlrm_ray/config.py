@@ -70,8 +70,8 @@ class Critic(Section):
     """How the reward model is served."""
     format: Literal["compact", "detailed", "direct"] = "compact"
     """Critique format: `compact` for the shipped tiny model, `detailed` for large models, `direct` for Yes or No."""
-    writer: Literal["newest", "base"] = "newest"
-    """Who writes the critiques that are learned: the newest version, or the untrained `model` in every round."""
+    writer: Literal["newest", "base"] = "base"
+    """Who writes the critiques that are learned: the untrained `model` in every round, or the newest version."""
     k: int = Field(3, ge=1)
     """Critiques sampled per side of a pair."""
     max_tokens: int = Field(120, ge=8)

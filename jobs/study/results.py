@@ -16,7 +16,6 @@ from vlrm_ray.store.ledger import Ledger
 LATER_KEYS = (
     "policy.engine.reproducible",
     "critic.engine.reproducible",
-    "critic.writer",
     "prompts.allow_hosts",
     "prompts.max_pixels",
     "quarantine_limit",
@@ -34,6 +33,8 @@ LATER_KEYS = (
     ),
 )  # fmt: skip
 """Configuration keys that are younger than the committed results. With their defaults they change no result."""
+DEFAULTS_OF_THE_RESULTS = {"critic.writer": "newest"}
+"""Keys that are younger than the committed results, with the value that stands for how these were made."""
 FORMER_VALUES = {"train.micro_batch": 16, "train.lr": 1e-3}
 """Values in the committed results of keys that were removed, or whose default now depends on the model's size."""
 RunRecord = dict[str, Any]
@@ -101,13 +102,13 @@ def method_fingerprint(base: Config) -> str:
 
 
 def _drop_later_keys(settings: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Drop `LATER_KEYS` that have their default."""
-    for dotted in LATER_KEYS:
+    """Drop `LATER_KEYS` that have their default, and `DEFAULTS_OF_THE_RESULTS` that have their value."""
+    for dotted in (*LATER_KEYS, *DEFAULTS_OF_THE_RESULTS):
         *path, key = dotted.split(".")
         section, default = settings, defaults
         for name in path:
             section, default = section[name], default[name]
-        if section[key] == default[key]:
+        if section[key] == DEFAULTS_OF_THE_RESULTS.get(dotted, default[key]):
             del section[key]
 
 
