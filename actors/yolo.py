@@ -101,6 +101,7 @@ class Yolo:
             imgsz=self.settings.image_size,
             conf=MIN_SCORE,
             iou=0.5,
+            rect=False,  # each image is padded to a square, so that its boxes do not depend on the rest of the batch
             device=self.device,
             verbose=False,
         )

@@ -22,7 +22,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "cluster/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-SCRIPTS = ("iterate", "evaluate", "bench", "score", "build_assets", "config_reference")
+SCRIPTS = ("iterate", "evaluate", "bench", "score", "build_assets", "config_reference", "photos")
 SUFFIXES = (
     ".py",
     ".md",
@@ -44,6 +44,10 @@ NOT_IN_CHECKOUT = re.compile(
     r"|detector\.(pt|calibration\.json)|recognition/|recognition\.calibration\.json|.assets:.*|NAME\.py|.*/NAME\.py"
 )
 """Files of a run, of an example, or outside the checkout."""
+PHOTO_FILES = re.compile(
+    r"@vladmandic/[a-z-]+|(archives|set)/|SPLIT/[A-Za-z0-9/.*-]+|licences\.txt|(statements|truth|responses|responses\.truth)\.jsonl"
+)
+"""Packages, and files in the cache of `make photos`."""
 BENCHMARK_FILES = re.compile(
     r"data/(test-.*|all_data\.json|annotations\.json)|data/query/query_all\.json|mm_reward_bench\.jsonl"
     r"|coco_pope_random\.json|HallusionBench(_result)?\.json|hallusion_output_.*|answers/.*|(predictions|summary)\.jsonl?"
@@ -117,7 +121,12 @@ def test_files_in_backticks_exist(page: Path) -> None:
     missing = []
     for text in inline_code(page):
         looks_like_file = " " not in text and ("/" in text or text.endswith(SUFFIXES))
-        if not looks_like_file or NOT_IN_CHECKOUT.fullmatch(text) or BENCHMARK_FILES.fullmatch(text):
+        if (
+            not looks_like_file
+            or NOT_IN_CHECKOUT.fullmatch(text)
+            or BENCHMARK_FILES.fullmatch(text)
+            or PHOTO_FILES.fullmatch(text)
+        ):
             continue
         if not any((folder / text).exists() for folder in (ROOT, page.parent)):
             missing.append(text)

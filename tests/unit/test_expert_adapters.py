@@ -203,6 +203,22 @@ def test_a_slow_machine_costs_yolo_no_boxes(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(expected)
 
 
+def test_the_boxes_of_an_image_do_not_depend_on_the_rest_of_the_batch() -> None:
+    """ultralytics pads images of one shape less than those of a mixed batch, which moves boxes and changes scores."""
+    from actors.yolo import Yolo
+
+    wide = np.asarray(paint(UNBIASED_WORLD.sample(1)).image)[:80]
+    tall = np.asarray(paint(UNBIASED_WORLD.sample(2)).image)[:, :90]
+    detector = Yolo(Detector())
+    together = detector.detect([wide, tall, wide])
+    assert any(together)
+    for image, expected in zip((wide, tall), together, strict=False):
+        (alone,) = detector.detect([image])
+        assert [box.name for box in alone] == [box.name for box in expected]
+        np.testing.assert_allclose([b.box for b in alone], [b.box for b in expected], atol=1e-3)
+        np.testing.assert_allclose([b.score for b in alone], [b.score for b in expected], atol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["owlv2", "grounding_dino"])
 def test_a_zero_shot_detector_returns_boxes_of_the_configured_classes(
     family: str, request: pytest.FixtureRequest
