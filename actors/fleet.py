@@ -90,6 +90,10 @@ class Fleet:
         policy_engine, critic_engine = self.config.policy.engine, self.config.critic.engine
         max_pixels = self.config.prompts.max_pixels
         policy_settings = engine_settings(policy_engine, self.config.policy.model, max_pixels)
+        if self.config.experts.extractor == "llm" and not self.config.experts.extractor_model:
+            policy_settings = replace(
+                policy_settings, max_model_len=max(policy_settings.max_model_len, EXTRACTOR_TOKENS)
+            )
         critic_settings = engine_settings(critic_engine, self.config.critic.model, max_pixels)
         self.policy = [
             self._remote(PolicyGenerator, policy_engine, f"policy-{i}").remote(f"policy-{i}", policy_settings)
@@ -101,8 +105,9 @@ class Fleet:
             )
             for i in range(critic_engine.actors)
         ]
-        if self.config.experts.extractor == "llm":
-            settings = engine_settings(policy_engine, self.config.experts.extractor_model, max_pixels)
+        experts = self.config.experts
+        if experts.extractor == "llm" and (experts.extractor_model or not self.policy):
+            settings = engine_settings(policy_engine, experts.extractor_model or self.config.policy.model, max_pixels)
             settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
             name = "extractor-0"
             self.extractors = [self._remote(ClaimExtractorHost, policy_engine, name).remote(name, settings)]
@@ -141,6 +146,8 @@ class Fleet:
     def stage_actors(self) -> StageActors:
         """The actors that the graph of a round works with."""
         extractor = self.extractors[0] if self.extractors else None
+        if self.config.experts.extractor == "llm" and extractor is None:
+            extractor = self.policy[-1]  # `experts.extractor_model` is empty: the policy extracts the claims
         board = ProgressReporter(self.board)
         return StageActors(self.policy, self.critics, *self.experts, board, extractor, self.verifier)
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector
 from vlrm_ray.errors import UserError
-from vlrm_ray.experts.detection import MIN_SCORE
 from vlrm_ray.experts.fingerprints import detector_fingerprint
 from vlrm_ray.experts.named_models import detector_path
 from vlrm_ray.reward.model_folder import refuse_pointers
@@ -99,7 +98,7 @@ class Yolo:
             predictor=_Predictor,
             source=[np.ascontiguousarray(image[:, :, ::-1]) for image in images],  # BGR is expected
             imgsz=self.settings.image_size,
-            conf=MIN_SCORE,
+            conf=self.settings.min_score,
             iou=0.5,
             rect=False,  # each image is padded to a square, so that its boxes do not depend on the rest of the batch
             device=self.device,

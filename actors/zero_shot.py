@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector
 from vlrm_ray.errors import UserError
-from vlrm_ray.experts.detection import MIN_SCORE
 from vlrm_ray.experts.fingerprints import zero_shot_fingerprint
 from vlrm_ray.store.models import local_model
 from vlrm_ray.types import Detection
@@ -36,7 +35,7 @@ class ZeroShot:
                 "experts.detector.classes is empty, but an open-vocabulary detector needs class names; list them there"
             )
         self.classes = tuple(name.lower() for name in settings.classes)
-        self.batch = settings.batch
+        self.batch, self.min_score = settings.batch, settings.min_score
         source = local_model(settings.model)
         self.processor, self.model = _load(source)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
@@ -58,10 +57,14 @@ class ZeroShot:
     def _boxes(self, outputs: Any, inputs: Any, sizes: list[Any]) -> list[dict[str, Any]]:
         """Boxes, scores and label phrases of each image; `sizes` are (height, width) in pixels."""
         post = self.processor.post_process_grounded_object_detection
-        arguments = {"threshold": MIN_SCORE, "target_sizes": sizes, "text_labels": [list(self.classes)] * len(sizes)}
+        arguments = {
+            "threshold": self.min_score,
+            "target_sizes": sizes,
+            "text_labels": [list(self.classes)] * len(sizes),
+        }
         # GroundingDINO only: it labels boxes with fragments of the text prompt
         if "input_ids" in inspect.signature(post).parameters:
-            arguments |= {"input_ids": inputs["input_ids"], "text_threshold": MIN_SCORE}
+            arguments |= {"input_ids": inputs["input_ids"], "text_threshold": self.min_score}
         boxes: list[dict[str, Any]] = post(outputs, **arguments)
         return boxes
 

@@ -93,6 +93,8 @@ class Detector(Section):
     """Image size in pixels that ultralytics resizes to; ignored by other detectors."""
     confidence: float = Field(0.35, ge=0, le=1)
     """Minimum score of a detection that supports a claim; lower ones keep an object from being called absent."""
+    min_score: float = Field(0.1, gt=0, lt=1)
+    """Minimum score of a box that is reported at all; with a calibration of claims, fainter boxes tell more about absence."""
     batch: int = Field(32, ge=1)
     """Images per forward pass."""
     exhaustive: tuple[str, ...] = ()
@@ -129,10 +131,19 @@ class Experts(Section):
     """The OCR reader: text in images."""
     uncalibrated: Literal["refuse", "allow"] = "refuse"
     """Whether experts without a calibration decide pairs by raw scores (`allow`), or their claims stay open (`refuse`)."""
-    extractor: Literal["rule", "llm"] = "rule"
-    """Claim extraction: `rule` (a parser) or `llm` (a language model on vLLM, in an actor of its own)."""
+    extractor: Literal["rule", "parse", "llm"] = "rule"
+    """Claim extraction: `rule` (rules, for the scenes), `parse` (spaCy's dependency parse, for photographs) or `llm` (a language model on vLLM)."""
     extractor_model: str = "assets:extractor"
-    """Language model for `extractor: llm`, named as `policy.model` and served with the settings of `policy.engine`."""
+    """Language model for `extractor: llm`, named as `policy.model` and served by an actor with the settings of `policy.engine`. Empty: the policy, without another engine."""
+
+
+class MinVerified(Section):
+    """How many claims of a chosen response must be supported."""
+
+    share: float = Field(0, ge=0, le=1)
+    """Minimum share of its claims; hedged claims and those about states and actions do not count."""
+    number: int = Field(1, ge=1)
+    """Minimum number of its claims."""
 
 
 class Pairing(Section):
@@ -144,6 +155,10 @@ class Pairing(Section):
     """Maximum number of pairs per prompt."""
     max_length_ratio: float = Field(1.6, ge=1)
     """Maximum ratio of the longer to the shorter response of a pair, in characters."""
+    min_confidence: float = Field(0, ge=0, le=1)
+    """Verdicts with a lower confidence decide no pair: their claims count as open."""
+    min_verified: MinVerified = MinVerified()
+    """How many claims of a chosen response must be supported."""
 
 
 class Selection(Section):

@@ -8,13 +8,18 @@ YES, NO = "Yes", "No"
 
 
 class ClaimType(StrEnum):
-    """Kind of a claim."""
+    """Kind of a claim. `STATE` is a posture or activity ("sitting", "parked"): no expert checks it, so it decides nothing."""
 
     OBJECT = "object"
     ATTRIBUTE = "attribute"
     COUNT = "count"
     RELATION = "relation"
     TEXT = "text"
+    STATE = "state"
+
+
+CHECKED_TYPES = tuple(kind for kind in ClaimType if kind is not ClaimType.STATE)
+"""The kinds of claims that experts check."""
 
 
 class Verdict(StrEnum):
@@ -101,7 +106,7 @@ class Claim:
     Attributes:
         type: kind of the claim.
         subject: the noun that the claim is about.
-        value: depends on the type. object: None. attribute: the attribute. count: the number ("2"), or "more", "fewer"
+        value: depends on the type. object: None. attribute and state: the attribute or state. count: the number ("2"), or "more", "fewer"
             or "as_many" for a comparison with `object`. relation: the relation ("left_of"). text: the words.
         object: the other noun of a relation or comparison.
         negated: whether the response denies it ("there is no dog").
@@ -119,6 +124,23 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Shade:
+    """One of the main colors of an object.
+
+    Attributes:
+        light: lightness L* of CIELAB, 0 to 100.
+        a: a* of CIELAB, from green (negative) to red.
+        b: b* of CIELAB, from blue (negative) to yellow.
+        share: share of the object's pixels, 0 to 1.
+    """
+
+    light: float
+    a: float
+    b: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Detection:
     """One detected object.
 
@@ -128,6 +150,7 @@ class Detection:
         score: the detector's confidence, 0 to 1.
         color: color name; "" if it is uncertain.
         rival: another class that was detected in the same place; "" if there is none.
+        shades: main colors of the object's own pixels; empty for faint detections.
     """
 
     name: str
@@ -135,6 +158,7 @@ class Detection:
     score: float
     color: str = ""
     rival: str = ""
+    shades: tuple[Shade, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
-"""Calibrate the configured detector on labelled images: how often is a box right, and how many objects are missed?
+"""Calibrate the configured detector or OCR reader on labelled images: how often is a claim right, given what the expert saw?
 
     python jobs/evaluate.py calibrate --config mine.yaml --coco annotations.json --images DIR
     python jobs/evaluate.py calibrate --config mine.yaml --yolo data.yaml
+    python jobs/evaluate.py calibrate --config mine.yaml --words words.jsonl
+    python jobs/evaluate.py calibrate --photos       both experts, on the photographs of `make photos`
 
 The result is written beside the model, or where experts.detector.calibration says. It belongs to this model and its
 settings: runs use it from then on, and refuse it for another model. Use images like those of your prompts, with every
-object of the labelled classes marked, and not the images that the detector was trained on.
+object of the labelled classes (every text) marked, and not the images that the expert was trained on.
+
+--words reads an object a line: {"image": path, "texts": [{"text": "STOP", "box": [x0, y0, x1, y1]}]}.
 """
 
 import argparse
@@ -18,15 +22,30 @@ from typing import Any
 import numpy as np
 
 from actors.local import load_vision_experts
-from vlrm_ray.config import load
+from jobs.evaluations.calibrate_reader import inspect_words, print_reader
+from jobs.evaluations.photo_set import KINDS, PhotoSet
+from vlrm_ray.config import Config, load
 from vlrm_ray.errors import BadImage, UserError
-from vlrm_ray.experts.calibration import ClassCalibration, DetectorCalibration, Proportion, save_calibration
+from vlrm_ray.experts.calibration import (
+    ClassCalibration,
+    DetectorCalibration,
+    save_calibration,
+)
+from vlrm_ray.experts.claim_measurement import (
+    LabelledEvidence,
+    measure_object_claims,
+    measure_text_claims,
+    recall_by_height,
+)
+from vlrm_ray.experts.claim_tables import BINS, SEEN_IMAGES, ClaimTable, DetectorClaims
 from vlrm_ray.experts.evidence import combine_evidence
+from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.labelled_images import LabelledImages, read_coco, read_yolo
-from vlrm_ray.experts.measurement import MIN_IMAGES, measure_detector
-from vlrm_ray.experts.reliability import MIN_PROBABILITY, MIN_RECALL
-from vlrm_ray.experts.vision_experts import BATCH, VisionExperts
+from vlrm_ray.experts.measurement import MIN_IMAGES, measure_detector, measure_reader
+from vlrm_ray.experts.reliability import MIN_PROBABILITY
+from vlrm_ray.experts.score_calibration import Proportion
+from vlrm_ray.experts.vision_experts import BATCH
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.store.images import open_image
 from vlrm_ray.types import Evidence
@@ -37,54 +56,117 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labels = parser.add_mutually_exclusive_group(required=True)
     labels.add_argument("--coco", type=Path, metavar="FILE", help="labels in COCO's JSON format")
     labels.add_argument("--yolo", type=Path, metavar="PATH", help="data.yaml or folder of a data set in YOLO format")
+    labels.add_argument("--words", type=Path, metavar="FILE", help="labelled texts, to calibrate the OCR reader")
+    labels.add_argument(
+        "--photos", nargs="?", const="", metavar="DIR", help="photographs of `make photos` (default: in this node's cache)"
+    )  # fmt: skip
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the images of --coco (default: its folder)"
+        "--images", type=Path, metavar="DIR", help="folder of the images of --coco or --words (default: the file's)"
     )
     parser.add_argument("--config", metavar="FILE", help="configuration in YAML, as for jobs/iterate.py")
     parser.add_argument(
         "--confidence", type=float, default=MIN_PROBABILITY, metavar="P",
-        help="`supported` is to be right with at least this probability (default: %(default)s)",
+        help="verdicts are to be right with at least this probability (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--min-images", type=int, default=MIN_IMAGES, metavar="N",
-        help="a class that occurs in fewer images stays uncalibrated (default: %(default)s)",
+        help="a class that occurs in fewer images has no figures of its own (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON on the last line")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the detector on the images, measure it, and write the calibration."""
+    """Run the experts on the images, measure them, and write the calibrations."""
     if not 0.5 <= arguments.confidence < 1:
         raise UserError(f"--confidence is {arguments.confidence}, expected at least 0.5 and less than 1")
-    if arguments.coco:
-        data = read_coco(arguments.coco, arguments.images or arguments.coco.parent)
+    progress, result = Progress(), dict[str, Any]()
+    if arguments.photos is not None:
+        photos = PhotoSet.open(arguments.photos, arguments.config)
+        labelled, kinds = photos.labelled("calibration", progress), photos.kinds("calibration")
+        for kind in KINDS:
+            progress.log(f"{kind} images")
+            images = [replace(image, typical=kinds[name] == kind) for name, image in labelled.items()]
+            file = photos.calibration_file(kind)
+            result[kind] = _calibrate_detector(photos.config, images, [], file, arguments, progress)
+        result |= _calibrate_reader(photos.config, images, arguments, progress)
+    elif arguments.words:
+        config = load(arguments.config)
+        images = inspect_words(config, arguments.words, arguments.images, progress)
+        result = _calibrate_reader(config, images, arguments, progress)
     else:
-        data = read_yolo(arguments.yolo)
-    progress, config = Progress(), load(arguments.config)
-    settings = config.experts.detector
-    experts = load_vision_experts(
-        config.model_copy(update={"experts": config.experts.model_copy(
-            update={"reader": config.experts.reader.model_copy(update={"enabled": False})})})
-    )  # fmt: skip
-    pairs, unused = _inspect(experts, data, progress)
-    detected, truth = [d for d, _ in pairs], [t for _, t in pairs]
-    calibration = measure_detector(
-        experts.fingerprints[0], detected, truth, settings.confidence, arguments.confidence, arguments.min_images
-    )
-    file = save_calibration(settings.model, calibration, settings.calibration)
-    _print(calibration, truth, unused, arguments.min_images, progress)
-    progress.log(f"written to {file}, for the detector {settings.model} ({experts.fingerprints[0][:12]})")
+        config = load(arguments.config)
+        if arguments.coco:
+            data = read_coco(arguments.coco, arguments.images or arguments.coco.parent)
+        else:
+            data = read_yolo(arguments.yolo)
+        images, unused = _inspect(config, data, progress)
+        result = _calibrate_detector(config, images, unused, config.experts.detector.calibration, arguments, progress)
     if arguments.json:
-        print(json.dumps(summary(calibration)))
+        print(json.dumps(result))
 
 
-def _inspect(
-    experts: VisionExperts, data: LabelledImages, progress: Progress
-) -> tuple[list[tuple[Evidence, Evidence]], list[str]]:
-    """What was detected in each usable image and its truth, and the classes of the detector that have no labels.
+def _calibrate_detector(
+    config: Config,
+    images: Sequence[LabelledEvidence],
+    unused: Sequence[str],
+    file: str,
+    arguments: argparse.Namespace,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure the detector, write and print its calibration; returns the figures of its classes."""
+    settings = config.experts.detector
+    placed = [image for image in images if image.placed]
+    calibration = replace(
+        measure_detector(
+            detector_fingerprint(settings),
+            [image.detected for image in placed],
+            [image.truth for image in placed],
+            settings.confidence,
+            arguments.confidence,
+            arguments.min_images,
+            [image.detected for image in images if image.typical],
+        ),
+        claims=measure_object_claims(images, arguments.confidence, arguments.min_images),
+    )
+    file = save_calibration(settings.model, calibration, file)
+    rare = {name for image in images for name in image.counts} - summary(calibration).keys()
+    _print(calibration, sorted({*unused, *rare}), arguments.min_images, progress)
+    progress.log(f"written to {file}, for the detector {settings.model} ({calibration.expert[:12]})")
+    return summary(calibration)
+
+
+def _calibrate_reader(
+    config: Config, images: Sequence[LabelledEvidence], arguments: argparse.Namespace, progress: Progress
+) -> dict[str, Any]:
+    """Measure the OCR reader, write and print its calibration; returns its figures."""
+    settings = config.experts.reader
+    calibration = replace(
+        measure_reader(
+            reader_fingerprint(settings), [image.detected for image in images], [image.truth for image in images]
+        ),
+        by_height=recall_by_height(images),
+        claims=measure_text_claims(images, arguments.confidence),
+    )
+    if not settings.recognition_model:
+        raise UserError(
+            "experts.reader.recognition_model is empty, so there is no folder beside which a calibration could be written; "
+            "set it to a PaddleOCR model folder"
+        )
+    file = save_calibration(settings.recognition_model, calibration)
+    figures = print_reader(calibration, progress)
+    progress.log(f"written to {file}, for the reader {settings.recognition_model} ({calibration.expert[:12]})")
+    return {"reader": figures}
+
+
+def _inspect(config: Config, data: LabelledImages, progress: Progress) -> tuple[list[LabelledEvidence], list[str]]:
+    """What was detected in each image and its truth, and the classes of the detector that have no labels.
 
     A label gets the detector's name of its class, which may be a synonym ("cellphone") or differ in case.
     """
+    without_reader = config.experts.reader.model_copy(update={"enabled": False})
+    experts = load_vision_experts(
+        config.model_copy(update={"experts": config.experts.model_copy(update={"reader": without_reader})})
+    )
     found: list[tuple[Evidence, Evidence]] = []
     with progress.stage("detect", len(data.files), "images") as meter:
         for start in range(0, len(data.files), BATCH):
@@ -100,11 +182,12 @@ def _inspect(
     names = {o.name for d, _ in found for o in (*d.objects, *d.faint)}
     renamed = {label: _detectors_name(label, names) for label in data.classes}
     known = frozenset(renamed.values())
-    pairs = [
-        (replace(file, crowds=tuple((renamed[n], b) for n, b in file.crowds)).measurable(d, known), _named(t, renamed))
-        for file, (d, t) in zip(data.files, found, strict=True)
-    ]
-    return pairs, sorted(names - known)
+    labelled = []
+    for file, (detected, truth) in zip(data.files, found, strict=True):
+        crowds = tuple((renamed[name], box) for name, box in file.crowds)
+        judged = replace(file, crowds=crowds).measurable(detected, known)
+        labelled.append(LabelledEvidence.of(judged, _named(truth, renamed), known - {name for name, _ in crowds}))
+    return labelled, sorted(names - known)
 
 
 def _detectors_name(label: str, names: set[str]) -> str:
@@ -122,62 +205,68 @@ def _named(truth: Evidence, names: dict[str, str]) -> Evidence:
 
 
 def summary(calibration: DetectorCalibration) -> dict[str, Any]:
-    """The figures of each calibrated class, as printed."""
+    """The figures of each class, as printed."""
+    claims = calibration.claims or DetectorClaims(1.0)
+    return {name: _figures(name, calibration.classes.get(name), claims) for name in claims.images}
+
+
+def _figures(name: str, known: ClassCalibration | None, claims: DetectorClaims) -> dict[str, Any]:
+    table = claims.objects.get(name, claims.any_object)
+    scores = [b / BINS for b in range(1, BINS + 1)]
+    found = known.found or known.recall if known else Proportion()
     return {
-        name: {
-            "images": known.images,
-            "objects": known.recall.n,
-            "supported_from": known.supported_from,
-            "precision": known.precision.hits / known.precision.n if known.precision.n else None,
-            "recall": (known.found or known.recall).lower_bound,
-            "absence": (known.found or known.recall).lower_bound >= MIN_RECALL,
-        }
-        for name, known in calibration.classes.items()
+        "images": claims.images[name],
+        "pooled": name in claims.pooled,
+        "precision": _rate(known.precision) if known else None,
+        "recall": _rate(found),
+        **({size: _rate(share) for size, share in known.by_size.items()} if known else {}),
+        "supported_from": next((score for score in scores if table.supports(score, claims.stated)), None),
+        "absent_below": max(
+            (s + 1 / BINS for s in (0.0, *scores) if table.contradicts(s, claims.stated)), default=None
+        ),
+        "present_without_box": round(table.probability(0), 4),
     }
 
 
-def _print(
-    calibration: DetectorCalibration, truth: Sequence[Evidence], unused: Sequence[str], least: int, progress: Progress
-) -> None:
-    columns = [
-        "class",
-        "images",
-        "objects",
-        "precision",
-        "supported from",
-        "recall",
-        "small",
-        "medium",
-        "large",
-        "absence",
-    ]
-    labelled = {name: sum(any(o.name == name for o in t.objects) for t in truth) for t in truth for name in _names(t)}
-    rows = [list(_row(name, known)) for name, known in calibration.classes.items()]
-    for name in sorted(labelled.keys() - calibration.classes.keys()):
-        objects = sum(o.name == name for t in truth for o in t.objects)
-        rows.append([name, str(labelled[name]), str(objects), "uncalibrated", f"fewer than {least} images", *"-----"])
+def _rate(share: Proportion) -> float | None:
+    return round(share.hits / share.n, 4) if share.n else None
+
+
+def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, progress: Progress) -> None:
+    columns = ["class", "images", "precision", "recall", "small", "medium", "large", "supported from", "absent below"]
+    rows = []
+    for name, figures in summary(calibration).items():
+        shares = [_percent(figures.get(key)) for key in ("precision", "recall", "small", "medium", "large")]
+        limits = [f"{figures[key]:.2f}" if figures[key] else "never" for key in ("supported_from", "absent_below")]
+        if not figures["images"]:
+            continue
+        rows.append([f"{name} *" if figures["pooled"] else name, str(figures["images"]), *shares, *limits])
     progress.table(f"{calibration.images} images, confidence {calibration.stated}", columns, rows)
     progress.log(
-        "supported from: score from which boxes of the class are right with the confidence above, by the lower bound of "
-        "the 95 % Wilson interval; recall: objects with a box of any score; absence: claimed if the lower bound of the "
-        f"recall is at least {MIN_RECALL}"
+        "supported from, absent below: an object is supported if its highest score is at least the first, and contradicted if it "
+        "is below the second; recall: objects with a box of any score"
     )
+    if calibration.claims and calibration.claims.pooled:
+        progress.log(f"* in fewer than {least} images: the figures of true claims are those of all classes")
+    never = [name for name, number in (calibration.claims or DetectorClaims(1)).images.items() if number < SEEN_IMAGES]
+    if never:
+        progress.log(
+            f"in fewer than {SEEN_IMAGES} images, so supported by the limits of all classes, and never absent: {', '.join(never)}"
+        )
+    for name, table in _tables(calibration.claims or DetectorClaims(1.0)):
+        remark = "" if table.measured else ": too few, such claims stay open"
+        progress.log(f"{name}: measured on {sum(table.true)} true and {sum(table.false)} false claims{remark}")
     if unused:
-        progress.log(f"not labelled, so uncalibrated: {', '.join(unused)}")
+        progress.log(f"not labelled, or not reported by the detector, so uncalibrated: {', '.join(unused)}")
 
 
-def _names(truth: Evidence) -> set[str]:
-    return {o.name for o in truth.objects}
+def _tables(claims: DetectorClaims) -> Iterator[tuple[str, ClaimTable]]:
+    yield "objects", claims.any_object
+    yield "objects beside a better box of a related class", claims.rivalled
+    yield "counts", claims.counts
+    yield "colors", claims.colors
+    yield "relations", claims.relations.get("", ClaimTable())
 
 
-def _row(name: str, known: ClassCalibration) -> Iterator[str]:
-    found = known.found or known.recall
-    yield from (name, str(known.images), str(known.recall.n), _share(known.precision))
-    yield "no score" if known.supported_from is None else f"{known.supported_from:.2f}"
-    yield f"{_share(found)} (≥ {found.lower_bound:.2f})"
-    yield from (_share(known.by_size.get(size, Proportion())) for size in ("small", "medium", "large"))
-    yield "claimed" if found.lower_bound >= MIN_RECALL else "not claimed"
-
-
-def _share(share: Proportion) -> str:
-    return f"{100 * share.hits / share.n:.1f} %" if share.n else "-"
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.1f} %"

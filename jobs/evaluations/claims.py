@@ -2,7 +2,8 @@
 
     python jobs/evaluate.py claims --file LINES.txt                      print a readable list
     python jobs/evaluate.py claims --file LINES.txt --json               print one JSON object per line of text
-    python jobs/evaluate.py claims --gold tests/data/photo_claims.yaml   print F1 per claim type, and each error
+    python jobs/evaluate.py claims --gold tests/data/photo_claims.yaml   print precision, recall and F1 per claim type
+    python jobs/evaluate.py claims --gold tests/data/photo_claims.yaml --failures    and each response with an error
 
 A JSON object is {"text", "claims": [{"type", "subject", "value", "object", "negated", "hedged", "span"}]}.
 `subject` and `object` are singular nouns. `value` is the attribute, the number, the relation or the written text; it is
@@ -18,7 +19,7 @@ from pathlib import Path
 from jobs.evaluations.extractor_options import add_extractor_options, open_extractor
 from vlrm_ray.claims import Extractor, gold
 from vlrm_ray.errors import UserError
-from vlrm_ray.types import Claim, ClaimType
+from vlrm_ray.types import CHECKED_TYPES, Claim, ClaimType
 
 _MAX_PRINTED = 400
 """Characters of a text that are printed."""
@@ -30,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--file", metavar="LINES.txt", help="responses, one per line; - reads standard input")
     source.add_argument("--gold", metavar="FILE.yaml", help="annotated responses to measure the extractor on")
     parser.add_argument("--question", default="", metavar="Q", help="the question that every line answers")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON; with --gold, it lists the failures too")
+    parser.add_argument("--failures", action="store_true", help="with --gold, list the missed and false claims")
     add_extractor_options(parser)
 
 
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     lines = [] if arguments.gold else _read_lines(arguments.file)
     with open_extractor(arguments) as extractor:
         if arguments.gold:
-            _measure(extractor, responses, as_json=arguments.json)
+            _measure(extractor, responses, as_json=arguments.json, failures=arguments.failures)
         else:
             _list(extractor, lines, arguments.question, as_json=arguments.json)
 
@@ -77,20 +79,34 @@ def _printable(text: str) -> str:
     return printable + (" ..." if len(text) > _MAX_PRINTED else "")
 
 
-def _measure(extractor: Extractor, responses: Sequence[gold.AnnotatedResponse], *, as_json: bool) -> None:
-    """Print the scores and errors on the responses used for development and on those held out."""
+def _measure(
+    extractor: Extractor, responses: Sequence[gold.AnnotatedResponse], *, as_json: bool, failures: bool
+) -> None:
+    """Print the scores on the responses used for development and on those held out, and the failures if asked for."""
     for name, held_out in (("developed on", False), ("held out", True)):
         part = [r for r in responses if r.held_out is held_out]
         if not part:
             continue
         score = gold.measure(extractor, part)
-        f1_by_type = {kind.value: round(score.f1([kind]), 4) for kind in ClaimType}
+        figures = {"all": _figures(score, tuple(ClaimType)), "checked": _figures(score, CHECKED_TYPES)}
+        figures |= {kind.value: _figures(score, [kind]) for kind in ClaimType}
         if as_json:
-            f1 = {"f1": round(score.f1(), 4), **f1_by_type}
-            print(json.dumps({"part": name, "n": len(part), **f1, "failures": score.failures}))
+            print(json.dumps({"part": name, "responses": len(part), **figures, "failures": score.failures}))
             continue
-        listed = "  ".join(f"{kind} {f1:.3f}" for kind, f1 in f1_by_type.items())
-        print(f"{name}: {len(part)} responses, F1 {score.f1():.4f}  {listed}")
-        for text, missed, false in score.failures:
+        print(f"{name}: {len(part)} responses, F1 {score.f1():.4f}")
+        print(f"  {'claims':10}{'n':>6}{'precision':>11}{'recall':>8}{'F1':>7}")
+        for kind, row in figures.items():
+            print(f"  {kind:10}{row['n']:>6}{row['precision']:>11.3f}{row['recall']:>8.3f}{row['f1']:>7.3f}")
+        for text, missed, false in score.failures if failures else ():
             print(f"  {_printable(text)}")
             print("".join(f"    missed  {c}\n" for c in missed) + "".join(f"    false   {c}\n" for c in false), end="")
+
+
+def _figures(score: gold.Score, types: Sequence[str]) -> dict[str, float]:
+    """Number of expected claims of some types, with precision, recall and F1."""
+    return {
+        "n": score.expected(types),
+        "precision": round(score.precision(types), 4),
+        "recall": round(score.recall(types), 4),
+        "f1": round(score.f1(types), 4),
+    }

@@ -3,6 +3,7 @@
     python jobs/evaluate.py experts                    2,000 scenes in distribution, and 400 of each shift
     python jobs/evaluate.py experts --scenes 500 --json
     python jobs/evaluate.py experts --svg FILE         also draw the reliability diagram
+    python jobs/evaluate.py experts --photos           the photographs of `make photos` instead of scenes
 
 True and false sentences of every claim type pass through the whole pipeline, from text over claims to verdicts. The
 experts were calibrated on other scenes, and their parameters tuned on a third set (--split dev).
@@ -56,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="test",
         help="use dev to tune parameters and test to report (default: %(default)s)",
     )
+    parser.add_argument(
+        "--photos",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="measure on photographs (default: those in this node's cache); calibrate the experts first",
+    )
     add_extractor_options(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON on the last line")
     parser.add_argument("--svg", metavar="FILE", type=Path, help="write the reliability diagram to FILE")
@@ -63,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure the experts, and print the report."""
+    if arguments.photos is not None:
+        from jobs.evaluations import experts_photos
+
+        experts_photos.run(arguments)
+        return
     if arguments.scenes < 1:
         raise UserError(f"--scenes is {arguments.scenes}, expected at least 1")
     from vlrm_ray.scenes.extractor_quality import extractor_f1

@@ -29,8 +29,8 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def open_extractor(arguments: argparse.Namespace) -> Iterator[Extractor]:
     """The extractor that the parsed options choose. An engine started for it is closed on exit."""
-    if arguments.extractor == "rule":
-        yield make_extractor("rule")
+    if arguments.extractor != "llm":
+        yield make_extractor(arguments.extractor)
         return
     check_model("--extractor-model", arguments.extractor_model)
     with local_llm_extractor(local_model(arguments.extractor_model)) as extractor:

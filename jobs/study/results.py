@@ -24,6 +24,9 @@ LATER_KEYS = (
     "evaluation.benchmarks",
     "experts.uncalibrated",
     "experts.detector.calibration",
+    "experts.detector.min_score",
+    "pairing.min_confidence",
+    "pairing.min_verified",
     *(
         f"train.{key}"
         for key in (

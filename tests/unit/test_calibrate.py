@@ -69,7 +69,15 @@ def measured(request: pytest.FixtureRequest, data: Path) -> Iterator[Path]:
 def run(data: Path, **options: object) -> Path:
     config = data / "config.yaml"
     config.write_text(yaml.safe_dump({"experts": {"detector": {"model": str(data / "mine.pt")}}}))
-    defaults = {"coco": None, "yolo": None, "images": data / "images", "config": str(config), "confidence": 0.9}
+    defaults = {
+        "coco": None,
+        "yolo": None,
+        "words": None,
+        "photos": None,
+        "images": data / "images",
+        "config": str(config),
+        "confidence": 0.9,
+    }
     calibrate.run(argparse.Namespace(**defaults | {"min_images": 20, "json": False} | options))
     return data / "mine.pt"
 
@@ -96,7 +104,7 @@ def test_the_printed_table_names_what_stays_uncalibrated(data: Path, capsys: pyt
     run(data, coco=data / "annotations.json", json=True)
     printed = capsys.readouterr()
     text = " ".join((printed.out + printed.err).split())
-    assert "uncalibrated" in text and "fewer than 20" in text
+    assert "not reported by the detector, so uncalibrated: Dog" in text
     assert json.loads(printed.out.splitlines()[-1])["circle"]["supported_from"] is not None
     (data / "mine.calibration.json").unlink()
 

@@ -8,15 +8,14 @@ from vlrm_ray.config import Detector, Experts
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.calibration import (
     DetectorCalibration,
-    Proportion,
     ReaderCalibration,
-    ScoreCalibration,
     calibration_file,
     load_calibration,
     save_calibration,
 )  # fmt: skip
 from vlrm_ray.experts.measurement import measure_detector, measure_reader
 from vlrm_ray.experts.reliability import MIN_RECALL, TOO_LARGE, TOO_SMALL, TOO_THIN, AssessedEvidence, Calibrations
+from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun, Quality, Verdict, Word
 

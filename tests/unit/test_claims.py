@@ -1,5 +1,8 @@
 """The rule-based claim extractor on sentences, questions and hostile texts."""
 
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.assets.plurals import plurals
 from vlrm_ray.claims import lexicon
-from vlrm_ray.claims.lexicon import load_lexicon, plural_of
+from vlrm_ray.claims.lexicon import PLURALS, load_lexicon, plural_of
 from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.types import Claim, ClaimType
 
 EXTRACTOR = RuleExtractor()
+ROOT = Path(__file__).parents[2]
 
 
 def notation(claim: Claim) -> str:
@@ -42,6 +47,14 @@ CASES = {
     'The sign reads "no parking".': ["text: sign no parking", "object: sign"],
     "Perhaps there is a cat.": ["maybe object: cat"],
     "Three women and a puppy.": ["object: woman", "count: woman 3", "object: puppy"],
+    "Both zebras are grazing.": ["object: zebra", "count: zebra 2", "state: zebra grazing"],
+    "Both the man and the woman are tall.": ["object: man", "attribute: man tall", "object: woman", "attribute: woman tall"],
+    "A pair of boots and a pair of jeans.": ["object: boot", "count: boot 2", "object: jeans"],
+    "A pair of glasses.": ["object: glasses"],
+    "Some people stand near several trees.": ["object: person", "state: person standing", "relation: person next_to tree", "object: tree"],
+    "It seems that a man is riding a horse.": ["maybe object: man", "maybe relation: man riding horse", "maybe object: horse"],
+    "A cup sitting next to a lamp. A teddy bear is sitting.": ["object: cup", "relation: cup next_to lamp", "object: lamp", "object: teddy bear", "state: teddy bear sitting"],
+    "A sign with the words “ROAD CLOSED” on it.": ["text: sign ROAD CLOSED", "object: sign"],
     "There is a cat. It is not black.": ["object: cat", "not attribute: cat black"],
     "No one is wearing a hat.": ["not maybe object: person"],
     "There are two or three dogs.": ["object: dog"],
@@ -146,3 +159,16 @@ def test_the_synonyms_of_an_edited_lexicon_are_used(tmp_path: Path) -> None:
 def test_the_lexicon_knows_people_and_animals() -> None:
     assert {"person", "woman", "tennis player", "puppy", "dog", "swan"} <= load_lexicon().animate
     assert load_lexicon().animate.isdisjoint({"car", "taxi", "circle", "coffee maker", "ball"})
+
+
+def test_the_list_of_plurals_is_up_to_date() -> None:
+    """After a change of `vlrm_ray/claims/lexicon.yaml` run `python -m jobs.assets.plurals`."""
+    assert json.loads(PLURALS.read_text("utf-8")) == plurals()
+
+
+def test_a_sentence_of_listed_words_needs_no_inflect() -> None:
+    program = (
+        "import sys; from vlrm_ray.claims.rules import RuleExtractor; "
+        "assert RuleExtractor().claims('Two red circles are left of a sign.', ''); sys.exit('inflect' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

@@ -42,7 +42,19 @@ def test_gold_prints_scores_and_failures() -> None:
     process = run_claims("--gold", "tests/data/photo_claims.yaml")
     printed = process.stdout.decode()
     assert "held out: 50 responses, F1 0." in printed
-    assert "missed" in printed
+    assert "missed" not in printed
+    assert "missed" in run_claims("--gold", "tests/data/photo_claims.yaml", "--failures").stdout.decode()
+
+
+def test_gold_as_json_has_precision_recall_and_the_failures() -> None:
+    process = run_claims("--gold", "tests/data/photo_claims.yaml", "--extractor", "parse", "--json")
+    parts = [json.loads(line) for line in process.stdout.splitlines()]
+    assert [(p["part"], p["responses"]) for p in parts] == [("developed on", 186), ("held out", 50)]
+    assert parts[0]["relation"].keys() == {"n", "precision", "recall", "f1"}
+    assert parts[0]["all"]["n"] == parts[0]["checked"]["n"] + parts[0]["state"]["n"]
+    text, missed, false = parts[0]["failures"][0]
+    assert text
+    assert missed or false
 
 
 def test_a_missing_file_gives_a_one_line_error(tmp_path: Path) -> None:

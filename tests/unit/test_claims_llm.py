@@ -1,7 +1,9 @@
 """The LLM claim extractor with a fake engine: its prompts, and valid, invalid and hostile answers."""
 
 import json
+import logging
 from collections.abc import Sequence
+from itertools import repeat
 
 import jsonschema
 import pytest
@@ -18,8 +20,8 @@ from vlrm_ray.types import Claim, ClaimType, Noun
 
 
 def extractor_answering(*answers: str) -> LlmExtractor:
-    """An extractor whose engine returns these answers in turn."""
-    remaining = iter(answers)
+    """An extractor whose engine returns these answers in turn, and the last one from then on."""
+    remaining = iter((*answers, *repeat(answers[-1] if answers else "", 50)))
 
     def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         assert sampling.json_schema == SCHEMA
@@ -82,6 +84,65 @@ def test_any_answer_to_any_response_is_handled(response: str, answer: str) -> No
     for given_ in (answer, json.dumps({"claims": [claim]})):
         for claim_found in extractor_answering(given_).claims(response):
             assert 0 <= claim_found.span[0] < claim_found.span[1] <= len(response)
+
+
+TWO_SENTENCES = "There is a dog. There is a cat."
+
+
+def test_a_cut_answer_is_asked_for_again_in_halves() -> None:
+    halves = [answer_with(type="object", subject=s, quote=s) for s in ("dog", "cat")]
+    extractor = extractor_answering('{"claims":[{"type":"obj', *halves)
+    found = extractor.claims(TWO_SENTENCES)
+    assert [(c.subject.name, TWO_SENTENCES[slice(*c.span)]) for c in found] == [("dog", "dog"), ("cat", "cat")]
+    assert (extractor.counts.retried, extractor.counts.unreadable) == (1, 0)
+
+
+def test_a_sentence_with_a_cut_answer_is_asked_for_again_with_a_larger_limit() -> None:
+    limits: list[int] = []
+
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        limits.append(sampling.max_tokens)
+        answer = answer_with(type="object", subject="dog", quote="dog") if len(limits) > 1 else '{"claims":['
+        return [[Completion(answer)] for _ in requests]
+
+    assert len(LlmExtractor(generate, max_tokens=100).claims("A dog.")) == 1
+    assert limits == [100, 200]
+
+
+def test_the_complete_claims_of_an_answer_that_stays_cut_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    cut = answer_with(type="object", subject="dog", quote="dog").removesuffix("]}") + ', {"type":"object","subj'
+    extractor = extractor_answering(cut)
+    with caplog.at_level(logging.WARNING):
+        assert [c.subject.name for c in extractor.claims("A dog and a cat.")] == ["dog"]
+    assert extractor.counts.unreadable == 1
+    assert "of 1 responses, 1 answers stayed unreadable after a retry" in caplog.text
+
+
+def test_a_response_of_any_length_is_read_in_chunks_that_fit() -> None:
+    asked: list[str] = []
+
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        asked.extend(r.text for r in requests)
+        return [
+            [Completion(answer_with(type="object", subject="dog", quote=f"dog {r.text.count('dog')}"))]
+            for r in requests
+        ]
+
+    response = " ".join(f"There is dog number {i} beside the bench." for i in range(100)) + " dog 1"
+    extractor = LlmExtractor(generate, max_body_bytes=400)
+    extractor.claims(response, "What is there?")
+    bodies = [json.loads(text.removeprefix(INSTRUCTIONS)) for text in asked]
+    assert "".join(body["response"] for body in bodies) == response
+    assert all(len(text.encode()) <= len(INSTRUCTIONS.encode()) + 400 for text in asked)
+    assert all(body["response"].rstrip().endswith((".", "1")) for body in bodies)
+    assert extractor.counts.chunks == len(asked) > 10
+
+
+def test_a_posture_is_a_state() -> None:
+    (claim,) = extractor_answering(answer_with(type="attribute", subject="dog", value="sitting", quote="dog")).claims(
+        "A dog sits."
+    )
+    assert claim.type is ClaimType.STATE
 
 
 def test_an_empty_response_is_not_sent() -> None:

@@ -150,6 +150,23 @@ def test_there_are_few_keys() -> None:
     assert len(config.keys()) - repeated <= 110
 
 
+@pytest.mark.parametrize(
+    ("overrides", "has_actor"),
+    [
+        (["experts.extractor=rule"], False),
+        (["experts.extractor=parse"], False),
+        (["experts.extractor=llm"], True),
+        (["experts.extractor=llm", "experts.extractor_model="], False),  # the policy extracts the claims
+        (["experts.extractor=llm", "experts.extractor_model=", "policy.samples=0"], True),  # there is no policy
+    ],
+)
+def test_an_llm_extractor_has_an_actor_unless_the_policy_extracts_the_claims(
+    overrides: list[str], has_actor: bool
+) -> None:
+    requests = resource_plan.resource_requests(config.load(None, overrides))
+    assert ("claim extractor" in [request.role for request in requests]) is has_actor
+
+
 def test_a_cluster_that_is_too_small_is_refused() -> None:
     with pytest.raises(UserError, match="GPU"):
         resource_plan.check(config.load(CONFIGS / "qwen2_5_vl_7b.yaml"), {"CPU": 64, "GPU": 2}, "the cluster")

@@ -99,7 +99,7 @@ def test_every_shift_changes_the_image() -> None:
 
 def test_statements_cover_all_claim_types_true_and_false() -> None:
     from vlrm_ray.scenes.statements import statements
-    from vlrm_ray.types import ClaimType
+    from vlrm_ray.types import CHECKED_TYPES
 
     drawn = [s for seed in range(40) for s in statements(labelled_image(IN_DISTRIBUTION, seed), random.Random(seed))]
-    assert {(s.type, s.true) for s in drawn} == {(kind, true) for kind in ClaimType for true in (True, False)}
+    assert {(s.type, s.true) for s in drawn} == {(kind, true) for kind in CHECKED_TYPES for true in (True, False)}

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlrm_ray.config import Pairing, Selection
+from vlrm_ray.config import MinVerified, Pairing, Selection
 from vlrm_ray.preferences import pairing
 from vlrm_ray.preferences.selection import (
     KEEP_ALL,
@@ -74,6 +75,44 @@ def test_rejected_candidates_that_saw_the_whole_image_come_first() -> None:
     (pair,), unused = pairing.make_pairs(PROMPT, [guess, GOOD, BAD], RULE)
     assert pair.rejected is BAD
     assert unused == {"guess": pairing.NO_PARTNER}
+
+
+def sure_candidate(name: str, text: str, *findings: tuple[Verdict, float], **claim: Any) -> Candidate:
+    checked = [
+        CheckedClaim(
+            Claim(claim.get("type", ClaimType.OBJECT), Noun("circle"), hedged=claim.get("hedged", False)), Finding(v, c)
+        )
+        for v, c in findings
+    ]
+    return Candidate(name, text, ImageCondition.FULL, tuple(checked))
+
+
+def test_verdicts_below_the_minimum_confidence_decide_no_pair() -> None:
+    good = sure_candidate("good", "a red circle", (Verdict.SUPPORTED, 0.99), (Verdict.CONTRADICTED, 0.95))
+    bad = sure_candidate("bad", "a blue circle", (Verdict.CONTRADICTED, 0.98))
+    open_ = sure_candidate("open", "a star here", (Verdict.SUPPORTED, 0.96))
+    (pair,), unused = pairing.make_pairs(PROMPT, [good, bad, open_], RULE.model_copy(update={"min_confidence": 0.97}))
+    assert (pair.chosen, pair.rejected, unused) == (good, bad, {"open": pairing.UNSURE})
+
+
+def test_enough_claims_of_a_chosen_response_must_be_supported() -> None:
+    half = sure_candidate("half", "a red circle", (Verdict.SUPPORTED, 0.99), (Verdict.UNVERIFIABLE, 0))
+    for minimum, reason in (
+        (MinVerified(), None),
+        (MinVerified(number=2), pairing.FEW_VERIFIED),
+        (MinVerified(share=0.5), None),
+        (MinVerified(share=0.6), pairing.FEW_VERIFIED),
+    ):
+        _, unused = pairing.make_pairs(PROMPT, [half, BAD], RULE.model_copy(update={"min_verified": minimum}))
+        assert unused.get("half") == reason
+
+
+@pytest.mark.parametrize("claim", [{"hedged": True}, {"type": ClaimType.STATE}])
+def test_states_and_hedged_claims_count_neither_way(claim: dict[str, Any]) -> None:
+    rest = sure_candidate("x", "", (Verdict.UNVERIFIABLE, 0), **claim).claims
+    good = replace(GOOD, claims=(*GOOD.claims, *rest))
+    rule = RULE.model_copy(update={"min_verified": MinVerified(share=1)})
+    assert len(pairing.make_pairs(PROMPT, [good, BAD], rule)[0]) == 1
 
 
 VERDICTS = st.lists(st.sampled_from(list(Verdict)), max_size=3)

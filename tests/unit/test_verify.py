@@ -144,5 +144,7 @@ def test_spatial_relations(name: str, box: tuple[float, float, float, float], ex
 
 def test_attributes_and_quantities_that_no_expert_measures_are_unverifiable() -> None:
     assert verdict(EVIDENCE, ClaimType.ATTRIBUTE, "circle", "wooden") is U
+    assert verdict(EVIDENCE, ClaimType.STATE, "circle", "standing") is U
+    assert verdict(EVIDENCE, ClaimType.STATE, "star", "standing") is U
     assert VERIFIER.check(Claim(ClaimType.OBJECT, Noun("circle", ("wooden",))), EVIDENCE).finding.verdict is U
     assert verdict(EVIDENCE, ClaimType.COUNT, "circle", "several") is U

@@ -117,6 +117,7 @@ def test_the_summary_counts_claims_responses_and_rows(tmp_path: Path) -> None:
                 ("count", 0, 0),
                 ("relation", 0, 0),
                 ("text", 0, 0),
+                ("state", 0, 0),
             )
         },
         "responses": {

@@ -1,4 +1,5 @@
-"""Extracts atomic, typed claims from free text. Two extractors, by rules and by a language model, share one interface.
+"""Extracts atomic, typed claims from free text. Three extractors share one interface: by rules, by a dependency parse, and by
+a language model.
 
 How the rules turn a response into claims:
 
@@ -14,8 +15,9 @@ How the rules turn a response into claims:
 5. `questions` parses the question in the same way, so that "yes" asserts what was asked, and "it" refers to the noun asked
    about.
 
-`rules` is the rule-based extractor built from these steps, `llm` the extractor that prompts a language model. `gold`
-measures an extractor against annotated responses.
+`rules` is the rule-based extractor built from these steps. `parse` uses the lexicon and the noun phrases too, but takes the
+structure of a sentence from spaCy's parse. `llm` prompts a language model. `gold` measures an extractor against annotated
+responses.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,8 +27,8 @@ from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.types import Claim
 
-ExtractorKind = Literal["rule", "llm"]
-EXTRACTOR_KINDS: tuple[ExtractorKind, ...] = ("rule", "llm")
+ExtractorKind = Literal["rule", "parse", "llm"]
+EXTRACTOR_KINDS: tuple[ExtractorKind, ...] = ("rule", "parse", "llm")
 GenerateFunction = Callable[[Sequence[Request], Sampling], list[list[Completion]]]
 """The `generate` method of an engine, in this process or in an actor."""
 
@@ -47,7 +49,7 @@ def make_extractor(kind: ExtractorKind, generate: GenerateFunction | None = None
     """Create an extractor.
 
     Args:
-        kind: "rule" or "llm".
+        kind: "rule", "parse" or "llm".
         generate: for "llm", the `generate` method of an engine that supports JSON schemas.
 
     Raises:
@@ -57,6 +59,10 @@ def make_extractor(kind: ExtractorKind, generate: GenerateFunction | None = None
         from vlrm_ray.claims.rules import RuleExtractor
 
         return RuleExtractor()
+    if kind == "parse":
+        from vlrm_ray.claims.parse.extractor import ParseExtractor
+
+        return ParseExtractor()
     if generate is None:
         raise UserError(
             "the llm extractor needs an engine that supports JSON schemas; use the rule extractor without one"

@@ -3,14 +3,21 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from vlrm_ray.claims.lexicon import Lexicon
 from vlrm_ray.claims.noun_phrases import NounPhrase
 from vlrm_ray.types import Claim, ClaimType, Noun
 
 
 @dataclass(slots=True)
 class ClaimCollector:
-    """The claims found so far in a response, in the order found and possibly repeated."""
+    """Collects the claims of a response.
 
+    Attributes:
+        lexicon: tells attributes from states.
+        claims: the claims found so far, in the order found and possibly repeated.
+    """
+
+    lexicon: Lexicon
     claims: list[Claim] = field(default_factory=list)
 
     def add(
@@ -32,7 +39,7 @@ class ClaimCollector:
             return
         self.add(ClaimType.OBJECT, noun, span, hedged=hedged)
         for value in phrase.attributes:
-            self.add(ClaimType.ATTRIBUTE, noun, span, value, hedged=hedged)
+            self.add(self.lexicon.attribute_type(value), noun, span, value, hedged=hedged)
         if phrase.number is not None:
             self.add(ClaimType.COUNT, phrase.noun, span, str(phrase.number), hedged=hedged or phrase.approximate)
         if phrase.quoted_text:
@@ -49,7 +56,7 @@ class ClaimCollector:
             *others, value = sorted(phrase.attributes, key=lambda a: a not in phrase.colors)
             if all(a in phrase.colors for a in others):
                 noun = Noun(phrase.name, tuple(others))
-                self.add(ClaimType.ATTRIBUTE, noun, span, value, negated=True, hedged=hedged)
+                self.add(self.lexicon.attribute_type(value), noun, span, value, negated=True, hedged=hedged)
 
     def unique(self) -> tuple[Claim, ...]:
         """Each claim once, in the order of the text; of claims that start together, written text comes first."""

@@ -1,7 +1,7 @@
 """Measures claim extractors against annotated responses, whose claims are written in this notation:
 
 [not] [maybe] object NOUN
-[not] [maybe] attribute NOUN VALUE
+[not] [maybe] attribute NOUN VALUE              also: state NOUN VALUE; a posture or activity is a state either way
 [not] [maybe] count NOUN NUMBER                 or: count NOUN more|fewer|as_many NOUN
 [not] [maybe] relation NOUN NAME [NOUN]
 [not] [maybe] text NOUN "WORDS"
@@ -83,6 +83,20 @@ class Score:
                 (text, tuple(sorted(map(str, expected - found))), tuple(sorted(map(str, found - expected))))
             )
 
+    def expected(self, types: Sequence[str] = tuple(ClaimType)) -> int:
+        """Number of expected claims of some types."""
+        return sum(self.hits[t] + self.missed[t] for t in types)
+
+    def precision(self, types: Sequence[str] = tuple(ClaimType)) -> float:
+        """Share of the claims found that were expected; 1 if none was found."""
+        hits, false = sum(self.hits[t] for t in types), sum(self.false[t] for t in types)
+        return hits / (hits + false) if hits + false else 1.0
+
+    def recall(self, types: Sequence[str] = tuple(ClaimType)) -> float:
+        """Share of the expected claims that were found; 1 if none was expected."""
+        expected = self.expected(types)
+        return sum(self.hits[t] for t in types) / expected if expected else 1.0
+
     def f1(self, types: Sequence[str] = tuple(ClaimType)) -> float:
         """Micro-averaged F1 over the claim types; 1 if there are neither expected nor found claims."""
         hits = sum(self.hits[t] for t in types)
@@ -147,8 +161,10 @@ def parse_claim_key(notation: str) -> ClaimKey:
     claim_type, rest = ClaimType(words[0]), words[1:]
     subject, value, other = _split_parts(claim_type, rest)
     lexicon = load_lexicon()
-    if claim_type is ClaimType.ATTRIBUTE and value:
+    if claim_type in (ClaimType.ATTRIBUTE, ClaimType.STATE) and value:
         value = lexicon.attribute(value)
+        if value in lexicon.states:  # "attribute dog sitting" is a state
+            claim_type = ClaimType.STATE
     other = lexicon.canonical(other) if other else None
     return ClaimKey(claim_type, lexicon.canonical(subject), value, other, negated, hedged)
 

@@ -1,5 +1,6 @@
 """The lexicon: a table from phrases as written to their meaning, built from `lexicon.yaml` and the function words."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -9,6 +10,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from vlrm_ray.claims.function_words import FUNCTION_WORDS, TokenKind
+from vlrm_ray.types import ClaimType
+
+LEXICON, PLURALS = (Path(__file__).with_name(name) for name in ("lexicon.yaml", "plurals.json"))
+"""Words of this package's lexicon, and the plurals of its nouns."""
 
 
 class Entry(NamedTuple):
@@ -47,6 +52,7 @@ class Lexicon:
         colors: canonical names of colors.
         pairs: nouns without a singular ("scissors"); "a pair of" them is one.
         animate: nouns that name people or animals.
+        states: canonical names of postures and activities.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -54,6 +60,7 @@ class Lexicon:
     colors: frozenset[str] = frozenset()
     pairs: frozenset[str] = frozenset()
     animate: frozenset[str] = frozenset()
+    states: frozenset[str] = frozenset()
     _phrases: dict[tuple[str, ...], list[tuple[int, int, Entry]]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -115,6 +122,10 @@ class Lexicon:
         entry = self.entries.get(word)
         return entry is not None and (entry.kind == "determiner" or bool(entry.attribute))
 
+    def attribute_type(self, value: str) -> ClaimType:
+        """Type of the claim that something has a canonical attribute or is in a state."""
+        return ClaimType.STATE if value in self.states else ClaimType.ATTRIBUTE
+
     def attribute(self, word: str) -> str:
         """The canonical form of an attribute; the word itself if it is unknown."""
         entry = self.entries.get(word.lower())
@@ -124,8 +135,10 @@ class Lexicon:
 @lru_cache(maxsize=4)
 def load_lexicon(path: Path | None = None) -> Lexicon:
     """Read a lexicon file, by default the one of this package."""
-    content: dict[str, Any] = yaml.safe_load((path or Path(__file__).with_name("lexicon.yaml")).read_text("utf-8"))
-    lexicon = Lexicon(colors=frozenset(content["colors"]), pairs=frozenset(content["pairs"]))
+    content: dict[str, Any] = yaml.safe_load((path or LEXICON).read_text("utf-8"))
+    lexicon = Lexicon(
+        colors=frozenset(content["colors"]), pairs=frozenset(content["pairs"]), states=frozenset(content["states"])
+    )
     for phrase, (kind, value) in FUNCTION_WORDS.items():
         lexicon.add(phrase, Entry(kind, value))
     for section in ("hedges", "relations", "links", "states"):
@@ -141,6 +154,8 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
     for phrase in content["unseen"]:
         for form, _ in _forms(phrase):
             lexicon.add(form, Entry("uncheckable"))
+    for phrase in content["plural_objects"]:
+        lexicon.entries[plural_of(phrase)] = Entry("content", noun=phrase, plural=True)
     for phrase in content["amounts"]:
         for form, _ in _forms(phrase):
             lexicon.add(f"{form} of", Entry("amount"))
@@ -192,15 +207,34 @@ def _forms(phrase: str) -> Iterator[tuple[str, bool]]:
 
 @cache
 def _inflect_engine() -> Any:
-    """The rules of English plurals. Their import takes seconds, which processes that read no text should not pay."""
+    """The rules of English plurals. Their import takes seconds, which only unlisted words should cost."""
     import inflect
 
     return inflect.engine()
 
 
+@cache
+def _listed_plurals() -> dict[str, str]:
+    """Plurals of the nouns in this package's lexicon, by `jobs/assets/plurals.py`; they spare the import of inflect."""
+    plurals: dict[str, str] = json.loads(PLURALS.read_text("utf-8"))
+    return plurals
+
+
 def plural_of(phrase: str) -> str:
     """Plural of a singular noun phrase."""
+    return _listed_plurals().get(phrase) or inflected_plural(phrase)
+
+
+def inflected_plural(phrase: str) -> str:
+    """Plural of a singular noun phrase by the rules of inflect."""
     return str(_inflect_engine().plural_noun(phrase) or phrase)
+
+
+def counted_nouns(path: Path = LEXICON) -> list[str]:
+    """The noun phrases of a lexicon file that have a plural."""
+    content: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    others = (*content["unseen"], *content["plural_objects"], *content["amounts"])
+    return sorted({*(phrase for _, phrase in _nouns(content)), *others})
 
 
 @lru_cache(maxsize=20_000)

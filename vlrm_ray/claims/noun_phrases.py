@@ -60,6 +60,8 @@ _ADJECTIVE_ENDINGS = (
     "ful", "ous", "ive", "able", "ible", "less", "ish", "ic", "ical", "ary", "ant", "ent", "ed", "ing", "est", "ly", "ese", "ern", "ian", "ean", "can",
 )  # fmt: skip
 _SINGULAR_DETERMINERS = frozenset({"a", "an", "one", "this", "that", "each", "every", "another", "single"})
+_PAIR = frozenset({"a pair of", "pair of"})
+_BOTH = frozenset({"both", "both of the"})
 _BEFORE_NUMBERS = frozenset(
     {"at least", "more than", "less than", "fewer than", "up to", "at most", "no more than", "not more than"}
 )
@@ -92,7 +94,11 @@ def parse_noun_phrase(tokens: Sequence[Token], i: int, lexicon: Lexicon, *, loos
         phrase.attributes = tuple(dict.fromkeys(attributes))
         phrase.colors = tuple([a for a in phrase.attributes if a in lexicon.colors])
     _set_name(nouns, phrase, lexicon)
+    if phrase.plural and phrase.number is None and tokens[first].text.lower() in _BOTH:
+        phrase.number = 2
     phrase.next_index, phrase.end = i, tokens[i - 1].end
+    if phrase.name == "glass" and tokens[first].text.lower() in _PAIR:
+        phrase.name = "glasses"
     if phrase.name in lexicon.pairs:
         phrase.number = None
     return phrase

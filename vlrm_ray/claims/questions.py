@@ -16,6 +16,10 @@ _AUXILIARIES = frozenset({"does", "do", "did", "can", "could", "has", "have"})
 """First words of a yes-no question, besides the forms of "be"."""
 
 
+_TEXTS = frozenset({"number", "word", "text", "letter"})
+"""Nouns of a question that name the text that it asks for, not what carries it."""
+
+
 class ParsedQuestion(NamedTuple):
     """What a question means for its answer.
 
@@ -61,16 +65,19 @@ def parse_question_sentence(pieces: Sequence[Token], lexicon: Lexicon) -> Parsed
     is_yes_no = starts_with_be or question.is_statement or tokens[0].text.lower() in _AUXILIARIES
     reader = ResponseReader(lexicon)
     reader.read_sentence(_as_statement(tokens, lexicon) if starts_with_be else tokens)
-    claims, mentions = reader.state.claims.unique(), reader.state.mentions
+    claims = reader.state.claims.unique()
+    mentions = reader.state.mentions
     decided = decided_claims(claims, [m.name for m in mentions if m.definite] if len(claims) > 1 else ())
     if not is_yes_no or question.is_open:
         decided = ()
     if not question.is_exact:
         decided = tuple(c for c in decided if c.type is not ClaimType.COUNT)
     deniable = decided if question.is_deniable else tuple(c for c in decided if c.type is ClaimType.RELATION)
-    topic = tuple(m if question.is_exact else replace(m, partial=True) for m in mentions[:1])
     names_text = any(t.entry.kind in ("text_verb", "text_noun") for t in tokens)
     names_text = names_text and tokens[0].text.lower() not in ("how", "how many")
+    if names_text:
+        mentions = [m for m in mentions if m.name not in _TEXTS] or mentions
+    topic = tuple(m if question.is_exact else replace(m, partial=True) for m in mentions[:1])
     has_alternatives = any(t.entry.kind == "or" for t in tokens)
     return ParsedQuestion(decided, deniable, topic, names_text and not is_yes_no, has_alternatives)
 

@@ -65,7 +65,8 @@ class ResponseReader:
     def __init__(self, lexicon: Lexicon, topic: Sequence[NounPhrase] = ()) -> None:
         self.state = ReaderState(lexicon)
         self._left_open: tuple[NounPhrase, int] | None = None  # with the number of phrases mentioned up to it
-        self._in_open_list = False  # after "these shapes are missing:"
+        self.in_open_list = False
+        """The items of a list follow whose heading leaves them open: "these shapes are missing:"."""
         self.set_topic(topic)
 
     def set_topic(self, topic: Sequence[NounPhrase]) -> None:
@@ -91,19 +92,19 @@ class ResponseReader:
             tokens: its tokens.
         """
         needs_analysis = scope.needs_analysis(words, tokens)
-        if not needs_analysis and not self._in_open_list:
+        if not needs_analysis and not self.in_open_list:
             self.read_sentence(tokens)
             return
         *body, end = pieces
         parts = scope.analyze(body, self.state.lexicon) if needs_analysis else [scope.Part(body)]
-        if self._in_open_list:
+        if self.in_open_list:
             parts = [replace(part, mode=scope.Mode.OPEN) for part in parts]
         for part in parts:
             self._read_part(part, tokens if part.pieces is body else look_up([*part.pieces, end], self.state.lexicon))
         is_absence = any(part.mode is scope.Mode.ABSENT for part in parts)
         heads_list = end.entry.value == "item" and bool(body) and (body[-1].entry.kind == "colon" or is_absence)
         if heads_list or end.entry.value != "item":
-            self._in_open_list = heads_list and any(part.mode is not scope.Mode.ASSERTED for part in parts)
+            self.in_open_list = heads_list and any(part.mode is not scope.Mode.ASSERTED for part in parts)
 
     def _read_part(self, part: scope.Part, tokens: Sequence[Token]) -> None:
         if part.mode is scope.Mode.ABSENT:
@@ -114,7 +115,7 @@ class ResponseReader:
         self.read_sentence(tokens)
         collected[before:] = _in_scope(collected[before:], part)
         if part.mode is scope.Mode.OPEN and len(mentions) == mentioned_before + 1:
-            plain = all(c.type in (ClaimType.OBJECT, ClaimType.ATTRIBUTE) for c in collected[before:])
+            plain = all(c.type in _EXISTENCE for c in collected[before:])
             is_name = bool(mentions[-1].name) and not mentions[-1].definite and mentions[-1].number is None
             self._left_open = (mentions[-1], len(mentions)) if plain and is_name else None
 
@@ -138,7 +139,7 @@ class ResponseReader:
         state.start_clause()
 
 
-_EXISTENCE = (ClaimType.OBJECT, ClaimType.ATTRIBUTE)
+_EXISTENCE = (ClaimType.OBJECT, ClaimType.ATTRIBUTE, ClaimType.STATE)
 """What "the red circle is not left of the star" asserts of the circle besides its denial."""
 
 

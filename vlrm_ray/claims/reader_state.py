@@ -10,6 +10,9 @@ from vlrm_ray.claims.noun_phrases import NounPhrase, parse_noun_phrase
 from vlrm_ray.claims.tokens import Token
 from vlrm_ray.types import ClaimType, Noun
 
+FIGURES = frozenset({"teddy bear", "doll", "statue", "sculpture", "snowman", "toy", "puppet", "figure"})
+"""Nouns that name figures of people and animals, which have postures."""
+
 
 class ReaderState:
     """What is known while a response is read.
@@ -25,7 +28,7 @@ class ReaderState:
 
     def __init__(self, lexicon: Lexicon) -> None:
         self.lexicon = lexicon
-        self.claims = ClaimCollector()
+        self.claims = ClaimCollector(lexicon)
         self.mentions: list[NounPhrase] = []
         self.clause = Clause()
         self.tokens: Sequence[Token] = ()
@@ -71,7 +74,7 @@ class ReaderState:
         )  # fmt: skip
 
     def add_attribute(self, subjects: Sequence[NounPhrase], value: str, start: int, end: int) -> None:
-        """Add an attribute claim for each subject that is not denied.
+        """Add an attribute or state claim for each subject that is not denied.
 
         "The red circle is not small" does not deny that another circle is small, so such a claim is hedged.
         """
@@ -79,7 +82,7 @@ class ReaderState:
             if not subject.negated:
                 partial = self.clause.negated and bool(subject.attributes or subject.partial)
                 self.claims.add(
-                    ClaimType.ATTRIBUTE, Noun(subject.name), union((subject.start, subject.end), (start, end)), value,
+                    self.lexicon.attribute_type(value), Noun(subject.name), union((subject.start, subject.end), (start, end)), value,
                     negated=self.clause.negated, hedged=bool(self.clause.hedge) or partial,
                 )  # fmt: skip
 
@@ -103,6 +106,10 @@ class ReaderState:
         for value, start, end in clause.fronted_activities:
             self.add_attribute([subject], value, start, end)
         clause.fronted_activities = []
+
+    def may_sit(self, phrase: NounPhrase) -> bool:
+        """Whether "sitting" may be the posture of a noun phrase: of a person, an animal or the figure of one."""
+        return self.may_be_animate(phrase) or phrase.name in FIGURES
 
     def may_be_animate(self, phrase: NounPhrase) -> bool:
         """Whether a noun phrase may name a person or an animal. A noun that is not in the lexicon may."""

@@ -1,10 +1,11 @@
 """The rule-based claim extractor: deterministic, without a model, thousands of responses per second."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 
 from vlrm_ray.claims import scope
+from vlrm_ray.claims.claim_collector import ClaimCollector
 from vlrm_ray.claims.lexicon import Lexicon, load_lexicon
 from vlrm_ray.claims.questions import ParsedQuestion, parse_question, parse_question_sentence
 from vlrm_ray.claims.reader import ResponseReader
@@ -49,34 +50,58 @@ class RuleExtractor:
     def _claims_uncached(self, response: str, question: str) -> tuple[Claim, ...]:
         parsed = self._parse_question(question) if question else ParsedQuestion()
         reader = ResponseReader(self.lexicon, parsed.topic)
-        for pieces, takes_back in scope.split_at_corrections(split_pieces(response), response):
-            if pieces[-1].entry.value == "?":
-                parsed = parse_question_sentence(pieces, self.lexicon)
-                reader.set_topic(parsed.topic)
-                continue
-            sentence = look_up(pieces, self.lexicon)
-            words = {p.text.lower() for p in pieces}
-            if takes_back or scope.retracts(words, pieces, self.lexicon):
-                reader.leave_open()
-            if parsed.deniable and scope.is_absence(words, pieces[:-1], self.lexicon):
-                span = (pieces[0].start, pieces[-2].end)
-                reader.state.claims.extend(replace(c, span=span) for c in parsed.answered(yes=False))
-                continue
-            rest = _read_answer(sentence, parsed, reader)
-            if rest is not sentence:
-                parsed = ParsedQuestion(topic=parsed.topic)
-                pieces = [p for p in pieces if p.start >= rest[0].start]
-            reader.read_pieces(pieces, words, rest)
-        return reader.state.claims.unique()
+        sentences = scope.split_at_corrections(split_pieces(response), response)
+        return read_response(
+            sentences, parsed, reader, lambda p, words, tokens, _: reader.read_pieces(p, words, tokens)
+        )
 
 
-def _read_answer(sentence: list[Token], question: ParsedQuestion, reader: ResponseReader) -> list[Token]:
+ReadSentence = Callable[[list[Token], Set[str], list[Token], ParsedQuestion], None]
+"""Reads a sentence, given its pieces, its words and marks in lower case, its tokens, and the question that it answers."""
+
+
+def read_response(
+    sentences: Iterable[tuple[list[Token], bool]],
+    question: ParsedQuestion,
+    reader: ResponseReader,
+    read_sentence: ReadSentence,
+) -> tuple[Claim, ...]:
+    """The claims of a response: its bare answers, retractions and questions are read here, all else by `read_sentence`.
+
+    Args:
+        sentences: the sentences, each with whether it takes back what was said before; see `scope.split_at_corrections`.
+        question: the question that the response answers.
+        reader: collects the claims.
+        read_sentence: reads a sentence that states something, and adds its claims to those of `reader`.
+    """
+    lexicon, claims = reader.state.lexicon, reader.state.claims
+    for pieces, takes_back in sentences:
+        if pieces[-1].entry.value == "?":
+            question = parse_question_sentence(pieces, lexicon)
+            reader.set_topic(question.topic)
+            continue
+        tokens = look_up(pieces, lexicon)
+        words = {p.text.lower() for p in pieces}
+        if takes_back or scope.retracts(words, pieces, lexicon):
+            reader.leave_open()
+        if question.deniable and scope.is_absence(words, pieces[:-1], lexicon):
+            span = (pieces[0].start, pieces[-2].end)
+            claims.extend(replace(c, span=span) for c in question.answered(yes=False))
+            continue
+        rest = read_answer(tokens, question, claims)
+        if rest is not tokens:
+            question = ParsedQuestion(topic=question.topic)
+            pieces = [p for p in pieces if p.start >= rest[0].start]
+        read_sentence(pieces, words, rest, question)
+    return claims.unique()
+
+
+def read_answer(sentence: list[Token], question: ParsedQuestion, claims: ClaimCollector) -> list[Token]:
     """Read a bare answer at the start of a sentence: "yes", "no", or the text that the question asks for.
 
     Returns:
         The rest of the sentence, or `sentence` itself if it starts with no bare answer.
     """
-    claims = reader.state.claims
     has_label = len(sentence) > 2 and sentence[1].entry.kind == "colon" and not sentence[0].entry.noun
     start = 2 if has_label else 0
     first, following = sentence[start], sentence[min(start + 1, len(sentence) - 1)]

@@ -15,7 +15,6 @@ Recall holds only for objects of the calibrated size as the detector sees them, 
 
 import posixpath
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,74 +22,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from vlrm_ray.config import asset_path, is_checkpoint
 from vlrm_ray.errors import UserError
+from vlrm_ray.experts.claim_tables import DetectorClaims, ReaderClaims
+from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.store.filesystem import beside, is_remote, read_file, redacted, write_file
 from vlrm_ray.store.models import portable
 
-SCORE_BINS = 20
-"""Number of equal bins of scores between 0 and 1."""
 Range = tuple[float, float]
 """Smallest and largest value."""
-
-
-@dataclass(frozen=True)
-class Proportion:
-    """A measured proportion: `hits` successes in `n` trials."""
-
-    hits: int = 0
-    n: int = 0
-
-    @cached_property
-    def lower_bound(self) -> float:
-        """Lower bound of the one-sided 95 % confidence interval (Wilson score interval, 1927); 0 without trials."""
-        from scipy.stats import binomtest  # here, since the import takes longer than most stages' start
-
-        return float(binomtest(self.hits, self.n).proportion_ci(0.9, method="wilson").low) if self.n else 0.0
-
-    @property
-    def smoothed(self) -> float:
-        """Estimate by Laplace's rule of succession, (hits + 1) / (n + 2); 0.5 without trials."""
-        return (self.hits + 1) / (self.n + 2)
-
-
-@dataclass(frozen=True)
-class ScoreCalibration:
-    """Accuracy of an expert's answers by score, for `SCORE_BINS` bins.
-
-    Attributes:
-        right: answers that were right.
-        confused: answers that belong to an object of another class (OCR: words read in an image without text).
-    """
-
-    right: tuple[Proportion, ...] = (Proportion(),) * SCORE_BINS
-    confused: tuple[Proportion, ...] = (Proportion(),) * SCORE_BINS
-
-    def probability(self, score: float) -> float:
-        """Calibrated probability that an answer with this score is right."""
-        return self._curve[score_bin(score)]
-
-    def confusion(self, score: float) -> float:
-        """Probability that an answer with this score belongs to an object of another class."""
-        return self.confused[score_bin(score)].smoothed
-
-    @cached_property
-    def _curve(self) -> list[float]:
-        """Probability of each bin: isotonic regression over the bins with data, so that it rises with the score.
-
-        A bin without data takes the value of the next lower bin with data, or 0.5 if there is none.
-        """
-        from scipy.optimize import isotonic_regression
-
-        filled = [share for share in self.right if share.n]
-        fitted = (
-            iter(isotonic_regression([s.smoothed for s in filled], weights=[s.n + 2 for s in filled]).x)
-            if filled
-            else iter(())
-        )
-        curve, last = [], 0.5
-        for share in self.right:
-            last = float(next(fitted)) if share.n else last
-            curve.append(last)
-        return curve
 
 
 @dataclass(frozen=True)
@@ -140,6 +78,8 @@ class DetectorCalibration:
         image_shapes: range of the images' shorter sides, as shares of the longer ones.
         stated: confidence that `ClassCalibration.supported_from` states; None if the classes have no scores of their own.
             Classes that are not in `classes` are then uncalibrated.
+        claims: how often claims are true by the strength of their evidence; None if it was not measured. Then verdicts rest on
+            the other figures (`reliability.py`), else on these (`measured_judge.py`).
     """
 
     expert: str
@@ -153,6 +93,7 @@ class DetectorCalibration:
     image_sides: Range | None = None
     image_shapes: Range = (1.0, 1.0)
     stated: float | None = None
+    claims: DetectorClaims | None = None
 
 
 @dataclass(frozen=True)
@@ -164,17 +105,16 @@ class ReaderCalibration:
         images: number of calibration images.
         recall: ground-truth words that were read exactly.
         scores: accuracy by the score of a word.
+        by_height: words that were read exactly, by their height in pixels: see `HEIGHTS` in `text_matching.py`.
+        claims: as for a detector, for claims about text.
     """
 
     expert: str
     images: int
     recall: Proportion
     scores: ScoreCalibration
-
-
-def score_bin(score: float) -> int:
-    """Index of the bin of a score."""
-    return min(SCORE_BINS - 1, max(0, int(score * SCORE_BINS)))
+    by_height: dict[str, Proportion] = field(default_factory=dict)
+    claims: ReaderClaims | None = None
 
 
 def calibration_file(model: str, file: str = "") -> str:

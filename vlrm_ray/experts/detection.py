@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vlrm_ray.experts.colors import object_shades
 from vlrm_ray.experts.evidence import box_color
 from vlrm_ray.experts.geometry import Box, iou
 from vlrm_ray.types import Detection, Detections, Quality
@@ -15,8 +16,6 @@ Pixels = NDArray[np.uint8]
 """An RGB image, shape (h, w, 3)."""
 DetectFn = Callable[[Sequence[Pixels]], list[list[Detection]]]
 """Runs a detector on a batch of images; returns the boxes of each image, without colors."""
-MIN_SCORE = 0.1
-"""Detectors report boxes down to this score; those below the configured confidence become `faint`."""
 SAME_OBJECT_IOU = 0.55
 """Boxes with at least this intersection over union belong to one object."""
 RIVAL_SCORE_RATIO = 0.3
@@ -43,7 +42,11 @@ def detect_objects(images: Sequence[Pixels], detect: DetectFn, confidence: float
 
 def _complete(image: Pixels, boxes: Sequence[Detection], confidence: float) -> Detections:
     height, width = image.shape[:2]
-    objects = tuple(replace(b, color=box_color(image, b.box)) for b in boxes if b.score >= confidence)
+    objects = tuple(
+        replace(b, color=box_color(image, b.box), shades=object_shades(image, b.box))
+        for b in boxes
+        if b.score >= confidence
+    )
     faint = tuple(b for b in boxes if b.score < confidence)
     return Detections(width, height, objects, faint, measure_quality(image, [o.box for o in objects]))
 

@@ -23,12 +23,18 @@ def detector_fingerprint(settings: Detector) -> str:
         return zero_shot_fingerprint(settings) if path.is_dir() else ""
     if not path.is_file():
         raise UserError(f"detector checkpoint {path} does not exist; set experts.detector.model to a file")
-    return digest(model_fingerprint(str(path)), settings.classes, settings.image_size)
+    return digest(model_fingerprint(str(path)), settings.classes, settings.image_size, *_min_score(settings))
 
 
 def zero_shot_fingerprint(settings: Detector, revision: str = "") -> str:
     """Fingerprint of an open-vocabulary detector: of the folder's content, or of the hub's name at a revision."""
-    return digest(revision or model_fingerprint(settings.model), tuple(name.lower() for name in settings.classes))
+    classes = tuple(name.lower() for name in settings.classes)
+    return digest(revision or model_fingerprint(settings.model), classes, *_min_score(settings))
+
+
+def _min_score(settings: Detector) -> tuple[float, ...]:
+    """The least score of reported boxes; empty for the default, so that fingerprints are those of older calibrations."""
+    return () if settings.min_score == Detector().min_score else (settings.min_score,)
 
 
 def reader_fingerprint(settings: Reader) -> str:

@@ -93,16 +93,32 @@ def _under(a: Box, b: Box, width: int, height: int) -> Relation:
     return "holds" if below == "holds" and overlap > 0.5 else "unclear"
 
 
+_AXES = {"left_of": (0, -1), "right_of": (0, 1), "above": (1, -1), "below": (1, 1)}
+"""Axis and sign of each direction; see `_direction`."""
 _RELATIONS: dict[str, Callable[[Box, Box, int, int], Relation]] = {
-    "left_of": _direction(0, -1),
-    "right_of": _direction(0, 1),
-    "above": _direction(1, -1),
-    "below": _direction(1, 1),
+    **{name: _direction(*direction) for name, direction in _AXES.items()},
     "next_to": _next_to,
     "in": _inside,
     "on": _on,
     "under": _under,
 }
+
+
+def relation_margin(name: str, a: Box, b: Box, width: int, height: int) -> float | None:
+    """How clearly a relation holds (positive) or fails: at 1 and -1 `spatial_relation` stops being unclear.
+
+    Returns None for relations that a 2D image does not show. Arguments as for `spatial_relation`.
+    """
+    if name in _AXES:
+        axis, sign = _AXES[name]
+        return sign * (centre(a)[axis] - centre(b)[axis]) / (width, height)[axis] / TOLERANCE
+    if name == "next_to":
+        return (1 - _gap(a, b)) / 0.5
+    if name == "in":
+        return (intersection(a, b) / max(1e-6, area(a)) - 0.5) / 0.3
+    if name not in _RELATIONS:
+        return None
+    return {"holds": 2.0, "fails": -2.0, "unclear": 0.0}[spatial_relation(name, a, b, width, height)]
 
 
 def _graded(value: float, holds_above: float, fails_below: float) -> Relation:

@@ -5,18 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlrm_ray.experts.calibration import (
-    SCORE_BINS,
-    ClassCalibration,
-    DetectorCalibration,
-    Proportion,
-    Range,
-    ReaderCalibration,
-    ScoreCalibration,
-    score_bin,
-)
+from vlrm_ray.experts.calibration import ClassCalibration, DetectorCalibration, Range, ReaderCalibration
 from vlrm_ray.experts.evidence import contains_word
 from vlrm_ray.experts.geometry import iou
+from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
 from vlrm_ray.types import Detection, Evidence
 
 MATCH_IOU = 0.5
@@ -36,6 +28,7 @@ def measure_detector(
     confidence: float,
     stated: float | None = None,
     min_images: int = MIN_IMAGES,
+    typical: Sequence[Evidence] = (),
 ) -> DetectorCalibration:
     """Calibrate a detector on images with ground truth.
 
@@ -46,6 +39,7 @@ def measure_detector(
         confidence: precision and colors are measured on boxes with at least this score.
         stated: also measure each class by itself, and the score from which its boxes are right with this confidence.
         min_images: with `stated`, classes that occur in fewer images are left out, and so stay uncalibrated.
+        typical: what was detected in the images that the ranges of sizes and quality are taken from; empty takes all.
     """
     matches = [match for d, t in zip(detected, truth, strict=True) for match in _match_boxes(d, t)]
     confident = [(box, target) for box, target in matches if box.score >= confidence]
@@ -55,6 +49,7 @@ def measure_detector(
         (box, target) for box, target in confident if target and box.color and target.color and target not in with_text
     ]
     names = sorted({target.name for target, _ in targets})
+    typical = typical or detected
     calibrated = {name: _measure_class(name, detected, targets, confident) for name in names}
     if stated is not None:
         known = (_measure_scores(name, calibrated[name], detected, truth, stated) for name in names)
@@ -65,11 +60,11 @@ def measure_detector(
         classes=calibrated,
         scores=_by_score([(b.score, _is_right(b, t), t is not None and t.name != b.name) for b, t in matches]),
         colors=_proportion(box.color == target.color for box, target in colored if target),
-        blur=_range([d.quality.blur for d in detected]),
-        unexplained=_range([d.quality.unexplained for d in detected]),
-        crowd=max((len(d.objects) for d in detected), default=0),
-        image_sides=_range([max(d.width, d.height) for d in detected]),
-        image_shapes=_range([min(d.width, d.height) / max(d.width, d.height) for d in detected]),
+        blur=_range([d.quality.blur for d in typical]),
+        unexplained=_range([d.quality.unexplained for d in typical]),
+        crowd=max((len(d.objects) for d in typical), default=0),
+        image_sides=_range([max(d.width, d.height) for d in typical]),
+        image_shapes=_range([min(d.width, d.height) / max(d.width, d.height) for d in typical]),
         stated=stated,
     )
 

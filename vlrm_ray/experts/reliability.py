@@ -24,11 +24,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from vlrm_ray.experts.calibration import DetectorCalibration, Range, ReaderCalibration, ScoreCalibration
+from vlrm_ray.experts.calibration import DetectorCalibration, Range, ReaderCalibration
 from vlrm_ray.experts.detection import SAME_OBJECT_IOU
 from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.geometry import intersection_over_smaller, iou
 from vlrm_ray.experts.hierarchy import noun_hierarchy
+from vlrm_ray.experts.measured_judge import MeasuredJudge
+from vlrm_ray.experts.score_calibration import ScoreCalibration
 from vlrm_ray.types import Detection, Evidence, Finding, Noun, Word
 
 MIN_PROBABILITY = 0.95
@@ -235,6 +237,18 @@ class AssessedEvidence:
             else:
                 self.uncertain.append(uncertainty)
         self.uncertain += [self._low_score(detection) for detection in self.evidence.faint]
+
+    @cached_property
+    def measured(self) -> MeasuredJudge:
+        """Judge of the claims whose probability was measured."""
+        detector, reader = self.calibrations.detector, self.calibrations.reader
+        return MeasuredJudge(
+            self.evidence,
+            detector.claims if detector else None,
+            reader.claims if reader else None,
+            "" if self.in_distribution else self.unlike_calibration,
+            self.size_problem == TOO_SMALL,
+        )
 
     def count_bounds(self, noun: Noun) -> CountBounds:
         """Bounds on how many objects match a noun with its attributes, such as "red circle"."""

@@ -18,7 +18,7 @@ every such count, and `unverifiable` with a reason otherwise:
     text        every word of the claim was read       no word of the claim resembles a word that was read, and
                                                        nothing in the image is uncertain
 
-A hedged claim ("perhaps a dog") and an attribute that is not a color are always unverifiable. The confidence of a
+A hedged claim ("perhaps a dog"), an attribute that is not a color and a state ("sitting") are always unverifiable. The confidence of a
 finding is the smallest probability among the detections, words and recall values that it relies on, multiplied by the
 probability that a named color is right if the claim names one.
 """
@@ -112,7 +112,7 @@ def judge(claim: Claim, assessed: AssessedEvidence) -> Finding:
     """Verdict on one claim: apply the rule of its type, then invert the verdict if the claim is negated."""
     if claim.hedged:
         return _unverifiable("hedged")
-    finding = _RULES[claim.type](claim, assessed)
+    finding = assessed.measured.judge(claim) or _RULES[claim.type](claim, assessed)
     if not claim.negated:
         return finding
     return replace(finding, verdict=_OPPOSITE.get(finding.verdict, finding.verdict))
@@ -244,12 +244,18 @@ def _match(token: str, others: Sequence[str]) -> str:
     return "same" if distance <= edits else "near" if distance <= max(1, len(token) // 4) else "other"
 
 
+def _judge_state(claim: Claim, assessed: AssessedEvidence) -> Finding:
+    """Postures and activities ("sitting", "parked"): no expert checks them."""
+    return _unverifiable("state")
+
+
 _RULES: dict[ClaimType, Callable[[Claim, AssessedEvidence], Finding]] = {
     ClaimType.OBJECT: _judge_object,
     ClaimType.ATTRIBUTE: _judge_attribute,
     ClaimType.COUNT: _judge_count,
     ClaimType.RELATION: _judge_relation,
     ClaimType.TEXT: _judge_text,
+    ClaimType.STATE: _judge_state,
 }
 
 

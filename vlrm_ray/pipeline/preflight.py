@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+from vlrm_ray.claims.parse.pipeline import installed_model
 from vlrm_ray.config import ASSETS, Config, Experts, is_checkpoint
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
@@ -47,7 +48,10 @@ def check_inputs(config: Config) -> tuple[str, ...]:
                 f"experts.extractor=llm needs policy.engine.kind=vllm, got {config.policy.engine.kind}: no other engine "
                 "can constrain answers to a JSON schema; set either key"
             )
-        check_model("experts.extractor_model", config.experts.extractor_model)
+        if config.experts.extractor_model:
+            check_model("experts.extractor_model", config.experts.extractor_model)
+    if config.experts.extractor == "parse":
+        installed_model()
     if config.offline:
         _check_hub_models(config)
     for entry in config.evaluation.benchmarks:

@@ -31,13 +31,19 @@ class ResourceRequest:
     gpus: float
 
 
+def uses_extractor_actor(config: Config) -> bool:
+    """Whether the LLM claim extractor has an engine of its own: not if the policy generator extracts the claims."""
+    experts = config.experts
+    return experts.extractor == "llm" and (bool(experts.extractor_model) or not config.policy.samples)
+
+
 def resource_requests(config: Config) -> list[ResourceRequest]:
     """The resources of everything that a run starts, with pools at their minimum size."""
     detector, reader = config.experts.detector.pool, config.experts.reader.pool
     engines: list[tuple[str, Engine]] = [("policy generator", config.policy.engine)] if config.policy.samples else []
     engines.append(("critique writer", config.critic.engine))
     requests = [ResourceRequest(name, e.actors, e.cpus, e.gpus * e.tensor_parallel) for name, e in engines]
-    if config.experts.extractor == "llm":
+    if uses_extractor_actor(config):
         engine = config.policy.engine
         requests.append(ResourceRequest("claim extractor", 1, engine.cpus, engine.gpus * engine.tensor_parallel))
     requests.append(ResourceRequest("detector expert", detector.min, detector.cpus, detector.gpus))

@@ -1,17 +1,20 @@
 """Pairing: match a chosen with a rejected candidate of the same prompt.
 
-A candidate can be chosen if it was given by the user or saw the whole image, no claim of it is contradicted and at least
-one is supported. A candidate is rejected if at least one claim of it is contradicted. The label that a given response has in
-the user's data, such as "chosen", decides nothing.
+A candidate can be chosen if it was given by the user or saw the whole image, no claim of it is contradicted and enough of them
+are supported (`pairing.min_verified`, by default one). A candidate is rejected if at least one claim of it is contradicted.
+Verdicts with less than `pairing.min_confidence` count as open. The label that a given response has in the user's data, such as
+"chosen", decides nothing.
 """
 
 from collections.abc import Sequence
 
 from vlrm_ray.config import Pairing
 from vlrm_ray.ids import digest, seed_of
-from vlrm_ray.types import Candidate, ImageCondition, Pair, Prompt, Verdict
+from vlrm_ray.types import CHECKED_TYPES, Candidate, ImageCondition, Pair, Prompt, Verdict
 
 NO_CLAIMS = "no_verifiable_claim"
+UNSURE = "low_confidence"
+FEW_VERIFIED = "too_few_supported_claims"
 DUPLICATE = "duplicate_text"
 NOT_FULL = "unsupported_without_full_image"
 NO_PARTNER = "no_partner"
@@ -30,7 +33,7 @@ def make_pairs(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -
         The pairs, and for each candidate that is in no pair the reason, by candidate id.
     """
     unused: dict[str, str] = {}
-    chosen, rejected = _split_by_label(candidates, unused, rule.labels == "self")
+    chosen, rejected = _split_by_label(candidates, unused, rule)
     ranked = sorted(
         ((c, r) for c in chosen for r in rejected),
         key=lambda pair: _rank(prompt, *pair),
@@ -56,7 +59,7 @@ def make_pairs(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -
 
 
 def _split_by_label(
-    candidates: Sequence[Candidate], unused: dict[str, str], by_reward: bool
+    candidates: Sequence[Candidate], unused: dict[str, str], rule: Pairing
 ) -> tuple[list[Candidate], list[Candidate]]:
     """Split into possible chosen and rejected candidates; the reasons for all others go into `unused`."""
     chosen: list[Candidate] = []
@@ -66,10 +69,10 @@ def _split_by_label(
         key = candidate.text.strip().casefold()
         if key in texts:
             unused[candidate.candidate_id] = DUPLICATE
-        elif (label := _label(candidate, by_reward)) is False:
+        elif (label := _label(candidate, rule)) is False:
             rejected.append(candidate)
-        elif label is None:
-            unused[candidate.candidate_id] = NO_CLAIMS
+        elif label is not True:
+            unused[candidate.candidate_id] = label
         elif candidate.condition not in _MAY_BE_CHOSEN:
             unused[candidate.candidate_id] = NOT_FULL
         else:
@@ -78,13 +81,19 @@ def _split_by_label(
     return chosen, rejected
 
 
-def _label(candidate: Candidate, by_reward: bool) -> bool | None:
-    """Whether a candidate is good: by its verdicts, or by the reward model's own score. None if undecided."""
-    if by_reward:
-        return None if candidate.reward is None else candidate.reward > 0.5
-    if candidate.contradicted:
+def _label(candidate: Candidate, rule: Pairing) -> bool | str:
+    """Whether a candidate is good: by its verdicts, or by the reward model's own score. The reason if it is undecided."""
+    if rule.labels == "self":
+        return NO_CLAIMS if candidate.reward is None else candidate.reward > 0.5
+    decided = [c.finding for c in candidate.claims if c.finding.verdict is not Verdict.UNVERIFIABLE]
+    sure = [finding.verdict for finding in decided if finding.confidence >= rule.min_confidence]
+    if Verdict.CONTRADICTED in sure:
         return False
-    return True if candidate.count(Verdict.SUPPORTED) else None
+    if not sure:
+        return UNSURE if decided else NO_CLAIMS
+    counted = sum(c.claim.type in CHECKED_TYPES and not c.claim.hedged for c in candidate.claims)
+    enough = len(sure) >= rule.min_verified.number and len(sure) >= rule.min_verified.share * counted
+    return True if enough else FEW_VERIFIED
 
 
 def _rank(prompt: Prompt, chosen: Candidate, rejected: Candidate) -> tuple[int, float, int]:

@@ -75,6 +75,7 @@ def describe_claim(claim: Claim) -> str:
         ClaimType.COUNT: f"{value} {subject} than {other}" if other else f"{value} × {subject}",
         ClaimType.RELATION: f"{subject} {value} {other}",
         ClaimType.TEXT: f"{subject} reads “{claim.value or ''}”",
+        ClaimType.STATE: f"{subject} is {value}",
     }[claim.type]
     if claim.value == "as_many":
         statement = f"as many {subject} as {other}"

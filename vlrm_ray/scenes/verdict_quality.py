@@ -13,7 +13,7 @@ from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.experts.vision_experts import BATCH, VisionExperts
 from vlrm_ray.scenes.shifts import LabelledImage, labelled_image
 from vlrm_ray.scenes.statements import Statement, statements
-from vlrm_ray.types import CheckedClaim, ClaimType, Evidence, Verdict
+from vlrm_ray.types import CHECKED_TYPES, CheckedClaim, Evidence, Verdict
 
 FIRST_SEED = {"test": 80_000_000, "dev": 72_000_000}
 """First scene of each split. Parameters are tuned on `dev`; training and calibration use neither."""
@@ -93,7 +93,7 @@ def outcome_of(statement: Statement, checked: Sequence[CheckedClaim]) -> Outcome
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float | int | None]]:
     """`figures_of` the statements of each claim type."""
-    return {str(kind): figures_of([o for o in outcomes if o.statement.type is kind]) for kind in ClaimType}
+    return {str(kind): figures_of([o for o in outcomes if o.statement.type is kind]) for kind in CHECKED_TYPES}
 
 
 def figures_of(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:

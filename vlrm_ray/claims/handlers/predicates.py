@@ -23,14 +23,15 @@ def handle_not(state: ReaderState, i: int) -> int:
 def handle_hedge(state: ReaderState, i: int) -> int:
     """ "Perhaps", "might be": what follows is left open."""
     subjects = state.clause.subjects
-    if state.tokens[i + 1].text.lower() == "that" or (subjects and not subjects[0].name):
+    has_that = state.tokens[i + 1].text.lower() == "that"
+    if has_that or (subjects and not subjects[0].name):
         state.start_clause()  # "it seems that ..."
     clause = state.clause
     clause.hedge = state.tokens[i].entry.value
     if clause.hedge == "verbs" and clause.subjects:
         clause.begin_predicate()
         clause.introduced_by = "be"
-    return i + 1
+    return i + 1 + has_that
 
 
 def handle_activity(state: ReaderState, i: int) -> int:
@@ -46,8 +47,8 @@ def handle_activity(state: ReaderState, i: int) -> int:
         clause.fronted_activities.append((token.entry.attribute, token.start, token.end))
         clause.introduced_by, clause.existential = "be", True
         return i + 1
-    is_sit = token.text.lower() in ("sit", "sits")  # a vase that "sits" on a shelf has no posture
-    described = [s for s in subjects if not is_sit or state.may_be_animate(s)]
+    is_sit = token.entry.attribute == "sitting"  # a vase that "sits" on a shelf has no posture
+    described = [s for s in subjects if not is_sit or state.may_sit(s)]
     state.add_attribute(described, token.entry.attribute, token.start, token.end)
     clause.latest, clause.introduced_by, clause.conjunction, clause.relation = subjects, "be", "", None
     clause.has_verb = clause.has_verb or finite

@@ -90,7 +90,7 @@ _CLASSES: dict[str, str] = {
     "reply|respond|determine|decide|select|choose|pick|examine|inspect|compute|calculate|beware of|never mind",
     "HYPOTHESIS": "option|options|choice|choices|alternatives|candidates|scenario|hypothetical image|thought experiment|for the sake of argument|for example|for instance|counterfactual|what about|how about",
     "PERSON": "i|we|you",
-    "SOMEBODY": "someone|somebody|anyone|anybody|everyone|everybody|most people|some people|many people|others|a reader|a viewer|an observer|"
+    "SOMEBODY": "someone|somebody|anyone|anybody|everyone|everybody|others|a reader|a viewer|an observer|"
     "the reader|the viewer|the observer|the questioner|the asker|the author|the annotator|critics|skeptics|observers|viewers|readers",
     # negation, exceptions, contrast
     "NO": "no|zero|no such|not a single|not one|not even one|not a solitary|nary a|not even a single|no single|"

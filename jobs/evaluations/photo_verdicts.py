@@ -1,0 +1,105 @@
+"""Figures of verdicts on photographs: precision, decided share and calibration, each with N and its 95 % interval.
+
+A statement is contradicted if one of its claims is. It is supported if none is, and all its claims of the statement's type are
+supported. Then the verdict's confidence is the largest one of the contradicted, or the smallest one of the supported claims.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.evaluations.photo_set import KINDS, PhotoStatement
+from vlrm_ray.evaluation.metrics import ece, share
+from vlrm_ray.types import CHECKED_TYPES, CheckedClaim, Verdict
+
+AIMS = {"object": 0.6, "count": 0.4, "text": 0.5, "attribute": 0.5, "relation": 0.4}
+"""Decided shares to aim at, by type of statement."""
+
+
+@dataclass(frozen=True)
+class PhotoOutcome:
+    """Verdict on a statement about a photograph.
+
+    Attributes:
+        statement: the statement.
+        verdict: the verdict.
+        confidence: its confidence.
+        reason: why it is open.
+    """
+
+    statement: PhotoStatement
+    verdict: Verdict
+    confidence: float = 0.0
+    reason: str = ""
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is a verdict."""
+        return self.verdict is not Verdict.UNVERIFIABLE
+
+    @property
+    def right(self) -> bool:
+        """Whether the verdict, if there is one, agrees with the truth."""
+        return (self.verdict is Verdict.SUPPORTED) is self.statement.true
+
+
+def outcome_of(statement: PhotoStatement, checked: Sequence[CheckedClaim]) -> PhotoOutcome:
+    """Verdict on a statement from those on its claims."""
+    contradicted = [c.finding for c in checked if c.finding.verdict is Verdict.CONTRADICTED]
+    if contradicted:
+        return PhotoOutcome(statement, Verdict.CONTRADICTED, max(f.confidence for f in contradicted))
+    own = [c.finding for c in checked if c.claim.type is statement.type]
+    if own and all(f.verdict is Verdict.SUPPORTED for f in own):
+        return PhotoOutcome(statement, Verdict.SUPPORTED, min(f.confidence for f in own))
+    reasons = [f.reason for f in own if f.verdict is Verdict.UNVERIFIABLE]
+    return PhotoOutcome(statement, Verdict.UNVERIFIABLE, reason=reasons[0] if reasons else "no_claim")
+
+
+def report_of(outcomes: Sequence[PhotoOutcome]) -> dict[str, Any]:
+    """All figures of the outcomes at one stated confidence. Hedged statements count by themselves."""
+    plain = [o for o in outcomes if not o.statement.hedged]
+    hedged = [o for o in outcomes if o.statement.hedged]
+    parts: dict[str, Callable[[PhotoOutcome], bool]] = {"all": lambda o: True}
+    parts |= {kind: lambda o, kind=kind: o.statement.kind == kind for kind in KINDS}  # type: ignore[misc]
+    return {
+        "parts": {name: figures([o for o in plain if inside(o)]) for name, inside in parts.items()},
+        "types": {
+            str(kind): {
+                name: figures([o for o in plain if o.statement.type is kind and inside(o)])
+                for name, inside in parts.items()
+            }
+            for kind in CHECKED_TYPES
+        },
+        "hedged": {"n": len(hedged), "decided": sum(o.decided for o in hedged)},
+        "open_because": {
+            str(kind): dict(
+                Counter(o.reason for o in plain if o.statement.type is kind and not o.decided).most_common()
+            )
+            for kind in CHECKED_TYPES
+        },
+        "wrong": [
+            {
+                "image": o.statement.image,
+                "kind": o.statement.kind,
+                "type": str(o.statement.type),
+                "text": o.statement.text,
+                "verdict": str(o.verdict),
+                "confidence": o.confidence,
+            }
+            for o in (*plain, *hedged)
+            if o.decided and (not o.right or o.statement.hedged)
+        ],
+    }
+
+
+def figures(outcomes: Sequence[PhotoOutcome]) -> dict[str, Any]:
+    """Precision of both verdicts, decided share and calibration error of some outcomes."""
+    decided = [o for o in outcomes if o.decided]
+    return {
+        "n": len(outcomes),
+        "supported": share([o.right for o in decided if o.verdict is Verdict.SUPPORTED]).as_json(),
+        "contradicted": share([o.right for o in decided if o.verdict is Verdict.CONTRADICTED]).as_json(),
+        "decided": share([o.decided for o in outcomes]).as_json(),
+        "ece": ece([o.confidence for o in decided], [o.right for o in decided]).as_json(),
+    }

@@ -1,0 +1,259 @@
+"""Verdicts from measured probabilities: tables of claims by the strength of their evidence, and what they decide."""
+
+import random
+
+import pytest
+
+from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims, measure_text_claims
+from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims
+from vlrm_ray.experts.measured_judge import MeasuredJudge
+from vlrm_ray.experts.strengths import MOST_COUNTED, Strengths, classes_of
+from vlrm_ray.experts.text_matching import text_strength
+from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Shade, Verdict, Word
+
+S, C, U = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNVERIFIABLE
+CLASSES = ("cat", "dog", "car", "person")
+COLORS = {"red": Shade(45, 60, 40, 1.0), "blue": Shade(40, 20, -60, 1.0)}
+
+
+def box(x: float, y: float) -> tuple[float, float, float, float]:
+    return (x, y, x + 40.0, y + 40.0)
+
+
+def simulated(
+    seed: int, images: int = 600, missed: float = 0.02, noise: float = 0.1, copies: int = 1
+) -> list[LabelledEvidence]:
+    """Images with objects on a grid, seen by a detector that misses some and reports faint boxes where nothing is."""
+    rng, labelled = random.Random(seed), []
+    for number in range(images):
+        places = [box(x, y) for x in (0.0, 60.0, 120.0, 180.0) for y in (0.0, 60.0, 120.0)]
+        rng.shuffle(places)
+        truth, seen = [], []
+        for name in rng.sample(CLASSES, rng.choice((1, 2, 2))):
+            for _ in range(rng.choice((1, 1, 2, 3))):
+                place, color = places.pop(), rng.choice(sorted(COLORS))
+                truth.append(Detection(name, place, 1.0, color))
+                if rng.random() > missed:
+                    seen.append(Detection(name, place, rng.uniform(0.4, 0.95), shades=(COLORS[color],)))
+        for name in CLASSES:
+            if rng.random() < noise:
+                seen.append(Detection(name, places.pop(), rng.uniform(0.05, 0.3)))
+        objects, faint = [o for o in seen if o.score >= 0.35], [o for o in seen if o.score < 0.35]
+        evidence = Evidence(240, 180, tuple(objects), faint=tuple(faint))
+        known = LabelledEvidence.of(evidence, Evidence(240, 180, tuple(truth)), CLASSES)
+        names = frozenset(f"{o.name} {number // copies}" for o in truth)
+        labelled.append(LabelledEvidence(known.detected, known.truth, known.counts, known.absent, known.colors, names))
+    return labelled
+
+
+CLAIMS = measure_object_claims(simulated(0, 1500, 0.004), 0.95, 20)
+
+
+def finding(claim: Claim, evidence: Evidence, claims: DetectorClaims = CLAIMS, **problem: object) -> Finding:
+    found = MeasuredJudge(evidence, claims, None, **problem).judge(claim)  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def seen(*detections: tuple[str, float], color: str = "red") -> Evidence:
+    boxes = [Detection(n, box(60.0 * i, 0), s, shades=(COLORS[color],)) for i, (n, s) in enumerate(detections)]
+    objects, faint = (tuple(b for b in boxes if (b.score >= 0.35) is sure) for sure in (True, False))
+    return Evidence(240, 180, objects, faint=faint)
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def test_probability_rises_with_the_strength_and_true_and_false_claims_weigh_the_same() -> None:
+    rng = random.Random(1)
+    answers = [(min(1, max(0, rng.gauss(0.7, 0.2))), True) for _ in range(100)]
+    answers += [(min(1, max(0, rng.gauss(0.3, 0.2))), False) for _ in range(5000)]
+    table = ClaimTable.of(answers)
+    curve = [table.probability(i / 50) for i in range(51)]
+    assert curve == sorted(curve)
+    assert table.probability(0.5) == pytest.approx(0.5, abs=0.2)
+    assert table.probability(0.02) < 0.05 < 0.95 < table.probability(0.98)
+
+
+def test_a_small_sample_decides_nothing_by_its_bounds() -> None:
+    few, many = (ClaimTable.of([(0.9, True), (0.0, False)] * n) for n in (20, 200))
+    assert few.probability(0.9) > 0.95 and not few.supports(0.9, 0.95)
+    assert many.supports(0.9, 0.95) and many.contradicts(0.0, 0.95)
+    assert not many.supports(0.0, 0.95) and not many.contradicts(0.9, 0.95)
+
+
+def test_claims_about_the_same_object_count_once_in_the_bounds() -> None:
+    answers = [(0.9, True), (0.0, False)] * 200
+    assert ClaimTable.of(answers, 1.0).supports(0.9, 0.97)
+    assert not ClaimTable.of(answers, 20.0).supports(0.9, 0.97)
+
+
+def test_missed_objects_forbid_absence_and_not_support() -> None:
+    answers = [(0.0, True)] * 60 + [(0.8, True)] * 140 + [(0.0, False)] * 2000
+    table = ClaimTable.of(answers)
+    assert table.supports(0.8, 0.95) and not table.contradicts(0.0, 0.95)
+    assert 1 - table.probability(0.0) == pytest.approx(1 / 1.3, abs=0.01)
+
+
+# --- objects, counts, relations, colors ---------------------------------------------------------
+
+
+def test_a_faint_box_is_evidence_of_a_measured_strength() -> None:
+    claim = Claim(ClaimType.OBJECT, Noun("cat"))
+    assert finding(claim, seen(("cat", 0.9))).verdict is S
+    assert finding(claim, seen(("dog", 0.9))).verdict is C
+    faint = finding(Claim(ClaimType.COUNT, Noun("dog"), "1"), seen(("dog", 0.9), ("cat", 0.1)))
+    assert faint.verdict is S  # a faint box of another class is no veto
+    assert (
+        finding(
+            claim, seen(("dog", 0.9), ("cat", 0.3)), measure_object_claims(simulated(0, noise=0.6), 0.95, 20)
+        ).verdict
+        is U
+    )
+
+
+def test_counts_follow_from_the_boxes_and_the_measured_misses() -> None:
+    two = seen(("cat", 0.9), ("cat", 0.8))
+    verdicts = {n: finding(Claim(ClaimType.COUNT, Noun("cat"), str(n)), two).verdict for n in (1, 2, 5, MOST_COUNTED)}
+    assert verdicts == {1: C, 2: S, 5: C, MOST_COUNTED: U}
+    poor = measure_object_claims(simulated(0, missed=0.3), 0.95, 20)
+    assert finding(Claim(ClaimType.COUNT, Noun("cat"), "2"), two, poor).verdict is U
+
+
+def test_the_numbers_are_a_distribution() -> None:
+    numbers = Strengths(seen(("cat", 0.9), ("cat", 0.4), ("cat", 0.1)), CLAIMS).numbers(Noun("cat"))
+    assert len(numbers) == MOST_COUNTED + 1 and sum(numbers) == pytest.approx(1)
+
+
+def test_a_comparison_of_two_counts() -> None:
+    image = seen(("cat", 0.9), ("cat", 0.9), ("dog", 0.9))
+    for value, verdict in (("more", S), ("fewer", C), ("as_many", C)):
+        claim = Claim(ClaimType.COUNT, Noun("cat"), value, Noun("dog"))
+        assert finding(claim, image).verdict is verdict
+
+
+def test_relations_hold_for_the_boxes() -> None:
+    image = seen(("cat", 0.9), ("dog", 0.9))
+    for value, verdict in (("left_of", S), ("right_of", C), ("above", U), ("behind", U)):
+        claim = Claim(ClaimType.RELATION, Noun("cat"), value, Noun("dog"))
+        assert finding(claim, image).verdict is verdict, value
+    assert finding(Claim(ClaimType.RELATION, Noun("cat"), "left_of", Noun("car")), image).reason == "not_detected"
+
+
+def test_colors_are_those_of_the_objects_pixels() -> None:
+    image = seen(("cat", 0.9), color="blue")
+    for color, verdict in (("blue", S), ("red", C), ("striped", U), ("large", U)):
+        assert finding(Claim(ClaimType.ATTRIBUTE, Noun("cat"), color), image).verdict is verdict, color
+    assert finding(Claim(ClaimType.ATTRIBUTE, Noun("cat"), "striped"), image).reason == "unknown_attribute"
+    assert finding(Claim(ClaimType.ATTRIBUTE, Noun("car"), "striped"), image).verdict is C  # there is no car
+    assert finding(Claim(ClaimType.OBJECT, Noun("cat", ("red",))), image).verdict is C
+
+
+def test_a_person_neither_proves_nor_denies_a_man_and_no_person_denies_one() -> None:
+    claim = Claim(ClaimType.OBJECT, Noun("man"))
+    assert finding(claim, seen(("person", 0.9))).reason == "detector_knows_only_person"
+    assert finding(claim, seen(("cat", 0.9))).verdict is C
+    men = Claim(ClaimType.COUNT, Noun("man"), "3")
+    assert finding(men, seen(("person", 0.9))).verdict is C
+    assert finding(men, seen(("person", 0.9), ("person", 0.9), ("person", 0.9))).verdict is U
+
+
+def test_a_broader_noun_is_supported_by_its_classes_and_not_denied() -> None:
+    claim = Claim(ClaimType.OBJECT, Noun("animal"))
+    assert classes_of("animal", CLASSES).kind == "broader"
+    assert finding(claim, seen(("cat", 0.9))).verdict is S
+    assert finding(claim, seen(("car", 0.9))).verdict is U
+
+
+def test_a_class_with_few_images_is_judged_by_all_classes_together() -> None:
+    claims = measure_object_claims(simulated(0), 0.95, 10_000)
+    assert claims.pooled == tuple(sorted(CLASSES))
+    assert all(table.true == claims.any_object.true for table in claims.objects.values())
+    assert claims.objects["cat"].false != claims.any_object.false  # wrong boxes are those of the class itself
+    assert finding(Claim(ClaimType.OBJECT, Noun("cat")), seen(("cat", 0.9)), claims).verdict is S
+
+
+def test_a_noun_that_was_not_measured_is_left_to_other_rules() -> None:
+    assert MeasuredJudge(seen(), CLAIMS, None).judge(Claim(ClaimType.OBJECT, Noun("zebra"))) is None
+    assert MeasuredJudge(seen(), None, None).judge(Claim(ClaimType.OBJECT, Noun("cat"))) is None
+
+
+def test_in_an_image_unlike_the_calibration_nothing_is_concluded_from_what_is_missing() -> None:
+    claim = Claim(ClaimType.OBJECT, Noun("cat"))
+    assert (
+        finding(claim, seen(("dog", 0.9)), image_problem="image_unlike_calibration").reason
+        == "image_unlike_calibration"
+    )
+    assert finding(claim, seen(("cat", 0.9)), image_problem="image_unlike_calibration").verdict is S
+    assert finding(claim, seen(("cat", 0.9)), image_problem="image_too_small", too_small=True).verdict is U
+
+
+def test_stated_confidences_are_kept_on_other_images() -> None:
+    """Of the decided claims about images that were not measured, at least as many are right as stated."""
+    decided, claims = [], measure_object_claims(simulated(1, missed=0.03, noise=0.3), 0.95, 20)
+    for image in simulated(2, missed=0.03, noise=0.3):
+        for name in CLASSES:
+            n = image.counts.get(name, 0)
+            asked = [(Claim(ClaimType.OBJECT, Noun(name)), n > 0)]
+            asked += [(Claim(ClaimType.COUNT, Noun(name), str(m)), m == n) for m in (n, n + 1) if m]
+            for claim, true in asked:
+                found = finding(claim, image.detected, claims)
+                if found.verdict is not U:
+                    decided.append((found.confidence, (found.verdict is S) is true))
+    right = sum(r for _, r in decided) / len(decided)
+    assert len(decided) > 3000 and right >= 0.97
+    assert abs(right - sum(c for c, _ in decided) / len(decided)) <= 0.02
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def word(text: str, score: float = 0.97, height: float = 24) -> Word:
+    return Word(text, (10, 10, 90, 10 + height), score)
+
+
+@pytest.mark.parametrize(("claimed", "read"), [
+    ("STOP", ["ST0P"]), ("Give Way!", ["GIVEWAY"]), ("cero emisiones", ["CERO", "Emisiones."]), ("Main St.", ["MAlN ST"]),
+    ("modern", ["modem"]), ("5 pm", ["S PM"]), ("CAFÉ", ["Cafe"]),
+])  # fmt: skip
+def test_what_readers_confuse_is_the_same_text(claimed: str, read: list[str]) -> None:
+    assert text_strength(claimed, [word(t) for t in read])[0] == pytest.approx(0.97)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "read"), [("STOP", "SHOP"), ("open", "opening hours"), ("exit", "taxi"), ("stop", "")]
+)
+def test_another_text_is_not_the_same(claimed: str, read: str) -> None:
+    assert text_strength(claimed, [word(read)] if read else [])[0] < 0.8
+
+
+def reader_images(missed: float, height: float = 24) -> list[LabelledEvidence]:
+    rng, texts = random.Random(3), ["STOP", "EXIT", "OPEN", "HOTEL", "POLICE", "MARKET", "SCHOOL", "TAXI"]
+    images = []
+    for _ in range(200):
+        shown = rng.sample(texts, 2)
+        read = tuple(word(t, 0.95, height) for i, t in enumerate(shown) if i == 0 or rng.random() > missed)
+        truth = Evidence(100, 100, words=tuple(word(t, 1.0, height) for t in shown))
+        images.append(LabelledEvidence.of(Evidence(100, 100, words=read), truth, ()))
+    return images
+
+
+def text_finding(claims: ReaderClaims, text: str, *words: Word) -> Finding:
+    found = MeasuredJudge(Evidence(100, 100, words=words), None, claims).judge(
+        Claim(ClaimType.TEXT, Noun("sign"), text)
+    )
+    assert found is not None
+    return found
+
+
+def test_a_text_that_was_not_read_is_contradicted_where_the_reader_hardly_misses_any() -> None:
+    good, poor = (measure_text_claims(reader_images(missed), 0.95) for missed in (0.0, 0.5))
+    assert text_finding(good, "stop", word("STOP")).verdict is S
+    assert text_finding(good, "banana", word("STOP")).verdict is C
+    assert text_finding(poor, "banana", word("STOP")).verdict is U
+    assert text_finding(good, "banana").reason == "nothing_read"
+
+
+def test_a_height_that_was_not_measured_decides_nothing() -> None:
+    small = measure_text_claims(reader_images(0.0, height=24), 0.95)
+    assert text_finding(small, "stop", word("STOP", height=10)).verdict is U

@@ -1,0 +1,107 @@
+"""The claim extractor on spaCy's dependency parse.
+
+Sentences that state something are read by their parse. The rules of the parent package read the rest: short answers, lists,
+and sentences in whose scope analysis something is denied, left open or said more simply.
+"""
+
+from collections.abc import Sequence, Set
+from functools import lru_cache
+
+from vlrm_ray.claims import scope
+from vlrm_ray.claims.lexicon import Lexicon, load_lexicon
+from vlrm_ray.claims.parse.pipeline import Parser, split_words
+from vlrm_ray.claims.parse.reader import ParsedReader
+from vlrm_ray.claims.parse.sentence import Sentence
+from vlrm_ray.claims.questions import ParsedQuestion, parse_question
+from vlrm_ray.claims.reader import ResponseReader
+from vlrm_ray.claims.rules import MAX_CHARACTERS, read_response
+from vlrm_ray.claims.tokens import Token, split_pieces
+from vlrm_ray.types import Claim
+
+MAX_WORDS = 150
+"""Longer sentences are read by the rules."""
+_SHORT = 5
+"""Pieces of an answer that may rest on its question, with the piece that closes it. The rules read it."""
+_VERBS = frozenset({"VB", "VBZ", "VBP", "VBD", "VBG", "VBN", "MD"})
+_QUANTIFIERS = frozenset({"double", "triple", "both"})
+_NEGATIONS = frozenset({"not", "no", "n't", "never", "nothing", "neither", "isn't", "aren't", "only", "would"})
+_PARTITIVES = frozenset({"none", "some", "many", "several", "few"})
+_LIST_MARKS = frozenset({"colon", "open_bracket"})
+_LIST_TEXTS = frozenset({"×", "|", "=", "+", "✓", "✔", "✅", "✗", "✘", "❌"})
+
+
+class ParseExtractor:
+    """The extractor on spaCy's parse. The pipeline is loaded with the first response.
+
+    Args:
+        lexicon: nouns, attributes and function words; by default the one of this package.
+    """
+
+    def __init__(self, lexicon: Lexicon | None = None) -> None:
+        self.lexicon = lexicon or load_lexicon()
+        self._parser = Parser(self.lexicon)
+        self._question = lru_cache(maxsize=4096)(lambda question: parse_question(question, self.lexicon))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle without the pipeline and the caches."""
+        return ParseExtractor, () if self.lexicon is load_lexicon() else (self.lexicon,)
+
+    def claims(self, response: str, question: str = "") -> tuple[Claim, ...]:
+        """See `Extractor`."""
+        return self.claims_batch([(response, question)])[0]
+
+    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
+        """See `Extractor`. All sentences are parsed as one batch; responses that repeat are read once."""
+        unique = dict.fromkeys(
+            (response[:MAX_CHARACTERS], question[:MAX_CHARACTERS]) for response, question in responses
+        )
+        sentences = {r: list(scope.split_at_corrections(split_pieces(r), r)) for r, _ in unique}
+        pieces = (p for found in sentences.values() for p, _ in found if 2 < len(p) <= MAX_WORDS)
+        self._parser.parse(split_words(p, self.lexicon) for p in pieces)
+        claims = {pair: self._read(sentences[pair[0]], pair[1]) for pair in unique}
+        return [claims[response[:MAX_CHARACTERS], question[:MAX_CHARACTERS]] for response, question in responses]
+
+    def _read(self, sentences: Sequence[tuple[list[Token], bool]], question: str) -> tuple[Claim, ...]:
+        asked = self._question(question) if question else ParsedQuestion()
+        rules = ResponseReader(self.lexicon, asked.topic)
+        reader = ParsedReader(rules.state.claims, rules.state.mentions)
+
+        def read(pieces: list[Token], words: Set[str], tokens: list[Token], answered: ParsedQuestion) -> None:
+            prose = None if rules.in_open_list else self._prose(pieces, words, tokens, bool(answered.topic))
+            if prose is None:
+                rules.read_pieces(pieces, words, tokens)
+            else:
+                rules.state.start_clause()
+                reader.read(prose)
+
+        return read_response(sentences, asked, rules, read)
+
+    def _prose(
+        self, pieces: Sequence[Token], words: Set[str], tokens: Sequence[Token], answers: bool
+    ) -> Sentence | None:
+        """The parsed sentence, unless it is a list, a short answer, or something that needs an analysis of scope."""
+        if len(pieces) <= (_SHORT if answers else 1) or len(pieces) > MAX_WORDS:
+            return None
+        if any(t.entry.kind in _LIST_MARKS or t.text in _LIST_TEXTS for t in tokens[:-1]):
+            return None
+        if scope.needs_analysis(words, tokens):
+            parts = scope.analyze(_simplified(pieces[:-1]), self.lexicon)
+            if any(part.mode is not scope.Mode.ASSERTED or part.span is not None for part in parts):
+                return None
+        split = split_words(pieces, self.lexicon)
+        parse = self._parser.of(split)
+        has_comma = any(p.entry.kind == "comma" for p in pieces)
+        return None if has_comma and _VERBS.isdisjoint(parse.tags) else Sentence(split, parse, self.lexicon)
+
+
+def _simplified(pieces: Sequence[Token]) -> list[Token]:
+    """The pieces with plain words for some that the parse reads better than the scope analysis: "both", "without"."""
+    lower = [p.text.lower() for p in pieces]
+    following = [*lower[1:], ""]
+    replaced = dict.fromkeys(_QUANTIFIERS, "the") | {"doing": "making"}
+    if lower.count("without") == 1 and _NEGATIONS.isdisjoint(lower):
+        replaced["without"] = "with"
+    return [
+        p._replace(text=replaced.get(word, "the" if word in _PARTITIVES and after == "of" else p.text))
+        for p, word, after in zip(pieces, lower, following, strict=True)
+    ]

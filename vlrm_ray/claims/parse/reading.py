@@ -1,0 +1,63 @@
+"""What is known of one parsed sentence while its claims are collected."""
+
+from collections.abc import Callable, Sequence
+
+from vlrm_ray.claims.claim_collector import ClaimCollector
+from vlrm_ray.claims.noun_phrases import NounPhrase
+from vlrm_ray.claims.parse.clauses import Clauses
+from vlrm_ray.claims.parse.nouns import NounFinder
+from vlrm_ray.claims.parse.scope import Scope
+from vlrm_ray.claims.parse.sentence import Sentence
+from vlrm_ray.claims.parse.texts import taken_words, written_texts
+
+Referent = Callable[[str, Sequence[NounPhrase], Sequence[str]], NounPhrase | None]
+"""Finds what a pronoun refers to, given its class, the phrases before it in its sentence, and names that it excludes."""
+
+
+class Reading:
+    """One sentence while its claims are collected.
+
+    Attributes:
+        sentence: the sentence.
+        claims: collects the claims.
+        referent: finds what a pronoun refers to.
+        texts: the written texts.
+        taken: the words of written texts.
+        nouns: the noun phrases.
+        scope: the words that are denied or left open.
+        clauses: the subjects of verbs and predicates.
+        silent: phrases, by id, that make no claim of their own.
+        excluded: phrases, by id, that no pronoun as a subject refers to, because the sentence denies something to be there.
+        compared: phrases, by id, whose numbers are compared.
+    """
+
+    def __init__(self, sentence: Sentence, claims: ClaimCollector, referent: Referent) -> None:
+        self.sentence, self.claims, self.referent = sentence, claims, referent
+        self.texts = written_texts(sentence)
+        self.taken = frozenset(taken_words(self.texts, sentence))
+        self.nouns = NounFinder(sentence, self.taken)
+        self.scope = Scope(sentence)
+        self.silent: set[int] = set()
+        self.excluded: set[int] = set()
+        self.compared: set[int] = set()
+        self.clauses = Clauses(sentence, self.nouns, self._refer)
+
+    def _refer(self, pronoun: str, i: int) -> NounPhrase | None:
+        return self.referent(pronoun, [p for p in self.mentioned(i) if id(p) not in self.excluded], ())
+
+    def mentioned(self, before: int) -> list[NounPhrase]:
+        """The noun phrases before word `before` that a pronoun may refer to."""
+        found = [self.nouns.at[h] for h in self.nouns.order if h < before]
+        return [p for p in found if p.name and not p.negated]
+
+    def in_phrase(self, i: int) -> bool:
+        """Whether a word is a modifier in a noun phrase."""
+        return any(self.nouns.first[h] <= i < h for h in self.nouns.order)
+
+    def span(self, first: int, last: int, *phrases: NounPhrase | None) -> tuple[int, int]:
+        """Characters from the first to the last of some words and phrases. A phrase of the question has none."""
+        spans = [
+            self.sentence.span(first, last),
+            *((p.start, p.end) for p in phrases if p is not None and p.start >= 0),
+        ]
+        return min(start for start, _ in spans), max(end for _, end in spans)

@@ -1,0 +1,270 @@
+"""Measures how often claims are true by the strength of their evidence, on labelled images; see `claim_tables.py`.
+
+For each image, claims are asked whose truth follows from the labels:
+
+    object      each class, whether it is in the image or not
+    count       the true number of each class in the image, and false ones close to it
+    relation    the relations that hold between the labelled boxes, and those that fail
+    attribute   the labelled color of an object, and the other colors that occur in the labels
+    text        the labelled texts, texts of other images, and texts with one other letter
+
+First it is measured which boxes are right and how many objects no box shows, because the strengths of counts, relations and
+colors rest on them.
+"""
+
+import random
+import string
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims
+from vlrm_ray.experts.colors import overlap
+from vlrm_ray.experts.geometry import Box, iou, spatial_relation
+from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
+from vlrm_ray.experts.strengths import FOUND_GROUPS, MOST_COUNTED, Strengths, found_group
+from vlrm_ray.experts.text_matching import height_group, skeleton, tallest, text_strength
+from vlrm_ray.types import Evidence, Noun
+
+MATCH_IOU = 0.5
+"""A box shows a labelled object from this intersection over union on."""
+RELATIONS = ("left_of", "right_of", "above", "below", "next_to", "in", "on", "under")
+"""Relations whose truth follows from boxes."""
+FALSE_TEXTS = 4
+"""False claims about text for each labelled one, and for each image without text."""
+
+
+@dataclass(frozen=True)
+class LabelledEvidence:
+    """What the experts saw in an image, and what is there.
+
+    Attributes:
+        detected: what the experts saw.
+        truth: the labelled boxes of objects, and the labelled texts.
+        counts: number of objects of each class in the image, with and without a labelled box; 0 where they were not counted.
+        absent: classes that are not in the image.
+        colors: colors of a class's objects, for classes whose objects all have a known color.
+        objects: names of the objects, if the same ones can be seen in several images.
+        typical: whether the image is like those whose claims are to be judged. Others only add to the figures of relations
+            and colors, which depend less on the kind of images.
+    """
+
+    detected: Evidence
+    truth: Evidence
+    counts: Mapping[str, int]
+    absent: frozenset[str]
+    colors: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    objects: frozenset[str] = frozenset()
+    typical: bool = True
+
+    @classmethod
+    def of(cls, detected: Evidence, truth: Evidence, classes: Iterable[str]) -> "LabelledEvidence":
+        """An image in which each object of the classes has a labelled box."""
+        counts = Counter(o.name for o in truth.objects)
+        colors = {name: frozenset(o.color for o in truth.objects if o.name == name) for name in counts}
+        known = {name: words for name, words in colors.items() if "" not in words}
+        return cls(detected, truth, counts, frozenset(classes) - counts.keys(), known)
+
+    @property
+    def placed(self) -> bool:
+        """Whether all objects have a labelled box."""
+        return len(self.truth.objects) == sum(self.counts.values()) and all(self.counts.values())
+
+    def measured(self, known: DetectorClaims) -> list[str]:
+        """The classes in the image that are measured."""
+        return sorted(self.counts.keys() & known.images.keys())
+
+
+def measure_object_claims(images: Sequence[LabelledEvidence], stated: float, min_images: int) -> DetectorClaims:
+    """Tables for claims about objects.
+
+    Args:
+        images: labelled images.
+        stated: probability with which verdicts are to be right.
+        min_images: a class that occurs in fewer images has no table of its own.
+    """
+    typical, repeats = [image for image in images if image.typical], _repeats(images)
+    known = DetectorClaims(stated, images=_labelled_classes(images))
+    known = replace(known, boxes=_by_score(answer for image in typical for answer in _box_answers(image, known)))
+    known = replace(known, missed=_missed(typical, known))
+    known = _with_objects(known, typical, min_images)
+    counts = [a for i, image in enumerate(typical) for a in _count_answers(image, known, i)]
+    words = sorted({word for image in images for colors in image.colors.values() for word in colors})
+    colors = [a for image in images for a in _color_answers(image, known, words)]
+    relations = [a for image in images if image.placed for a in _relation_answers(image, known)]
+    return replace(
+        known,
+        counts=ClaimTable.of(counts, _repeats(typical)),
+        colors=ClaimTable.of(colors, repeats),
+        relations={
+            name: ClaimTable.of([(s, true) for relation, s, true in relations if name in ("", relation)], repeats)
+            for name in ("", *RELATIONS)
+        },
+    )
+
+
+def _labelled_classes(images: Sequence[LabelledEvidence]) -> dict[str, int]:
+    """The labelled classes that the detector reports, with the number of images that each is in."""
+    occurring = Counter(name for image in images for name in image.counts)
+    labelled = occurring.keys() | {name for image in images for name in image.absent}
+    reported = {d.name for image in images for d in (*image.detected.objects, *image.detected.faint)}
+    return {name: occurring[name] for name in sorted(labelled & reported)}
+
+
+def _repeats(images: Sequence[LabelledEvidence]) -> float:
+    """In how many images an object is seen, on average."""
+    seen = [name for image in images for name in image.objects]
+    return max(1.0, len(seen) / max(1, len(set(seen))))
+
+
+def measure_text_claims(images: Sequence[LabelledEvidence], stated: float) -> ReaderClaims:
+    """Tables for claims about text; arguments as for `measure_object_claims`."""
+    texts = sorted({word.text for image in images for word in image.truth.words})
+    answers = [
+        (tallest(image.detected.words), a) for i, image in enumerate(images) for a in _text_answers(image, texts, i)
+    ]
+    return ReaderClaims(
+        stated,
+        {group: ClaimTable.of([a for g, a in answers if g == group]) for group in sorted({g for g, _ in answers})},
+    )
+
+
+def recall_by_height(images: Sequence[LabelledEvidence]) -> dict[str, Proportion]:
+    """Share of the labelled texts that were read, but for what readers confuse, by their height in pixels."""
+    outcomes: dict[str, list[bool]] = {}
+    for image in images:
+        read = skeleton(" ".join(w.text for w in image.detected.words)).replace(" ", "")
+        for word in image.truth.words:
+            group = height_group(word.box[3] - word.box[1])
+            outcomes.setdefault(group, []).append(skeleton(word.text).replace(" ", "") in read)
+    return {group: Proportion.of(hits) for group, hits in sorted(outcomes.items(), key=lambda item: int(item[0]))}
+
+
+def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min_images: int) -> DetectorClaims:
+    answers = [answer for image in images for answer in _object_answers(image, known)]
+    alone = [(name, s, true) for name, s, rivalled, true in answers if not rivalled]
+    repeats, number = _repeats(images), Counter(name for image in images for name in image.counts)
+    together = ClaimTable.of([(s, true) for _, s, true in alone], repeats)
+    own = {name: ClaimTable.of([(s, true) for n, s, true in alone if n == name], repeats) for name in known.images}
+    pooled = tuple(name for name in own if number[name] < min_images * repeats)
+    return replace(
+        known,
+        any_object=together,
+        rivalled=ClaimTable.of([(s, true) for _, s, rivalled, true in answers if rivalled], repeats),
+        objects={name: replace(t, true=together.true) if name in pooled else t for name, t in own.items()},
+        pooled=pooled,
+    )
+
+
+def _object_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterator[tuple[str, float, bool, bool]]:
+    """For each class that is known to be in the image or not: strength, whether it is rivalled, and the truth."""
+    strengths = Strengths(image.detected, known)
+    for name in known.images:
+        if name in image.counts or name in image.absent:
+            yield (name, *strengths.object(name), name in image.counts)
+
+
+def _box_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterator[tuple[float, bool]]:
+    """Score of each box, and whether it is the best box of an object of its class."""
+    strengths = Strengths(image.detected, known)
+    for name in known.images:
+        if image.counts.get(name) or name in image.absent:
+            yield from _matched(strengths, name, image)
+
+
+def _matched(strengths: Strengths, name: str, image: LabelledEvidence) -> Iterator[tuple[float, bool]]:
+    """Score of each box of a class, best first, and whether it shows an object that no better box shows.
+
+    Where the objects were counted but have no labelled boxes, as many of the best boxes are taken to show them.
+    """
+    left = [target for target in image.truth.objects if target.name == name]
+    unplaced = image.counts.get(name, 0) - len(left)
+    for box in sorted(strengths.boxes(Noun(name)), key=lambda b: -b.score):
+        best = max(left, key=lambda target: iou(target.box, box.detection.box), default=None)
+        if best is not None and iou(best.box, box.detection.box) >= MATCH_IOU:
+            left.remove(best)
+            yield box.score, True
+        else:
+            yield box.score, unplaced > 0
+            unplaced -= 1
+
+
+def _by_score(answers: Iterator[tuple[float, bool]]) -> ScoreCalibration:
+    groups: list[list[bool]] = [[] for _ in range(SCORE_BINS)]
+    for score, right in answers:
+        groups[score_bin(score)].append(right)
+    return ScoreCalibration(tuple(map(Proportion.of, groups)))
+
+
+def _missed(images: Sequence[LabelledEvidence], known: DetectorClaims) -> tuple[tuple[int, ...], ...]:
+    """See `DetectorClaims.missed`; measured for the classes of an image, and as many that are absent."""
+    histograms = [[0] * (MOST_COUNTED + 1) for _ in range(FOUND_GROUPS)]
+    for number, image in enumerate(images):
+        strengths = Strengths(image.detected, known)
+        for name in _counted(image, known, number):
+            found = sum(right for _, right in _matched(strengths, name, image))
+            expected = sum(box.probability for box in strengths.boxes(Noun(name)))
+            missed = image.counts.get(name, 0) - found
+            histograms[found_group(expected)][min(missed, MOST_COUNTED)] += 1
+    return tuple(tuple(h) for h in histograms)
+
+
+def _counted(image: LabelledEvidence, known: DetectorClaims, number: int) -> list[str]:
+    """The counted classes of an image, and as many that are absent."""
+    present = [name for name in image.measured(known) if image.counts[name]]
+    absent = sorted(image.absent & known.images.keys())
+    return present + random.Random(number).sample(absent, min(len(absent), len(present)))
+
+
+def _count_answers(image: LabelledEvidence, known: DetectorClaims, number: int) -> Iterator[tuple[float, bool]]:
+    strengths = Strengths(image.detected, known)
+    for name in _counted(image, known, number):
+        n, numbers = image.counts.get(name, 0), strengths.numbers(Noun(name))
+        yield from ((numbers[m], m == n) for m in {n - 2, n - 1, n, n + 1, n + 2} if 1 <= m < MOST_COUNTED)
+
+
+def _relation_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterator[tuple[str, float, bool]]:
+    strengths, size = Strengths(image.detected, known), (image.truth.width, image.truth.height)
+    boxes: dict[str, list[Box]] = {name: [] for name in image.measured(known)}
+    for o in image.truth.objects:
+        boxes.get(o.name, []).append(o.box)
+    for a, b in ((a, b) for a in boxes for b in boxes if a != b):
+        for relation in RELATIONS:
+            answers = {spatial_relation(relation, x, y, *size) for x in boxes[a] for y in boxes[b]}
+            strength = strengths.relation(relation, Noun(a), Noun(b))
+            if strength is not None and ("holds" in answers or answers == {"fails"}):
+                yield relation, strength, "holds" in answers
+
+
+def _color_answers(
+    image: LabelledEvidence, known: DetectorClaims, words: Collection[str]
+) -> Iterator[tuple[float, bool]]:
+    """Strength and truth of each color word; words for colors that overlap with the true one are neither true nor false."""
+    strengths = Strengths(image.detected, known)
+    for name in sorted(image.colors.keys() & known.images.keys()):
+        true = image.colors[name]
+        for word in words:
+            strength = strengths.color(Noun(name), word)
+            if strength is not None and (word in true or not any(overlap(word, color) for color in true)):
+                yield strength, word in true
+
+
+def _text_answers(image: LabelledEvidence, texts: Sequence[str], number: int) -> Iterator[tuple[float, bool]]:
+    rng, words = random.Random(number), image.detected.words
+    true = [word.text for word in image.truth.words]
+    all_true = skeleton(" ".join(true))
+    others = [text for text in texts if skeleton(text) not in all_true]
+    false = rng.sample(others, min(len(others), FALSE_TEXTS * max(1, len(true))))
+    false += [_misspelled(text, rng) for text in true]
+    yield from ((text_strength(text, words)[0], True) for text in true)
+    yield from ((text_strength(text, words)[0], False) for text in false)
+
+
+def _misspelled(text: str, rng: random.Random) -> str:
+    """The text with one letter that readers do not confuse with the true one."""
+    places = [i for i, c in enumerate(text) if c.isalnum()]
+    if not places:
+        return text + "x"
+    place = rng.choice(places)
+    letters = [c for c in string.ascii_uppercase if skeleton(text[:place] + c + text[place + 1 :]) != skeleton(text)]
+    return text[:place] + rng.choice(letters) + text[place + 1 :]

@@ -1,0 +1,199 @@
+"""Strength of the evidence for claims about objects, from 0 to 1; `claim_tables.py` turns it into a probability.
+
+    object      the highest score of a box of the claimed class; 0 without a box
+    count       the probability of the claimed number: each box shows an object with a measured probability, and each image
+                hides some objects from the detector, whose number was measured
+    relation    the probability that the relation holds for at least one pair of boxes
+    attribute   the probability that at least one box shows an object with the color
+
+These are models of the truth, and may be wrong by a constant measure: only their order matters, because the tables are
+measured with the same strengths.
+
+A noun is related to the detector's classes by `hierarchy.py`. A broader noun ("vehicle") takes the boxes of all its classes, a
+narrower one ("man") those of the class that shows it.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
+from typing import Literal
+
+from vlrm_ray.experts.claim_tables import DetectorClaims
+from vlrm_ray.experts.colors import color_strength
+from vlrm_ray.experts.detection import RIVAL_SCORE_RATIO
+from vlrm_ray.experts.geometry import relation_margin
+from vlrm_ray.experts.hierarchy import noun_hierarchy
+from vlrm_ray.types import Detection, Evidence, Noun
+
+MOST_COUNTED = 8
+"""Numbers of this many objects or more are not verified."""
+FOUND_GROUPS = 5
+"""Numbers of found objects that `DetectorClaims.missed` tells apart: 0 to 3, and more."""
+SHOWN = 0.5
+"""From this probability on a box counts as an object that a relation or color can be seen on."""
+_MISSED_PRIOR = (0.99, 0.01)
+"""Added to the measured numbers of images with no and with one missed object, so that none is certain because it never occurred."""
+_STEEPNESS = 1.5
+"""Of the logistic curve that turns a relation's margin into a strength."""
+
+
+@dataclass(frozen=True)
+class ClassesOf:
+    """Classes of the detector that a noun means.
+
+    Attributes:
+        names: the classes whose boxes count.
+        kind: `same` for a class or its synonym, `broader` for a noun that includes the classes, `narrower` for a noun that describes
+            some of a class's objects only, `unknown` if there are none.
+        covered: whether there are no other kinds of the noun.
+    """
+
+    names: frozenset[str]
+    kind: Literal["same", "broader", "narrower", "unknown"]
+    covered: bool = True
+
+
+def classes_of(noun: str, known: Iterable[str]) -> ClassesOf:
+    """The known classes of a detector that a noun means."""
+    nouns, known = noun_hierarchy(), sorted(known)
+    same = frozenset(name for name in known if nouns.is_same(noun, name))
+    if same:
+        return ClassesOf(same, "same")
+    narrower = frozenset(name for name in known if nouns.includes(noun, name))
+    if narrower:
+        return ClassesOf(narrower, "broader", nouns.is_covered(noun, narrower))
+    broader = [name for name in known if nouns.may_show(name, noun)]
+    return ClassesOf(frozenset(broader[:1]), "narrower") if broader else ClassesOf(frozenset(), "unknown")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box that may show an object of a noun.
+
+    Attributes:
+        detection: the box.
+        score: its score for the noun's class; for a class that is only its rival, the least score that a rival has.
+        probability: probability that it shows one object of the class.
+        index: index in `Evidence.objects`; None for a faint box.
+    """
+
+    detection: Detection
+    score: float
+    probability: float
+    index: int | None
+
+
+@dataclass
+class Strengths:
+    """Strengths of the evidence of one image for claims about objects.
+
+    Attributes:
+        evidence: the evidence.
+        known: the measured probabilities of boxes and missed objects.
+    """
+
+    evidence: Evidence
+    known: DetectorClaims
+    _classes: dict[str, ClassesOf] = field(default_factory=dict)
+
+    def classes(self, noun: str) -> ClassesOf:
+        """The measured classes that a noun means."""
+        if noun not in self._classes:
+            self._classes[noun] = classes_of(noun, self.known.images)
+        return self._classes[noun]
+
+    def boxes(self, noun: Noun) -> list[Box]:
+        """Boxes that may show an object of the noun; a color among its attributes lowers their probability."""
+        names, found = self.classes(noun.name).names, []
+        for detection, index in self._all:
+            if detection.name in names:
+                score = detection.score
+            elif detection.rival in names:
+                score = RIVAL_SCORE_RATIO * detection.score
+            else:
+                continue
+            probability = self.known.boxes.probability(score) if score else 0.0
+            for color in noun.attributes:
+                probability *= self.known.colors.probability(color_of(detection, color))
+            found.append(Box(detection, score, probability, index))
+        return found
+
+    def object(self, noun: str) -> tuple[float, bool]:
+        """Highest score of a box of the noun, and whether a related class has a box with a higher one."""
+        score = max((box.score for box in self.boxes(Noun(noun))), default=0.0)
+        names, nouns = self.classes(noun).names, noun_hierarchy()
+        rivals = (d.score for d, _ in self._all if d.name not in names and any(nouns.related(d.name, n) for n in names))
+        return score, max(rivals, default=0.0) > score
+
+    def numbers(self, noun: Noun) -> list[float]:
+        """Probability of each number of objects from 0 to `MOST_COUNTED`; the last one is that of all higher numbers."""
+        shown = [box.probability for box in self.boxes(noun)]
+        numbers = _convolved(_number_of(shown), self._missed(sum(shown)))
+        return numbers + [0.0] * (MOST_COUNTED + 1 - len(numbers))
+
+    def relation(self, name: str, subject: Noun, other: Noun) -> float | None:
+        """Probability that a relation holds for a pair of boxes; None if no pair shows both objects or it is unknown."""
+        fails, shown = 1.0, False
+        size = self.evidence.width, self.evidence.height
+        for a in self.boxes(subject):
+            for b in self.boxes(other):
+                if a.detection is b.detection:
+                    continue
+                margin = relation_margin(name, a.detection.box, b.detection.box, *size)
+                if margin is None:
+                    return None
+                both = a.probability * b.probability
+                shown = shown or both >= SHOWN**2
+                fails *= 1 - both / (1 + math.exp(-_STEEPNESS * margin))
+        return 1 - fails if shown else None
+
+    def color(self, noun: Noun, color: str) -> float | None:
+        """Probability that a box shows an object with a color; None if no box shows the object."""
+        boxes = self.boxes(noun)
+        if not any(box.probability >= SHOWN and box.detection.shades for box in boxes):
+            return None
+        return 1 - math.prod(1 - box.probability * color_of(box.detection, color) for box in boxes)
+
+    def shown(self, noun: Noun) -> tuple[int, ...]:
+        """Indices of the detected objects that show an object of the noun."""
+        return tuple(b.index for b in self.boxes(noun) if b.index is not None and b.probability >= SHOWN)
+
+    def _missed(self, found: float) -> Sequence[float]:
+        histograms = self.known.missed
+        counts = histograms[found_group(found)] if histograms else ()
+        total = sum(counts) + sum(_MISSED_PRIOR)
+        return [(count + prior) / total for count, prior in zip_longest(counts, _MISSED_PRIOR, fillvalue=0.0)]
+
+    @cached_property
+    def _all(self) -> list[tuple[Detection, int | None]]:
+        objects: list[tuple[Detection, int | None]] = [(d, i) for i, d in enumerate(self.evidence.objects)]
+        return objects + [(d, None) for d in self.evidence.faint]
+
+
+def color_of(detection: Detection, color: str) -> float:
+    """Strength of a color of a box; 0.5 if its colors were not measured or the color is unknown."""
+    strength = color_strength(color, detection.shades) if detection.shades else None
+    return 0.5 if strength is None else strength
+
+
+def found_group(found: float) -> int:
+    """Index of the histogram in `DetectorClaims.missed` for an expected number of found objects."""
+    return min(FOUND_GROUPS - 1, round(found))
+
+
+def _number_of(probabilities: Iterable[float]) -> list[float]:
+    """Distribution of the number of independent events (Poisson binomial), up to `MOST_COUNTED`."""
+    numbers = [1.0]
+    for p in probabilities:
+        numbers = _convolved(numbers, [1 - p, p])
+    return numbers
+
+
+def _convolved(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    total = [0.0] * min(len(a) + len(b) - 1, MOST_COUNTED + 1)
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            total[min(i + j, MOST_COUNTED)] += x * y
+    return total
