@@ -14,7 +14,7 @@ REPORTED = Path(__file__).parents[1] / "data" / "cases" / "09" / "values.txt"
 """Overrides that users have reported; each text must be taken as it stands."""
 
 
-@pytest.mark.parametrize("name", ["scenes.yaml", "qwen2_5_vl_7b.yaml"])
+@pytest.mark.parametrize("name", ["scenes.yaml", "qwen2_5_vl_7b.yaml", "photos.yaml", "study.yaml"])
 def test_shipped_configurations_load(name: str) -> None:
     assert config.load(CONFIGS / name).name == name.removesuffix(".yaml")
 

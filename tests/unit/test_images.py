@@ -84,7 +84,7 @@ def test_an_address_on_the_web_is_named_as_not_fetched(uri: str) -> None:
 )
 def test_the_command_says_what_to_do_about_an_image(uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        verify.run(argparse.Namespace(image=uri, data=None, text="A dog."))
+        verify.run(argparse.Namespace(image=uri, data=None, text="A dog.", page=None, config=None, overrides=[]))
     assert len(str(error.value)) < 400
 
 
