@@ -122,7 +122,7 @@ class Rounds:
             start = time.monotonic()
             if missing:
                 if self.config.critic.writer == "base":
-                    self.fleet.load(0)
+                    self._serve(0)
                 with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
                     self._run_parts(round_, missing, meter.add)
             markers = self._markers(round_, len(parts))
@@ -264,8 +264,7 @@ class Rounds:
         if self.ledger.result(round_, "evaluate") or not evaluators.is_measured(self.config):
             return
         version = self.ledger.newest_version()
-        if version and self.config.critic.writer == "base":
-            self.fleet.load(version)
+        self._serve(version)
         baseline = "" if version else evaluators.baseline_name(self.config)
         if baseline and (cached := self.store.get_json(baseline)) is not None:
             self.ledger.finish(round_, "evaluate", cached)
@@ -291,6 +290,11 @@ class Rounds:
             shown = [(name, result.metrics[name]) for name in evaluator.headline]
             meter.set_summary(", ".join(f"{name} {metric.value:.3f}" for name, metric in shown))
         return result
+
+    def _serve(self, version: int) -> None:
+        """Load a version into the critics, unless they hold it."""
+        if self.ledger.served_version() != version:
+            self.fleet.load(version)
 
     def _judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
         """`Fleet.judge`; logs how many requests the engine refused, which have no judgement.
