@@ -118,6 +118,9 @@ class EngineHost:
     async def _with_engine(self, work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
         """Do some work with the engine, again with a new one if the engine's process ends."""
         while True:
+            if self.engine is None:
+                async with self._restarting:  # until a restart that is in progress has ended
+                    pass
             if (engine := self.engine) is None:
                 raise EngineDied(f"{self._place()} has no running engine: {self.problem}")
             try:

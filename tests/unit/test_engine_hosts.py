@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -246,6 +247,29 @@ def test_a_dead_engine_is_started_again_and_the_calls_in_progress_are_repeated(b
     assert [group[0].text for (group,) in answers] == ["a 0", "b 0", "c 0"]
     assert [backend.log[0] for backend in backends] == ["assets:vlm", "/weights"]
     assert backends[0].log[-1] == "close"
+
+
+def test_a_call_that_arrives_while_the_engine_is_started_again_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(settings: EngineSettings) -> AsyncEngine:
+        time.sleep(0.05 * bool(started))
+        started.append(settings.model)
+        return ContinuousEngine(FakeAsyncLLM(0.01), 4)
+
+    started: list[str] = []
+    monkeypatch.setattr(engine_hosts, "_start_engine", start)
+
+    async def go() -> list[list[list[Completion]]]:
+        host = EngineHost("policy-0", SETTINGS)
+        early = asyncio.create_task(host.generate(requests("early"), Sampling(8)))
+        await asyncio.sleep(0)
+        assert host.engine is not None
+        host.engine.backend.dead = True  # type: ignore[attr-defined]
+        while host.engine is not None:
+            await asyncio.sleep(0.001)
+        return await asyncio.gather(early, host.generate(requests("late"), Sampling(8)))
+
+    assert [group[0].text for (group,) in asyncio.run(go())] == ["early 0", "late 0"]
+    assert len(started) == 2
 
 
 class FakePreparation(FakeAsyncLLM):
