@@ -70,8 +70,8 @@ class Critic(Section):
     """How the reward model is served."""
     format: Literal["compact", "detailed", "direct"] = "compact"
     """Critique format: `compact` for the shipped tiny model, `detailed` for large models, `direct` for Yes or No."""
-    writer: Literal["newest", "base"] = "base"
-    """Who writes the critiques that are learned: the untrained `model` in every round, or the newest version."""
+    writer: Literal["newest", "base", "mixed"] = "base"
+    """Who writes the critiques that are learned: the untrained `model` in every round, the newest version, or both (`mixed`)."""
     k: int = Field(3, ge=1)
     """Critiques sampled per side of a pair."""
     max_tokens: int = Field(120, ge=8)
@@ -168,6 +168,12 @@ class Selection(Section):
     """Minimum reward(chosen) - reward(rejected) of a kept pair; -1 keeps pairs with wrong judgements too."""
     label_mass: float = Field(0.5, ge=0, le=1)
     """Minimum p(Yes) + p(No) at the judgement token of a usable critique."""
+    mastered: float = Field(1, ge=0, le=1)
+    """Share that is kept of the pairs which the newest version already judges rightly, unaided and from true statements; 1 keeps all, unasked."""
+    checked: bool = False
+    """Whether critiques come first whose statements the experts' evidence confirms."""
+    own: bool = False
+    """Whether the newest version's unaided critique is learned where it is right and all its statements are confirmed."""
 
 
 class Lora(Section):
@@ -215,7 +221,11 @@ class Train(Section):
     min_lr_ratio: float = Field(0.1, ge=0, le=1)
     """Learning rate at the end, as a share of the peak."""
     lr_decay: float = Field(0.55, gt=0, le=1)
-    """Factor on the peak learning rate from one round to the next."""
+    """Factor on the peak learning rate from one round to the next, if training goes on from the newest version."""
+    initial: Literal["newest", "base"] = "newest"
+    """What each round's training starts from: the newest version, or `critic.model`, which needs `replay`."""
+    replay: float = Field(0, ge=0)
+    """Pairs of earlier rounds that are trained again, per pair of the round; a large number takes all."""
     weight_decay: float = Field(0.01, ge=0)
     """Weight decay of AdamW; norms and biases have none."""
     freeze: tuple[Literal["vision", "language"], ...] | None = None
@@ -226,6 +236,10 @@ class Train(Section):
     """Loss weight of the Yes or No token; the other tokens of a critique have weight 1."""
     response_weight: float = Field(0.1, ge=0)
     """Loss weight (lambda) of the tokens of the chosen response."""
+    description_weight: float = Field(0, ge=0)
+    """Loss weight of descriptions of all of the round's images as the experts saw them; 0 trains on none."""
+    balance: bool = False
+    """Whether critiques are weighted so that each wording (a number, a color, "no") is right as often as wrong."""
     clip: float = Field(1.0, gt=0)
     """Maximum gradient norm."""
     lora: Lora = Lora()

@@ -27,11 +27,15 @@ LATER_KEYS = (
     "experts.detector.min_score",
     "pairing.min_confidence",
     "pairing.min_verified",
+    "selection.mastered",
+    "selection.checked",
+    "selection.own",
     *(
         f"train.{key}"
         for key in (
             "max_tokens", "packing", "shared_prefix", "checkpointing", "compile", "loader_workers", "lr_scheduler", "warmup_ratio",
-            "min_lr_ratio", "freeze", "average", "checkpoint_steps", "max_skipped", "step_timeout",
+            "min_lr_ratio", "freeze", "average", "checkpoint_steps", "max_skipped", "step_timeout", "initial", "replay",
+            "description_weight", "balance",
         )
     ),
 )  # fmt: skip
@@ -148,11 +152,11 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
 
 def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:
     """(question, chosen, rejected) of all pairs that a run was trained on."""
-    from vlrm_ray.reward.training.training_data import TrainingData
+    from vlrm_ray.reward.training.training_data import TrainingPairs
 
     pairs = []
     for round_ in range(1, config.rounds + 1):
-        data = TrainingData(ledger, round_)
+        data = TrainingPairs(ledger, round_)
         found = data.read(range(len(data)))
         pairs += [(found[i].question, found[i].chosen, found[i].rejected) for i in range(len(data))]
     return pairs

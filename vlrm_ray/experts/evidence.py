@@ -27,6 +27,8 @@ PALETTE: dict[str, tuple[tuple[int, int, int], ...]] = {
 """Typical RGB values of each color name."""
 _COLOR_SIDE = 512
 """Of larger boxes, evenly spaced pixels are looked at: this many or more along the longer side."""
+NOTHING = "nothing"
+"""Text of empty evidence."""
 COLOR_MARGIN = 6.0
 """A color is named only if the second nearest one is farther by this much, in CIELAB units (CIE76 distance)."""
 
@@ -100,7 +102,7 @@ def describe_evidence(evidence: Evidence) -> str:
         (_reading_order(w.box, evidence), f"text {w.text} {grid_position(w.box, evidence.width, evidence.height)}")
         for w in loose
     ]
-    return ", ".join(text for _, text in sorted(parts)) or "nothing"
+    return ", ".join(text for _, text in sorted(parts)) or NOTHING
 
 
 def combine_evidence(detections: Detections, words: tuple[Word, ...] = ()) -> Evidence:

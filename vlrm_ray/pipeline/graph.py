@@ -94,7 +94,7 @@ def build_graph(
         rows = _map_in_pool(rows, SelfLabel, (config, critics), pools.critique, in_flight)
     rows = _map_in_pool(rows, VerifyAndPair, (config, stage_actors), pools.verify)
     rows = _map_in_pool(rows, Critique, (config, critics), pools.critique, in_flight)
-    return _map_in_pool(rows, Commit, (ledger,), pools.commit)
+    return _map_in_pool(rows, Commit, (config, ledger), pools.commit)
 
 
 def _portable(experts: Experts) -> Experts:

@@ -235,7 +235,8 @@ class Rounds:
     def _train_and_publish(self, round_: int, selected: JsonDict, base: int) -> None:
         from vlrm_ray.reward.training.fit import fit
 
-        initial_model = f"{VERSION}{base}" if base else portable(self.config.critic.model)
+        goes_on = base and self.config.train.initial == "newest"
+        initial_model = f"{VERSION}{base}" if goes_on else portable(self.config.critic.model)
         kept = selected["rows"]["kept"]
         self.fleet.release_devices()
         with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:

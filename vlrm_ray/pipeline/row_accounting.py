@@ -18,9 +18,9 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from vlrm_ray.engines import TOO_LONG
+from vlrm_ray.pipeline import training_tables
 from vlrm_ray.pipeline.holdout import HELD_OUT
 from vlrm_ray.preferences import pairing, selection
-from vlrm_ray.reward.training import training_data
 from vlrm_ray.store.rows import Row
 from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
 
@@ -148,9 +148,7 @@ def _selected(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
                 judged = all(critiques for _, critiques in _sides(pair))
                 (dropped if judged or reason == HELD_OUT else quarantined)[reason] += 1
     pairs, kept = sum(len(r.pairs) for r in rows), sum(len(r.selected) for r in rows)
-    return training_data.to_table(training_data.training_pairs(rows)), RowCounts(
-        pairs, kept, dict(dropped), dict(quarantined)
-    )
+    return training_tables.selected_pairs(rows), RowCounts(pairs, kept, dict(dropped), dict(quarantined))
 
 
 def counts_text(counts: Mapping[str, int], total: int = 0) -> str:

@@ -42,6 +42,10 @@ class CritiqueFormat:
         """Prefix of the critique that the model continues; empty without evidence or without a prefix template."""
         return "" if evidence is None else self.prefix_template.format(evidence=evidence)
 
+    def description(self, evidence: str) -> str:
+        """The beginning of a critique that describes an image as the experts saw it."""
+        return f"{SEEN} {evidence}."
+
     def prompt(self, question: str, response: str, evidence: str | None = None) -> str:
         """Prompt for a critique; `evidence` is added as a hint for the critic. Training prompts are made without it."""
         hint = "" if evidence is None else self.hint_template.format(evidence=evidence)

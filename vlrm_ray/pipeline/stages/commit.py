@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from vlrm_ray.config import Config
 from vlrm_ray.engines import REFUSED
-from vlrm_ray.pipeline import part_statistics, row_accounting
+from vlrm_ray.pipeline import part_statistics, row_accounting, training_tables
 from vlrm_ray.pipeline.stages import garbage_collection
+from vlrm_ray.reward.training.training_data import DESCRIPTIONS
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import GIVEN, Row, from_table
 
@@ -44,9 +46,9 @@ class Tally:
 class Commit:
     """Commits parts."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, config: Config, ledger: Ledger) -> None:
         """Write to a ledger."""
-        self.ledger = ledger
+        self.config, self.ledger = config, ledger
 
     @garbage_collection.paused()
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -66,11 +68,13 @@ class Commit:
         marker: dict[str, Any] = {
             "row_counts": {stage: asdict(row_counts) for stage, (_, row_counts) in outputs.items()},
             "statistics": part_statistics.count_rows(rows),
+            "wordings": training_tables.wordings(rows),
             "first_quarantined": _first_quarantined(rows),
             "wire_bytes": table.nbytes,
             "text_bytes": _text_bytes(rows),
         }
         tables = {stage: output for stage, (output, _) in outputs.items()} | {"rows": table}
+        tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config)
         self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)
         tally = Tally(rows[0].part, len(rows), outputs["generate"][1].quarantined, marker["first_quarantined"])
         return pa.table({"tally": [json.dumps(asdict(tally))]})

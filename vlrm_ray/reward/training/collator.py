@@ -234,12 +234,20 @@ class Collator:
             raise ValueError(
                 "the chat template merges the answer's first token with the prompt; use a model whose chat template does not"
             )
-        weights, kinds = torch.zeros(len(ids)), torch.full((len(ids),), CRITIQUE if example.judged else RESPONSE)
+        weights, kinds = torch.zeros(len(ids)), torch.full((len(ids),), _kind(example))
         weights[start:] = example.weight
+        if example.continues:
+            weights[len(ids) - self._length_after(example, answer_text) :] = 0
         if example.judged and (found := judgement_token(answer, self._decode)):
             weights[start + found[0]] *= self.judgement_weight
             kinds[start + found[0]] = JUDGEMENT
         return weights, kinds
+
+    def _length_after(self, example: Example, answer_text: str) -> int:
+        """Number of tokens of a rendered answer after its text; the first of them is a control token."""
+        text = self.plain(example.answer)
+        rest = answer_text[answer_text.rindex(text) + len(text) :]
+        return len(self.tokenizer.encode(rest, add_special_tokens=False))
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
@@ -252,6 +260,11 @@ class Collator:
         render = self.processor.apply_chat_template
         prompt = str(render([user], add_generation_prompt=True, tokenize=False))
         return prompt, str(render([user, assistant], tokenize=False))[len(prompt) :]
+
+
+def _kind(example: Example) -> int:
+    """Kind of an example's tokens before the judgement; a description is the beginning of a critique."""
+    return CRITIQUE if example.judged or example.continues else RESPONSE
 
 
 def _packed(trees: Sequence[Tree], images: dict[str, torch.Tensor], uses: tuple[int, ...]) -> MicroBatch:

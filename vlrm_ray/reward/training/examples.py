@@ -8,6 +8,10 @@ Each selected pair gives two critiques to learn and, with `train.response_weight
 
 This is the loss of VL-GenRM (arXiv 2506.13888). CE is the cross-entropy summed over the answer's tokens, in which the
 Yes or No token has the weight `train.judgement_weight`; a batch's loss is divided by its total weight.
+
+With `train.description_weight` > 0 the round's images are described too, as the experts saw them: the beginning of a critique
+is learned, up to where it starts to check the response. With `train.balance` the two critiques of a pair are weighted so that
+no wording is more often right than wrong.
 """
 
 import random
@@ -18,7 +22,8 @@ from typing import TypeVar
 from vlrm_ray.config import Config
 from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.critique import FORMATS
-from vlrm_ray.reward.training.training_data import TrainingPair
+from vlrm_ray.preferences.wording import Counts, side_weights
+from vlrm_ray.reward.training.training_data import Description, Item, TrainingPair
 
 T = TypeVar("T")
 
@@ -32,23 +37,47 @@ class Example:
         answer: text to learn, the assistant's turn.
         judged: whether the answer ends in a judgement, whose token gets a larger weight.
         weight: factor on the loss of all tokens of the answer.
+        continues: whether the answer is only a beginning, after which no end of the turn is learned.
     """
 
     text: str
     answer: str
     judged: bool
     weight: float = 1.0
+    continues: bool = False
 
 
-def examples_of(pair: TrainingPair, config: Config) -> list[Example]:
-    """The `examples_per_pair` training examples of a selected pair.
+def examples_of(item: Item, config: Config, wordings: Counts) -> list[Example]:
+    """The training examples of a selected pair (`examples_per_pair`), or the one of a description.
 
     No prompt contains the experts' evidence as a hint. Yes and No are balanced, because each pair gives one of each.
+
+    Args:
+        item: the pair or description.
+        config: configuration of the run.
+        wordings: how often each wording is true and false in the pairs that are trained together, for `train.balance`.
     """
+    if isinstance(item, Description):
+        return [_description(item, config)]
+    return _pair(
+        item,
+        config,
+        side_weights(item.chosen_wordings, item.rejected_wordings, wordings) if config.train.balance else (1.0, 1.0),
+    )
+
+
+def _description(item: Description, config: Config) -> Example:
+    critique_format = FORMATS[config.critic.format]
+    text = critique_format.prompt(item.question, item.response)
+    beginning = critique_format.description(item.evidence)
+    return Example(text, beginning, False, config.train.description_weight, continues=True)
+
+
+def _pair(pair: TrainingPair, config: Config, weights: tuple[float, float]) -> list[Example]:
     prompt = FORMATS[config.critic.format].prompt
     examples = [
-        Example(prompt(pair.question, pair.chosen), pair.chosen_critique, True),
-        Example(prompt(pair.question, pair.rejected), pair.rejected_critique, True),
+        Example(prompt(pair.question, pair.chosen), pair.chosen_critique, True, weights[0]),
+        Example(prompt(pair.question, pair.rejected), pair.rejected_critique, True, weights[1]),
     ]
     if config.train.response_weight > 0:
         examples.append(Example(pair.question, pair.chosen, False, config.train.response_weight))
@@ -65,8 +94,18 @@ def pairs_per_batch(config: Config) -> int:
     return -(-config.train.batch // examples_per_pair(config))
 
 
-def global_batches(examples: Sequence[T], size: int, epoch: int, seed: int) -> list[list[T]]:
-    """An epoch's batches over all workers, in an order that depends only on seed and epoch."""
-    order = list(examples)
+def global_batches(pairs: Sequence[T], size: int, epoch: int, seed: int, others: Sequence[T] = ()) -> list[list[T]]:
+    """An epoch's batches over all workers, in an order that depends only on seed and epoch.
+
+    Args:
+        pairs: what the batches consist of.
+        size: pairs per batch.
+        epoch: index of the epoch.
+        seed: the seed.
+        others: distributed evenly over the batches in addition, so that they do not change the number of steps.
+    """
+    order, added = list(pairs), list(others)
     random.Random(seed_of("epoch", seed, epoch)).shuffle(order)
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    random.Random(seed_of("epoch", "others", seed, epoch)).shuffle(added)
+    count = -(-len(order) // size)
+    return [order[i * size : (i + 1) * size] + added[i::count] for i in range(count)]

@@ -30,7 +30,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training import failures
 from vlrm_ray.reward.training.entry import train_loop_per_worker
 from vlrm_ray.reward.training.task import TrainTask
-from vlrm_ray.reward.training.training_data import TrainingData
+from vlrm_ray.reward.training.training_data import TrainingPairs
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 
@@ -70,7 +70,7 @@ def fit(
         UserError: if there are fewer pairs than workers, or the workers cannot be started, keep failing or write no
             checkpoint.
     """
-    pairs = len(TrainingData(ledger, round_))
+    pairs = len(TrainingPairs(ledger, round_))
     if pairs < config.train.workers:
         raise UserError(
             f"round {round_} has {pairs} selected pairs for train.workers={config.train.workers}; each worker needs a pair: "

@@ -23,13 +23,13 @@ def peak_lr(settings: Train, parameters: int, round_: int) -> float:
     """Peak learning rate of a round.
 
     Args:
-        settings: `lr` (None takes the default for the size), `lr_decay` and `lora.rank`.
+        settings: `lr` (None takes the default for the size), `lr_decay`, `initial` and `lora.rank`.
         parameters: number of parameters of the model, trained or not.
         round_: number of the round; the first is 1.
     """
     full = SMALL_LR if parameters < SMALL_PARAMETERS else LARGE_LR
     first = settings.lr or (LORA_LR if settings.lora.rank else full)
-    return first * settings.lr_decay ** (round_ - 1)
+    return first * settings.lr_decay ** (round_ - 1 if settings.initial == "newest" else 0)
 
 
 def lr_factor(step: int, steps: int, settings: Train) -> float:

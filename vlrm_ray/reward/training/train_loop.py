@@ -24,7 +24,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training.activity import doing
 from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, global_batches, pairs_per_batch
 from vlrm_ray.reward.training.task import TrainTask
-from vlrm_ray.reward.training.training_data import TrainingData, TrainingPair
+from vlrm_ray.reward.training.training_data import Item, TrainingPair, TrainingSet
 from vlrm_ray.store.models import local_model
 
 torchvision_shim.install()
@@ -55,7 +55,7 @@ def train(task: TrainTask) -> None:
     """Train in this worker; all workers of a round get the same task."""
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    Worker(task, TrainingData(task.ledger, task.round), place).run()
+    Worker(task, TrainingSet(task.config, task.ledger, task.round), place).run()
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class Worker:
     All workers compute the same batches of pair numbers, and each reads only the pairs of its own share.
     """
 
-    def __init__(self, task: TrainTask, data: TrainingData, place: Place) -> None:
+    def __init__(self, task: TrainTask, data: TrainingSet, place: Place) -> None:
         self.task, self.settings, self.data = task, task.config.train, data
         self.rank, self.world, self.device = place.rank, place.world, place.device
-        self.pairs: dict[int, TrainingPair] = {}
+        self.items: dict[int, Item] = {}
         if self.device.type == "cpu":
             torch.set_num_threads(1)
             torch.set_float32_matmul_precision("medium")  # bfloat16 products on CPUs that support them
@@ -136,7 +136,7 @@ class Worker:
         metrics = RayMetrics(task.config.name, task.round) if self.rank == 0 else None
         self.recorder = StepRecorder(task.board if self.rank == 0 else None, metrics)
         self.per_batch = pairs_per_batch(task.config)
-        self.per_epoch = -(-len(data) // self.per_batch)
+        self.per_epoch = -(-data.pairs // self.per_batch)
         self.steps = self.settings.epochs * self.per_epoch
         self.step = self.skipped_in_a_row = 0
 
@@ -147,9 +147,10 @@ class Worker:
         for epoch in range(self.step // self.per_epoch, self.settings.epochs):
             start, totals = time.perf_counter(), Totals()
             seed = self.task.config.seed + self.task.round
-            batches = global_batches(range(len(self.data)), self.per_batch, epoch, seed)[self.step % self.per_epoch :]
+            pairs, descriptions = range(self.data.pairs), range(self.data.pairs, len(self.data))
+            batches = global_batches(pairs, self.per_batch, epoch, seed, descriptions)[self.step % self.per_epoch :]
             shares = [batch[self.rank :: self.world] for batch in batches]
-            self.pairs = self.data.read([number for share in shares for number in share])
+            self.items = self.data.read([number for share in shares for number in share])
             waited = self.loader.waited
             for data in self.loader(shares):
                 self.train_step(epoch, data, self.loader.waited - waited, totals)
@@ -192,15 +193,16 @@ class Worker:
         return learner
 
     def prepare(self, numbers: Sequence[int]) -> StepData:
-        """This worker's part of a step, from the numbers of its pairs; runs in the loader's threads."""
-        pairs = [self._read_pair(self.pairs[number]) for number in numbers]
+        """This worker's part of a step, from the numbers of its items; runs in the loader's threads."""
+        pairs = [self._read(self.items[number]) for number in numbers]
         dropped: Counter[str] = Counter()
         for pair in pairs:
             dropped.update(pair.dropped)
         return StepData([pair.pair_id for pair in pairs], self.collator.micro_batches(pairs), dropped)
 
-    def _read_pair(self, pair: TrainingPair) -> PairTrees:
-        return self.collator.read_pair(pair.pair_id, examples_of(pair, self.task.config), pair.image)
+    def _read(self, item: Item) -> PairTrees:
+        name = item.pair_id if isinstance(item, TrainingPair) else f"of the image {item.sha256[:16]}"
+        return self.collator.read_pair(name, examples_of(item, self.task.config, self.data.wordings), item.image)
 
     def train_step(self, epoch: int, data: StepData, waited: float, totals: Totals) -> StepRecord:
         """One optimizer step over the whole batch, of which this worker computes its share.
@@ -325,7 +327,7 @@ class Worker:
         everyone: list[Any] = [None] * self.world
         dist.all_gather_object(everyone, totals.dropped)
         dropped = dict(sum(everyone, Counter()))
-        examples = len(self.data) * examples_per_pair(self.task.config)
+        examples = self.data.pairs * examples_per_pair(self.task.config) + self.data.descriptions
         if sum(dropped.values()) >= examples:
             raise UserError(
                 f"no example is left to train on: {', '.join(f'{reason} {count}' for reason, count in dropped.items())} "

@@ -1,17 +1,24 @@
-"""The selected pairs that a round is trained on, in a narrow table: one row per pair, without what training does not need.
+"""What a round is trained on, in narrow tables without what training does not need: selected pairs, and descriptions.
 
-A train worker holds only the pairs that its own batches need; it reads the parts one after the other and keeps its rows.
+A train worker holds only the items that its own batches need; it reads the parts one after the other and keeps its rows.
 """
 
+import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
+from vlrm_ray.config import Config
+from vlrm_ray.ids import seed_of
+from vlrm_ray.preferences.wording import Counts
 from vlrm_ray.store.arrow_types import arrow_type
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row
+
+PAIRS, DESCRIPTIONS = "select", "describe"
+"""Names of a part's tables."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class TrainingPair:
         rejected: the rejected response.
         chosen_critique: critique of the chosen response, ending in Yes.
         rejected_critique: critique of the rejected response, ending in No.
+        chosen_wordings: wordings of the chosen response, by which critiques are weighted; see `preferences.wording`.
+        rejected_wordings: those of the rejected response.
     """
 
     pair_id: str
@@ -37,49 +46,126 @@ class TrainingPair:
     rejected: str
     chosen_critique: str
     rejected_critique: str
+    chosen_wordings: tuple[str, ...] = ()
+    rejected_wordings: tuple[str, ...] = ()
 
 
-def training_pairs(rows: Sequence[Row]) -> list[TrainingPair]:
-    """The rows' selected pairs."""
-    return [
-        TrainingPair(
-            pair.pair_id, row.prompt.image, row.prompt.sha256, row.prompt.question,
-            pair.chosen, pair.rejected, pair.chosen_critique, pair.rejected_critique,
-        )
-        for row in rows for pair in row.selected
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Description:
+    """An image with what the experts saw, as the beginning of a critique of a response.
+
+    Attributes:
+        image: URI or local path of the image.
+        sha256: sha256 of the image file.
+        question: a question about it.
+        response: a response to the question.
+        evidence: the experts' evidence as text.
+    """
+
+    image: str
+    sha256: str
+    question: str
+    response: str
+    evidence: str
 
 
-def to_table(pairs: Sequence[TrainingPair]) -> pa.Table:
-    """Table with a column for each field of the pairs."""
-    columns = [field.name for field in fields(TrainingPair)]
-    schema = arrow_type(TrainingPair)
+Item = TrainingPair | Description
+T = TypeVar("T", TrainingPair, Description)
+
+
+def to_table(items: Sequence[T], kind: type[T]) -> pa.Table:
+    """Table with a column for each field of the items."""
+    columns = [field.name for field in fields(kind)]
+    schema = arrow_type(kind)
     return pa.table(
-        [pa.array([getattr(pair, name) for pair in pairs], schema.field(name).type) for name in columns], names=columns
+        [pa.array([getattr(item, name) for item in items], schema.field(name).type) for name in columns], names=columns
     )
 
 
-class TrainingData:
-    """The selected pairs of a round, numbered in the order of parts and rows."""
+class TrainingTable(Generic[T]):
+    """The items of one kind that a round has made, numbered in the order of parts and rows."""
 
-    def __init__(self, ledger: Ledger, round_: int) -> None:
-        """Read the number of pairs of each part, from the parts' markers."""
-        self.ledger, self.round = ledger, round_
-        markers = ledger.part_markers(round_)
-        self.parts = sorted(markers)
-        counts = [int(markers[part]["tables"]["select"]["rows"]) for part in self.parts]
-        self.starts = [0, *accumulate(counts)]
+    def __init__(self, ledger: Ledger, round_: int, name: str, kind: type[T]) -> None:
+        """Read the number of items of each part, from the parts' markers."""
+        self.ledger, self.round, self.name, self.kind = ledger, round_, name, kind
+        self.markers = ledger.part_markers(round_)
+        self.parts = sorted(part for part, marker in self.markers.items() if name in marker["tables"])
+        self.starts = [0, *accumulate(int(self.markers[part]["tables"][name]["rows"]) for part in self.parts)]
 
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def read(self, indices: Collection[int]) -> dict[int, TrainingPair]:
-        """The pairs with some numbers; others are not kept in memory."""
+    def read(self, indices: Collection[int]) -> dict[int, T]:
+        """The items with some numbers; others are not kept in memory."""
         wanted = sorted(set(indices))
-        found: dict[int, TrainingPair] = {}
+        found: dict[int, T] = {}
         for part, start, end in zip(self.parts, self.starts, self.starts[1:], strict=False):
             here = [index for index in wanted if start <= index < end]
             if here:
-                table = self.ledger.get_part(self.round, "select", part).take([index - start for index in here])
-                found |= {index: TrainingPair(**row) for index, row in zip(here, table.to_pylist(), strict=True)}
+                table = self.ledger.get_part(self.round, self.name, part).take([index - start for index in here])
+                found |= {index: self._item(row) for index, row in zip(here, table.to_pylist(), strict=True)}
         return found
+
+    def _item(self, row: dict[str, Any]) -> T:
+        return self.kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
+
+
+class TrainingPairs(TrainingTable[TrainingPair]):
+    """The pairs that a round has selected."""
+
+    def __init__(self, ledger: Ledger, round_: int) -> None:
+        """Read the number of pairs of each part."""
+        super().__init__(ledger, round_, PAIRS, TrainingPair)
+
+    def wordings(self) -> list[Counts]:
+        """How often each wording is true and false in the selected pairs, of each part."""
+        return [self.markers[part].get("wordings", {}) for part in self.parts]
+
+
+class TrainingSet:
+    """All items that a round's training learns from, numbered: the round's pairs, replayed ones, then descriptions.
+
+    Attributes:
+        pairs: number of pairs.
+        descriptions: number of descriptions; 0 unless `train.description_weight` is set.
+        wordings: how often each wording is true and false in the rounds that the pairs are from.
+    """
+
+    def __init__(self, config: Config, ledger: Ledger, round_: int) -> None:
+        """Choose the items; all workers choose the same."""
+        earlier = range(1, round_) if config.train.replay else range(0)
+        tables = [TrainingPairs(ledger, number) for number in (round_, *earlier)]
+        places = _chosen(tables, config, "replay")
+        self.wordings: Counts = {}
+        for counts in (counts for table in tables for counts in table.wordings()):
+            for wording, numbers in counts.items():
+                total = self.wordings.setdefault(wording, [0, 0])
+                total[:] = [a + b for a, b in zip(total, numbers, strict=True)]
+        self.pairs, self.descriptions = len(places), 0
+        if config.train.description_weight:
+            described = [TrainingTable(ledger, t.round, DESCRIPTIONS, Description) for t in tables]
+            found = _chosen(described, config, "replayed descriptions")
+            self.descriptions = len(found)
+            places += found
+        self._places: list[tuple[TrainingTable[Any], int]] = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, numbers: Collection[int]) -> dict[int, Item]:
+        """The items with some numbers; others are not kept in memory."""
+        tables: dict[TrainingTable[Any], dict[int, int]] = {}
+        for number in numbers:
+            table, index = self._places[number]
+            tables.setdefault(table, {})[index] = number
+        return {
+            indices[index]: item for table, indices in tables.items() for index, item in table.read(indices).items()
+        }
+
+
+def _chosen(tables: Sequence[TrainingTable[Any]], config: Config, purpose: str) -> list[tuple[TrainingTable[Any], int]]:
+    """All items of the first table, and of the others together `train.replay` times as many, drawn evenly."""
+    new, *earlier = [[(table, index) for index in range(len(table))] for table in tables]
+    old = [place for places in earlier for place in places]
+    count = min(len(old), round(config.train.replay * len(new)))
+    return new + random.Random(seed_of(purpose, config.seed, tables[0].round)).sample(old, count)

@@ -1,0 +1,48 @@
+"""The narrow tables of a part that training reads: its selected pairs, and descriptions of its images."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from vlrm_ray.config import Config
+from vlrm_ray.experts.evidence import NOTHING, describe_evidence
+from vlrm_ray.pipeline.holdout import is_held_out
+from vlrm_ray.preferences.wording import Counts, count_wordings, wordings_of
+from vlrm_ray.reward.training.training_data import Description, TrainingPair, to_table
+from vlrm_ray.store.rows import Row
+
+
+def selected_pairs(rows: Sequence[Row]) -> pa.Table:
+    """Table of the rows' selected pairs."""
+    pairs = []
+    for row in rows:
+        made = {pair.pair_id: pair for pair in row.pairs}
+        for pair in row.selected:
+            prompt = row.prompt
+            pairs.append(
+                TrainingPair(
+                    pair.pair_id, prompt.image, prompt.sha256, prompt.question, pair.chosen, pair.rejected,
+                    pair.chosen_critique, pair.rejected_critique, *wordings_of(made[pair.pair_id]),
+                )
+            )  # fmt: skip
+    return to_table(pairs, TrainingPair)
+
+
+def wordings(rows: Sequence[Row]) -> Counts:
+    """How often each wording is true and false in the rows' selected pairs."""
+    selected = {pair.pair_id for row in rows for pair in row.selected}
+    return count_wordings(wordings_of(pair) for row in rows for pair in row.pairs if pair.pair_id in selected)
+
+
+def descriptions(rows: Sequence[Row], config: Config) -> pa.Table:
+    """Table with a description of each row's image, whether or not it gave a pair; not of images that are held out.
+
+    Runs whose labels are not the experts' have none.
+    """
+    found = []
+    for row in rows if config.pairing.labels == "experts" else ():
+        evidence = describe_evidence(row.evidence)
+        if row.candidates and evidence != NOTHING and not is_held_out(config, row.prompt.sha256):
+            prompt = row.prompt
+            found.append(Description(prompt.image, prompt.sha256, prompt.question, row.candidates[0].text, evidence))
+    return to_table(found, Description)
