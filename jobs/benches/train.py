@@ -26,7 +26,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.cluster import connected
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.preferences.critique import format_critique
-from vlrm_ray.reward.training.training_data import TrainingData, TrainingPair, to_table
+from vlrm_ray.reward.training.training_data import TrainingPair, TrainingPairs, to_table
 from vlrm_ray.scenes.bench import exchanges, facts_of
 from vlrm_ray.scenes.images import store_image
 from vlrm_ray.scenes.language import HALLUCINATION, REASONING
@@ -56,14 +56,14 @@ def measure_train(run: str | None, progress: Progress) -> dict[str, Any]:
         old = Path(scratch, "stage-one")
         _check_out(old)
         ledger = Ledger(run) if run else _made_up(Ledger(f"{scratch}/pairs"))
-        pairs = list(TrainingData(ledger, 1).read(range(FIT_PAIRS)).values())
+        pairs = list(TrainingPairs(ledger, 1).read(range(FIT_PAIRS)).values())
         if len(pairs) < PAIRS_PER_TURN:
             raise UserError(
                 f"{run} has {len(pairs)} selected pairs in round 1; give a run with at least {PAIRS_PER_TURN}"
             )
         if run:  # the fit below writes to the ledger
             ledger = Ledger(f"{scratch}/pairs")
-            ledger.put_part(1, 0, {"select": to_table(pairs)}, {})
+            ledger.put_part(1, 0, {"select": to_table(pairs, TrainingPair)}, {})
         with progress.stage("train in turn with the loop of stage one", TURNS, "turns") as meter:
             figures = compare(old, ledger, pairs, meter.add)
             meter.set_summary(f"{figures['speedup']:.2f} times as fast")
@@ -172,8 +172,12 @@ def _made_up(ledger: Ledger) -> Ledger:
             critiques = [format_critique(facts, ", ".join(map(str, side.checks)), side.true) for side in sides]
             texts = [side.text for side in sides]
             image = store_image(scene, ledger)
-            pairs.append(TrainingPair(f"{group}-{number}", image, "", exchange.question, *texts, *critiques))
-    ledger.put_part(1, 0, {"select": to_table(pairs)}, {})
+            pairs.append(
+                TrainingPair(
+                    f"{group}-{number}", image, "", exchange.question, texts[0], texts[1], critiques[0], critiques[1]
+                )
+            )
+    ledger.put_part(1, 0, {"select": to_table(pairs, TrainingPair)}, {})
     return ledger
 
 

@@ -19,7 +19,7 @@ from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, gl
 from vlrm_ray.reward.training.step_records import StepRecord
 from vlrm_ray.reward.training.task import TrainTask
 from vlrm_ray.reward.training.train_loop import Place, Totals, Worker
-from vlrm_ray.reward.training.training_data import TrainingData, TrainingPair, to_table
+from vlrm_ray.reward.training.training_data import TrainingPair, TrainingSet, to_table
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -53,9 +53,18 @@ def made_up_pairs(ledger: Ledger, count: int, texts: Texts, images: Path) -> Non
             for color, word in zip(COLORS, ("yes", "no"), strict=True)
         ]
         pairs.append(
-            TrainingPair(f"pair-{number}", str(image), "", "What color is the circle?", *responses, *critiques)
+            TrainingPair(
+                f"pair-{number}",
+                str(image),
+                "",
+                "What color is the circle?",
+                responses[0],
+                responses[1],
+                critiques[0],
+                critiques[1],
+            )
         )
-    ledger.put_part(1, 0, {"select": to_table(pairs)}, {})
+    ledger.put_part(1, 0, {"select": to_table(pairs, TrainingPair)}, {})
 
 
 COLORS = ("red", "blue")
@@ -75,7 +84,7 @@ def measure_steps(config: Config, ledger: Ledger, model: str, steps: int) -> dic
         dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
         try:
             start = time.perf_counter()
-            worker = Worker(TrainTask(config, 1, model, ledger), TrainingData(ledger, 1), Place(0, 1, device))
+            worker = Worker(TrainTask(config, 1, model, ledger), TrainingSet(config, ledger, 1), Place(0, 1, device))
             figures = {"start_seconds": time.perf_counter() - start, "start_memory_gb": worker.peak_memory() / 1e9}
             return figures | _train(worker, config, steps)
         finally:
@@ -90,7 +99,7 @@ def _train(worker: Worker, config: Config, steps: int) -> dict[str, float]:
     count = len(worker.data)
     batches = [batch for epoch in range(steps) for batch in global_batches(range(count), worker.per_batch, epoch, 0)]
     batches = [batch for batch in batches if len(batch) == worker.per_batch][: steps + 1]
-    worker.pairs = worker.data.read(range(count))
+    worker.items = worker.data.read(range(count))
     records: list[StepRecord] = []
     totals, waited, cpu = Totals(), 0.0, 0.0
     for data in worker.loader(batches):
@@ -115,8 +124,8 @@ def _train(worker: Worker, config: Config, steps: int) -> dict[str, float]:
 
 
 def _tokens_per_example(worker: Worker, config: Config) -> float:
-    pair = worker.pairs[0]
+    pair = worker.items[0]
     collator: Any = worker.collator
     image = collator.load(pair.image)
-    examples = examples_of(pair, config)
+    examples = examples_of(pair, config, {})
     return sum(len(collator.sequence(example, image)[0]) for example in examples) / len(examples)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from vlrm_ray.config import Config, load
 from vlrm_ray.reward.training.task import TrainTask
 from vlrm_ray.reward.training.train_loop import Place, Totals, Worker
-from vlrm_ray.reward.training.training_data import TrainingData
+from vlrm_ray.reward.training.training_data import TrainingSet
 from vlrm_ray.store.ledger import Ledger
 
 VARIANTS = {
@@ -48,8 +48,8 @@ def _worker(variant: str, config: Config, model: str, ledger: Ledger) -> Worker:
     packing, shared_prefix, image_once = VARIANTS[variant]
     train = config.train.model_copy(update={"packing": packing, "shared_prefix": shared_prefix})
     task = TrainTask(config.model_copy(update={"train": train}), 1, model, ledger)
-    worker = Worker(task, TrainingData(ledger, 1), Place(0, 1, torch.device("cpu")))
-    worker.pairs = worker.data.read(range(len(worker.data)))
+    worker = Worker(task, TrainingSet(config, ledger, 1), Place(0, 1, torch.device("cpu")))
+    worker.items = worker.data.read(range(len(worker.data)))
     if not image_once:
         worker.learner.takes_features = False
     return worker

@@ -36,7 +36,7 @@ def commit_selected_pairs(ledger: Ledger, count: int) -> None:
         critiques = format_critique(facts, "a yes", True), format_critique(facts, "b no", False)
         responses = "There is a red circle.", "There is a blue star."
         pairs.append(TrainingPair(f"pair-{index}", image, "", "What do you see?", *responses, *critiques))
-    ledger.put_part(1, 0, {"select": to_table(pairs)}, {})
+    ledger.put_part(1, 0, {"select": to_table(pairs, TrainingPair)}, {})
 
 
 def published(tmp_path: Path, *overrides: str) -> Path:

@@ -131,7 +131,7 @@ def ledger_of_one_round(
     ledger.finish(0, "evaluate", evaluation_result(before, 1000.0, image, text))
     rows = [row([pair("a", text=text), pair("b", (0.5,), (0.5,), text)], ["a"], image, sha256, text)]
     spans = {"policy-0": [(1001.0, 1003.0)], "critic-0": [(1003.0, 1005.0)]}
-    Commit(ledger)(to_table(rows))
+    Commit(Config(), ledger)(to_table(rows))
     for stage, (_, row_counts) in row_accounting.stage_tables(rows).items():
         result = {"rows": row_counts.as_json(), "parts": 1, "wall_seconds": 4.0, **times(1001.0)}
         ledger.finish(1, stage, result | ({"spans": spans} if stage == "select" else {}))

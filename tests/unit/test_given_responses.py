@@ -262,7 +262,7 @@ def test_a_part_without_given_responses_is_stored_as_before(tmp_path: Path) -> N
         ledger = Ledger(str(tmp_path / name))
         (made,) = generated(refs, tmp_path, engine=PickyEngine())
         made.unused = dict.fromkeys((c.candidate_id for c in made.candidates), "no_partner")
-        Commit(ledger)(to_table([made]).drop_columns("given"))
+        Commit(Config(), ledger)(to_table([made]).drop_columns("given"))
         stored[name] = [set(ledger.get_part(1, table, 0).column_names) for table in ("rows", "generate")]
     assert not stored["without"][0] & set(GIVEN)
     assert stored["with"][0] - stored["without"][0] == set(GIVEN)

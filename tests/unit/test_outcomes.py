@@ -65,7 +65,7 @@ def graph_of(problems: Sequence[str]) -> Callable[..., Any]:
         def batches(**_: object) -> Iterator[pa.Table]:
             for part, refs in parts.items():
                 rows = [row_of(part, ref, problem, len(refs)) for ref, problem in zip(refs, problems, strict=True)]
-                yield Commit(ledger)(to_table(rows))
+                yield Commit(Config(), ledger)(to_table(rows))
 
         return types.SimpleNamespace(iter_batches=batches)
 

@@ -28,7 +28,7 @@ from vlrm_ray.pipeline.stages import (
     prompt_table,
 )
 from vlrm_ray.preferences.pairing import make_pairs
-from vlrm_ray.reward.training.training_data import TrainingData
+from vlrm_ray.reward.training.training_data import TrainingPairs
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table, to_table
 from vlrm_ray.types import Candidate, ImageCondition, Pair, Prompt, PromptRef
@@ -204,7 +204,7 @@ def test_a_part_is_committed_and_only_its_tally_is_returned(tmp_path: Path) -> N
     critique = Critique(load(None, ["critic.k=1"]), pool(FakeActor(PickyEngine())))
     done = run(critique, paired_rows("It is blue.", "It is LONG."))
     done[1].quarantined = f"{REFUSED}: x"
-    table = Commit(ledger)(to_table(done))
+    table = Commit(load(), ledger)(to_table(done))
     assert Tally.of_table(table) == [Tally(0, 2, {f"{REFUSED}: x": 1}, f"a.png, 'fine': {REFUSED}: x")]
     assert table.nbytes < 200
     assert from_table(ledger.get_part(1, "rows", 0)) == done
@@ -221,7 +221,7 @@ def test_a_split_part_is_never_committed(size: int, tmp_path: Path) -> None:
     if size == 3:
         broken = broken.set_column(0, "part", pa.array([0, 0, 1]))
     with pytest.raises(AssertionError, match="expected 3 of one"):
-        Commit(ledger)(to_table(from_table(broken)))
+        Commit(load(), ledger)(to_table(from_table(broken)))
     assert ledger.parts(1) == []
 
 
@@ -232,8 +232,8 @@ def test_training_reads_only_the_pairs_that_it_asks_for(tmp_path: Path) -> None:
         made = run(Critique(config, pool(FakeActor(PickyEngine()))), table)
         for row in made:
             row.part = part
-        Commit(ledger)(to_table(made))
-    data = TrainingData(ledger, 1)
+        Commit(config, ledger)(to_table(made))
+    data = TrainingPairs(ledger, 1)
     assert len(data) == 6
     found = data.read({5, 0})
     assert {index: pair.rejected for index, pair in found.items()} == {0: "It is blue.", 5: "It is green."}

@@ -87,7 +87,8 @@ class TrainingTable(Generic[T]):
 
     def __init__(self, ledger: Ledger, round_: int, name: str, kind: type[T]) -> None:
         """Read the number of items of each part, from the parts' markers."""
-        self.ledger, self.round, self.name, self.kind = ledger, round_, name, kind
+        self.ledger, self.round, self.name = ledger, round_, name
+        self.kind: type[T] = kind
         self.markers = ledger.part_markers(round_)
         self.parts = sorted(part for part, marker in self.markers.items() if name in marker["tables"])
         self.starts = [0, *accumulate(int(self.markers[part]["tables"][name]["rows"]) for part in self.parts)]
@@ -107,7 +108,11 @@ class TrainingTable(Generic[T]):
         return found
 
     def _item(self, row: dict[str, Any]) -> T:
-        return self.kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+        }
+        item: T = self.kind(**values)
+        return item
 
 
 class TrainingPairs(TrainingTable[TrainingPair]):
