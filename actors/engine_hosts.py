@@ -173,10 +173,10 @@ class CritiqueWriter(EngineHost):
     The constructor looks the version up in the ledger, so an actor that Ray restarts loads the same weights as the others.
     """
 
-    def __init__(self, name: str, settings: EngineSettings, ledger: Ledger) -> None:
-        """Start the engine with the version that `ledger` names, or with the initial model if there is none."""
+    def __init__(self, name: str, settings: EngineSettings, ledger: Ledger, index: int = 0) -> None:
+        """Start the engine with the version that `ledger` names for the critic `index`, or with the initial model."""
         self._prepare(name, settings)
-        self.version = ledger.served_version()
+        self.version = ledger.served_version(index)
         if self.version:
             self._model = ledger.fetch_version(self.version)
         self._start()

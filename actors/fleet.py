@@ -24,6 +24,7 @@ from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
 from vlrm_ray.pipeline.engine_calls import REPORT_TIMEOUT, LeastLoaded, call, get
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
+from vlrm_ray.pipeline.stages.critics import critic_versions
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, portable
 
@@ -48,6 +49,7 @@ class Fleet:
         policy: handles of the policy generators.
         critics: handles of the critique writers.
         extractors: handle of the LLM claim extractor; empty with `experts.extractor: rule`.
+        versions: the version that each critique writer holds.
         board: handle of the progress board.
     """
 
@@ -77,6 +79,7 @@ class Fleet:
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
         self.extractors: list[ActorHandle[Any]] = []
+        self.versions: list[int] = []
 
     def start(self, *, policy: bool = True) -> list[Health]:
         """Start the engines and wait until all of them are ready.
@@ -101,7 +104,7 @@ class Fleet:
         ]
         self.critics = [
             self._remote(CritiqueWriter, critic_engine, f"critic-{i}").remote(
-                f"critic-{i}", critic_settings, self.ledger
+                f"critic-{i}", critic_settings, self.ledger, i
             )
             for i in range(critic_engine.actors)
         ]
@@ -115,6 +118,7 @@ class Fleet:
         for health in states:
             if health.problem:
                 raise UserError(health.problem)
+        self.versions = [health.version for health in states if health.name.startswith("critic")]
         return states
 
     def share_with(
@@ -138,9 +142,8 @@ class Fleet:
         """
         other = Fleet(config, ledger, experts, verifier, board=self.board)
         other.policy, other.critics, other.extractors = self.policy, self.critics, self.extractors
-        newest = ledger.newest_version()
-        model = f"{VERSION}{newest}" if newest else portable(config.critic.model)
-        other._get_all(other._critics(), "load", model, ledger, waiting_for=f"loading {model}")
+        other.versions = [0] * len(self.critics)
+        other.load(ledger.newest_version(), published=True)
         return other
 
     def stage_actors(self) -> StageActors:
@@ -149,7 +152,9 @@ class Fleet:
         if self.config.experts.extractor == "llm" and extractor is None:
             extractor = self.policy[-1]  # `experts.extractor_model` is empty: the policy extracts the claims
         board = ProgressReporter(self.board)
-        return StageActors(self.policy, self.critics, *self.experts, board, extractor, self.verifier)
+        return StageActors(
+            self.policy, self.critics, *self.experts, board, extractor, self.verifier, tuple(self.versions)
+        )
 
     def counts(self) -> dict[str, int]:
         """Rows finished since the last reset, by stage."""
@@ -228,29 +233,42 @@ class Fleet:
         groups = asyncio.run(_generate(actors, parts, sampling, done, calls, self.config.cluster.call_timeout))
         return [group for groups_of_part in groups for group in groups_of_part]
 
-    def load(self, version: int) -> float:
-        """Load a published version into all critique writers, in parallel, and check that they hold it.
+    def load(self, version: int, *, published: bool = False) -> float:
+        """Load a version into all critique writers, in parallel, and check that they hold it.
 
         A critique writer that Ray restarts loads it too.
 
         Args:
             version: number of the version; 0 is the initial model, which has no canary to check.
+            published: whether the version has just been published; then also those load it that hold one of this number.
 
         Returns:
-            The largest change of the canary's p(Yes) or p(No), which shows that the weights were replaced.
+            The largest change of the canary's p(Yes) or p(No), which shows that weights were replaced; 0 if none were.
 
         Raises:
             UserError: an actor did not answer in time, or died.
             WrongWeights: an engine does not reproduce the score of the version's canary.
         """
-        if self.config.critic.writer == "base":  # otherwise it is always the newest version
-            self.ledger.serve_version(version)
-        model = f"{VERSION}{version}" if version else portable(self.config.critic.model)
-        critique_format = self.config.critic.format if version else ""
-        changes: list[float] = self._get_all(
-            self._critics(), "load", model, self.ledger, critique_format, waiting_for=f"loading version {version}"
-        )
-        return max(changes)
+        return self._load([version] * len(self.critics), published=published)
+
+    def load_writers(self, newest: int) -> None:
+        """Load the versions that write and judge critiques, by `critic.writer`, given the newest version."""
+        self._load(critic_versions(self.config, newest, len(self.critics)))
+
+    def _load(self, versions: Sequence[int], *, published: bool = False) -> float:
+        """Load a version into each critique writer; see `load`."""
+        held, self.versions = self.versions, list(versions)
+        self.ledger.serve_versions(versions)
+        references = {}
+        for index, (actor, version) in enumerate(zip(self.critics, versions, strict=True)):
+            if published or held[index] != version:
+                model = f"{VERSION}{version}" if version else portable(self.config.critic.model)
+                critique_format = self.config.critic.format if version else ""
+                references[f"critic-{index}"] = actor.load.remote(model, self.ledger, critique_format)
+        numbers = ", ".join(map(str, sorted(set(versions))))
+        timeout = self.config.cluster.start_timeout
+        changes: list[float] = get(references, timeout, f"loading version {numbers}", "cluster.start_timeout")
+        return max(changes, default=0.0)
 
     def release_devices(self) -> None:
         """Stop the engines before training, if `cluster.placement` is `phased`."""
@@ -271,9 +289,6 @@ class Fleet:
         """All engine actors by name."""
         kinds = {"policy": self.policy, "critic": self.critics, "extractor": self.extractors}
         return {f"{kind}-{i}": actor for kind, actors in kinds.items() for i, actor in enumerate(actors)}
-
-    def _critics(self) -> dict[str, ActorHandle[Any]]:
-        return {f"critic-{i}": actor for i, actor in enumerate(self.critics)}
 
     def _get_all(
         self, actors: Mapping[str, ActorHandle[Any]], method: str, *arguments: Any, waiting_for: str

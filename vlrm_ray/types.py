@@ -292,11 +292,15 @@ class ScoredCritique:
         text: the critique.
         yes: probability of "Yes" at the judgement token; 0 if the critique has no judgement.
         no: probability of "No" at the judgement token; 0 if the critique has no judgement.
+        writer: who wrote it, if that differs among critiques: "base" or "newest"; "own" if without evidence.
+        false_statements: how many of its statements about the image the experts' evidence contradicts.
     """
 
     text: str
     yes: float
     no: float
+    writer: str = ""
+    false_statements: int = 0
 
     @property
     def label_mass(self) -> float:
@@ -311,13 +315,27 @@ class ScoredCritique:
 
 @dataclass(frozen=True)
 class Pair:
-    """Chosen and rejected candidate of one prompt, with the critiques of each."""
+    """Chosen and rejected candidate of one prompt, with the critiques of each.
+
+    Attributes:
+        pair_id: id of the pair.
+        chosen: the chosen candidate.
+        rejected: the rejected candidate.
+        chosen_critiques: critiques of the chosen candidate, written from the experts' evidence.
+        rejected_critiques: those of the rejected candidate.
+        unaided: the newest version's critique of each, without evidence; empty if it was not asked.
+    """
 
     pair_id: str
     chosen: Candidate
     rejected: Candidate
     chosen_critiques: tuple[ScoredCritique, ...] = ()
     rejected_critiques: tuple[ScoredCritique, ...] = ()
+    unaided: tuple[ScoredCritique, ...] = ()
+
+    def options(self, side: int) -> tuple[ScoredCritique, ...]:
+        """The critiques that can be learned of the chosen (0) or the rejected (1) candidate, the unaided one last."""
+        return ((self.chosen_critiques, self.rejected_critiques)[side]) + self.unaided[side : side + 1]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import pytest
 from tests.unit.benchmark_files import png
 from tests.unit.test_given_responses import FORMATS, given
 from tests.unit.test_refused_requests import PickyEngine
-from tests.unit.test_stages import Board, FakeActor, counts, paired_rows, pool, run
+from tests.unit.test_stages import Board, FakeActor, counts, critique_stage, paired_rows, pool, run
 from vlrm_ray.config import Config, load
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline.holdout import HELD_OUT, is_held_out
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES, why_nothing_is_trained
-from vlrm_ray.pipeline.stages import Critique, Generate, Ingest, prompt_table
+from vlrm_ray.pipeline.stages import Generate, Ingest, prompt_table
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import from_table, with_columns
 from vlrm_ray.types import PromptRef
@@ -61,7 +61,7 @@ def test_held_out_pairs_get_no_critique_and_are_counted(share: float) -> None:
     inside = next(sha256 for sha256 in HASHES if not is_held_out(config(0.9), sha256))
     for row, sha256 in zip(rows, (out, inside, inside), strict=True):
         object.__setattr__(row.prompt, "sha256", sha256)
-    done = run(Critique(settings, pool(FakeActor(PickyEngine()))), with_columns(table, rows, "prompt"))
+    done = run(critique_stage(settings, FakeActor(PickyEngine())), with_columns(table, rows, "prompt"))
     found = counts(done)
     assert found["select"]["in"] == 3
     if share:

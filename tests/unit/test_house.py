@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GROUND = {"config", "config_resources", "types", "errors", "ids", "engines", "torchvision_shim"}
+GROUND = {"config", "config_resources", "config_training", "types", "errors", "ids", "engines", "torchvision_shim"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "ids": set(),
@@ -15,7 +15,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torchvision_shim": set(),
     "config_loading": {"errors"},
     "config_resources": set(),
-    "config": {"config_loading", "config_resources", "errors"},
+    "config_training": {"config_resources"},
+    "config": {"config_loading", "config_resources", "config_training", "errors"},
     "engines": {"errors", "types"},
     "store": {"config", "errors", "ids", "types"},
     "claims": {"engines", "errors", "types"},
@@ -36,6 +37,7 @@ WITHOUT_ENGINES = (
     "config.py",
     "config_loading.py",
     "config_resources.py",
+    "config_training.py",
     "claims/rules.py",
     "experts/verifier.py",
     "preferences/pairing.py",

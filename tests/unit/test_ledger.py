@@ -102,10 +102,10 @@ def test_a_version_of_an_interrupted_round_is_published_again(ledger: Ledger, tm
 
 def test_critics_start_with_the_newest_version_unless_another_is_named(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path))
-    assert ledger.served_version() == 0
+    assert ledger.served_version(0) == 0
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "config.json").write_text("{}")
     ledger.publish(1, str(tmp_path / "new"))
-    assert ledger.served_version() == 1
-    ledger.serve_version(0)
-    assert ledger.served_version() == 0
+    assert ledger.served_version(0) == 1
+    ledger.serve_versions([0, 1])
+    assert [ledger.served_version(critic) for critic in (0, 1, 2)] == [0, 1, 1]

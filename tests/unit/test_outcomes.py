@@ -47,9 +47,11 @@ class FakeFleet:
 
     def reset_counts(self) -> None: ...
 
-    def load(self, version: int) -> float:
+    def load(self, version: int, *, published: bool = False) -> float:
         self.loaded = [*self.loaded, version]
         return 0.0
+
+    def load_writers(self, newest: int) -> None: ...
 
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
         done(len(requests))
@@ -99,16 +101,6 @@ def test_the_gather_line_counts_what_is_quarantined(tmp_path: Path, monkeypatch:
     told = output.getvalue().splitlines()[-1]
     assert "no response makes a checkable claim (no_claim 1), so nothing is trained; ask for descriptions" in told
     assert told.endswith("version 0 is kept")
-
-
-@pytest.mark.parametrize(("held", "loaded"), [(0, ()), (2, (0,))])
-def test_the_untrained_model_writes_and_is_loaded_only_if_the_critics_hold_another_version(
-    held: int, loaded: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, _ = run_of(tmp_path, monkeypatch, PARTS)
-    run.ledger.serve_version(held)
-    run.gather(1)
-    assert tuple(run.fleet.loaded) == loaded  # type: ignore[attr-defined]
 
 
 def test_a_round_without_losses_says_nothing_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from vlrm_ray.config import Config, load
 from vlrm_ray.engines import REFUSED, TOO_LONG, LoadReport, Request, Sampling, generate_isolated, score_isolated
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import row_accounting
+from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import (
     Commit,
     Critique,
@@ -27,6 +28,7 @@ from vlrm_ray.pipeline.stages import (
     engine_pool,
     prompt_table,
 )
+from vlrm_ray.pipeline.stages.critics import BASE, Critics
 from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.reward.training.training_data import TrainingPairs
 from vlrm_ray.store.ledger import Ledger
@@ -64,7 +66,15 @@ class FakeActor:
 
 
 def pool(*actors: FakeActor, reproducible: bool = True, timeout: float = 60.0) -> EnginePool:
-    return EnginePool("policy", actors, Board(), reproducible=reproducible, timeout=timeout)  # type: ignore[arg-type]
+    named = {f"policy-{index}": actor for index, actor in enumerate(actors)}
+    return EnginePool(named, Board(), reproducible=reproducible, timeout=timeout)  # type: ignore[arg-type]
+
+
+def critique_stage(config: Config, writer: FakeActor, judge: FakeActor | None = None) -> Critique:
+    """The stage with one engine, or with one that writes and another, of the newest version, that judges."""
+    actors = StageActors((), (), object, object, Board())  # type: ignore[arg-type]
+    writers = pool(writer)
+    return Critique(config, Critics({BASE: writers}, pool(judge) if judge else writers), actors)
 
 
 def run(stage: Any, table: pa.Table) -> list[Row]:
@@ -132,7 +142,7 @@ def test_a_refusal_is_not_cached(tmp_path: Path) -> None:
 def test_a_refused_critique_quarantines_its_pair_only(critique_format: str) -> None:
     config = load(None, [f"critic.format={critique_format}", "critic.k=2"])
     done = run(
-        Critique(config, pool(FakeActor(PickyEngine()))), paired_rows("It is blue.", "It is LONG.", "It is blue.")
+        critique_stage(config, FakeActor(PickyEngine())), paired_rows("It is blue.", "It is LONG.", "It is blue.")
     )
     k = 2 if critique_format == "compact" else 1
     assert [len(row.pairs[0].chosen_critiques) for row in done] == [k, k, k]
@@ -201,7 +211,7 @@ def test_an_engine_that_does_not_answer_is_named() -> None:
 
 def test_a_part_is_committed_and_only_its_tally_is_returned(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path))
-    critique = Critique(load(None, ["critic.k=1"]), pool(FakeActor(PickyEngine())))
+    critique = critique_stage(load(None, ["critic.k=1"]), FakeActor(PickyEngine()))
     done = run(critique, paired_rows("It is blue.", "It is LONG."))
     done[1].quarantined = f"{REFUSED}: x"
     table = Commit(load(), ledger)(to_table(done))
@@ -229,7 +239,7 @@ def test_training_reads_only_the_pairs_that_it_asks_for(tmp_path: Path) -> None:
     ledger, config = Ledger(str(tmp_path)), load(None, ["critic.k=1", "selection.margin=-1"])
     for part in range(3):
         table = paired_rows("It is blue.", "It is green.")
-        made = run(Critique(config, pool(FakeActor(PickyEngine()))), table)
+        made = run(critique_stage(config, FakeActor(PickyEngine())), table)
         for row in made:
             row.part = part
         Commit(config, ledger)(to_table(made))

@@ -19,6 +19,7 @@ Actor classes and handles are arguments: this module imports no engine library.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import ray.data
@@ -37,6 +38,7 @@ from vlrm_ray.pipeline.stages import (
     VerifyAndPair,
     prompt_table,
 )
+from vlrm_ray.pipeline.stages.critics import BASE, NEWEST, Critics
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import model_fingerprint, portable
 from vlrm_ray.types import PromptRef
@@ -82,7 +84,7 @@ def build_graph(
     model = model_fingerprint(config.policy.model) if config.cache and config.policy.samples else ""
     pools, in_flight = config.cluster.stages, config.cluster.parts_in_flight
     policy = _engine_pool("policy", config, stage_actors)
-    critics = _engine_pool("critic", config, stage_actors)
+    critics = _critics(config, stage_actors)
     rows = ray.data.from_arrow([prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
     rows = _map_in_pool(rows, Ingest, (round_, config, board, store), pools.ingest)
     cache = store if config.cache else None
@@ -91,9 +93,9 @@ def build_graph(
     if reader.enabled:
         rows = _map_in_pool(rows, stage_actors.reader, (reader, store, board), reader.pool)
     if config.pairing.labels == "self":
-        rows = _map_in_pool(rows, SelfLabel, (config, critics), pools.critique, in_flight)
+        rows = _map_in_pool(rows, SelfLabel, (config, critics.judges), pools.critique, in_flight)
     rows = _map_in_pool(rows, VerifyAndPair, (config, stage_actors), pools.verify)
-    rows = _map_in_pool(rows, Critique, (config, critics), pools.critique, in_flight)
+    rows = _map_in_pool(rows, Critique, (config, critics, stage_actors), pools.critique, in_flight)
     return _map_in_pool(rows, Commit, (config, ledger), pools.commit)
 
 
@@ -111,13 +113,26 @@ def _portable(experts: Experts) -> Experts:
     )
 
 
-def _engine_pool(role: str, config: Config, stage_actors: StageActors) -> EnginePool:
+def _engine_pool(role: str, config: Config, stage_actors: StageActors, indices: Sequence[int] = ()) -> EnginePool:
+    """The engines of a role, or those with some indices."""
     actors, engine = {
         "policy": (stage_actors.policy, config.policy.engine),
         "critic": (stage_actors.critics, config.critic.engine),
     }[role]
+    named = {f"{role}-{index}": actors[index] for index in indices or range(len(actors))}
     timeout = config.cluster.call_timeout
-    return EnginePool(role, actors, stage_actors.board, reproducible=engine.is_reproducible, timeout=timeout)
+    return EnginePool(named, stage_actors.board, reproducible=engine.is_reproducible, timeout=timeout)
+
+
+def _critics(config: Config, stage_actors: StageActors) -> Critics:
+    """The critics by the version that they hold."""
+    versions = list(stage_actors.critic_versions) or [0] * len(stage_actors.critics)
+    newest = max(versions)
+    judges = _engine_pool("critic", config, stage_actors, [i for i, v in enumerate(versions) if v == newest])
+    if newest == 0 or config.critic.writer == NEWEST:
+        return Critics({NEWEST if config.critic.writer == NEWEST else BASE: judges}, judges)
+    base = _engine_pool("critic", config, stage_actors, [i for i, v in enumerate(versions) if v == 0])
+    return Critics({BASE: base, NEWEST: judges} if config.critic.writer == "mixed" else {BASE: base}, judges)
 
 
 def _map_in_pool(

@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from vlrm_ray.preferences.difficulty import difficulty_of
 from vlrm_ray.store.rows import Row
-from vlrm_ray.types import ClaimType, Pair, SelectedPair, Verdict
+from vlrm_ray.types import ClaimType, Pair, ScoredCritique, SelectedPair, Verdict
 
 Counts = dict[str, Any]
 MARGIN_BINS = 40
@@ -22,23 +23,48 @@ def count_rows(rows: Sequence[Row]) -> Counts:
         `margins`: histograms of the kept and the refused pairs' margins, each with `MARGIN_BINS` bins.
         `claims`: number of claims by type and verdict.
         `pairs`: pairs made and kept, by the image condition of the rejected candidate.
+        `difficulty`: pairs made and kept, by their difficulty for the newest version; {} if it was not asked.
+        `critiques`: critiques that are learned, by who wrote them ("" if only one model did), and with a false statement.
     """
     kept, refused = [0] * MARGIN_BINS, [0] * MARGIN_BINS
     claims = {kind.value: {verdict.value: 0 for verdict in Verdict} for kind in ClaimType}
     pairs: dict[str, dict[str, int]] = {}
+    difficulty: dict[str, dict[str, int]] = {}
+    critiques: dict[str, dict[str, int]] = {}
     for row in rows:
         selected_pairs = {selected.pair_id: selected for selected in row.selected}
         for pair in row.pairs:
             margin = margin_of(pair, selected_pairs.get(pair.pair_id))
             if margin is not None:
                 (kept if pair.pair_id in selected_pairs else refused)[_bin(margin)] += 1
-            by_condition = pairs.setdefault(pair.rejected.condition.value, {"made": 0, "kept": 0})
-            by_condition["made"] += 1
-            by_condition["kept"] += pair.pair_id in selected_pairs
+            is_kept = pair.pair_id in selected_pairs
+            _add(pairs, pair.rejected.condition.value, made=1, kept=int(is_kept))
+            if pair.unaided:
+                _add(difficulty, difficulty_of(pair.unaided).value, made=1, kept=int(is_kept))
+            for critique in learned_critiques(pair, selected_pairs[pair.pair_id]) if is_kept else ():
+                _add(critiques, critique.writer, kept=1, false=int(critique.false_statements > 0))
         for candidate in row.candidates:
             for checked in candidate.claims:
                 claims[checked.claim.type.value][checked.finding.verdict.value] += 1
-    return {"margins": {"kept": kept, "refused": refused}, "claims": claims, "pairs": pairs}
+    return {
+        "margins": {"kept": kept, "refused": refused}, "claims": claims, "pairs": pairs, "difficulty": difficulty,
+        "critiques": critiques,
+    }  # fmt: skip
+
+
+def learned_critiques(pair: Pair, selected: SelectedPair) -> list[ScoredCritique]:
+    """The critiques of a selected pair that are learned: of the chosen, then of the rejected candidate."""
+    texts = (selected.chosen_critique, selected.chosen_reward), (selected.rejected_critique, selected.rejected_reward)
+    return [
+        next(critique for critique in pair.options(side) if (critique.text, critique.reward) == text)
+        for side, text in enumerate(texts)
+    ]
+
+
+def _add(counts: dict[str, dict[str, int]], name: str, **numbers: int) -> None:
+    entry = counts.setdefault(name, dict.fromkeys(numbers, 0))
+    for key, number in numbers.items():
+        entry[key] += number
 
 
 def margin_of(pair: Pair, selected: SelectedPair | None) -> float | None:

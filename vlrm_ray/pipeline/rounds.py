@@ -80,8 +80,12 @@ class Fleet(Protocol):
         """Write one greedy critique per request; `done` is called with the number of requests just finished."""
         ...
 
-    def load(self, version: int) -> float:
-        """Load a published version into all critics; returns the change of the canary's score."""
+    def load(self, version: int, *, published: bool = False) -> float:
+        """Load a version into all critics, unless they hold it and it is not new; returns the change of the canary's score."""
+        ...
+
+    def load_writers(self, newest: int) -> None:
+        """Load the versions that write and judge critiques."""
         ...
 
     def release_devices(self) -> None:
@@ -121,8 +125,7 @@ class Rounds:
             meter.add(sum(len(part) for i, part in parts.items() if i in committed))
             start = time.monotonic()
             if missing:
-                if self.config.critic.writer == "base":
-                    self._serve(0)
+                self.fleet.load_writers(self.base_version(round_))
                 with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
                     self._run_parts(round_, missing, meter.add)
             markers = self._markers(round_, len(parts))
@@ -252,7 +255,7 @@ class Rounds:
         start = time.monotonic()
         version = base + 1
         files = self.ledger.publish(version, folder)
-        moved = self.fleet.load(version)
+        moved = self.fleet.load(version, published=True)
         self.progress.log(
             f"round {round_}: published version {version} and loaded it into the critics "
             f"(canary score changed by {moved:.3g})"
@@ -265,7 +268,7 @@ class Rounds:
         if self.ledger.result(round_, "evaluate") or not evaluators.is_measured(self.config):
             return
         version = self.ledger.newest_version()
-        self._serve(version)
+        self.fleet.load(version)
         baseline = "" if version else evaluators.baseline_name(self.config)
         if baseline and (cached := self.store.get_json(baseline)) is not None:
             self.ledger.finish(round_, "evaluate", cached)
@@ -291,11 +294,6 @@ class Rounds:
             shown = [(name, result.metrics[name]) for name in evaluator.headline]
             meter.set_summary(", ".join(f"{name} {metric.value:.3f}" for name, metric in shown))
         return result
-
-    def _serve(self, version: int) -> None:
-        """Load a version into the critics, unless they hold it."""
-        if self.ledger.served_version() != version:
-            self.fleet.load(version)
 
     def _judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
         """`Fleet.judge`; logs how many requests the engine refused, which have no judgement.

@@ -21,6 +21,7 @@ from vlrm_ray.engines import TOO_LONG
 from vlrm_ray.pipeline import training_tables
 from vlrm_ray.pipeline.holdout import HELD_OUT
 from vlrm_ray.preferences import pairing, selection
+from vlrm_ray.preferences.difficulty import MASTERED
 from vlrm_ray.store.rows import Row
 from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
 
@@ -42,12 +43,18 @@ _REMEDIES = {
     ("pair", pairing.DUPLICATE): "raise policy.temperature or policy.samples",
     ("critique", TOO_LONG): "raise critic.engine.max_model_len",
     ("select", HELD_OUT): "lower evaluation.holdout or raise prompts.per_round",
+    (
+        "select",
+        MASTERED,
+    ): "the newest version has little left to learn from such prompts; raise prompts.per_round or selection.mastered",
     ("select", TOO_LONG): "raise critic.engine.max_model_len",
     ("select", selection.MARGIN): "lower selection.margin or raise prompts.per_round",
     ("select", selection.LABEL_MASS): "lower selection.label_mass, or check critic.model and critic.format",
     ("select", selection.NO_JUDGEMENT): "raise critic.max_tokens, or check critic.model and critic.format",
 }
 """What to do if most rows of a stage were lost for a certain reason."""
+_NOT_CRITIQUED = (HELD_OUT, MASTERED)
+"""Reasons of pairs that no critiques are requested for."""
 _MOST_REASONS = 5
 """Largest number of reasons that a message lists."""
 _CLAIMS = TypeAdapter(tuple[CheckedClaim, ...])
@@ -119,7 +126,7 @@ def _pairs(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
 def _critiques(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
     """Rows in: the requested critiques. Those without a judgement are dropped; a refused request counts once.
 
-    None are requested for held-out pairs.
+    None are requested for pairs that are held out or mastered.
     """
     records: list[dict[str, Any]] = [
         {"pair_id": p.pair_id, "side": side, "critique": j.text, "yes": j.yes, "no": j.no}
@@ -131,7 +138,7 @@ def _critiques(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
         for r in rows
         for p in r.pairs
         for _, critiques in _sides(p)
-        if not critiques and r.rejected[p.pair_id] != HELD_OUT
+        if not critiques and r.rejected[p.pair_id] not in _NOT_CRITIQUED
     )
     row_counts = RowCounts(
         len(records) + refused.total(), len(records) - unjudged, _nonzero(no_judgement=unjudged), dict(refused)
@@ -146,7 +153,7 @@ def _selected(rows: Sequence[Row]) -> tuple[pa.Table, RowCounts]:
         for pair in row.pairs:
             if reason := row.rejected.get(pair.pair_id):
                 judged = all(critiques for _, critiques in _sides(pair))
-                (dropped if judged or reason == HELD_OUT else quarantined)[reason] += 1
+                (dropped if judged or reason in _NOT_CRITIQUED else quarantined)[reason] += 1
     pairs, kept = sum(len(r.pairs) for r in rows), sum(len(r.selected) for r in rows)
     return training_tables.selected_pairs(rows), RowCounts(pairs, kept, dict(dropped), dict(quarantined))
 

@@ -35,6 +35,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     margin is at least `rule.margin`. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
     that was sampled most often is taken, because frequent texts are more often correct.
 
+    With `rule.checked`, critiques whose statements the evidence contradicts are used only if a side has no other.
+
     With `rule.margin == KEEP_ALL` the first usable critique of each side is taken, whatever its judgement.
 
     Returns:
@@ -54,11 +56,17 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
         agreeing = [c for c in usable if parse_critique(c.text).judgement is correct]
         if not agreeing:
             return reason_if_wrong
-        best.append(_best(agreeing, correct))
+        best.append(_best(_truthful(agreeing) if rule.checked else agreeing, correct))
     plus, minus = best
     if plus.reward - minus.reward < rule.margin:
         return MARGIN
     return SelectedPair.of(pair, plus, minus)
+
+
+def _truthful(critiques: Sequence[ScoredCritique]) -> list[ScoredCritique]:
+    """The critiques with the fewest false statements."""
+    fewest = min(critique.false_statements for critique in critiques)
+    return [critique for critique in critiques if critique.false_statements == fewest]
 
 
 def _best(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:

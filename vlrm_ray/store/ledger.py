@@ -20,7 +20,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -59,7 +59,7 @@ LEASE_SECONDS = 90
 LEASE_FILE = "driver.json"
 """Name of the lease's file: its owner, and the Unix time of its last renewal."""
 SERVED = "served.json"
-"""File in a run's folder that names the version which critics load when they start."""
+"""File in a run's folder that names the version which each critic loads when it starts."""
 
 
 class Ledger:
@@ -272,14 +272,14 @@ class Ledger:
             version += 1
         return version
 
-    def serve_version(self, version: int) -> None:
-        """Set the version that critics load when they start; 0 is the initial model."""
-        self.put_json(SERVED, {"version": version})
+    def serve_versions(self, versions: Sequence[int]) -> None:
+        """Set the version that each critic loads when it starts; 0 is the initial model."""
+        self.put_json(SERVED, {"versions": list(versions)})
 
-    def served_version(self) -> int:
-        """The version set by `serve_version`; the latest published one if none was set."""
-        served = self.get_json(SERVED)
-        return self.newest_version() if served is None else int(served["version"])
+    def served_version(self, critic: int) -> int:
+        """The version set for a critic by `serve_versions`; the latest published one if none was set."""
+        versions = (self.get_json(SERVED) or {}).get("versions", [])
+        return int(versions[critic]) if critic < len(versions) else self.newest_version()
 
     def fetch_version(self, version: int) -> str:
         """Folder of this node with the files of a published version.

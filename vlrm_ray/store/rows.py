@@ -89,11 +89,12 @@ class _PairRecord:
     rejected_id: str
     chosen_critiques: tuple[ScoredCritique, ...]
     rejected_critiques: tuple[ScoredCritique, ...]
+    unaided: tuple[ScoredCritique, ...] = ()
 
 
 @dataclass(frozen=True)
 class _SelectedRecord:
-    """A selected pair, with its critiques by their index in the pair."""
+    """A selected pair, with its critiques by their index in `Pair.options`."""
 
     pair_id: str
     chosen_critique: int
@@ -187,13 +188,13 @@ def _decode(table: pa.Table, name: str) -> list[Any]:
 
 def _pair_record(pair: Pair) -> _PairRecord:
     ids = pair.chosen.candidate_id, pair.rejected.candidate_id
-    return _PairRecord(pair.pair_id, *ids, pair.chosen_critiques, pair.rejected_critiques)
+    return _PairRecord(pair.pair_id, *ids, pair.chosen_critiques, pair.rejected_critiques, pair.unaided)
 
 
 def _pairs(row: Row, records: Sequence[_PairRecord]) -> tuple[Pair, ...]:
     by_id = {candidate.candidate_id: candidate for candidate in row.candidates}
     return tuple(
-        Pair(r.pair_id, by_id[r.chosen_id], by_id[r.rejected_id], r.chosen_critiques, r.rejected_critiques)
+        Pair(r.pair_id, by_id[r.chosen_id], by_id[r.rejected_id], r.chosen_critiques, r.rejected_critiques, r.unaided)
         for r in records
     )
 
@@ -203,8 +204,8 @@ def _selected_records(row: Row) -> tuple[_SelectedRecord, ...]:
     return tuple(
         _SelectedRecord(
             s.pair_id,
-            _index(pairs[s.pair_id].chosen_critiques, s.chosen_critique, s.chosen_reward),
-            _index(pairs[s.pair_id].rejected_critiques, s.rejected_critique, s.rejected_reward),
+            _index(pairs[s.pair_id].options(0), s.chosen_critique, s.chosen_reward),
+            _index(pairs[s.pair_id].options(1), s.rejected_critique, s.rejected_reward),
         )
         for s in row.selected
     )
@@ -220,8 +221,8 @@ def _selected(row: Row, records: Sequence[_SelectedRecord]) -> tuple[SelectedPai
     return tuple(
         SelectedPair.of(
             pairs[r.pair_id],
-            pairs[r.pair_id].chosen_critiques[r.chosen_critique],
-            pairs[r.pair_id].rejected_critiques[r.rejected_critique],
+            pairs[r.pair_id].options(0)[r.chosen_critique],
+            pairs[r.pair_id].options(1)[r.rejected_critique],
         )
         for r in records
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.actor import ActorHandle
@@ -25,8 +25,7 @@ class EnginePool:
 
     def __init__(
         self,
-        role: str,
-        actors: Sequence[ActorHandle[Any]],
+        actors: Mapping[str, ActorHandle[Any]],
         board: ProgressReporter,
         *,
         reproducible: bool,
@@ -35,13 +34,12 @@ class EnginePool:
         """Use some actors.
 
         Args:
-            role: "policy" or "critic"; the actors are called policy-0, policy-1, ...
-            actors: handles of `EngineHost` actors.
+            actors: handles of `EngineHost` actors by name.
             board: where the time that each actor works is reported.
             reproducible: whether a part is one batch.
             timeout: seconds after which a call fails.
         """
-        self.role, self.actors, self.board = role, list(actors), board
+        self.names, self.actors, self.board = list(actors), list(actors.values()), board
         self.reproducible, self.timeout = reproducible, timeout
         self.least_loaded = LeastLoaded(len(self.actors))
 
@@ -81,7 +79,7 @@ class EnginePool:
             return await self._call(stage, index, methods[index], list(requests), *rest)
 
     async def _call(self, stage: str, index: int, method: Any, *arguments: Any) -> list[Any]:
-        start, name = time.monotonic(), f"{self.role}-{index}"
+        start, name = time.monotonic(), self.names[index]
         answers: list[Any] = await call(
             method, *arguments, timeout=self.timeout, name=name, waiting_for=f"answers of the stage {stage}"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from ray.actor import ActorHandle
 
-from vlrm_ray.claims import GenerateFunction, make_extractor
+from vlrm_ray.claims import Extractor, GenerateFunction, make_extractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.experts.verifier import Verifier
@@ -25,9 +25,7 @@ class VerifyAndPair:
 
     def __init__(self, config: Config, stage_actors: StageActors) -> None:
         """Load the extractor and the experts' calibrations."""
-        timeout = config.cluster.call_timeout
-        self.extractor = make_extractor(config.experts.extractor, _remote_generate(stage_actors.extractor, timeout))
-        self.verifier = stage_actors.verifier or Verifier.from_config(config.experts)
+        self.extractor, self.verifier = extractor_and_verifier(config, stage_actors)
         self.rule, self.board = config.pairing, stage_actors.board
 
     @garbage_collection.paused()
@@ -46,6 +44,13 @@ class VerifyAndPair:
 
     def _verified(self, row: Row, candidate: Candidate, claims: Sequence[Claim]) -> Candidate:
         return replace(candidate, claims=self.verifier.check_all(claims, row.evidence))
+
+
+def extractor_and_verifier(config: Config, stage_actors: StageActors) -> tuple[Extractor, Verifier]:
+    """What texts are checked with: the claim extractor, and the verifier with the experts' calibrations."""
+    generate = _remote_generate(stage_actors.extractor, config.cluster.call_timeout)
+    verifier = stage_actors.verifier or Verifier.from_config(config.experts)
+    return make_extractor(config.experts.extractor, generate), verifier
 
 
 def _remote_generate(actor: ActorHandle[Any] | None, timeout: float) -> GenerateFunction | None:

@@ -1,0 +1,30 @@
+"""Checks what critiques state about the image against the experts' evidence, as the claims of responses are checked."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vlrm_ray.claims import Extractor
+from vlrm_ray.experts.evidence import describe_evidence
+from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.preferences.critique import CritiqueFormat
+from vlrm_ray.preferences.statements import false_places, statements_of
+from vlrm_ray.types import Evidence, ScoredCritique, Verdict
+
+
+class StatementCheck:
+    """Counts the false statements of critiques."""
+
+    def __init__(self, extractor: Extractor, verifier: Verifier, critique_format: CritiqueFormat) -> None:
+        """Use the extractor and the verifier that responses are checked with."""
+        self.extractor, self.verifier, self.critique_format = extractor, verifier, critique_format
+
+    def checked(self, critiques: Sequence[tuple[ScoredCritique, Evidence]]) -> list[ScoredCritique]:
+        """The critiques, each given with the evidence of its image, with their numbers of false statements."""
+        statements = [statements_of(critique.text, self.critique_format) for critique, _ in critiques]
+        claims = self.extractor.claims_batch([(stated.text, "") for stated in statements])
+        checked = []
+        for (critique, evidence), stated, found in zip(critiques, statements, claims, strict=True):
+            wrong = sum(c.finding.verdict is Verdict.CONTRADICTED for c in self.verifier.check_all(found, evidence))
+            wrong += false_places(stated.places, describe_evidence(evidence)) if stated.places else 0
+            checked.append(replace(critique, false_statements=wrong))
+        return checked
