@@ -83,6 +83,18 @@ def test_the_answers_of_a_pair_are_learned_with_their_weights() -> None:
     assert texts[1].startswith("red")
 
 
+def test_a_description_is_learned_as_the_beginning_of_a_critique() -> None:
+    """Its words have its weight, and count as a critique's; the end of the turn is not learned."""
+    beginning = Example(
+        COMPACT.prompt("What is left?", "red"), COMPACT.description("red circle"), False, 0.5, continues=True
+    )
+    (tree,) = collator().pair("a", [beginning], IMAGE).trees
+    words = [(word, weight) for word, weight, kind in learned(tree) if kind == CRITIQUE]
+    assert "".join(word for word, _ in words) == "Seen:redcircle."
+    assert {weight for _, weight in words} == {0.5}
+    assert len(words) == len(tree.targets.ids)
+
+
 def test_the_image_and_the_question_of_a_pair_are_computed_once() -> None:
     (shared,), apart = collator().pair("a", examples(), IMAGE).trees, collator(shared_prefix=False)
     trees = apart.pair("a", examples(), IMAGE).trees

@@ -79,6 +79,8 @@ def _without_judgement(check: str) -> tuple[str, bool]:
 
 def _sentence(check: str) -> str:
     """What a check found, as a sentence; "" if it has none of the forms."""
+    if not _JUDGED.search(check):
+        return ""
     text, holds = _without_judgement(check)
     for pattern, sentence in _SENTENCES:
         if match := pattern.fullmatch(text):

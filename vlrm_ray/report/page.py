@@ -68,6 +68,10 @@ class BenchSample:
     changed: bool
 
 
+PAIR_TABLES = (tables.pairs_table, tables.difficulty_table, tables.critiques_table)
+"""Tables about the pairs of all rounds."""
+
+
 def render_report(ledger: Ledger, report: JsonObject) -> str:
     """The HTML of a run's page."""
     rounds, embedder = report["rounds"], ImageEmbedder(ledger, IMAGE_BUDGET)
@@ -94,7 +98,7 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
         loss_curves=[plot for r in rounds if (plot := training.loss_curve(r))],
         training=training.training_table(rounds),
         verdicts=tables.verdicts_table(rounds),
-        pairs=tables.pairs_table(rounds),
+        pairs=[table for make in PAIR_TABLES if (table := make(rounds))],
         rows=tables.rows_table(rounds),
         timeline=timeline(report.get("timeline", [])),
         seconds=tables.seconds_table(rounds),

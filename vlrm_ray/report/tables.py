@@ -1,6 +1,6 @@
 """Tables of the page, built from the content of `report.json`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,26 +248,59 @@ def _verdict_cell(counts: Mapping[str, int], verdict: str) -> Cell:
 
 def pairs_table(rounds: Sequence[JsonObject]) -> Table | None:
     """Pairs made and kept, by the image that the rejected response was generated from."""
-    with_pairs = [r for r in rounds if r.get("statistics", {}).get("pairs")]
-    conditions = dict.fromkeys(condition for r in with_pairs for condition in r["statistics"]["pairs"])
     labels = {
         "full": "full image",
         "image_free": "no image",
         "image_degraded": "degraded image",
         "given": "given response",
     }
+    return _counts_table(
+        rounds, "pairs", labels, "Pairs kept, by the image input of the rejected response", _pairs_cell
+    )
+
+
+def difficulty_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """Pairs made and kept, by how the newest version judged them without evidence; None if it was not asked."""
+    labels = {
+        "failed": "judged wrongly",
+        "lucky": "judged rightly, from false statements",
+        "mastered": "judged rightly, from true statements",
+    }
+    caption = "Pairs kept, by the newest version's judgement without evidence"
+    return _counts_table(rounds, "difficulty", labels, caption, _pairs_cell)
+
+
+def critiques_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """Critiques that are learned, by who wrote them, and how many of them state something false."""
+    labels = {"": "all", "base": "by the untrained model", "newest": "by the newest version", "own": "unaided"}
+    caption = "Critiques that are learned, and those with a statement that the experts contradict"
+    return _counts_table(rounds, "critiques", labels, caption, _false_cell)
+
+
+def _counts_table(
+    rounds: Sequence[JsonObject],
+    name: str,
+    labels: Mapping[str, str],
+    caption: str,
+    cell: Callable[[JsonObject | None], Cell],
+) -> Table | None:
+    """Table of one of the rounds' statistics, with a row for each of its names; None if no round has it."""
+    measured = [r for r in rounds if r.get("statistics", {}).get(name)]
+    names = dict.fromkeys(key for r in measured for key in r["statistics"][name])
     rows = [
-        TableRow(
-            labels.get(condition, humanize(condition)),
-            [_pairs_cell(r["statistics"]["pairs"].get(condition)) for r in with_pairs],
-        )
-        for condition in conditions
+        TableRow(labels.get(key, humanize(key)), [cell(r["statistics"][name].get(key)) for r in measured])
+        for key in sorted(names, key=lambda key: list(labels).index(key) if key in labels else len(labels))
     ]
-    columns = [round_label(r["round"]) for r in with_pairs]
-    return Table("Pairs kept, by the image input of the rejected response", columns, rows) if rows else None
+    return Table(caption, [round_label(r["round"]) for r in measured], rows) if rows else None
 
 
 def _pairs_cell(counts: JsonObject | None) -> Cell:
     if not counts:
         return Cell("–", tone="quiet")
     return Cell(f"{counts['kept']:,}", f"of {counts['made']:,}", share=counts["kept"] / counts["made"])
+
+
+def _false_cell(counts: JsonObject | None) -> Cell:
+    if not counts:
+        return Cell("–", tone="quiet")
+    return Cell(f"{counts['kept']:,}", f"{percent(counts['false'] / counts['kept'])} false")

@@ -1,0 +1,241 @@
+"""What a round learns: which pairs are hard enough, what critiques state, and how wordings are balanced."""
+
+import pytest
+
+from tests.unit.test_stages import FakeActor, counts, critique_stage, paired_rows, run
+from vlrm_ray.config import Config, Selection, load
+from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline.part_statistics import count_rows
+from vlrm_ray.pipeline.stages.critics import critic_versions
+from vlrm_ray.preferences.critique import COMPACT, DETAILED
+from vlrm_ray.preferences.difficulty import MASTERED, Difficulty, difficulty_of, is_kept
+from vlrm_ray.preferences.selection import select
+from vlrm_ray.preferences.statements import false_places, statements_of
+from vlrm_ray.preferences.wording import count_wordings, side_weights, wordings_of
+from vlrm_ray.store.rows import from_table, to_table
+from vlrm_ray.types import (
+    Candidate,
+    CheckedClaim,
+    Claim,
+    ClaimType,
+    Detection,
+    Finding,
+    ImageCondition,
+    Noun,
+    Pair,
+    ScoredCritique,
+    Verdict,
+)
+
+
+def critique(judgement: str, yes: float, false_statements: int = 0, text: str = "") -> ScoredCritique:
+    text = f"Seen: a red circle.{text} Check: x. Judgement: {judgement}"
+    return ScoredCritique(text, yes, 1 - yes, false_statements=false_statements)
+
+
+# --- difficulty ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "difficulty"),
+    [
+        (critique("Yes", 0.9), critique("No", 0.1), Difficulty.MASTERED),
+        (critique("Yes", 0.9, 1), critique("No", 0.1), Difficulty.LUCKY),
+        (critique("Yes", 0.9), critique("No", 0.1, 2), Difficulty.LUCKY),
+        (critique("Yes", 0.9), critique("Yes", 0.8), Difficulty.FAILED),
+        (critique("No", 0.4), critique("No", 0.1), Difficulty.FAILED),
+        (critique("No", 0.1), critique("Yes", 0.9), Difficulty.FAILED),
+    ],
+)
+def test_a_pair_is_mastered_if_it_is_judged_rightly_from_true_statements(
+    chosen: ScoredCritique, rejected: ScoredCritique, difficulty: Difficulty
+) -> None:
+    assert difficulty_of((chosen, rejected)) is difficulty
+
+
+def pair(number: int, *unaided: ScoredCritique) -> Pair:
+    good, bad = (Candidate(f"{number}{name}", "x", ImageCondition.FULL) for name in "ab")
+    return Pair(f"pair-{number}", good, bad, unaided=unaided)
+
+
+def test_a_share_of_mastered_pairs_is_kept_and_a_larger_share_keeps_the_same_and_more() -> None:
+    mastered = [pair(i, critique("Yes", 0.9), critique("No", 0.1)) for i in range(400)]
+    kept = {
+        share: {p.pair_id for p in mastered if is_kept(p, Selection(mastered=share))} for share in (0, 0.25, 0.5, 1)
+    }
+    assert (len(kept[0]), len(kept[1])) == (0, 400)
+    assert kept[0.25] < kept[0.5]
+    assert abs(len(kept[0.25]) - 100) < 30
+    hard = pair(0, critique("No", 0.1), critique("No", 0.1))
+    assert is_kept(hard, Selection(mastered=0))
+    assert is_kept(pair(0), Selection(mastered=0)), "a pair that was not judged is not known to be mastered"
+
+
+class Judge:
+    """Judges responses with the word red as true, and names itself in what it writes."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.prefixes = name, set[str]()
+
+    def generate(self, requests: list[Request], sampling: Sampling) -> list[list[Completion]]:
+        self.prefixes |= {request.prefix for request in requests}
+        answers = []
+        for request in requests:
+            yes = "is red" in request.text or "LUCKY" in request.text
+            text = f"Seen: {self.name}. Check: x. Judgement: {'Yes' if yes else 'No'}"
+            answers.append([Completion(text, 0.9 if yes else 0.1, 0.1 if yes else 0.9)] * sampling.n)
+        return answers
+
+
+def test_the_newest_version_judges_without_evidence_and_mastered_pairs_get_no_critiques() -> None:
+    writer, judge = Judge("base"), Judge("newest")
+    config = load(None, ["selection.mastered=0", "critic.k=2"])
+    stage = critique_stage(config, FakeActor(writer), FakeActor(judge))  # type: ignore[arg-type]
+    done = run(stage, paired_rows("It is blue.", "It is LUCKY."))
+    assert [row.rejected.get(row.pairs[0].pair_id) for row in done] == [MASTERED, "no_right_judgement_of_rejected"]
+    assert [len(row.pairs[0].unaided) for row in done] == [2, 2]
+    assert [len(row.pairs[0].chosen_critiques) for row in done] == [0, 2]
+    assert judge.prefixes == {""}
+    assert all("Seen:" in prefix for prefix in writer.prefixes)
+    found = counts(done)
+    assert found["select"]["dropped"] == {MASTERED: 1, "no_right_judgement_of_rejected": 1}
+    assert found["critique"]["in"] == 4
+    assert count_rows(done)["difficulty"] == {
+        "mastered": {"made": 1, "kept": 0}, "failed": {"made": 1, "kept": 0},
+    }  # fmt: skip
+
+
+def test_its_own_critique_is_learned_where_it_is_right_and_states_nothing_false() -> None:
+    config = load(None, ["selection.own=true", "critic.k=2"])
+    stage = critique_stage(config, FakeActor(Judge("base")), FakeActor(Judge("newest")))  # type: ignore[arg-type]
+    (row,) = run(stage, paired_rows("It is blue."))
+    (selected,) = row.selected
+    assert selected.chosen_critique.startswith("Seen: newest.")
+    assert count_rows([row])["critiques"] == {"own": {"kept": 2, "false": 0}}
+    assert from_table(to_table([row])) == [row]
+
+
+def test_critiques_with_false_statements_are_learned_only_if_there_is_no_other() -> None:
+    good, bad = (Candidate(name, name, ImageCondition.FULL) for name in ("good", "bad"))
+    truthful, false = critique("Yes", 0.97, 0, " true"), critique("Yes", 0.99, 1, " false")
+    made = Pair("p", good, bad, (false, truthful), (critique("No", 0.1, 3),))
+    selected = [select(made, Selection(checked=checked)) for checked in (False, True)]
+    assert [s.chosen_critique for s in selected if not isinstance(s, str)] == [false.text, truthful.text]
+
+
+# --- who writes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "newest", "versions"),
+    [
+        (["critic.writer=newest"], 3, [3, 3]),
+        (["critic.writer=newest", "selection.mastered=0"], 3, [3, 3]),
+        (["critic.writer=base"], 3, [0, 0]),
+        (["critic.writer=base", "selection.mastered=0.1"], 3, [0, 3]),
+        (["critic.writer=base", "selection.mastered=0.1"], 0, [0, 0]),
+        (["critic.writer=mixed"], 3, [0, 3]),
+    ],
+)
+def test_each_critic_holds_the_version_that_its_work_needs(
+    overrides: list[str], newest: int, versions: list[int]
+) -> None:
+    assert critic_versions(load(None, overrides), newest, 2) == versions
+
+
+def test_two_versions_need_two_critics() -> None:
+    with pytest.raises(UserError, match=r"set critic\.engine\.actors to 2 or more"):
+        load(None, ["critic.writer=mixed", "critic.engine.actors=1"])
+    assert load(None, ["critic.engine.actors=1"]) != Config()
+
+
+# --- statements ---------------------------------------------------------------------------------
+
+SEEN = "red star middle left, sign STOP top right"
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        ("two stars found one no", "There are one stars."),
+        ("no stars found one no", "There are one stars."),
+        ("fewer stars than circles found one two yes", "There are one stars. There are two circles."),
+        ("star red found blue no", "The star is blue."),
+        ("sign STOP says TAXI no", "The sign says STOP."),
+        ("red star middle left below sign top right yes", "The red star is below the sign."),
+        ("red star middle left above sign top right no", "The red star is not above the sign."),
+        ("red star middle left yes", "There is a red star."),
+        ("green star no", "There is no green star."),
+        ("no green star yes", "There is no green star."),
+        ("no red star middle left no", "There is a red star."),
+        ("words of no form", ""),
+    ],
+)
+def test_a_compact_check_states_what_it_found(check: str, text: str) -> None:
+    assert statements_of(f"Seen: {SEEN}. Check: {check}. Judgement: No", COMPACT).text == text
+
+
+def test_places_are_compared_with_the_evidence() -> None:
+    check = "red star bottom left below sign top right yes, no red star middle left no"
+    places = statements_of(f"Seen: {SEEN}. Check: {check}. Judgement: Yes", COMPACT).places
+    assert places == (
+        "red star middle left", "sign STOP top right", "red star bottom left", "sign top right", "red star middle left",
+    )  # fmt: skip
+    assert false_places(places, SEEN) == 1
+    assert false_places(("blue star middle left",), SEEN) == 1
+
+
+def test_of_a_detailed_critique_the_description_counts() -> None:
+    text = "Seen: There are two dogs. Check: The response says that there is a cat. Judgement: No"
+    assert statements_of(text, DETAILED).text == "There are two dogs"
+
+
+def test_false_statements_are_counted_by_the_experts_verdicts() -> None:
+    config = load()
+    stage = critique_stage(config, FakeActor(Judge("base")))  # type: ignore[arg-type]
+    (row,) = from_table(paired_rows("It is blue."))
+    row.width = row.height = 90
+    row.objects = (Detection("star", (5, 35, 25, 55), 0.99, "red"),)
+    texts = ("one star found one yes", "one star found no no", "no red star no", "red star top right yes")
+    critiques = [ScoredCritique(f"Check: {text}. Judgement: Yes", 0.9, 0.1) for text in texts]
+    checked = stage.check.checked([(critique, row.evidence) for critique in critiques])
+    assert [critique.false_statements for critique in checked] == [0, 1, 0, 1]
+
+
+# --- wordings -----------------------------------------------------------------------------------
+
+
+def claims(verdict: Verdict, *values: tuple[str, str, bool]) -> tuple[CheckedClaim, ...]:
+    return tuple(
+        CheckedClaim(Claim(ClaimType(kind), Noun("circle"), value or None, negated=negated), Finding(verdict))
+        for kind, value, negated in values
+    )
+
+
+def counting_pair(chosen: tuple[str, str, bool], rejected: tuple[str, str, bool]) -> Pair:
+    good = Candidate("g", "x", ImageCondition.FULL, claims(Verdict.SUPPORTED, chosen, ("object", "", False)))
+    bad = Candidate("b", "y", ImageCondition.FULL, claims(Verdict.CONTRADICTED, rejected, ("object", "", False)))
+    return Pair("p", good, bad)
+
+
+ONE, NONE = ("count", "1", False), ("object", "", True)
+
+
+def test_wordings_are_the_claims_in_which_the_responses_differ() -> None:
+    assert wordings_of(counting_pair(ONE, NONE)) == (("count 1",), ("no object",))
+
+
+def test_each_wording_weighs_as_much_where_it_is_true_as_where_it_is_false() -> None:
+    pairs = [counting_pair(ONE, NONE)] * 999 + [counting_pair(NONE, ONE)] * 99
+    sides = [wordings_of(p) for p in pairs]
+    found = count_wordings(sides)
+    assert found == {"count 1": [999, 99], "no object": [99, 999]}
+    weights = [side_weights(*side, found) for side in sides]
+    assert sum(w[0] for w in weights[:999]) == pytest.approx(sum(w[1] for w in weights[999:]), rel=0.02)
+    assert weights[0] == pytest.approx((0.55, 0.55))
+    assert weights[-1] == pytest.approx((5.5, 5.5))
+
+
+def test_responses_without_a_wording_have_weight_one() -> None:
+    assert side_weights((), ("count 7",), {}) == (1.0, 1.0)
