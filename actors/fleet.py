@@ -17,7 +17,7 @@ from actors.experts import DetectorExpert, TextExpert
 from actors.local import EXTRACTOR_TOKENS
 from actors.progress_board import ProgressBoard
 from vlrm_ray.config import Config
-from vlrm_ray.config_resources import Engine
+from vlrm_ray.config_resources import Engine, Role
 from vlrm_ray.engines import Completion, EngineSettings, Health, Request, Sampling, batches
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
@@ -28,6 +28,8 @@ from vlrm_ray.pipeline.stages.critics import critic_versions
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, portable
 
+ROLES: dict[str, Role] = {"policy": "generate", "critic": "judge", "extractor": "generate"}
+"""Role of an engine's actor, for its place in the cluster, by the first part of its name."""
 NAME_RELEASE_SECONDS = 30
 """Timeout for Ray to free the names of killed actors."""
 MAX_CALLS = 10_000
@@ -75,7 +77,11 @@ class Fleet:
         """
         self.config, self.ledger, self.experts, self.verifier = config, ledger, experts, verifier
         self.restarts = restarts
-        self.board = board or ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0).remote()
+        if board is None:
+            selector = config.cluster.labels.get("cpu")
+            options = ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0, label_selector=selector)
+            board = options.remote()
+        self.board = board
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
         self.extractors: list[ActorHandle[Any]] = []
@@ -114,7 +120,9 @@ class Fleet:
             settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
             name = "extractor-0"
             self.extractors = [self._remote(ClaimExtractorHost, policy_engine, name).remote(name, settings)]
-        states: list[Health] = self._get_all(self._named(), "health", waiting_for="the start of its engine")
+        nodes = self.config.cluster.nodes_of(*ROLES.values())
+        waiting_for = "the start of its engine" + (f" on nodes with {nodes}" if nodes else "")
+        states: list[Health] = self._get_all(self._named(), "health", waiting_for=waiting_for)
         for health in states:
             if health.problem:
                 raise UserError(health.problem)
@@ -315,6 +323,7 @@ class Fleet:
             name=name,
             num_cpus=engine.cpus,
             num_gpus=engine.gpus * engine.tensor_parallel,
+            label_selector=self.config.cluster.labels.get(ROLES[name.partition("-")[0]]),
             max_concurrency=MAX_CALLS,
             max_restarts=self.restarts,
             max_task_retries=self.restarts,

@@ -108,6 +108,8 @@ def _name(annotation: Any) -> str:
         if isinstance(member, type) and issubclass(member, BaseModel):
             return "list of {" + ", ".join(f"{name}: {_type(info)}" for name, info in member.model_fields.items()) + "}"
         return f"list of {_name(member)}s"
+    if get_origin(annotation) is dict:
+        return "mapping"
     if isinstance(annotation, UnionType):
         return " or ".join(_name(member) for member in get_args(annotation))
     return {NoneType: "null", str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]

@@ -110,7 +110,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
 def print_plan(config: Config, progress: Progress) -> None:
     """Print the resolved configuration and the resources that a run with it needs."""
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
-    progress.table("resource plan", ["role", "count", "CPU each", "GPU each"], resource_plan.table(config))
+    progress.table("resource plan", resource_plan.COLUMNS, resource_plan.table(config))
     cpus, gpus = resource_plan.peak(config)
     print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU (placement: {config.cluster.placement})")
     print(resource_plan.estimated_size(config))

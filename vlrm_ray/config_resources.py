@@ -1,8 +1,17 @@
 """Sections of the configuration that say where a run works: engines, actor pools and the Ray cluster."""
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+Role = Literal["generate", "judge", "train", "expert", "cpu"]
+"""What a process of a run does, for its place in the cluster: policy generators and the claim extractor (`generate`), critique
+writers (`judge`), train workers (`train`), detectors and text readers (`expert`), data stages (`cpu`)."""
+ROLES: tuple[Role, ...] = get_args(Role)
+LABEL_KEY = re.compile(r"([\w.-]{1,253}/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?")
+LABEL_CONDITION = re.compile(r"!?(in\([\w.-]+(, ?[\w.-]+)*\)|[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)")
+"""Conditions on a node's label that Ray understands: `train`, `!train`, `in(train, judge)` or `!in(train, judge)`."""
 
 
 class Section(BaseModel):
@@ -84,6 +93,11 @@ class Stages(Section):
     """Actors that write finished parts to the run's folder."""
 
 
+def _selectors(value: Any) -> Any:
+    """The name of a label as the selectors of all roles, each of which asks for its own name."""
+    return {role: {value: role} for role in ROLES} if isinstance(value, str) and value else value or {}
+
+
 class Cluster(Section):
     """The Ray cluster."""
 
@@ -97,6 +111,9 @@ class Cluster(Section):
     """Whether to serve the dashboard of Ray on this machine (on localhost); ignored on an existing cluster."""
     placement: Literal["disaggregated", "phased"] = "disaggregated"
     """`disaggregated` keeps engines and training on separate devices; `phased` stops the engines during training."""
+    labels: Annotated[dict[Role, dict[str, str]], BeforeValidator(_selectors)] = {}
+    """Label selector by role (`generate`, `judge`, `train`, `expert`, `cpu`): where Ray may place it. A label's name alone is
+    short for `{train: {NAME: train}, ...}`. Empty: anywhere."""
     start_timeout: int = Field(300, ge=10)
     """Timeout in seconds for the engines to start."""
     verbosity: int = Field(0, ge=0, le=2)
@@ -107,3 +124,20 @@ class Cluster(Section):
     """Sizes of the actor pools of a round's data stages; those of the experts are in `experts`."""
     parts_in_flight: int = Field(8, ge=1)
     """Parts that an actor of a stage that waits for engines works on at the same time."""
+
+    @field_validator("labels")
+    @classmethod
+    def _readable(cls, labels: dict[Role, dict[str, str]]) -> dict[Role, dict[str, str]]:
+        for role, selector in labels.items():
+            for key, condition in selector.items():
+                if not LABEL_KEY.fullmatch(key) or not LABEL_CONDITION.fullmatch(condition):
+                    raise ValueError(
+                        f"{role}: {{{key}: {condition}}} is no label selector; write a label's name and a condition such as "
+                        "train, !train or in(train, judge)"
+                    )
+        return labels
+
+    def nodes_of(self, *roles: Role) -> str:
+        """The label selectors of some roles, for messages: "vlrm-role=train"; "" if they may be on any node."""
+        texts = {", ".join(f"{key}={value}" for key, value in self.labels.get(role, {}).items()) for role in roles}
+        return " or ".join(sorted(texts - {""}))

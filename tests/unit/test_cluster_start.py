@@ -21,6 +21,7 @@ LATE = "The current node timed out during startup. This could happen because the
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}, "Labels": {}}])
     with mock.patch.dict(os.environ):
         os.environ.pop("RAY_ADDRESS", None)
         yield

@@ -147,7 +147,7 @@ def test_a_key_of_a_section_leaves_the_other_defaults_of_the_section() -> None:
 
 def test_there_are_few_keys() -> None:
     repeated = len(config.keys(config.Engine)) + 6 * len(config.keys(config.Pool))  # two engines and seven pools
-    assert len(config.keys()) - repeated <= 117
+    assert len(config.keys()) - repeated <= 118
 
 
 @pytest.mark.parametrize(
@@ -171,3 +171,12 @@ def test_a_cluster_that_is_too_small_is_refused() -> None:
     with pytest.raises(UserError, match="GPU"):
         resource_plan.check(config.load(CONFIGS / "qwen2_5_vl_7b.yaml"), {"CPU": 64, "GPU": 2}, "the cluster")
     resource_plan.check(config.Config(), {"CPU": 2}, "this machine")
+
+
+def test_more_than_one_gpu_is_a_whole_number_as_ray_wants_it() -> None:
+    with pytest.raises(UserError, match=r"^each critique writer asks for 1\.5 GPU; .* critic\.engine\.tensor_parallel"):
+        resource_plan.check(
+            config.load(None, ["critic.engine.gpus=0.5", "critic.engine.tensor_parallel=3"]),
+            {"CPU": 99, "GPU": 99},
+            "it",
+        )

@@ -8,6 +8,7 @@ row_accounting.py   a stage's table and row counts of a part
 part_statistics.py  a part's margins, verdicts and pairs as counts
 cluster.py          joins a Ray cluster or starts a local one
 resource_plan.py    the resources that a run needs, compared with the cluster's
+placement.py        labels and resources of the cluster's nodes, compared with what the run places on them
 preflight.py        checks the inputs before anything starts
 progress.py         progress lines for the terminal or a log
 background.py       work repeated in the background of the driver

@@ -12,7 +12,7 @@ import psutil
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline import resource_plan
+from vlrm_ray.pipeline import placement, resource_plan
 from vlrm_ray.pipeline.cluster_probe import prepare_to_join
 from vlrm_ray.store.models import OFFLINE_ENV
 
@@ -99,7 +99,7 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
     dashboard = _join(config, address, log)
     try:
         where = f"the cluster at {address}" if address else "the local cluster"
-        resource_plan.check(config, ray.cluster_resources() | _autoscaler_limit(), where)
+        _check_size(config, where, log)
         if folder := _log_folder():
             log(f"Ray's log files are in {folder}")
         yield dashboard
@@ -188,8 +188,21 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def _check_size(config: Config, where: str, log: Callable[[str], None]) -> None:
+    """Check that the cluster can hold the run: as it is, or as large as its autoscaler can make it."""
+    import ray
+
+    limit, nodes = _autoscaler_limit(), placement.nodes_of_cluster()
+    resource_plan.check(config, ray.cluster_resources() | limit, where)
+    if not limit:
+        placement.check_nodes(config, nodes, where)
+        return
+    for line in placement.unlabelled(config, nodes):
+        log(f"{line}; the autoscaler has to start one, so it needs a type of nodes with this label")
+
+
 def _autoscaler_limit() -> dict[str, float]:
-    """Largest size of an autoscaling cluster, from the environment: VLRM_CLUSTER_MAX="CPU=64,GPU=8"."""
+    """Largest size of an autoscaling cluster as the user gives it: VLRM_CLUSTER_MAX="CPU=64,GPU=8"."""
     limit = os.environ.get("VLRM_CLUSTER_MAX", "")
     try:
         return {name: float(value) for name, value in (item.split("=") for item in limit.split(",") if item)}

@@ -19,14 +19,15 @@ Actor classes and handles are arguments: this module imports no engine library.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from vlrm_ray.config import Config, Experts
-from vlrm_ray.config_resources import Pool
+from vlrm_ray.config_resources import Pool, Role
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import (
     Commit,
@@ -85,18 +86,19 @@ def build_graph(
     pools, in_flight = config.cluster.stages, config.cluster.parts_in_flight
     policy = _engine_pool("policy", config, stage_actors)
     critics = _critics(config, stage_actors)
+    in_pool = partial(_map_in_pool, config.cluster.labels)
     rows = ray.data.from_arrow([prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
-    rows = _map_in_pool(rows, Ingest, (round_, config, board, store), pools.ingest)
+    rows = in_pool(rows, Ingest, (round_, config, board, store), pools.ingest)
     cache = store if config.cache else None
-    rows = _map_in_pool(rows, Generate, (config, policy, cache, model), pools.generate, in_flight)
-    rows = _map_in_pool(rows, stage_actors.detector, (detector, store, board), detector.pool)
+    rows = in_pool(rows, Generate, (config, policy, cache, model), pools.generate, in_flight)
+    rows = in_pool(rows, stage_actors.detector, (detector, store, board), detector.pool, role="expert")
     if reader.enabled:
-        rows = _map_in_pool(rows, stage_actors.reader, (reader, store, board), reader.pool)
+        rows = in_pool(rows, stage_actors.reader, (reader, store, board), reader.pool, role="expert")
     if config.pairing.labels == "self":
-        rows = _map_in_pool(rows, SelfLabel, (config, critics.judges), pools.critique, in_flight)
-    rows = _map_in_pool(rows, VerifyAndPair, (config, stage_actors), pools.verify)
-    rows = _map_in_pool(rows, Critique, (config, critics, stage_actors), pools.critique, in_flight)
-    return _map_in_pool(rows, Commit, (config, ledger), pools.commit)
+        rows = in_pool(rows, SelfLabel, (config, critics.judges), pools.critique, in_flight)
+    rows = in_pool(rows, VerifyAndPair, (config, stage_actors), pools.verify)
+    rows = in_pool(rows, Critique, (config, critics, stage_actors), pools.critique, in_flight)
+    return in_pool(rows, Commit, (config, ledger), pools.commit)
 
 
 def _portable(experts: Experts) -> Experts:
@@ -136,8 +138,15 @@ def _critics(config: Config, stage_actors: StageActors) -> Critics:
 
 
 def _map_in_pool(
-    rows: ray.data.Dataset, stage: type, arguments: tuple[Any, ...], pool: Pool, in_flight: int = 1
+    labels: Mapping[Role, Mapping[str, str]],
+    rows: ray.data.Dataset,
+    stage: type,
+    arguments: tuple[Any, ...],
+    pool: Pool,
+    in_flight: int = 1,
+    role: Role = "cpu",
 ) -> ray.data.Dataset:
+    """Add a stage whose actors are on the nodes of `role`."""
     return rows.map_batches(
         stage,
         fn_constructor_args=arguments,
@@ -146,4 +155,5 @@ def _map_in_pool(
         compute=ActorPoolStrategy(min_size=pool.min, max_size=pool.max, max_concurrent_calls_per_actor=in_flight),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus or None,
+        label_selector=dict(labels.get(role, {})) or None,
     )

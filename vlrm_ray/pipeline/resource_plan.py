@@ -4,10 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlrm_ray.config import Config
-from vlrm_ray.config_resources import Engine
+from vlrm_ray.config_resources import Engine, Role
 from vlrm_ray.errors import UserError
 
 ENGINE_ROLES = ("policy generator", "critique writer", "claim extractor")
+TRAIN = "train worker"
+GPU_KEYS = {
+    "policy generator": "policy.engine.gpus or policy.engine.tensor_parallel",
+    "critique writer": "critic.engine.gpus or critic.engine.tensor_parallel",
+    "claim extractor": "policy.engine.gpus or policy.engine.tensor_parallel",
+    TRAIN: "train.gpus",
+}
+"""The keys that determine how many GPUs an actor has."""
+COLUMNS = ["role", "count", "CPU each", "GPU each", "nodes"]
+"""Columns of `table`."""
 BYTES_PER_TOKEN = 5
 """Bytes of text of a token, in most languages at most."""
 BYTES_PER_CANDIDATE = 1200
@@ -22,13 +32,15 @@ class ResourceRequest:
         role: what the actors or tasks do.
         count: how many there are.
         cpus: logical CPUs of each.
-        gpus: GPUs of each.
+        gpus: GPUs of each, on one node.
+        placed_as: the role whose label selector says on which nodes they may be.
     """
 
     role: str
     count: int
     cpus: float
     gpus: float
+    placed_as: Role
 
 
 def uses_extractor_actor(config: Config) -> bool:
@@ -40,36 +52,47 @@ def uses_extractor_actor(config: Config) -> bool:
 def resource_requests(config: Config) -> list[ResourceRequest]:
     """The resources of everything that a run starts, with pools at their minimum size."""
     detector, reader = config.experts.detector.pool, config.experts.reader.pool
-    engines: list[tuple[str, Engine]] = [("policy generator", config.policy.engine)] if config.policy.samples else []
-    engines.append(("critique writer", config.critic.engine))
-    requests = [ResourceRequest(name, e.actors, e.cpus, e.gpus * e.tensor_parallel) for name, e in engines]
+    engines: list[tuple[str, Engine, Role]] = (
+        [("policy generator", config.policy.engine, "generate")] if config.policy.samples else []
+    )
+    engines.append(("critique writer", config.critic.engine, "judge"))
+    requests = [ResourceRequest(name, e.actors, e.cpus, e.gpus * e.tensor_parallel, role) for name, e, role in engines]
     if uses_extractor_actor(config):
         engine = config.policy.engine
-        requests.append(ResourceRequest("claim extractor", 1, engine.cpus, engine.gpus * engine.tensor_parallel))
-    requests.append(ResourceRequest("detector expert", detector.min, detector.cpus, detector.gpus))
+        gpus = engine.gpus * engine.tensor_parallel
+        requests.append(ResourceRequest("claim extractor", 1, engine.cpus, gpus, "generate"))
+    requests.append(ResourceRequest("detector expert", detector.min, detector.cpus, detector.gpus, "expert"))
     if config.experts.reader.enabled:
-        requests.append(ResourceRequest("text expert", reader.min, reader.cpus, reader.gpus))
+        requests.append(ResourceRequest("text expert", reader.min, reader.cpus, reader.gpus, "expert"))
     stages = config.cluster.stages
     pools = [(f"{name} stage", pool) for name, pool in stages]
     if config.pairing.labels == "self":
         pools.append(("self-label stage", stages.critique))
-    requests += [ResourceRequest(name, pool.min, pool.cpus, pool.gpus) for name, pool in pools]
-    requests.append(ResourceRequest("train worker", config.train.workers, config.train.cpus, config.train.gpus))
+    requests += [ResourceRequest(name, pool.min, pool.cpus, pool.gpus, "cpu") for name, pool in pools]
+    train = config.train
+    requests.append(ResourceRequest(TRAIN, train.workers, train.cpus, train.gpus, "train"))
     return requests
 
 
-def peak(config: Config) -> tuple[float, float]:
-    """CPUs and GPUs that a run needs at the same time.
+def phases(config: Config) -> dict[str, list[ResourceRequest]]:
+    """What a run needs at the same time in each of its two phases.
 
-    This is the larger of two phases: engines with experts and data stages, and train workers. With the placement
-    `disaggregated` the engines keep their resources while training.
+    These are engines with experts and data stages, and train workers. With the placement `disaggregated` the engines keep
+    their resources while training.
     """
-    total = {r.role: (r.count * r.cpus, r.count * r.gpus) for r in resource_requests(config)}
-    training = [total.pop("train worker")]
-    gathering = list(total.values())
-    if config.cluster.placement == "disaggregated":
-        training += [total[role] for role in ENGINE_ROLES if role in total]
-    cpus, gpus = (max(sum(role[i] for role in phase) for phase in (gathering, training)) for i in (0, 1))
+    requests = resource_requests(config)
+    kept = ENGINE_ROLES if config.cluster.placement == "disaggregated" else ()
+    return {
+        "rollout": [request for request in requests if request.role != TRAIN],
+        "training": [request for request in requests if request.role == TRAIN or request.role in kept],
+    }
+
+
+def peak(config: Config) -> tuple[float, float]:
+    """CPUs and GPUs that a run needs at the same time: those of the larger of its `phases`."""
+    needed = phases(config).values()
+    cpus = max(sum(request.count * request.cpus for request in phase) for phase in needed)
+    gpus = max(sum(request.count * request.gpus for request in phase) for phase in needed)
     return round(cpus, 3), round(gpus, 3)
 
 
@@ -82,8 +105,14 @@ def check(config: Config, available: Mapping[str, float], where: str) -> None:
         where: what the cluster is called in the error message.
 
     Raises:
-        UserError: if the run needs more at the same time than the cluster has.
+        UserError: if the run needs more at the same time than the cluster has, or a number of GPUs that Ray does not know.
     """
+    for request in resource_requests(config):
+        if request.gpus > 1 and request.gpus % 1:
+            key = GPU_KEYS.get(request.role, "its gpus")
+            raise UserError(
+                f"each {request.role} asks for {request.gpus:g} GPU; above 1, Ray gives whole numbers only: change {key}"
+            )
     cpus, gpus = peak(config)
     for name, needed in (("CPU", cpus), ("GPU", gpus)):
         present = available.get(name, 0.0)
@@ -120,5 +149,9 @@ def estimated_size(config: Config) -> str:
 
 
 def table(config: Config) -> list[list[str]]:
-    """The plan as rows of text: role, count, CPUs each, GPUs each."""
-    return [[r.role, str(r.count), f"{r.cpus:g}", f"{r.gpus:g}"] for r in resource_requests(config)]
+    """The plan as rows of text: role, count, CPUs each, GPUs each, and the label selector of its nodes."""
+    nodes_of = config.cluster.nodes_of
+    return [
+        [r.role, str(r.count), f"{r.cpus:g}", f"{r.gpus:g}", nodes_of(r.placed_as) or "any"]
+        for r in resource_requests(config)
+    ]

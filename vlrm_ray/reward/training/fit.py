@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray.exceptions import RayActorError
 from ray.train import (
     CheckpointConfig,
@@ -77,7 +78,7 @@ def fit(
             f"set train.workers={max(1, pairs)} or fewer, or raise prompts.per_round"
         )
     task = TrainTask(config, round_, initial_model, ledger, board)
-    result = _run(lambda: _trainer(task), config.train, log)
+    result = _run(lambda: _trainer(task), config, log)
     if result.checkpoint is None:
         raise UserError(
             f"the training of round {round_} wrote no checkpoint to {redacted(ledger.location('train'))}; run the same "
@@ -97,6 +98,7 @@ def _trainer(task: TrainTask) -> TorchTrainer:
             num_workers=settings.workers,
             use_gpu=settings.gpus > 0,
             resources_per_worker={"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})},
+            label_selector=task.config.cluster.labels.get("train") or None,
         ),
         run_config=RunConfig(
             name=f"round-{task.round:04d}",
@@ -108,14 +110,15 @@ def _trainer(task: TrainTask) -> TorchTrainer:
     )
 
 
-def _run(trainer: Callable[[], TorchTrainer], settings: Train, log: Callable[[str], None]) -> Result:
+def _run(trainer: Callable[[], TorchTrainer], config: Config, log: Callable[[str], None]) -> Result:
     """Run a trainer until it succeeds or has failed too often; turns Ray Train's errors into one-line `UserError`s."""
+    settings = config.train
     for attempt in range(1, settings.max_failures + 2):
         try:
             with _timeouts(settings), _sigint_handler_restored():
                 return trainer().fit()
         except (ControllerError, WorkerGroupError) as error:
-            line = _failure(error, settings)
+            line = _failure(error, settings, config.cluster.nodes_of("train"))
             if attempt > settings.max_failures:
                 times = f"{attempt} times" if attempt > 1 else "once"
                 raise UserError(
@@ -125,8 +128,8 @@ def _run(trainer: Callable[[], TorchTrainer], settings: Train, log: Callable[[st
     raise AssertionError("unreachable")
 
 
-def _failure(error: TrainingFailedError, settings: Train) -> str:
-    """A failed attempt in one line; raises UserError if another attempt cannot help."""
+def _failure(error: TrainingFailedError, settings: Train, nodes: str) -> str:
+    """A failed attempt in one line; raises UserError if another attempt cannot help. `nodes` are those of train workers."""
     if isinstance(error, WorkerGroupError):
         if line := failures.unrecoverable(error.worker_failures, settings.workers):
             raise UserError(line) from error
@@ -137,10 +140,12 @@ def _failure(error: TrainingFailedError, settings: Train) -> str:
     cause = failures.cause_of(failure)
     if not cause.startswith(("WorkerGroupStartup", "InsufficientClusterResources")):
         return f"Ray Train could not run the training: {cause}"
+    free = ray.available_resources()
     raise UserError(
-        f"training could not start {settings.workers} workers with {settings.cpus:g} CPU and {settings.gpus:g} GPU each "
-        f"within train.start_timeout={settings.start_timeout} s; free resources or lower train.workers, train.cpus "
-        f"or train.gpus ({cause})"
+        f"training could not start {settings.workers} workers with {settings.cpus:g} CPU and {settings.gpus:g} GPU each"
+        f"{f' on nodes with {nodes}' if nodes else ''} within train.start_timeout={settings.start_timeout} s (free in the whole "
+        f"cluster: {free.get('CPU', 0):g} CPU, {free.get('GPU', 0):g} GPU); free resources, lower train.workers, train.cpus or "
+        f"train.gpus, or set cluster.placement=phased so that engines stop during training ({cause})"
     ) from error
 
 
