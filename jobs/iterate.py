@@ -97,6 +97,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     try:
         for number in range(1, config.rounds + 1):
             rounds.gather(number)  # generate, verify, pair, critique, select
+            rounds.prepare(number + 1)  # with cluster.overlap: what needs no new version, while this round trains
             rounds.evaluate(number - 1)  # before the first training: the baseline
             write_report()
             rounds.train(number)  # train, publish
@@ -104,6 +105,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
             write_report()
         rounds.evaluate(config.rounds)  # without rounds: the baseline alone
     finally:
+        rounds.close()
         fleet.close()
 
 

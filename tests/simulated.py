@@ -1,7 +1,9 @@
 """Engines that answer after a fixed time, and experts that know two objects: for measuring the stream without models."""
 
 import asyncio
+import os
 import random
+import socket
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -9,11 +11,12 @@ from functools import cache
 import pyarrow as pa
 
 from vlrm_ray.config import Detector, Reader
-from vlrm_ray.engines import Completion, LoadReport, Request, Sampling
+from vlrm_ray.engines import Completion, Health, LoadReport, Request, Sampling
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.preferences.critique import format_critique
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import VERSION
 from vlrm_ray.store.rows import from_table, with_columns
 from vlrm_ray.types import Detection, Quality
 
@@ -32,7 +35,9 @@ OBJECTS = (Detection("circle", (4, 4, 20, 20), 0.99, "red"), Detection("square",
 class SimulatedEngine:
     """Stands for an `EngineHost`: each sequence occupies one of a fixed number of slots for a fixed time per token."""
 
-    def __init__(self, slots: int, seconds: float, *, critic: bool = False, long_share: float = 0.0) -> None:
+    def __init__(
+        self, slots: int, seconds: float, *, critic: bool = False, long_share: float = 0.0, words: int = WORDS
+    ) -> None:
         """Start an engine.
 
         Args:
@@ -40,10 +45,11 @@ class SimulatedEngine:
             seconds: time that a sequence takes.
             critic: whether the answers are critiques.
             long_share: share of the requests that take ten times as long.
+            words: fewest words of a response; short ones are right more often.
         """
         self.slots, self.seconds = asyncio.Semaphore(slots), seconds
-        self.critic, self.long_share = critic, long_share
-        self.load = LoadReport()
+        self.critic, self.long_share, self.words = critic, long_share, words
+        self.busy, self.version = LoadReport(), 0
         self.events: list[tuple[float, int]] = []
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
@@ -53,7 +59,19 @@ class SimulatedEngine:
 
     async def load_report(self) -> LoadReport:
         """See `EngineHost.load_report`."""
-        return self.load
+        return self.busy
+
+    async def load(self, model: str, _ledger: Ledger | None = None, _critique_format: str = "") -> float:
+        """See `EngineHost.load`. The rewards of critiques depend on the version."""
+        self.version = int(model.removeprefix(VERSION)) if model.startswith(VERSION) else 0
+        return 0.0
+
+    async def health(self) -> Health:
+        """See `EngineHost.health`."""
+        return Health("simulated", self.version, "simulated", "", 0, os.getpid(), socket.gethostname())
+
+    async def close(self) -> None:
+        """See `EngineHost.close`."""
 
     async def history(self) -> list[tuple[float, int]]:
         """Changes of the number of busy slots, each with its time."""
@@ -70,26 +88,26 @@ class SimulatedEngine:
             self.events.append((time.time(), -1))
             self._count(running=-1)
         if self.critic:
-            yes = (request.seed + index) % YES_STEPS / YES_STEPS
+            yes = (request.seed + index + 7 * self.version) % YES_STEPS / YES_STEPS
             return Completion(format_critique("red circle top left", "It is so.", yes > 0.5), yes, 1 - yes)
-        return Completion(_responses()[(request.seed + index) % RESPONSES])
+        return Completion(_responses(self.words)[(request.seed + index) % RESPONSES])
 
     def _count(self, running: int = 0, waiting: int = 0) -> None:
-        load = self.load
-        self.load = LoadReport(load.running + running, load.waiting + waiting, load.finished)
+        load = self.busy
+        self.busy = LoadReport(load.running + running, load.waiting + waiting, load.finished)
 
 
 @cache
-def _responses() -> list[str]:
+def _responses(words: int) -> list[str]:
     """The responses that engines choose from, so that they need next to no CPU time."""
     rng = random.Random(0)
-    return [response(rng) for _ in range(RESPONSES)]
+    return [response(rng, words) for _ in range(RESPONSES)]
 
 
-def response(rng: random.Random) -> str:
-    """A response of at least `WORDS` words."""
+def response(rng: random.Random, words: int = WORDS) -> str:
+    """A response of at least some words."""
     sentences: list[str] = []
-    while sum(len(sentence.split()) for sentence in sentences) < WORDS:
+    while sum(len(sentence.split()) for sentence in sentences) < words:
         sentences.append(rng.choice(SENTENCES))
     return " ".join(sentences)
 

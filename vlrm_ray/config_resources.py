@@ -114,6 +114,8 @@ class Cluster(Section):
     labels: Annotated[dict[Role, dict[str, str]], BeforeValidator(_selectors)] = {}
     """Label selector by role (`generate`, `judge`, `train`, `expert`, `cpu`): where Ray may place it. A label's name alone is
     short for `{train: {NAME: train}, ...}`. Empty: anywhere."""
+    overlap: int = Field(0, ge=0, le=1)
+    """Rounds whose candidates are made ahead: 1 generates and verifies the next round's while this one trains."""
     start_timeout: int = Field(300, ge=10)
     """Timeout in seconds for the engines to start."""
     verbosity: int = Field(0, ge=0, le=2)
@@ -141,3 +143,9 @@ class Cluster(Section):
         """The label selectors of some roles, for messages: "vlrm-role=train"; "" if they may be on any node."""
         texts = {", ".join(f"{key}={value}" for key, value in self.labels.get(role, {}).items()) for role in roles}
         return " or ".join(sorted(texts - {""}))
+
+    @model_validator(mode="after")
+    def _engines_for_overlap(self) -> "Cluster":
+        if self.overlap and self.placement == "phased":
+            raise ValueError("overlap=1 needs placement=disaggregated: with `phased` no engine runs during training")
+        return self

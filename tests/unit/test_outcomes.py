@@ -13,7 +13,7 @@ from rich.console import Console
 from vlrm_ray.config import Config, load
 from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, Request
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline import rounds, row_accounting
+from vlrm_ray.pipeline import part_stream, rounds, row_accounting
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences import pairing, selection
@@ -85,7 +85,7 @@ def row_of(part: int, ref: PromptRef, problem: str, part_rows: int) -> Row:
 def run_of(folder: Path, monkeypatch: pytest.MonkeyPatch, problems: Sequence[str]) -> tuple[rounds.Rounds, io.StringIO]:
     refs = [PromptRef(f"/data/{i}.png", "Why?") for i in range(len(problems))]
     monkeypatch.setattr(rounds.prompts, "prompts_of_round", lambda *_: refs)
-    monkeypatch.setattr(rounds, "build_graph", graph_of(problems))
+    monkeypatch.setattr(part_stream, "build_graph", graph_of(problems))
     output = io.StringIO()
     progress = Progress(Console(file=output, width=2000, soft_wrap=True))
     return rounds.Rounds(load(None, ["rounds=1"]), Ledger(str(folder)), FakeFleet(), progress), output

@@ -5,6 +5,9 @@
 `read` runs only with `experts.reader.enabled`, `self-label` only with `pairing.labels: self`; `stages/` has a table of what
 each stage reads and writes.
 
+The graph can be cut before the first stage that asks the critics. With `cluster.overlap` the stages before the cut run
+ahead, while the round before trains, and commit prepared parts; the others start from these.
+
 A block of the dataset is one part: `part_rows` prompts that pass all stages together, in any order of parts. Parts are
 committed, or made again, as a whole. The driver gets one small row for each of them.
 
@@ -19,8 +22,8 @@ Actor classes and handles are arguments: this module imports no engine library.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray.data
@@ -31,19 +34,25 @@ from vlrm_ray.config_resources import Pool, Role
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import (
     Commit,
+    CommitCandidates,
     Critique,
     EnginePool,
     Generate,
     Ingest,
+    ReadCandidates,
     SelfLabel,
     VerifyAndPair,
+    part_table,
     prompt_table,
 )
 from vlrm_ray.pipeline.stages.critics import BASE, NEWEST, Critics
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import model_fingerprint, portable
+from vlrm_ray.store.prepared_parts import PreparedParts
 from vlrm_ray.types import PromptRef
 
+Parts = Mapping[int, Sequence[PromptRef]]
+"""Prompts by part number."""
 NO_PROGRESS_SECONDS = 3600
 """Time without any finished task after which Ray Data gives up."""
 
@@ -62,13 +71,35 @@ def configure_ray_data(verbosity: int = 0) -> None:
     context.target_max_block_size = None  # a part is never split
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A stage of the graph.
+
+    Attributes:
+        stage: its class.
+        arguments: the arguments of its constructor.
+        pool: size of its actor pool.
+        in_flight: parts that each actor has at a time.
+        role: the role whose nodes the actors are on.
+        labels: label selector of these nodes; None for any node.
+    """
+
+    stage: type
+    arguments: tuple[Any, ...]
+    pool: Pool
+    in_flight: int = 1
+    role: Role = "cpu"
+    labels: dict[str, str] | None = None
+
+
 def build_graph(
     config: Config,
     round_: int,
-    parts: dict[int, list[PromptRef]],
+    parts: Parts,
     stage_actors: StageActors,
     ledger: Ledger,
     store: Ledger,
+    prepared: Collection[int] = (),
 ) -> ray.data.Dataset:
     """Build the lazy dataset of a round; iterating over it runs all stages and yields tables of `Tally`.
 
@@ -79,26 +110,81 @@ def build_graph(
         stage_actors: the actors to work with.
         ledger: where the parts are committed.
         store: ledger that caches the experts' evidence and, with `config.cache`, the candidates.
+        prepared: numbers of parts whose candidates `build_candidates_graph` has committed: they go on from there.
     """
+    candidates, critiques = _steps(config, round_, stage_actors, ledger, store)
+    branches = []
+    if fresh := {part: refs for part, refs in parts.items() if part not in prepared}:
+        branches.append(_through(_prompts(fresh), candidates))
+    if ready := [part for part in parts if part in prepared]:
+        tables = ray.data.from_arrow([part_table(part) for part in ready])
+        read = _Step(ReadCandidates, (PreparedParts(ledger, round_),), config.cluster.stages.ingest)
+        branches.append(_through(tables, [read]))
+    rows = branches[0].union(*branches[1:]) if len(branches) > 1 else branches[0]
+    return _through(rows, critiques)
+
+
+def build_candidates_graph(
+    config: Config, round_: int, parts: Parts, stage_actors: StageActors, ledger: Ledger, store: Ledger
+) -> ray.data.Dataset:
+    """Build the lazy dataset of the stages that need no critic; it commits prepared parts. The arguments are as above."""
+    candidates, _ = _steps(config, round_, stage_actors, ledger, store)
+    commit = _Step(CommitCandidates, (PreparedParts(ledger, round_),), config.cluster.stages.commit)
+    return _through(_prompts(parts), [*candidates, commit])
+
+
+def _steps(
+    config: Config, round_: int, stage_actors: StageActors, ledger: Ledger, store: Ledger
+) -> tuple[list[_Step], list[_Step]]:
+    """The stages of a round in two groups: those before the first one that asks the critics, and the others."""
     config = config.model_copy(update={"experts": _portable(config.experts)})
     board, detector, reader = stage_actors.board, config.experts.detector, config.experts.reader
     model = model_fingerprint(config.policy.model) if config.cache and config.policy.samples else ""
     pools, in_flight = config.cluster.stages, config.cluster.parts_in_flight
     policy = _engine_pool("policy", config, stage_actors)
     critics = _critics(config, stage_actors)
-    in_pool = partial(_map_in_pool, config.cluster.labels)
-    rows = ray.data.from_arrow([prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
-    rows = in_pool(rows, Ingest, (round_, config, board, store), pools.ingest)
     cache = store if config.cache else None
-    rows = in_pool(rows, Generate, (config, policy, cache, model), pools.generate, in_flight)
-    rows = in_pool(rows, stage_actors.detector, (detector, store, board), detector.pool, role="expert")
+    steps = [
+        _Step(Ingest, (round_, config, board, store), pools.ingest),
+        _Step(Generate, (config, policy, cache, model), pools.generate, in_flight),
+        _Step(stage_actors.detector, (detector, store, board), detector.pool, role="expert"),
+    ]
     if reader.enabled:
-        rows = in_pool(rows, stage_actors.reader, (reader, store, board), reader.pool, role="expert")
+        steps.append(_Step(stage_actors.reader, (reader, store, board), reader.pool, role="expert"))
     if config.pairing.labels == "self":
-        rows = in_pool(rows, SelfLabel, (config, critics.judges), pools.critique, in_flight)
-    rows = in_pool(rows, VerifyAndPair, (config, stage_actors), pools.verify)
-    rows = in_pool(rows, Critique, (config, critics, stage_actors), pools.critique, in_flight)
-    return in_pool(rows, Commit, (config, ledger), pools.commit)
+        steps.append(_Step(SelfLabel, (config, critics.judges), pools.critique, in_flight))
+    steps += [
+        _Step(VerifyAndPair, (config, stage_actors), pools.verify),
+        _Step(Critique, (config, critics, stage_actors), pools.critique, in_flight),
+        _Step(Commit, (config, ledger), pools.commit),
+    ]
+    first = next(index for index, step in enumerate(steps) if step.stage in (SelfLabel, Critique))
+    nodes = {role: dict(config.cluster.labels.get(role, {})) or None for role in ("cpu", "expert")}
+    steps = [replace(step, labels=nodes[step.role]) for step in steps]
+    return steps[:first], steps[first:]
+
+
+def _prompts(parts: Parts) -> ray.data.Dataset:
+    return ray.data.from_arrow([prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
+
+
+def _through(rows: ray.data.Dataset, steps: Sequence[_Step]) -> ray.data.Dataset:
+    """The rows after some stages."""
+    for step in steps:
+        pool = step.pool
+        rows = rows.map_batches(
+            step.stage,
+            fn_constructor_args=step.arguments,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                min_size=pool.min, max_size=pool.max, max_concurrent_calls_per_actor=step.in_flight
+            ),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus or None,
+            label_selector=step.labels,
+        )
+    return rows
 
 
 def _portable(experts: Experts) -> Experts:
@@ -135,25 +221,3 @@ def _critics(config: Config, stage_actors: StageActors) -> Critics:
         return Critics({NEWEST if config.critic.writer == NEWEST else BASE: judges}, judges)
     base = _engine_pool("critic", config, stage_actors, [i for i, v in enumerate(versions) if v == 0])
     return Critics({BASE: base, NEWEST: judges} if config.critic.writer == "mixed" else {BASE: base}, judges)
-
-
-def _map_in_pool(
-    labels: Mapping[Role, Mapping[str, str]],
-    rows: ray.data.Dataset,
-    stage: type,
-    arguments: tuple[Any, ...],
-    pool: Pool,
-    in_flight: int = 1,
-    role: Role = "cpu",
-) -> ray.data.Dataset:
-    """Add a stage whose actors are on the nodes of `role`."""
-    return rows.map_batches(
-        stage,
-        fn_constructor_args=arguments,
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=pool.min, max_size=pool.max, max_concurrent_calls_per_actor=in_flight),
-        num_cpus=pool.cpus,
-        num_gpus=pool.gpus or None,
-        label_selector=dict(labels.get(role, {})) or None,
-    )

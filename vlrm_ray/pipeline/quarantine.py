@@ -6,6 +6,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import prompts, row_accounting
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.prepared_parts import PreparedParts
 
 FEWEST_PROMPTS = 50
 """Prompts that must have been processed before the share of quarantined ones counts."""
@@ -43,6 +44,7 @@ class QuarantineLimit:
             return
         for part in self.parts:
             self.ledger.remove_part(self.round, part)
+            PreparedParts(self.ledger, self.round).remove(part)
         reason = self.reasons.most_common(1)[0][0]
         raise UserError(
             f"round {self.round}: {quarantined} of {self.prompts} prompts are quarantined, more than "

@@ -78,9 +78,11 @@ def phases(config: Config) -> dict[str, list[ResourceRequest]]:
     """What a run needs at the same time in each of its two phases.
 
     These are engines with experts and data stages, and train workers. With the placement `disaggregated` the engines keep
-    their resources while training.
+    their resources while training; with `overlap` both phases run at the same time.
     """
     requests = resource_requests(config)
+    if config.cluster.overlap:
+        return {"rollout and training": requests}
     kept = ENGINE_ROLES if config.cluster.placement == "disaggregated" else ()
     return {
         "rollout": [request for request in requests if request.role != TRAIN],

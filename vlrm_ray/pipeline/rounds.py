@@ -5,11 +5,13 @@
 
     method      stages                   consumes                         produces
     gather()    generate ... select      prompts, newest version          parts of these five stages
+    prepare()   generate, verify, pair   prompts                          prepared parts, which gather() starts from
     train()     train, publish           parts of select                  versions/k, loaded into the critics
     evaluate()  evaluate                 held-out data, newest version    metrics, temperature of the reward
 
-`gather` is the rollout and critique phase. Each method waits for the one before it. Each stage commits its result to
-the ledger, and is skipped if the ledger already has the result: this is how an interrupted run resumes.
+`gather` is the rollout and critique phase. Each method waits for the one before it, except that `prepare` works on the
+next round in the background, until `gather` of that round. Each stage commits its result to the ledger, and is skipped
+if the ledger already has the result: this is how an interrupted run resumes.
 """
 
 import time
@@ -23,20 +25,22 @@ from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
 from vlrm_ray.pipeline import evaluators, prompts, row_accounting, training_steps
-from vlrm_ray.pipeline.graph import build_graph
+from vlrm_ray.pipeline.ahead import Ahead
+from vlrm_ray.pipeline.graph import Parts
+from vlrm_ray.pipeline.part_stream import PartStream
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.pipeline.quarantine import QuarantineLimit
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
-from vlrm_ray.pipeline.stages import Tally
+from vlrm_ray.pipeline.stages.critics import waits_for_newest
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, portable
-from vlrm_ray.types import PromptRef, RowCounts
+from vlrm_ray.store.prepared_parts import PreparedParts
+from vlrm_ray.types import RowCounts
 
 JsonDict = dict[str, Any]
-MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
-"""If the engine refuses this many prompts before it answers any, the run stops."""
+CLOSE_SECONDS = 10
+"""Time that work on the next round gets to end when the run ends early."""
 
 
 class Fleet(Protocol):
@@ -104,6 +108,7 @@ class Rounds:
         self.config, self.ledger, self.fleet, self.progress = config, ledger, fleet, progress
         self.store = Ledger(config.cache) if config.cache else ledger
         self.metrics = RunMetrics(ledger)
+        self.stream, self.ahead = PartStream(config, ledger, self.store, lambda: self.fleet.stage_actors()), Ahead()
 
     def gather(self, round_: int) -> None:
         """Run the rollout and critique phase: generate, verify, pair, critique and select.
@@ -115,53 +120,57 @@ class Rounds:
         """
         if self.ledger.result(round_, "select"):
             return
-        prompt_refs = prompts.prompts_of_round(self.config, round_, self.store)
-        size = self.config.part_rows
-        parts = {i: prompt_refs[i * size : (i + 1) * size] for i in range(-(-len(prompt_refs) // size))}
-        committed = set(self.ledger.parts(round_))
-        missing = {i: part for i, part in parts.items() if i not in committed}
-        self.fleet.reset_counts()
-        with self.progress.stage(f"round {round_}: gather", len(prompt_refs), "prompts", self.fleet.counts) as meter:
-            meter.add(sum(len(part) for i, part in parts.items() if i in committed))
-            start = time.monotonic()
-            if missing:
+        self.ahead.finish(round_)
+        parts, prompt_count = self.stream.todo(round_)
+        if self.ahead.round != round_:  # otherwise they go on
+            self.fleet.reset_counts()
+        with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.counts) as meter:
+            meter.add(prompt_count - sum(map(len, parts.values())))
+            start, ahead = time.monotonic(), self.stream.made_ahead(round_) if self.ahead.round == round_ else 0
+            if parts:
                 self.fleet.load_writers(self.base_version(round_))
                 with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
-                    self._run_parts(round_, missing, meter.add)
-            markers = self._markers(round_, len(parts))
+                    self.stream.gather(round_, parts, meter.add)
+            markers = self._markers(round_)
             counts = _sum_row_counts(markers)
-            quarantined = self._quarantine_text(round_, counts, markers, len(prompt_refs))
-            self._finish_gather(round_, counts, markers, _times(start))
+            quarantined = self._quarantine_text(round_, counts, markers, prompt_count)
+            self._finish_gather(round_, counts, markers, _times(start), ahead)
+            PreparedParts(self.ledger, round_).clear()
             kept = ", ".join(f"{stage} {count.kept}" for stage, count in counts.items())
             meter.set_summary(f"kept: {kept}" + (f"; quarantined: {quarantined}" if quarantined else ""))
 
-    def _run_parts(self, round_: int, parts: dict[int, list[PromptRef]], done: Callable[[int], None]) -> None:
-        """Stream parts through the graph, which commits them.
+    def prepare(self, round_: int) -> None:
+        """With `cluster.overlap`, start to work on a round in the background, while the round before it trains.
 
-        Raises:
-            UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault;
-                or more prompts than `quarantine_limit` are quarantined.
+        The policy does not change, so the candidates can be made and verified now; they are committed as prepared parts.
+        The stages from the first one that asks the critics on wait for the version that is being trained. If only the
+        untrained model is asked (`critic.writer: base`), they wait for nothing, and whole parts are committed.
         """
-        answered, refused = bool(self.ledger.parts(round_)), Counter[str]()
-        limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
-        graph = build_graph(self.config, round_, parts, self.fleet.stage_actors(), self.ledger, self.store)
-        for table in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for tally in Tally.of_table(table):
-                refused.update(tally.refused)
-                answered = answered or sum(tally.refused.values()) < tally.prompts
-                if not answered and refused.total() >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
-                    self.ledger.remove(f"round-{round_:04d}")
-                    reason = next(iter(refused))
-                    raise UserError(
-                        f"the policy's engine refused all of the first {refused.total()} prompts ({reason}); "
-                        f"{prompts.remedy(reason)}"
-                    )
-                done(tally.prompts)
-                limit.check(tally)
+        if not self.config.cluster.overlap or round_ > self.config.rounds or self.ledger.result(round_, "select"):
+            return
+        if parts := self.stream.todo_ahead(round_):
+            self.ahead.wait()
+            if not waits_for_newest(self.config):
+                self.fleet.load_writers(self.base_version(round_ - 1))
+            self.fleet.reset_counts()
+            self.ahead.start(round_, partial(self._work_ahead, round_, parts))
 
-    def _markers(self, round_: int, parts: int) -> list[JsonDict]:
+    def _work_ahead(self, round_: int, parts: Parts) -> None:
+        start, done = time.monotonic(), Counter[str]()
+        self.progress.log(f"round {round_}: gather ahead ...")
+        with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
+            self.stream.work_ahead(round_, parts, lambda count: done.update(prompts=count), lambda: self.ahead.stopped)
+        self.progress.log(
+            f"round {round_}: {done['prompts']} prompts gathered ahead in {time.monotonic() - start:.1f} s"
+        )
+
+    def close(self) -> None:
+        """End the work on the next round, if there is any."""
+        self.ahead.close(CLOSE_SECONDS)
+
+    def _markers(self, round_: int) -> list[JsonDict]:
         """Markers of all parts of a round, in order."""
-        markers = self.ledger.part_markers(round_)
+        markers, parts = self.ledger.part_markers(round_), len(self.stream.parts(round_))
         lost = [part for part in range(parts) if part not in markers]
         assert not lost, f"round {round_}: the parts {lost[:5]} were not committed"
         return [markers[part] for part in range(parts)]
@@ -189,10 +198,11 @@ class Rounds:
         return "; ".join(texts)
 
     def _finish_gather(
-        self, round_: int, counts: Mapping[str, RowCounts], markers: Sequence[JsonDict], times: JsonDict
+        self, round_: int, counts: Mapping[str, RowCounts], markers: Sequence[JsonDict], times: JsonDict, ahead: int
     ) -> None:
-        """Commit the results of the five stages from their parts."""
-        busy, spans = self.fleet.seconds(), self.fleet.spans()
+        """Commit the results of the five stages from their parts, of which some were made ahead."""
+        busy = self.fleet.seconds()
+        of_round = {"spans": self.fleet.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {
@@ -204,7 +214,18 @@ class Rounds:
                 "began": times["began"],
                 "ended": times["ended"],
             }
-            self.ledger.finish(round_, stage, result | ({"spans": spans} if stage == "select" else {}))
+            self.ledger.finish(round_, stage, result | (of_round if stage == "select" else {}))
+
+    def _staleness(self, round_: int) -> JsonDict:
+        """The versions that worked on a round, and how many versions they are behind the newest one.
+
+        The policy is the same in all rounds. The critics hold the newest version, because critiques wait for it, unless
+        the configuration says that the untrained model writes.
+        """
+        newest = self.base_version(round_)
+        critic = self.ledger.served_version(0)
+        assert critic == 0 or newest - critic <= self.config.cluster.overlap
+        return {"policy_staleness": 0, "critic_version": critic, "critic_staleness": newest - critic}
 
     def train(self, round_: int) -> None:
         """Fine-tune the round's base version on the selected pairs, and publish the result as a new version.
@@ -255,6 +276,7 @@ class Rounds:
         start = time.monotonic()
         version = base + 1
         files = self.ledger.publish(version, folder)
+        self._wait_for_critics()
         moved = self.fleet.load(version, published=True)
         self.progress.log(
             f"round {round_}: published version {version} and loaded it into the critics "
@@ -268,6 +290,7 @@ class Rounds:
         if self.ledger.result(round_, "evaluate") or not evaluators.is_measured(self.config):
             return
         version = self.ledger.newest_version()
+        self._wait_for_critics()
         self.fleet.load(version)
         baseline = "" if version else evaluators.baseline_name(self.config)
         if baseline and (cached := self.store.get_json(baseline)) is not None:
@@ -294,6 +317,11 @@ class Rounds:
             shown = [(name, result.metrics[name]) for name in evaluator.headline]
             meter.set_summary(", ".join(f"{name} {metric.value:.3f}" for name, metric in shown))
         return result
+
+    def _wait_for_critics(self) -> None:
+        """Wait until work on the next round no longer uses the critics, before they load another version."""
+        if not waits_for_newest(self.config):
+            self.ahead.wait()
 
     def _judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
         """`Fleet.judge`; logs how many requests the engine refused, which have no judgement.

@@ -9,6 +9,7 @@ line for each step; see training_steps.py.
 """
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,6 +34,7 @@ class RunMetrics:
         self.ledger = ledger
         self.lines = (ledger.get(FILE) or b"").decode("utf-8", "replace").splitlines()
         self.written = time.monotonic()
+        self._lock = threading.Lock()  # a training and work on the next round add lines at the same time
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line, and write the file if it has not been written for `WRITE_SECONDS`."""
@@ -43,8 +45,9 @@ class RunMetrics:
 
     def write(self) -> None:
         """Write the file; raises StorageError if that fails."""
-        self.written = time.monotonic()
-        self.ledger.put(FILE, "".join(f"{line}\n" for line in self.lines).encode())
+        with self._lock:
+            self.written = time.monotonic()
+            self.ledger.put(FILE, "".join(f"{line}\n" for line in self.lines).encode())
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, also those of earlier sessions; lines that are not JSON objects are left out."""

@@ -69,7 +69,7 @@ class Commit:
             "row_counts": {stage: asdict(row_counts) for stage, (_, row_counts) in outputs.items()},
             "statistics": part_statistics.count_rows(rows),
             "wordings": training_tables.wordings(rows),
-            "first_quarantined": _first_quarantined(rows),
+            "first_quarantined": first_quarantined(rows),
             "wire_bytes": table.nbytes,
             "text_bytes": _text_bytes(rows),
         }
@@ -93,7 +93,7 @@ def check_whole_part(rows: Sequence[Row]) -> None:
         )
 
 
-def _first_quarantined(rows: Sequence[Row]) -> str:
+def first_quarantined(rows: Sequence[Row]) -> str:
     """Image, question and reason of the first quarantined prompt, for messages; "" without one."""
     row = next((row for row in rows if row.quarantined), None)
     return "" if row is None else f"{row.prompt.image}, {row.prompt.question[:60]!r}: {row.quarantined}"

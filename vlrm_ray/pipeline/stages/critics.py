@@ -56,15 +56,19 @@ class Critics:
         return groups
 
 
+def waits_for_newest(config: Config) -> bool:
+    """Whether critiques need the newest version, so that a round's critiques wait for the training of the one before."""
+    return config.critic.writer != BASE or config.selection.asks_unaided
+
+
 def critic_versions(config: Config, newest: int, count: int) -> list[int]:
     """The version that each of `count` critics holds while critiques are written; 0 is the untrained model.
 
     If both the untrained model and the newest version are needed, each is held by half of the critics.
     """
-    writer, asks = config.critic.writer, config.selection.asks_unaided
-    if writer == NEWEST or newest == 0:
+    if config.critic.writer == NEWEST or newest == 0:
         return [newest] * count
-    if writer == BASE and not asks:
+    if not waits_for_newest(config):
         return [0] * count
     half = (count + 1) // 2
     return [0] * half + [newest] * (count - half)

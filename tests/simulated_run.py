@@ -1,0 +1,87 @@
+"""A whole run without models: the rounds, the graph, the ledger and Ray of a run, with simulated engines and trainings."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.fleet import Fleet
+from tests.simulated import SimulatedDetector, SimulatedEngine, SimulatedReader, verifier
+from vlrm_ray.config import Config
+from vlrm_ray.engines import Health
+from vlrm_ray.reward.training.step_records import StepRecord
+from vlrm_ray.scenes.render import paint
+from vlrm_ray.scenes.world import UNBIASED_WORLD
+from vlrm_ray.store.ledger import Ledger
+
+
+class SimulatedFleet(Fleet):
+    """A fleet whose engines answer after a fixed time; its actors take the resources that the configuration states.
+
+    Attributes:
+        slots: sequences that an engine works on at the same time, of a policy generator and of a critique writer.
+        sequence_seconds: time that a sequence takes, of the same.
+        words: fewest words of a response.
+    """
+
+    slots, sequence_seconds, words = (16, 16), (0.0, 0.0), 4
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        super().__init__(config, ledger, (SimulatedDetector, SimulatedReader), verifier())
+
+    def start(self, *, policy: bool = True) -> list[Health]:
+        """Start the engines, whose critics hold the version that the ledger names."""
+        del policy
+        (policy_slots, critic_slots), (policy_seconds, critic_seconds) = self.slots, self.sequence_seconds
+        engines = self.config.policy.engine, self.config.critic.engine
+        self.policy = [
+            self._remote(SimulatedEngine, engines[0], f"policy-{i}").remote(
+                policy_slots, policy_seconds, words=self.words
+            )
+            for i in range(engines[0].actors)
+        ]
+        self.critics = [
+            self._remote(SimulatedEngine, engines[1], f"critic-{i}").remote(critic_slots, critic_seconds, critic=True)
+            for i in range(engines[1].actors)
+        ]
+        self.load(self.ledger.served_version())
+        states: list[Health] = self._get_all(self._named(), "health", waiting_for="the start of its engine")
+        return states
+
+
+@ray.remote
+def _work(seconds: float) -> float:
+    """Occupy a device."""
+    time.sleep(seconds)
+    return seconds
+
+
+def fit(
+    config: Config, ledger: Ledger, round_: int, initial_model: str, *, board: Any, log: Any, step_seconds: float = 0.1
+) -> tuple[str, dict[str, Any]]:
+    """Stands for `vlrm_ray.reward.training.fit.fit`: `train.epochs` steps of a fixed time on `train.workers` devices."""
+    del log
+    resources = {"num_cpus": config.train.cpus, "num_gpus": config.train.gpus}
+    for step in range(1, config.train.epochs + 1):
+        workers = [_work.options(**resources).remote(step_seconds) for _ in range(config.train.workers)]
+        seconds = max(ray.get(workers))
+        record = StepRecord(
+            round_, step, step, config.train.epochs, 1.0, None, None, None, None, 1.0, 1e-3, 100, seconds, 0.0,
+            100 / seconds, None, 0.0, 0,
+        )  # fmt: skip
+        board.add_step.remote(record.as_json())
+    folder = Path(ledger.path("train", f"round-{round_:04d}", "model"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(f'{{"round": {round_}, "initial": "{initial_model}"}}')
+    return str(folder), {"loss": 1.0, "step": config.train.epochs, "dropped": {}}
+
+
+def prompt_file(folder: Path, images: int = 8, questions: int = 8) -> str:
+    """Paint some images, and write a file of prompts about them."""
+    lines = []
+    for index in range(images):
+        paint(UNBIASED_WORLD.sample(index)).image.save(folder / f"{index}.png")
+        lines += [f'{{"image": "{index}.png", "question": "What do you see? ({i})"}}\n' for i in range(questions)]
+    (folder / "prompts.jsonl").write_text("".join(lines))
+    return str(folder / "prompts.jsonl")

@@ -1,0 +1,115 @@
+"""The parts of a round: which of them are still to be made, and the graphs that make them."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import ray.data
+
+from vlrm_ray.config import Config
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline import prompts
+from vlrm_ray.pipeline.graph import Parts, build_candidates_graph, build_graph
+from vlrm_ray.pipeline.quarantine import QuarantineLimit
+from vlrm_ray.pipeline.stage_actors import StageActors
+from vlrm_ray.pipeline.stages import Tally
+from vlrm_ray.pipeline.stages.critics import waits_for_newest
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.prepared_parts import PreparedParts
+
+MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
+"""If the engine refuses this many prompts before it answers any, the run stops."""
+
+
+class PartStream:
+    """Streams the parts of a round through the graph, which commits them."""
+
+    def __init__(self, config: Config, ledger: Ledger, store: Ledger, stage_actors: Callable[[], StageActors]) -> None:
+        """Prepare the streams of a run.
+
+        Args:
+            config: configuration of the run.
+            ledger: where the parts are committed.
+            store: ledger of the caches.
+            stage_actors: returns the actors to work with.
+        """
+        self.config, self.ledger, self.store, self.stage_actors = config, ledger, store, stage_actors
+        self.ahead_of_critics = waits_for_newest(config)
+        self._parts: tuple[int, Parts] = (0, {})
+
+    def parts(self, round_: int) -> Parts:
+        """The prompts of a round, by part."""
+        if self._parts[0] != round_:
+            refs, size = prompts.prompts_of_round(self.config, round_, self.store), self.config.part_rows
+            self._parts = round_, {i: refs[i * size : (i + 1) * size] for i in range(-(-len(refs) // size))}
+        return self._parts[1]
+
+    def todo(self, round_: int) -> tuple[Parts, int]:
+        """The parts of a round that are not committed, and the number of prompts of all of its parts."""
+        committed, parts = set(self.ledger.parts(round_)), self.parts(round_)
+        return {i: part for i, part in parts.items() if i not in committed}, sum(map(len, parts.values()))
+
+    def todo_ahead(self, round_: int) -> Parts:
+        """The parts of a round that `work_ahead` has something to do for."""
+        prepared = set(PreparedParts(self.ledger, round_).numbers()) if self.ahead_of_critics else set()
+        return {i: part for i, part in self.todo(round_)[0].items() if i not in prepared}
+
+    def made_ahead(self, round_: int) -> int:
+        """Number of the parts of a round that `work_ahead` has made; to be asked before `gather`."""
+        return len(PreparedParts(self.ledger, round_).numbers() if self.ahead_of_critics else self.ledger.parts(round_))
+
+    def gather(self, round_: int, parts: Parts, done: Callable[[int], None]) -> None:
+        """Make parts, starting from their candidates if these are prepared.
+
+        Args:
+            round_: number of the round.
+            parts: the parts to make.
+            done: called with a number of prompts that have just been finished.
+
+        Raises:
+            UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault;
+                or more prompts than `quarantine_limit` are quarantined.
+        """
+        self._run(round_, self._whole_graph(round_, parts), done, lambda: False)
+
+    def work_ahead(self, round_: int, parts: Parts, done: Callable[[int], None], stopped: Callable[[], bool]) -> None:
+        """Make what can be made of parts before the version exists that the round before trains; as `gather`.
+
+        These are the candidates, or, if the critiques are written by the untrained model, the whole parts.
+
+        Args:
+            round_: number of the round.
+            parts: the parts, as `todo_ahead` gives them.
+            done: called with a number of prompts that have just been finished.
+            stopped: whether to end early, asked after each part.
+        """
+        if self.ahead_of_critics:
+            actors = self.stage_actors()
+            graph = build_candidates_graph(self.config, round_, parts, actors, self.ledger, self.store)
+        else:
+            graph = self._whole_graph(round_, parts)
+        self._run(round_, graph, done, stopped)
+
+    def _whole_graph(self, round_: int, parts: Parts) -> ray.data.Dataset:
+        prepared = PreparedParts(self.ledger, round_).numbers()
+        return build_graph(self.config, round_, parts, self.stage_actors(), self.ledger, self.store, prepared)
+
+    def _run(
+        self, round_: int, graph: ray.data.Dataset, done: Callable[[int], None], stopped: Callable[[], bool]
+    ) -> None:
+        answered, refused = bool(self.ledger.parts(round_)), Counter[str]()
+        limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
+        for table in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for tally in Tally.of_table(table):
+                refused.update(tally.refused)
+                answered = answered or sum(tally.refused.values()) < tally.prompts
+                if not answered and refused.total() >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
+                    self.ledger.remove(f"round-{round_:04d}")
+                    reason = next(iter(refused))
+                    raise UserError(
+                        f"the policy's engine refused all of the first {refused.total()} prompts ({reason}); "
+                        f"{prompts.remedy(reason)}"
+                    )
+                done(tally.prompts)
+                limit.check(tally)
+            if stopped():
+                return
