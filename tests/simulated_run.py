@@ -58,23 +58,35 @@ def _work(seconds: float) -> float:
 
 
 def fit(
-    config: Config, ledger: Ledger, round_: int, initial_model: str, *, board: Any, log: Any, step_seconds: float = 0.1
+    config: Config,
+    ledger: Ledger,
+    round_: int,
+    initial_model: str,
+    *,
+    board: Any,
+    log: Any,
+    step_seconds: float = 0.1,
+    short_round: int = 0,
 ) -> tuple[str, dict[str, Any]]:
-    """Stands for `vlrm_ray.reward.training.fit.fit`: `train.epochs` steps of a fixed time on `train.workers` devices."""
+    """Stands for `vlrm_ray.reward.training.fit.fit`: `train.epochs` steps of a fixed time on `train.workers` devices.
+
+    In the round `short_round` there is only one step.
+    """
     del log
+    steps = 1 if round_ == short_round else config.train.epochs
     resources = {"num_cpus": config.train.cpus, "num_gpus": config.train.gpus}
-    for step in range(1, config.train.epochs + 1):
+    for step in range(1, steps + 1):
         workers = [_work.options(**resources).remote(step_seconds) for _ in range(config.train.workers)]
         seconds = max(ray.get(workers))
         record = StepRecord(
-            round_, step, step, config.train.epochs, 1.0, None, None, None, None, 1.0, 1e-3, 100, seconds, 0.0,
+            round_, 1, step, steps, 1.0, None, None, None, None, 1.0, 1e-3, 100, seconds, 0.0,
             100 / seconds, None, 0.0, 0,
         )  # fmt: skip
         board.add_step.remote(record.as_json())
     folder = Path(ledger.path("train", f"round-{round_:04d}", "model"))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(f'{{"round": {round_}, "initial": "{initial_model}"}}')
-    return str(folder), {"loss": 1.0, "step": config.train.epochs, "dropped": {}}
+    return str(folder), {"loss": 1.0, "step": steps, "dropped": {}}
 
 
 def prompt_file(folder: Path, images: int = 8, questions: int = 8) -> str:

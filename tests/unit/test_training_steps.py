@@ -70,7 +70,8 @@ def test_the_summary_names_losses_accuracy_speed_and_waiting() -> None:
     curve = found.pop("curve")
     assert found == {
         "steps": 4, "skipped": 1, "dropped": {"longer_than_max_tokens": 2}, "first_loss": 1.0, "last_loss": 0.25,
-        "best_accuracy": 0.9, "tokens": 400, "tokens_per_second": 50.0, "wait_share": 0.25, "mfu": 0.4, "memory_gb": 5.0,
+        "best_accuracy": 0.9, "seconds": 8.0, "tokens": 400, "tokens_per_second": 50.0, "wait_share": 0.25, "mfu": 0.4,
+        "memory_gb": 5.0,
     }  # fmt: skip
     assert curve[:2] == [{"step": 1, "loss": 1.0, "accuracy": 0.5}, {"step": 2, "loss": None, "accuracy": None}]
     assert training_steps.summary([], {}) == {}

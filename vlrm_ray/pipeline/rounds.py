@@ -24,7 +24,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
-from vlrm_ray.pipeline import evaluators, prompts, row_accounting, training_steps
+from vlrm_ray.pipeline import evaluators, prompts, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
 from vlrm_ray.pipeline.graph import Parts
 from vlrm_ray.pipeline.part_stream import PartStream
@@ -284,6 +284,14 @@ class Rounds:
         )
         self.ledger.finish(round_, "publish", {"version": version, "files": files} | _times(start))
         self.ledger.remove(f"train/round-{round_:04d}")
+        self._advise(round_)
+
+    def _advise(self, round_: int) -> None:
+        """After the first training, print how the GPUs would be divided best."""
+        results = {n: {s: self.ledger.result(n, s) or {} for s in ("select", "train")} for n in range(1, round_ + 1)}
+        found = utilization.advice(self.config.model_dump(mode="json"), results)
+        if found and found["round"] == round_:
+            self.progress.log(utilization.advice_text(found))
 
     def evaluate(self, round_: int) -> None:
         """Measure the newest version by the run's evaluators. Images that are held out are known once round 1 is gathered."""

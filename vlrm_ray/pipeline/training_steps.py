@@ -69,7 +69,7 @@ def summary(records: Records, dropped: Mapping[str, int]) -> JsonDict:
 
     Returns:
         `steps` and `skipped` steps, `dropped` examples by reason, `first_loss` and `last_loss` of a step,
-        `best_accuracy` of a point of the curve, `tokens`, `tokens_per_second`, `wait_share` of the time waiting for
+        `best_accuracy` of a point of the curve, `seconds` of the steps, `tokens`, `tokens_per_second`, `wait_share` of the time waiting for
         data, and the `curve`, a list of {"step", "loss", "accuracy"}. If known, `mfu` and `memory_gb` (peak).
     """
     if not records:
@@ -87,6 +87,7 @@ def summary(records: Records, dropped: Mapping[str, int]) -> JsonDict:
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
         "best_accuracy": max(accuracies, default=None),
+        "seconds": round(seconds, 2),
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
         "wait_share": round(sum(r["wait_seconds"] or 0.0 for r in records) / seconds, 4) if seconds else None,

@@ -13,7 +13,7 @@ from typing import Any
 from vlrm_ray import __version__
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.metrics import Metric
-from vlrm_ray.pipeline import part_statistics
+from vlrm_ray.pipeline import part_statistics, utilization
 from vlrm_ray.pipeline.prompts import SCENES
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES
 from vlrm_ray.store.ledger import STAGES, Ledger
@@ -60,6 +60,7 @@ def build_report(config: JsonDict, ledger: Ledger, seconds: float, memory: int) 
         "next": _next_stage(config, results),
         "gains": _gains(results),
         "timeline": _timeline(results),
+        **_devices(config, results),
         "rounds": [content for content in rounds if content["seconds"] or content["rows"]],
     }
 
@@ -88,6 +89,7 @@ def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int
         "temperature": evaluated.get("temperature"),
         "training": results.get("train", {}).get("steps"),
         "statistics": part_statistics.sum_counts(statistics) if statistics else None,
+        "overlap": results.get("select", {}).get("overlap"),
         "busy": {actor: round(_length(spans), 2) for actor, spans in _spans(results).items()},
     }
     return content | {name: value for name, value in optional.items() if value}
@@ -165,6 +167,13 @@ def _spans(results: Mapping[str, JsonDict]) -> dict[str, list[tuple[float, float
         if "began" in results.get(stage, {}):
             spans[stage] = [(results[stage]["began"], results[stage]["ended"])]
     return spans
+
+
+def _devices(config: JsonDict, results: Mapping[int, JsonDict]) -> JsonDict:
+    """The entry `devices`: idle GPUs, and the advice on how to divide them; {} if nothing is known."""
+    text = utilization.advice_text(utilization.advice(config, results))
+    content = utilization.idle(config, results) | ({"advice": text} if text else {})
+    return {"devices": content} if content else {}
 
 
 def _length(spans: Sequence[tuple[float, float]]) -> float:

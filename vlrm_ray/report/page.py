@@ -103,6 +103,7 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
         timeline=timeline(report.get("timeline", [])),
         seconds=tables.seconds_table(rounds),
         actors=tables.actors_table(rounds),
+        overlap=tables.overlap_table(rounds),
         config=yaml.safe_dump(report["config"], sort_keys=False, allow_unicode=True),
         samples=samples,
         kept=kept,

@@ -221,6 +221,21 @@ def actors_table(rounds: Sequence[JsonObject]) -> Table | None:
     return Table("Busy seconds by actor of the rollout and critique phase", columns, rows) if rows else None
 
 
+def overlap_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """What was made ahead of each round, and how far behind the newest version its models were; None if nothing was."""
+    gathered = [r for r in rounds if r.get("overlap")]
+    if not any(r["overlap"]["parts_ahead"] for r in gathered):
+        return None
+    labels = {
+        "parts_ahead": "parts made while the round before trained",
+        "policy_staleness": "versions that the policy is behind",
+        "critic_version": "version that wrote the critiques",
+        "critic_staleness": "versions that it is behind the newest",
+    }
+    rows = [TableRow(label, [Cell(f"{r['overlap'][name]:,}") for r in gathered]) for name, label in labels.items()]
+    return Table("Work ahead of each round", [round_label(r["round"]) for r in gathered], rows)
+
+
 def _seconds_cell(seconds: float | None) -> Cell:
     return Cell("–", tone="quiet") if seconds is None else Cell(f"{seconds:,.1f}")
 

@@ -1,0 +1,87 @@
+"""Idle GPUs of a run with and without `cluster.overlap`: whole runs with simulated engines and trainings of stated seconds.
+
+The driver's loop, the graph, the ledger and Ray are those of a run, on a simulated cluster whose nodes claim to have 8 GPUs:
+4 generate, 2 judge and 2 train. Only what the GPUs do is simulated, so that the figures are those of the orchestration:
+what it leaves idle, with the starts of its pools, which weigh less in the longer rounds of real models.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jobs.benches.stream import NODES, simulated_cluster
+from vlrm_ray.config import load
+from vlrm_ray.pipeline import utilization
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.row_accounting import DATA_STAGES
+from vlrm_ray.store.ledger import Ledger
+
+PROMPTS, SLOTS = 640, (16, 16)
+"""Prompts of a round, and sequences that a generator and a critic work on at the same time."""
+SEQUENCE_SECONDS = (2.0, 3.4)
+"""Time of a response and of a critique: 640 prompts with 8 responses and about 4 critiques take 4 generators 160 s, and 2
+critics about as long."""
+STEPS, STEP_SECONDS = 32, 5.0
+"""Steps of a training, and the time of each; of the last round there is only one step, because the measurement ends there."""
+ROUNDS = 3
+OVERRIDES = (
+    f"rounds={ROUNDS}", f"prompts.per_round={PROMPTS}", "part_rows=16", "policy.samples=8", "policy.image_free=0",
+    "policy.image_degraded=0", "policy.engine.actors=4", "policy.engine.gpus=1", "policy.engine.cpus=0.05",
+    "critic.engine.actors=2", "critic.engine.gpus=1", "critic.engine.cpus=0.05", "critic.k=1", "train.workers=2",
+    "train.gpus=1", "train.cpus=0.05", f"train.epochs={STEPS}", "experts.reader.enabled=false", "evaluation.pairs=0",
+    "evaluation.holdout=0", "cluster.stages.verify.max=2",
+)  # fmt: skip
+RUNS = {
+    "without": ("cluster.overlap=0", "critic.writer=base"),
+    "overlap": ("cluster.overlap=1", "critic.writer=base"),
+    "overlap_newest": ("cluster.overlap=1", "critic.writer=newest"),
+}
+"""The runs that are compared, with what differs in their configuration."""
+
+
+def measure_overlap(progress: Progress) -> dict[str, Any]:
+    """Measure each of `RUNS`: the idle share of the GPUs, of all and by role, and seconds per round."""
+    figures: dict[str, Any] = {
+        "prompts": PROMPTS,
+        "sequence_seconds": SEQUENCE_SECONDS,
+        "train_seconds": STEPS * STEP_SECONDS,
+    }
+    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, simulated_cluster(scratch, -(-8 // NODES)):
+        for name, overrides in RUNS.items():
+            with progress.stage(name) as meter:
+                found = _run(Path(scratch), name, overrides, progress)
+                figures[name] = found
+                meter.set_summary(
+                    f"{found['idle']:.1%} of the GPUs' time idle, {found['seconds_per_round']:.0f} s a round"
+                )
+    return figures
+
+
+def _run(scratch: Path, name: str, overrides: tuple[str, ...], progress: Progress) -> dict[str, Any]:
+    """Run all rounds; returns the idle shares and the advice on the balance."""
+    from unittest import mock
+
+    from jobs import iterate
+    from tests import simulated_run
+
+    class Fleet(simulated_run.SimulatedFleet):
+        slots, sequence_seconds = SLOTS, SEQUENCE_SECONDS
+
+    source = scratch / "prompts"
+    if not source.exists():
+        source.mkdir()
+        simulated_run.prompt_file(source, 8, ROUNDS * PROMPTS // 8)
+    prompts = f"prompts.source={source / 'prompts.jsonl'}"
+    config = load(None, [*OVERRIDES, *overrides, prompts, f"folder={scratch}", f"name={name}"])
+    ledger = Ledger(str(scratch / name))
+    fit = partial(simulated_run.fit, step_seconds=STEP_SECONDS, short_round=ROUNDS)
+    with mock.patch("actors.fleet.Fleet", Fleet), mock.patch("vlrm_ray.reward.training.fit.fit", fit):
+        iterate.run_rounds(config, ledger, progress, lambda: None)
+    results = {
+        n: {s: r for s in (*DATA_STAGES, "train", "evaluate") if (r := ledger.result(n, s))} for n in range(ROUNDS + 1)
+    }
+    settings = config.model_dump(mode="json")
+    found = utilization.idle(settings, results)
+    advice = utilization.advice_text(utilization.advice(settings, results))
+    return found | {"seconds_per_round": round(found["seconds"] / (ROUNDS - 1), 1), "advice": advice}
