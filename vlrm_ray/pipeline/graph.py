@@ -169,10 +169,14 @@ def _prompts(parts: Parts) -> ray.data.Dataset:
 
 
 def _through(rows: ray.data.Dataset, steps: Sequence[_Step]) -> ray.data.Dataset:
-    """The rows after some stages."""
+    """The rows after some stages.
+
+    `map_batches` with GPUs wants a batch size, by which it would join a short part with the next one. What it calls, and
+    `map_groups` too, takes a block as a batch.
+    """
     for step in steps:
         pool = step.pool
-        rows = rows.map_batches(
+        rows = rows.map_batches_internal(
             step.stage,
             fn_constructor_args=step.arguments,
             batch_size=None,

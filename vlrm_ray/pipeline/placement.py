@@ -103,16 +103,21 @@ def check_nodes(config: Config, nodes: Sequence[Node], where: str) -> None:
 def unlabelled(config: Config, nodes: Iterable[Node]) -> list[str]:
     """A line for each label selector that no node satisfies, with the labels that there are."""
     nodes, roles = list(nodes), {request.placed_as: request.role for request in resource_requests(config)}
-    present = Counter(
-        f"{key}={value}" for node in nodes for key, value in node.labels.items() if not key.startswith(OWN_LABELS)
-    )
-    have = ", ".join(f"{label} on {count}" for label, count in sorted(present.items())) or "none"
+    have = labels_text(nodes)
     return [
         f"no node has the label {config.cluster.nodes_of(role)}, which cluster.labels.{role} wants for each {example} "
         f"(labels of the {len(nodes)} nodes: {have})"
         for role, example in roles.items()
         if not any(matches(config.cluster.labels.get(role, {}), node.labels) for node in nodes)
     ]
+
+
+def labels_text(nodes: Iterable[Node]) -> str:
+    """The labels of some nodes, each with the number of its nodes; labels that Ray sets itself are left out."""
+    present = Counter(
+        f"{key}={value}" for node in nodes for key, value in node.labels.items() if not key.startswith(OWN_LABELS)
+    )
+    return ", ".join(f"{label} on {count}" for label, count in sorted(present.items())) or "none"
 
 
 def _check_request(request: ResourceRequest, nodes: Sequence[Node], labels: str, where: str) -> None:

@@ -24,7 +24,11 @@ IMAGE_CHECK_SECONDS = 20
 """Time limit of the search for a usable image."""
 
 
-def check_inputs(config: Config) -> tuple[str, ...]:
+Remarks = tuple[str, ...]
+"""What a check says without refusing the run."""
+
+
+def check_inputs(config: Config) -> Remarks:
     """Check everything that can be checked before Ray and the engines start.
 
     Returns:
@@ -33,15 +37,49 @@ def check_inputs(config: Config) -> tuple[str, ...]:
     Raises:
         UserError: for the first input that cannot work.
     """
+    return tuple(remark for check in input_checks(config).values() for remark in check())
+
+
+def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
+    """The checks of `check_inputs` by what they look at. Each returns remarks, or raises UserError."""
+    checks: dict[str, Callable[[], Remarks]] = {}
     if not address_of(config):
-        resource_plan.check(
-            config, resource_plan.of_this_machine(config), f"the local cluster (cluster.cpus={config.cluster.cpus})"
-        )
+        checks["resources"] = partial(_check_local_resources, config)
     if config.policy.samples:
-        check_model("policy.model", config.policy.model)
+        checks["policy.model"] = partial(_check_model, "policy.model", config.policy.model)
+    checks["critic.model"] = partial(_check_critic, config)
+    checks["claim extractor"] = partial(_check_extractor, config)
+    if config.offline:
+        checks["offline models"] = partial(_check_hub_models, config)
+    for entry in config.evaluation.benchmarks:
+        checks[f"benchmark {entry.name}"] = partial(_check_benchmark, entry.name, entry.data)
+    checks["experts"] = partial(_check_calibrated_experts, config)
+    if config.cache:
+        checks["cache"] = partial(_check_writable, config.cache)
+    checks["prompts"] = partial(_check_prompts, config)
+    return checks
+
+
+def _check_local_resources(config: Config) -> Remarks:
+    where = f"the local cluster (cluster.cpus={config.cluster.cpus})"
+    resource_plan.check(config, resource_plan.of_this_machine(config), where)
+    return ()
+
+
+def _check_model(key: str, name: str) -> Remarks:
+    check_model(key, name)
+    return ()
+
+
+def _check_critic(config: Config) -> Remarks:
     check_model("critic.model", config.critic.model)
     if config.train.lora.rank:
         check_adapters("critic.model", config.critic.model, config.train)
+    return ()
+
+
+def _check_extractor(config: Config) -> Remarks:
+    """Check that the configured claim extractor can work."""
     if config.experts.extractor == "llm":
         if config.policy.engine.kind != "vllm":
             raise UserError(
@@ -52,18 +90,24 @@ def check_inputs(config: Config) -> tuple[str, ...]:
             check_model("experts.extractor_model", config.experts.extractor_model)
     if config.experts.extractor == "parse":
         installed_model()
-    if config.offline:
-        _check_hub_models(config)
-    for entry in config.evaluation.benchmarks:
-        check_benchmark(entry.name, entry.data)
-    verifier = _check_experts(config.experts)
-    remarks = _check_calibrations(config, verifier)
-    if config.cache:
-        Ledger(config.cache).check_writable()
-    return (*remarks, *_check_prompts(config))
+    return ()
 
 
-def _check_calibrations(config: Config, verifier: Verifier) -> tuple[str, ...]:
+def _check_benchmark(name: str, data: str) -> Remarks:
+    check_benchmark(name, data)
+    return ()
+
+
+def _check_calibrated_experts(config: Config) -> Remarks:
+    return _check_calibrations(config, _check_experts(config.experts))
+
+
+def _check_writable(folder: str) -> Remarks:
+    Ledger(folder).check_writable()
+    return ()
+
+
+def _check_calibrations(config: Config, verifier: Verifier) -> Remarks:
     """Remarks about experts without a calibration; raises UserError if no expert may decide a pair."""
     experts, known = config.experts, verifier.calibrations
     missing = [] if known.detector else ["experts.detector"]
@@ -82,10 +126,10 @@ def _check_calibrations(config: Config, verifier: Verifier) -> tuple[str, ...]:
     return (f"{names} {have} no calibration; claims that need it stay unverifiable (experts.uncalibrated=refuse)",)
 
 
-def _check_prompts(config: Config) -> tuple[str, ...]:
+def _check_prompts(config: Config) -> Remarks:
     """Remarks about the prompts; raises UserError if there is nobody and nothing to give responses."""
     name, responses = config.prompts.source, False
-    remarks: tuple[str, ...] = ()
+    remarks: Remarks = ()
     if name != prompts.SCENES:
         source = prompts.read_source(name, config.prompts.question)
         remarks, responses = source.remarks, source.given.num_rows > 0
@@ -120,7 +164,7 @@ def _check_experts(experts: Experts) -> Verifier:
     return Verifier.from_config(experts)
 
 
-def _check_hub_models(config: Config) -> None:
+def _check_hub_models(config: Config) -> Remarks:
     """Raises UserError if a model that is named on the Hugging Face hub is not in this node's cache of it."""
     names = {"policy.model": config.policy.model if config.policy.samples else "", "critic.model": config.critic.model}
     if config.experts.extractor == "llm":
@@ -141,6 +185,7 @@ def _check_hub_models(config: Config) -> None:
                     f"{key}: config.json of {name} is not in the cache of the Hugging Face hub on this node "
                     f"({constants.HF_HUB_CACHE}), and offline is true; fetch the model there, give a folder, or set offline=false"
                 )
+    return ()
 
 
 def _located(key: str, locate: Callable[[], str]) -> str:

