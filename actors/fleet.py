@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -11,7 +11,11 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util import list_named_actors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.direct_calls import generate_directly
+from actors.elastic_engines import ElasticEngines, Scaling
+from actors.engine_directory import EngineDirectory
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
 from actors.experts import DetectorExpert, TextExpert
 from actors.local import EXTRACTOR_TOKENS
@@ -22,7 +26,7 @@ from vlrm_ray.engines import Completion, EngineSettings, Health, Request, Sampli
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
-from vlrm_ray.pipeline.engine_calls import REPORT_TIMEOUT, LeastLoaded, call, get
+from vlrm_ray.pipeline.engine_calls import REPORT_TIMEOUT, get
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
 from vlrm_ray.pipeline.stages.critics import critic_versions
 from vlrm_ray.store.ledger import Ledger
@@ -40,6 +44,8 @@ REQUESTS_PER_CALL = 256
 """Requests in one call of a reproducible engine, outside the Ray Data graph. A call is a batch."""
 REQUESTS_PER_CALL_IN_TURN = 16
 """The same for other engines, which work on many calls at the same time."""
+RESTARTS_WITH_NODES = 20
+"""Restarts of each engine, and retries of its calls, where engines come and go with their nodes: each lost node costs one."""
 
 
 class Fleet:
@@ -64,6 +70,7 @@ class Fleet:
         *,
         restarts: int = 2,
         board: ActorHandle[Any] | None = None,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Start the progress board; `start` starts the engines.
 
@@ -74,18 +81,19 @@ class Fleet:
             verifier: verifier for the claims; None creates one from the configured calibrations.
             restarts: how often Ray restarts an actor, and retries a call, after a crash.
             board: handle of an existing progress board to use.
+            log: prints a line when the number of engines changes.
         """
         self.config, self.ledger, self.experts, self.verifier = config, ledger, experts, verifier
         self.restarts = restarts
         if board is None:
-            selector = config.cluster.labels.get("cpu")
-            options = ray.remote(ProgressBoard).options(name="progress-board", num_cpus=0, label_selector=selector)
+            options = ray.remote(ProgressBoard).options(name="progress-board", **_on_this_node())
             board = options.remote()
-        self.board = board
+        self.board, self.log = board, log
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
         self.extractors: list[ActorHandle[Any]] = []
         self.versions: list[int] = []
+        self.scaling: Scaling | None = None
 
     def start(self, *, policy: bool = True) -> list[Health]:
         """Start the engines and wait until all of them are ready.
@@ -97,25 +105,12 @@ class Fleet:
             UserError: an engine failed to start or timed out.
         """
         policy_engine, critic_engine = self.config.policy.engine, self.config.critic.engine
-        max_pixels = self.config.prompts.max_pixels
-        policy_settings = engine_settings(policy_engine, self.config.policy.model, max_pixels)
-        if self.config.experts.extractor == "llm" and not self.config.experts.extractor_model:
-            policy_settings = replace(
-                policy_settings, max_model_len=max(policy_settings.max_model_len, EXTRACTOR_TOKENS)
-            )
-        critic_settings = engine_settings(critic_engine, self.config.critic.model, max_pixels)
-        self.policy = [
-            self._remote(PolicyGenerator, policy_engine, f"policy-{i}").remote(f"policy-{i}", policy_settings)
-            for i in range(policy_engine.actors if policy and self.config.policy.samples else 0)
-        ]
-        self.critics = [
-            self._remote(CritiqueWriter, critic_engine, f"critic-{i}").remote(
-                f"critic-{i}", critic_settings, self.ledger, i
-            )
-            for i in range(critic_engine.actors)
-        ]
+        generators = policy_engine.actors if policy and self.config.policy.samples else 0
+        self.policy = [self.create_policy(f"policy-{i}") for i in range(generators)]
+        self.critics = [self.create_critic(f"critic-{i}") for i in range(critic_engine.actors)]
         experts = self.config.experts
         if experts.extractor == "llm" and (experts.extractor_model or not self.policy):
+            max_pixels = self.config.prompts.max_pixels
             settings = engine_settings(policy_engine, experts.extractor_model or self.config.policy.model, max_pixels)
             settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
             name = "extractor-0"
@@ -127,7 +122,24 @@ class Fleet:
             if health.problem:
                 raise UserError(health.problem)
         self.versions = [health.version for health in states if health.name.startswith("critic")]
+        self.scaling = self._start_scaling()
         return states
+
+    def create_policy(self, name: str) -> ActorHandle[Any]:
+        """Create the actor of a policy generator."""
+        engine, experts = self.config.policy.engine, self.config.experts
+        settings = engine_settings(engine, self.config.policy.model, self.config.prompts.max_pixels)
+        if experts.extractor == "llm" and not experts.extractor_model:
+            settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
+        return self._remote(PolicyGenerator, engine, name).remote(name, settings)
+
+    def create_critic(self, name: str) -> ActorHandle[Any]:
+        """Create the actor of a critique writer, which loads the version that the ledger names."""
+        engine = self.config.critic.engine
+        settings = engine_settings(engine, self.config.critic.model, self.config.prompts.max_pixels)
+        return self._remote(CritiqueWriter, engine, name).remote(
+            name, settings, self.ledger, int(name.rpartition("-")[2])
+        )
 
     def share_with(
         self,
@@ -160,8 +172,9 @@ class Fleet:
         if self.config.experts.extractor == "llm" and extractor is None:
             extractor = self.policy[-1]  # `experts.extractor_model` is empty: the policy extracts the claims
         board = ProgressReporter(self.board)
+        directory = self.scaling.directory if self.scaling else None
         return StageActors(
-            self.policy, self.critics, *self.experts, board, extractor, self.verifier, tuple(self.versions)
+            self.policy, self.critics, *self.experts, board, extractor, self.verifier, directory, tuple(self.versions)
         )
 
     def counts(self) -> dict[str, int]:
@@ -236,9 +249,16 @@ class Fleet:
         size = REQUESTS_PER_CALL if engine.is_reproducible else REQUESTS_PER_CALL_IN_TURN
         # twice what an engine can work on at the same time, so that it never waits
         calls = 2 * max(1, engine.max_num_seqs // (size * sampling.n))
-        actors = {name: actor for name, actor in self._named().items() if name.startswith(role)}
+        calls *= engine.most_actors
+
+        def actors() -> dict[int, ActorHandle[Any]]:
+            permanent = dict(enumerate(self.policy if role == "policy" else self.critics))
+            return permanent | (self.scaling.open(role) if self.scaling else {})
+
         parts = list(batches(requests, size))
-        groups = asyncio.run(_generate(actors, parts, sampling, done, calls, self.config.cluster.call_timeout))
+        groups = asyncio.run(
+            generate_directly(role, actors, parts, sampling, done, calls, self.config.cluster.call_timeout)
+        )
         return [group for groups_of_part in groups for group in groups_of_part]
 
     def load(self, version: int, *, published: bool = False) -> float:
@@ -263,20 +283,34 @@ class Fleet:
         """Load the versions that write and judge critiques, by `critic.writer`, given the newest version."""
         self._load(critic_versions(self.config, newest, len(self.critics)))
 
+    def catch_up(self, critic: ActorHandle[Any], version: int) -> None:
+        """Load the version of the last permanent critic into one that has started with another one."""
+        if version != self.versions[-1]:
+            self._load_each({"critic": (critic, self.versions[-1])})
+
     def _load(self, versions: Sequence[int], *, published: bool = False) -> float:
-        """Load a version into each critique writer; see `load`."""
-        held, self.versions = self.versions, list(versions)
-        self.ledger.serve_versions(versions)
+        """Load a version into each permanent critique writer, and the last one's into all others; see `load`."""
+        with self.scaling.paused() if self.scaling else nullcontext():  # so that no critic starts with another version
+            held, self.versions = self.versions, list(versions)
+            self.ledger.serve_versions(versions)
+            permanent = [i for i, version in enumerate(versions) if published or held[i] != version]
+            loading = {f"critic-{i}": (self.critics[i], versions[i]) for i in permanent}
+            if published or held[-1] != versions[-1]:
+                others = self.scaling.open("critic") if self.scaling else {}
+                loading |= {f"critic-{number}": (actor, versions[-1]) for number, actor in others.items()}
+            return max(self._load_each(loading), default=0.0)
+
+    def _load_each(self, loading: Mapping[str, tuple[ActorHandle[Any], int]]) -> list[float]:
+        """Load a version into each of some critics, by name; returns the change of the canary's score in each."""
         references = {}
-        for index, (actor, version) in enumerate(zip(self.critics, versions, strict=True)):
-            if published or held[index] != version:
-                model = f"{VERSION}{version}" if version else portable(self.config.critic.model)
-                critique_format = self.config.critic.format if version else ""
-                references[f"critic-{index}"] = actor.load.remote(model, self.ledger, critique_format)
-        numbers = ", ".join(map(str, sorted(set(versions))))
+        for name, (actor, version) in loading.items():
+            model = f"{VERSION}{version}" if version else portable(self.config.critic.model)
+            critique_format = self.config.critic.format if version else ""
+            references[name] = actor.load.remote(model, self.ledger, critique_format)
+        numbers = ", ".join(sorted({str(version) for _, version in loading.values()}))
         timeout = self.config.cluster.start_timeout
         changes: list[float] = get(references, timeout, f"loading version {numbers}", "cluster.start_timeout")
-        return max(changes, default=0.0)
+        return changes
 
     def release_devices(self) -> None:
         """Stop the engines before training, if `cluster.placement` is `phased`."""
@@ -293,10 +327,27 @@ class Fleet:
         self._stop_engines()
         _kill({"progress-board": self.board})
 
+    def _start_scaling(self) -> Scaling | None:
+        """Let the number of engines follow the work, for the roles that are configured so."""
+        roles = {
+            "policy": (self.config.policy.engine, self.policy, self.create_policy, lambda *_: None),
+            "critic": (self.config.critic.engine, self.critics, self.create_critic, self.catch_up),
+        }
+        elastic = {
+            role: ElasticEngines(role, engine, dict(enumerate(permanent)), create, admit, self.log)
+            for role, (engine, permanent, create, admit) in roles.items()
+            if permanent and engine.most_actors > engine.actors
+        }
+        if not elastic:
+            return None
+        directory = ray.remote(EngineDirectory).options(name="engine-directory", **_on_this_node()).remote()
+        return Scaling(elastic, directory, self.loads)
+
     def _named(self) -> dict[str, ActorHandle[Any]]:
         """All engine actors by name."""
         kinds = {"policy": self.policy, "critic": self.critics, "extractor": self.extractors}
-        return {f"{kind}-{i}": actor for kind, actors in kinds.items() for i, actor in enumerate(actors)}
+        permanent = {f"{kind}-{i}": actor for kind, actors in kinds.items() for i, actor in enumerate(actors)}
+        return permanent | (self.scaling.named() if self.scaling else {})
 
     def _get_all(
         self, actors: Mapping[str, ActorHandle[Any]], method: str, *arguments: Any, waiting_for: str
@@ -310,6 +361,9 @@ class Fleet:
         return get({"progress-board": method.remote()}, timeout, "the progress", "cluster.start_timeout")[0]
 
     def _stop_engines(self) -> None:
+        if self.scaling:
+            self.scaling.close()
+            self.scaling = None
         named = self._named()
         for reference in [actor.close.remote() for actor in named.values()]:
             with suppress(RayError, GetTimeoutError):  # the actor is dead or hangs; it is killed below
@@ -319,14 +373,15 @@ class Fleet:
 
     def _remote(self, kind: type, engine: Engine, name: str) -> Any:
         on_cpu = engine.gpus == 0
+        restarts = RESTARTS_WITH_NODES if self.restarts and engine.most_actors > engine.actors else self.restarts
         return ray.remote(kind).options(
             name=name,
             num_cpus=engine.cpus,
             num_gpus=engine.gpus * engine.tensor_parallel,
             label_selector=self.config.cluster.labels.get(ROLES[name.partition("-")[0]]),
             max_concurrency=MAX_CALLS,
-            max_restarts=self.restarts,
-            max_task_retries=self.restarts,
+            max_restarts=restarts,
+            max_task_retries=restarts,
             runtime_env={"env_vars": WORKER_ENV | (CPU_ENV if on_cpu else {})},
         )
 
@@ -340,33 +395,10 @@ def _kill(named: Mapping[str, ActorHandle[Any]]) -> None:
         time.sleep(0.2)
 
 
-async def _generate(
-    actors: Mapping[str, ActorHandle[Any]],
-    parts: Sequence[Sequence[Request]],
-    sampling: Sampling,
-    done: Callable[[int], None],
-    calls: int,
-    timeout: float,
-) -> list[list[list[Completion]]]:
-    """Answers to the parts of some requests, each from the least loaded actor; `calls` is the number of calls per actor."""
-    names, handles = list(actors), list(actors.values())
-    least_loaded, free = LeastLoaded(len(handles)), asyncio.Semaphore(calls * len(handles))
-
-    async def generate(part: Sequence[Request]) -> list[list[Completion]]:
-        async with free:
-            with least_loaded.pick(len(part) * sampling.n) as index:
-                answers: list[list[Completion]] = await call(
-                    handles[index].generate,
-                    list(part),
-                    sampling,
-                    timeout=timeout,
-                    name=names[index],
-                    waiting_for=f"answers to {len(part)} requests",
-                )
-        done(len(part))
-        return answers
-
-    return list(await asyncio.gather(*map(generate, parts)))
+def _on_this_node() -> dict[str, Any]:
+    """Options of an actor that stays beside the driver, because other nodes come and go."""
+    node = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
 
 
 def engine_settings(engine: Engine, model: str, max_pixels: int) -> EngineSettings:

@@ -89,7 +89,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     from vlrm_ray.pipeline.rounds import Rounds
 
     configure_ray_data(config.cluster.verbosity)
-    fleet = Fleet(config, ledger)
+    fleet = Fleet(config, ledger, log=progress.log)
     rounds = Rounds(config, ledger, fleet, progress)
     with progress.stage("start engines") as meter:
         engines = fleet.start()

@@ -36,7 +36,14 @@ class SimulatedEngine:
     """Stands for an `EngineHost`: each sequence occupies one of a fixed number of slots for a fixed time per token."""
 
     def __init__(
-        self, slots: int, seconds: float, *, critic: bool = False, long_share: float = 0.0, words: int = WORDS
+        self,
+        slots: int,
+        seconds: float,
+        *,
+        critic: bool = False,
+        long_share: float = 0.0,
+        words: int = WORDS,
+        version: int = 0,
     ) -> None:
         """Start an engine.
 
@@ -46,10 +53,11 @@ class SimulatedEngine:
             critic: whether the answers are critiques.
             long_share: share of the requests that take ten times as long.
             words: fewest words of a response; short ones are right more often.
+            version: version that a critic holds.
         """
         self.slots, self.seconds = asyncio.Semaphore(slots), seconds
         self.critic, self.long_share, self.words = critic, long_share, words
-        self.busy, self.version = LoadReport(), 0
+        self.busy, self.version = LoadReport(), version
         self.events: list[tuple[float, int]] = []
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:

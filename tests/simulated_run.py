@@ -1,15 +1,16 @@
 """A whole run without models: the rounds, the graph, the ledger and Ray of a run, with simulated engines and trainings."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 
 from actors.fleet import Fleet
 from tests.simulated import SimulatedDetector, SimulatedEngine, SimulatedReader, verifier
 from vlrm_ray.config import Config
-from vlrm_ray.engines import Health
 from vlrm_ray.reward.training.step_records import StepRecord
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import UNBIASED_WORLD
@@ -27,27 +28,19 @@ class SimulatedFleet(Fleet):
 
     slots, sequence_seconds, words = (16, 16), (0.0, 0.0), 4
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
-        super().__init__(config, ledger, (SimulatedDetector, SimulatedReader), verifier())
+    def __init__(self, config: Config, ledger: Ledger, *, log: Callable[[str], None] = print) -> None:
+        super().__init__(config, ledger, (SimulatedDetector, SimulatedReader), verifier(), log=log)
 
-    def start(self, *, policy: bool = True) -> list[Health]:
-        """Start the engines, whose critics hold the version that the ledger names."""
-        del policy
-        (policy_slots, critic_slots), (policy_seconds, critic_seconds) = self.slots, self.sequence_seconds
-        engines = self.config.policy.engine, self.config.critic.engine
-        self.policy = [
-            self._remote(SimulatedEngine, engines[0], f"policy-{i}").remote(
-                policy_slots, policy_seconds, words=self.words
-            )
-            for i in range(engines[0].actors)
-        ]
-        self.critics = [
-            self._remote(SimulatedEngine, engines[1], f"critic-{i}").remote(critic_slots, critic_seconds, critic=True)
-            for i in range(engines[1].actors)
-        ]
-        self.load(self.ledger.served_version())
-        states: list[Health] = self._get_all(self._named(), "health", waiting_for="the start of its engine")
-        return states
+    def create_policy(self, name: str) -> ActorHandle[Any]:
+        """Create the actor of a simulated policy generator."""
+        engine, slots, seconds = self.config.policy.engine, self.slots[0], self.sequence_seconds[0]
+        return self._remote(SimulatedEngine, engine, name).remote(slots, seconds, words=self.words)
+
+    def create_critic(self, name: str) -> ActorHandle[Any]:
+        """Create the actor of a simulated critique writer, which holds the version that the ledger names."""
+        engine, slots, seconds = self.config.critic.engine, self.slots[1], self.sequence_seconds[1]
+        version = self.ledger.served_version(int(name.rpartition("-")[2]))
+        return self._remote(SimulatedEngine, engine, name).remote(slots, seconds, critic=True, version=version)
 
 
 @ray.remote

@@ -27,6 +27,8 @@ class Engine(Section):
     """Inference library: `vllm`, or `transformers` for platforms without vLLM."""
     actors: int = Field(1, ge=1)
     """Number of long-lived Ray actors, each with its own copy of the model."""
+    max_actors: int = Field(0, ge=0)
+    """With more than `actors`, their number grows up to this while requests wait, and shrinks again; not if `reproducible`."""
     cpus: float = Field(0.25, ge=0)
     """Logical CPUs reserved per actor."""
     gpus: float = Field(0, ge=0)
@@ -50,6 +52,20 @@ class Engine(Section):
     def is_reproducible(self) -> bool:
         """`reproducible`, or whether the engine runs without GPUs."""
         return self.gpus == 0 if self.reproducible is None else self.reproducible
+
+    @property
+    def most_actors(self) -> int:
+        """Largest number of actors."""
+        return max(self.actors, self.max_actors)
+
+    @model_validator(mode="after")
+    def _fixed_if_reproducible(self) -> "Engine":
+        if self.most_actors > self.actors and self.is_reproducible:
+            raise ValueError(
+                f"max_actors ({self.max_actors}) lets the number of actors change, on which the answers of a reproducible "
+                "engine depend; set reproducible=false or max_actors=0"
+            )
+        return self
 
 
 class CriticEngine(Engine):

@@ -16,6 +16,8 @@ from vlrm_ray.store.ledger import Ledger
 LATER_KEYS = (
     "policy.engine.reproducible",
     "critic.engine.reproducible",
+    "policy.engine.max_actors",
+    "critic.engine.max_actors",
     "prompts.allow_hosts",
     "prompts.max_pixels",
     "quarantine_limit",

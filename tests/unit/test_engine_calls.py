@@ -122,10 +122,10 @@ def test_what_other_processes_have_sent_counts_too() -> None:
         ]
         with actors.pick(1) as own:
             assert own == 0
-            actors.update(reports)
+            actors.update(dict(enumerate(reports)))
             await asyncio.sleep(0.05)
             assert actors.of_others == [7, 1]  # one of the eight sequences is our own
-            actors.update([method(lambda: slow(0, LoadReport()))] * 2)  # too early to ask again
+            actors.update({i: method(lambda: slow(0, LoadReport())) for i in range(2)})  # too early to ask again
             await asyncio.sleep(0.05)
             assert actors.of_others == [7, 1]
             for _ in range(3):
@@ -144,7 +144,7 @@ def test_an_engine_that_does_not_report_is_used_all_the_same(monkeypatch: pytest
 
     async def go() -> LeastLoaded:
         actors = LeastLoaded(2)
-        actors.update([method(lambda: slow(60)), method(dead)])
+        actors.update({0: method(lambda: slow(60)), 1: method(dead)})
         await asyncio.sleep(0.05)
         return actors
 

@@ -66,8 +66,7 @@ class FakeActor:
 
 
 def pool(*actors: FakeActor, reproducible: bool = True, timeout: float = 60.0) -> EnginePool:
-    named = {f"policy-{index}": actor for index, actor in enumerate(actors)}
-    return EnginePool(named, Board(), reproducible=reproducible, timeout=timeout)  # type: ignore[arg-type]
+    return EnginePool("policy", dict(enumerate(actors)), Board(), reproducible=reproducible, timeout=timeout)  # type: ignore[arg-type]
 
 
 def critique_stage(config: Config, writer: FakeActor, judge: FakeActor | None = None) -> Critique:

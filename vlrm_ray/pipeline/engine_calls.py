@@ -5,7 +5,7 @@ Stages of the graph use `call` and `LeastLoaded`, the driver uses `get`.
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,6 +20,10 @@ REPORT_SECONDS = 1.0
 """Interval at which engines are asked how busy they are, while requests are sent."""
 REPORT_TIMEOUT = 10.0
 """Seconds after which an engine's report is given up."""
+
+
+class ActorDied(UserError):
+    """The process of an actor has ended, and Ray does not start it again."""
 
 
 class LeastLoaded:
@@ -39,11 +43,24 @@ class LeastLoaded:
         self._turn, self._reported = 0, 0.0
         self._reporting: asyncio.Task[None] | None = None
 
+    def resize(self, actors: int) -> None:
+        """Choose among more actors than before."""
+        for loads in (self.in_flight, self.of_others):
+            loads += [0] * (actors - len(loads))
+
     @contextmanager
-    def pick(self, sequences: int = 1) -> Iterator[int]:
-        """Number of the actor to send some sequences to; they count until the context ends."""
+    def pick(self, sequences: int = 1, among: Collection[int] | None = None) -> Iterator[int]:
+        """Number of the actor to send some sequences to; they count until the context ends.
+
+        Args:
+            sequences: how many.
+            among: numbers of the actors to choose from; None for all.
+        """
         count = len(self.in_flight)
-        index = min(range(count), key=lambda i: (self.in_flight[i] + self.of_others[i], (i - self._turn) % count))
+        index = min(
+            range(count) if among is None else among,
+            key=lambda i: (self.in_flight[i] + self.of_others[i], (i - self._turn) % count),
+        )
         self._turn = (index + 1) % count
         self.in_flight[index] += sequences
         try:
@@ -51,11 +68,11 @@ class LeastLoaded:
         finally:
             self.in_flight[index] -= sequences
 
-    def update(self, load_reports: Sequence[Any]) -> None:
+    def update(self, load_reports: Mapping[int, Any]) -> None:
         """Ask the actors for new reports, in the background, if the last ones are old. Call it before `pick`.
 
         Args:
-            load_reports: the method `load_report` of each actor's handle.
+            load_reports: the method `load_report` of each actor's handle, by the actor's number.
         """
         now = time.monotonic()
         if len(load_reports) < 2 or now - self._reported < REPORT_SECONDS:
@@ -64,8 +81,8 @@ class LeastLoaded:
             self._reported = now
             self._reporting = asyncio.get_running_loop().create_task(self._update(load_reports))
 
-    async def _update(self, load_reports: Sequence[Any]) -> None:
-        await asyncio.gather(*(self._ask(index, method) for index, method in enumerate(load_reports)))
+    async def _update(self, load_reports: Mapping[int, Any]) -> None:
+        await asyncio.gather(*(self._ask(index, method) for index, method in load_reports.items()))
 
     async def _ask(self, index: int, load_report: Any) -> None:
         own = self.in_flight[index]
@@ -163,10 +180,10 @@ def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = 
     )
 
 
-def died(names: Sequence[str], waiting_for: str, error: RayActorError) -> UserError:
+def died(names: Sequence[str], waiting_for: str, error: RayActorError) -> "ActorDied":
     """The error for actors whose process has ended, and that Ray does not restart."""
     cause = str(error).strip().splitlines()[-1][:300]
-    return UserError(
+    return ActorDied(
         f"{_listed(names)} died while it was asked for {waiting_for}: {cause}; see its log in the Ray dashboard, then run "
         "the same command again to resume"
     )

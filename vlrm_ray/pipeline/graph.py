@@ -211,9 +211,16 @@ def _engine_pool(role: str, config: Config, stage_actors: StageActors, indices: 
         "policy": (stage_actors.policy, config.policy.engine),
         "critic": (stage_actors.critics, config.critic.engine),
     }[role]
-    named = {f"{role}-{index}": actors[index] for index in indices or range(len(actors))}
-    timeout = config.cluster.call_timeout
-    return EnginePool(named, stage_actors.board, reproducible=engine.is_reproducible, timeout=timeout)
+    chosen = {index: actors[index] for index in indices or range(len(actors))}
+    return EnginePool(
+        role,
+        chosen,
+        stage_actors.board,
+        reproducible=engine.is_reproducible,
+        timeout=config.cluster.call_timeout,
+        directory=stage_actors.directory if engine.most_actors > engine.actors else None,
+        others=set(range(len(actors))) - chosen.keys(),
+    )
 
 
 def _critics(config: Config, stage_actors: StageActors) -> Critics:
@@ -223,5 +230,6 @@ def _critics(config: Config, stage_actors: StageActors) -> Critics:
     judges = _engine_pool("critic", config, stage_actors, [i for i, v in enumerate(versions) if v == newest])
     if newest == 0 or config.critic.writer == NEWEST:
         return Critics({NEWEST if config.critic.writer == NEWEST else BASE: judges}, judges)
-    base = _engine_pool("critic", config, stage_actors, [i for i, v in enumerate(versions) if v == 0])
+    alone = replace(stage_actors, directory=None)  # engines that start later hold the newest version
+    base = _engine_pool("critic", config, alone, [i for i, v in enumerate(versions) if v == 0])
     return Critics({BASE: base, NEWEST: judges} if config.critic.writer == "mixed" else {BASE: base}, judges)

@@ -11,6 +11,7 @@ from vlrm_ray.store.ledger import Ledger
 RESOURCE_KEYS = frozenset(
     [
         "actors",
+        "max_actors",
         "cpus",
         "gpus",
         "tensor_parallel",

@@ -42,6 +42,7 @@ class StageActors:
         board: where stages report their progress.
         extractor: handle of the LLM claim extractor; None with the extractor by rules.
         verifier: replaces the verifier that is made from the configured experts' calibrations.
+        directory: actor whose method `engines` tells the present engines of a role, if their number changes.
         critic_versions: the version that each critic holds; empty if all hold the untrained model.
     """
 
@@ -52,4 +53,5 @@ class StageActors:
     board: ProgressReporter
     extractor: ActorHandle[Any] | None = None
     verifier: Verifier | None = None
+    directory: ActorHandle[Any] | None = None
     critic_versions: Sequence[int] = ()

@@ -277,9 +277,9 @@ class Ledger:
         self.put_json(SERVED, {"versions": list(versions)})
 
     def served_version(self, critic: int) -> int:
-        """The version set for a critic by `serve_versions`; the latest published one if none was set."""
-        versions = (self.get_json(SERVED) or {}).get("versions", [])
-        return int(versions[critic]) if critic < len(versions) else self.newest_version()
+        """The version set for a critic by `serve_versions`, the last one for further critics; else the latest published."""
+        versions = (self.get_json(SERVED) or {}).get("versions")
+        return int(versions[min(critic, len(versions) - 1)]) if versions else self.newest_version()
 
     def fetch_version(self, version: int) -> str:
         """Folder of this node with the files of a published version.
