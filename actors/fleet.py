@@ -1,7 +1,6 @@
 """The fleet: starts the long-lived actors of a run, loads published weights into them, and stops them."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
@@ -10,11 +9,10 @@ from typing import Any, Literal
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util import list_named_actors
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.direct_calls import generate_directly
 from actors.elastic_engines import ElasticEngines, Scaling
+from actors.engine_actors import engine_settings, kill_all, on_this_node
 from actors.engine_directory import EngineDirectory
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
 from actors.experts import DetectorExpert, TextExpert
@@ -22,7 +20,7 @@ from actors.local import EXTRACTOR_TOKENS
 from actors.progress_board import ProgressBoard
 from vlrm_ray.config import Config
 from vlrm_ray.config_resources import Engine, Role
-from vlrm_ray.engines import Completion, EngineSettings, Health, Request, Sampling, batches
+from vlrm_ray.engines import Completion, Health, Request, Sampling, batches
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
@@ -34,8 +32,6 @@ from vlrm_ray.store.models import VERSION, portable
 
 ROLES: dict[str, Role] = {"policy": "generate", "critic": "judge", "extractor": "generate"}
 """Role of an engine's actor, for its place in the cluster, by the first part of its name."""
-NAME_RELEASE_SECONDS = 30
-"""Timeout for Ray to free the names of killed actors."""
 MAX_CALLS = 10_000
 """Calls that an engine's actor has in progress at the same time; further ones wait."""
 CLOSE_SECONDS = 20
@@ -86,7 +82,7 @@ class Fleet:
         self.config, self.ledger, self.experts, self.verifier = config, ledger, experts, verifier
         self.restarts = restarts
         if board is None:
-            options = ray.remote(ProgressBoard).options(name="progress-board", **_on_this_node())
+            options = ray.remote(ProgressBoard).options(name="progress-board", **on_this_node())
             board = options.remote()
         self.board, self.log = board, log
         self.policy: list[ActorHandle[Any]] = []
@@ -325,7 +321,7 @@ class Fleet:
     def close(self) -> None:
         """Stop all actors and wait until their names are free."""
         self._stop_engines()
-        _kill({"progress-board": self.board})
+        kill_all({"progress-board": self.board})
 
     def _start_scaling(self) -> Scaling | None:
         """Let the number of engines follow the work, for the roles that are configured so."""
@@ -340,7 +336,7 @@ class Fleet:
         }
         if not elastic:
             return None
-        directory = ray.remote(EngineDirectory).options(name="engine-directory", **_on_this_node()).remote()
+        directory = ray.remote(EngineDirectory).options(name="engine-directory", **on_this_node()).remote()
         return Scaling(elastic, directory, self.loads)
 
     def _named(self) -> dict[str, ActorHandle[Any]]:
@@ -368,7 +364,7 @@ class Fleet:
         for reference in [actor.close.remote() for actor in named.values()]:
             with suppress(RayError, GetTimeoutError):  # the actor is dead or hangs; it is killed below
                 ray.get(reference, timeout=CLOSE_SECONDS)
-        _kill(named)
+        kill_all(named)
         self.policy, self.critics, self.extractors = [], [], []
 
     def _remote(self, kind: type, engine: Engine, name: str) -> Any:
@@ -384,41 +380,3 @@ class Fleet:
             max_task_retries=restarts,
             runtime_env={"env_vars": WORKER_ENV | (CPU_ENV if on_cpu else {})},
         )
-
-
-def _kill(named: Mapping[str, ActorHandle[Any]]) -> None:
-    """Kill actors and wait until their names are free for the next actors."""
-    for actor in named.values():
-        ray.kill(actor)
-    deadline = time.monotonic() + NAME_RELEASE_SECONDS
-    while not named.keys().isdisjoint(list_named_actors()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-
-
-def _on_this_node() -> dict[str, Any]:
-    """Options of an actor that stays beside the driver, because other nodes come and go."""
-    node = ray.get_runtime_context().get_node_id()
-    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
-
-
-def engine_settings(engine: Engine, model: str, max_pixels: int) -> EngineSettings:
-    """Settings for an engine's actor.
-
-    Args:
-        engine: configuration of the engine.
-        model: reference to its model.
-        max_pixels: largest number of pixels of an image.
-    """
-    return EngineSettings(
-        kind=engine.kind,
-        model=portable(model),
-        dtype=engine.dtype,
-        max_model_len=engine.max_model_len,
-        max_num_seqs=engine.max_num_seqs,
-        kv_cache_mb=engine.kv_cache_mb,
-        gpu_memory=engine.gpu_memory,
-        gpus=engine.gpus,
-        tensor_parallel=engine.tensor_parallel,
-        reproducible=engine.is_reproducible,
-        max_pixels=max_pixels,
-    )

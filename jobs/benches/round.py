@@ -165,7 +165,7 @@ def _busy_seconds(spans: dict[str, list[tuple[float, float]]], prefix: str) -> f
 def _run_bare_engine(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:
     """Run the policy's engine in this process on the requests of the measured round; returns its rate by name."""
     os.environ.update(WORKER_ENV | CPU_ENV)
-    from actors.fleet import engine_settings
+    from actors.engine_actors import engine_settings
     from vlrm_ray.engines import Engine
 
     settings = engine_settings(config.policy.engine, config.policy.model, config.prompts.max_pixels)

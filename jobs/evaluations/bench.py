@@ -215,7 +215,7 @@ def _bare_rate(config: Config, scorer: Scorer, arguments: argparse.Namespace, pr
     """Requests per second of the engine alone, in this process, with all requests in one call."""
     os.environ.update(WORKER_ENV | (CPU_ENV if config.critic.engine.gpus == 0 else {}))
     from actors.engine_hosts import CritiqueWriter
-    from actors.fleet import engine_settings
+    from actors.engine_actors import engine_settings
 
     requests, sampling = scorer.sent_requests, scorer.settings.sampling
     settings = engine_settings(config.critic.engine, config.critic.model, config.prompts.max_pixels)
