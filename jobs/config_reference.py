@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script
 
@@ -110,7 +110,7 @@ def _name(annotation: Any) -> str:
         return f"list of {_name(member)}s"
     if get_origin(annotation) is dict:
         return "mapping"
-    if isinstance(annotation, UnionType):
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
         return " or ".join(_name(member) for member in get_args(annotation))
     return {NoneType: "null", str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]
 

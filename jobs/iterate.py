@@ -51,7 +51,8 @@ def main() -> None:
     if arguments.dry_run:
         print_plan(config, progress)
         return
-    progress.log(f"vlrm-ray: run {config.name}, {config.rounds} rounds of {config.prompts.per_round} prompts")
+    rounds = f"{config.rounds} rounds" if config.rounds != "auto" else f"at most {config.max_rounds} rounds"
+    progress.log(f"vlrm-ray: run {config.name}, {rounds} of {config.prompts.per_round} prompts")
     fetch_experts(config, progress.log)
     for remark in check_inputs(config):
         progress.log(remark)
@@ -61,7 +62,7 @@ def main() -> None:
 def run(config: Config, progress: Progress) -> None:
     """Run all unfinished rounds of a run, and write its report."""
     from vlrm_ray import report
-    from vlrm_ray.pipeline import rounds
+    from vlrm_ray.pipeline import stopping
 
     ledger = Ledger(joined(config.folder, config.name))
     reporter = report.Reporter(config, ledger)
@@ -69,7 +70,7 @@ def run(config: Config, progress: Progress) -> None:
         bind_config(config, ledger)
         bind_models(config, ledger)
         progress.log(f"results are written to {redacted(ledger.uri)}")
-        if not rounds.is_finished(config, ledger):
+        if not stopping.is_finished(config, ledger):
             check_images(config, ledger)
             with ExitStack() as stack:
                 with progress.stage(stage_name(config)) as meter:
@@ -87,6 +88,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     from actors.fleet import Fleet
     from vlrm_ray.pipeline.graph import configure_ray_data
     from vlrm_ray.pipeline.rounds import Rounds
+    from vlrm_ray.pipeline.stopping import rounds_to_run
 
     configure_ray_data(config.cluster.verbosity)
     fleet = Fleet(config, ledger, log=progress.log)
@@ -95,7 +97,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
         engines = fleet.start()
         meter.set_summary("; ".join(f"{e.name} ({e.model} version {e.version}, {e.memory_mb} MB)" for e in engines))
     try:
-        for number in range(1, config.rounds + 1):
+        for number in rounds_to_run(config, ledger):
             rounds.gather(number)  # generate, verify, pair, critique, select
             rounds.prepare(number + 1)  # with cluster.overlap: what needs no new version, while this round trains
             rounds.evaluate(number - 1)  # before the first training: the baseline
@@ -103,7 +105,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
             rounds.train(number)  # train, publish
             rounds.evaluate(number)
             write_report()
-        rounds.evaluate(config.rounds)  # without rounds: the baseline alone
+        rounds.evaluate(0)  # without rounds: the baseline alone
     finally:
         rounds.close()
         fleet.close()

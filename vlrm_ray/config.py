@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from vlrm_ray import config_loading
 from vlrm_ray.config_resources import Cluster, CriticEngine, Engine, Pool, Section
@@ -214,8 +214,10 @@ class Config(Section):
     """Name of the run and of its folder."""
     folder: str = "runs"
     """Folder or URI (s3://, gs://) that contains the folders of the runs."""
-    rounds: int = Field(3, ge=0)
-    """Number of rounds; each generates, verifies, pairs, critiques, selects, trains, evaluates and publishes."""
+    rounds: int | Literal["auto"] = 3
+    """Number of rounds; `auto` ends after the first round that shows no gain (its interval includes 0), at most `max_rounds`."""
+    max_rounds: int = Field(8, ge=1)
+    """Most rounds with `rounds: auto`."""
     seed: int = 0
     """Random seed for prompts and sampling."""
     cache: str = ""
@@ -244,6 +246,19 @@ class Config(Section):
     """Evaluation of the reward model."""
     cluster: Cluster = Cluster()
     """The Ray cluster."""
+
+    @field_validator("rounds", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: object) -> object:
+        is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        if not is_number and value != "auto":
+            raise ValueError("expected a valid integer, 0 or more, or auto")
+        return value
+
+    @property
+    def most_rounds(self) -> int:
+        """The number of rounds, or the most with `rounds: auto`."""
+        return self.max_rounds if self.rounds == "auto" else self.rounds
 
     @model_validator(mode="after")
     def _enough_critics(self) -> "Config":

@@ -214,8 +214,8 @@ def _judge(
 def _bare_rate(config: Config, scorer: Scorer, arguments: argparse.Namespace, progress: Progress) -> float:
     """Requests per second of the engine alone, in this process, with all requests in one call."""
     os.environ.update(WORKER_ENV | (CPU_ENV if config.critic.engine.gpus == 0 else {}))
-    from actors.engine_hosts import CritiqueWriter
     from actors.engine_actors import engine_settings
+    from actors.engine_hosts import CritiqueWriter
 
     requests, sampling = scorer.sent_requests, scorer.settings.sampling
     settings = engine_settings(config.critic.engine, config.critic.model, config.prompts.max_pixels)

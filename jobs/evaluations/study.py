@@ -135,7 +135,7 @@ class _Run:
         start = time.monotonic()
         self.progress.log(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].description}")
         bind_config(self.config, self.ledger)
-        for round_ in range(self.config.rounds + 1):
+        for round_ in range(self.config.most_rounds + 1):
             self._round(round_)
         best = {"best_of": self._best_of()} if self.arm == FULL else {}
         items = bench.items(self.config.evaluation.split, self.config.evaluation.pairs, self._store())
@@ -146,7 +146,7 @@ class _Run:
 
     def _round(self, round_: int) -> None:
         """Run one round. Round 0 only evaluates the start."""
-        full_evaluation = round_ in (0, self.config.rounds)
+        full_evaluation = round_ in (0, self.config.most_rounds)
         config = (
             self.config if full_evaluation else with_overrides(self.config, [f"evaluation.pairs={INTERMEDIATE_PAIRS}"])
         )

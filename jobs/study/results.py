@@ -14,6 +14,7 @@ from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 from vlrm_ray.store.ledger import Ledger
 
 LATER_KEYS = (
+    "max_rounds",
     "policy.engine.reproducible",
     "critic.engine.reproducible",
     "policy.engine.max_actors",
@@ -138,7 +139,7 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
         seconds: duration of the run.
         bench: (question, chosen, rejected) of the bench's pairs, to test the baseline on.
     """
-    rounds = [ledger.result(r, "evaluate") or {} for r in range(config.rounds + 1)]
+    rounds = [ledger.result(r, "evaluate") or {} for r in range(config.most_rounds + 1)]
     last = rounds[-1]
     return {
         "rounds": [{"round": i, "metrics": result["metrics"]} for i, result in enumerate(rounds)],
@@ -146,7 +147,7 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
         "prior": {"first": rounds[0]["prior"], "last": last["prior"]},
         "reliability": last["reliability"],
         "temperature": last["temperature"],
-        "pairs": [(ledger.result(r, "select") or {})["rows"]["kept"] for r in range(1, config.rounds + 1)],
+        "pairs": [(ledger.result(r, "select") or {})["rows"]["kept"] for r in range(1, config.most_rounds + 1)],
         "bag_of_words": bag_of_words(pairs_of(config, ledger), bench).as_json(),
         "seconds": round(seconds),
     }
@@ -157,7 +158,7 @@ def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:
     from vlrm_ray.reward.training.training_data import TrainingPairs
 
     pairs = []
-    for round_ in range(1, config.rounds + 1):
+    for round_ in range(1, config.most_rounds + 1):
         data = TrainingPairs(ledger, round_)
         found = data.read(range(len(data)))
         pairs += [(found[i].question, found[i].chosen, found[i].rejected) for i in range(len(data))]

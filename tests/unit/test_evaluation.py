@@ -107,8 +107,26 @@ def test_blind_requests_have_no_image() -> None:
         return perfect(requests)
 
     evaluation.judge_items(ITEMS, COMPACT, judge)
-    assert images == ["a.png", "a.png", "b.png", "b.png", None, None, None, None, "b.png", "b.png"]
+    told = ["a.png", "a.png", "b.png", "b.png"]
+    assert images == ["a.png", "a.png", "b.png", "b.png", None, None, None, None, "b.png", "b.png", *told]
     assert len(images) == evaluation.critique_count(ITEMS, COMPACT)
+
+
+def test_told_judgements_continue_a_description_of_the_true_facts() -> None:
+    prefixes: list[str] = []
+
+    def forgetful(requests: list[Request]) -> list[Completion]:
+        """Judges rightly, but never from told facts."""
+        prefixes.extend(request.prefix for request in requests if request.prefix)
+        answers = perfect(requests)
+        return [
+            Completion("Judgement: Yes", 0.5, 0.5) if request.prefix else answer
+            for request, answer in zip(requests, answers, strict=True)
+        ]
+
+    found = evaluation.measure(ITEMS, evaluation.judge_items(ITEMS, COMPACT, forgetful))
+    assert set(prefixes) == {COMPACT.prefix(", ".join(item.facts)) for item in ITEMS}
+    assert (found["reasoning_pair_accuracy"].value, found["told_pair_accuracy"].value) == (1.0, 0.0)
 
 
 def test_identical_blind_requests_are_judged_once() -> None:

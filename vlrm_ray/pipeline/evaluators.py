@@ -10,7 +10,7 @@ from vlrm_ray.evaluation.held_out import HeldOutPair, HeldOutPairs
 from vlrm_ray.ids import digest
 from vlrm_ray.pipeline.holdout import MEASURED_ROUND, holds_out, is_held_out
 from vlrm_ray.preferences.critique import FORMATS
-from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
+from vlrm_ray.scenes.bench import CALIBRATION_PAIRS, TOLD_PAIRS
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import model_fingerprint
 
@@ -39,7 +39,7 @@ def evaluators(config: Config, round_: int, ledger: Ledger, store: Ledger) -> It
         from vlrm_ray.scenes.evaluation import ScenesBench
 
         yield ScenesBench(settings.split, settings.pairs, critique_format, store)
-    if settings.pairs and settings.pope and round_ in (0, config.rounds):
+    if settings.pairs and settings.pope and (config.rounds == "auto" or round_ in (0, config.rounds)):
         from vlrm_ray.scenes.pope import Pope
 
         yield Pope(settings.pope, critique_format, ledger)
@@ -86,4 +86,4 @@ def baseline_name(config: Config) -> str:
         return ""
     scenes = settings.model_dump(mode="json", include={"pairs", "split", "pope"})
     model = model_fingerprint(critic.model)
-    return f"starts/{digest(model, critic.format, critic.max_tokens, scenes, CALIBRATION_PAIRS)}.json"
+    return f"starts/{digest(model, critic.format, critic.max_tokens, scenes, CALIBRATION_PAIRS, TOLD_PAIRS)}.json"

@@ -132,7 +132,9 @@ def disk_rows(config: Config) -> Iterator[Row]:
     version = _model_bytes(config.critic.model)
     if not is_remote(config.folder):
         # a version for each round, and checkpoints of the training: weights, gradients' moments in float32
-        yield _disk_row("the run's folder", absolute(config.folder), config.rounds * (wire + version) + 3 * version)
+        yield _disk_row(
+            "the run's folder", absolute(config.folder), config.most_rounds * (wire + version) + 3 * version
+        )
     remote = [name for name in (config.policy.model, config.critic.model, config.folder) if is_remote(name)]
     yield _disk_row("the node's cache (VLRM_CACHE)", node_cache().folder, 10e9 * len(remote))
     yield _disk_row("Ray's temporary folder (RAY_TMPDIR)", os.environ.get("RAY_TMPDIR", "/tmp"), 0)

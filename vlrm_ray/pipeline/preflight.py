@@ -205,7 +205,7 @@ def check_images(config: Config, ledger: Ledger) -> None:
     Raises:
         UserError: none of the images can be opened.
     """
-    gathered = all(ledger.result(round_, "select") is not None for round_ in range(1, config.rounds + 1))
+    gathered = all(ledger.result(round_, "select") is not None for round_ in range(1, config.most_rounds + 1))
     if gathered or address_of(config) or config.prompts.source == prompts.SCENES:
         return
     refs = prompts.read_source(config.prompts.source, config.prompts.question)

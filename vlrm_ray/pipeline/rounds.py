@@ -146,7 +146,7 @@ class Rounds:
         The stages from the first one that asks the critics on wait for the version that is being trained. If only the
         untrained model is asked (`critic.writer: base`), they wait for nothing, and whole parts are committed.
         """
-        if not self.config.cluster.overlap or round_ > self.config.rounds or self.ledger.result(round_, "select"):
+        if not self.config.cluster.overlap or round_ > self.config.most_rounds or self.ledger.result(round_, "select"):
             return
         if parts := self.stream.todo_ahead(round_):
             self.ahead.wait()
@@ -361,10 +361,3 @@ def _times(start: float) -> JsonDict:
     """Times of a stage that started at `start` on the monotonic clock and ends now: seconds, start and end in Unix time."""
     seconds, end = time.monotonic() - start, time.time()
     return {"seconds": seconds, "began": end - seconds, "ended": end}
-
-
-def is_finished(config: Config, ledger: Ledger) -> bool:
-    """Whether all rounds are published and, unless evaluation is switched off, evaluated."""
-    published = all(ledger.result(r, "publish") for r in range(1, config.rounds + 1))
-    evaluated = all(ledger.result(r, "evaluate") for r in range(config.rounds + 1))
-    return published and (evaluated or not evaluators.is_measured(config))

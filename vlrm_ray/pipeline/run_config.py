@@ -32,13 +32,13 @@ MODELS = "models.json"
 def bind_config(config: Config, ledger: Ledger) -> None:
     """Store the configuration in a new run's folder, or check that an existing run has the same one.
 
-    `rounds`, the section `cluster` and `RESOURCE_KEYS` may differ between sessions of a run. Keys that the stored
+    `rounds`, `max_rounds`, the section `cluster` and `RESOURCE_KEYS` may differ between sessions of a run. Keys that the stored
     configuration lacks, because they are younger than the run, count as their defaults.
 
     Raises:
         UserError: if the run was started with another configuration; the message names the keys that differ.
     """
-    current = config.model_dump(mode="json", exclude={"cluster", "rounds"})
+    current = config.model_dump(mode="json", exclude={"cluster", "rounds", "max_rounds"})
     stored = ledger.get_json("config.json")
     if stored is None:
         ledger.put_json("config.json", current)

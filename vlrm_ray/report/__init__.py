@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlrm_ray.report.build import HEADLINE, SCHEMA_VERSION, build_report, final_table, package_versions, schema
+    from vlrm_ray.report.build import SCHEMA_VERSION, build_report, final_table, package_versions, schema
     from vlrm_ray.report.memory import MemoryWatch
     from vlrm_ray.report.prompts import find_prompt, prompt_line, sample_prompts, write_file
     from vlrm_ray.report.reporter import (
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "HEADLINE", "REPORT_JSON", "REPORT_PAGE", "SCHEMA_VERSION", "MemoryWatch", "Reporter", "build_report",
+    "REPORT_JSON", "REPORT_PAGE", "SCHEMA_VERSION", "MemoryWatch", "Reporter", "build_report",
     "final_table", "find_prompt", "package_versions", "prompt_line", "prompt_page", "rebuild_report", "report_page",
     "sample_prompts", "schema", "write_file",
 ]  # fmt: skip
 _NAMES = {
-    "build": ("HEADLINE", "SCHEMA_VERSION", "build_report", "final_table", "package_versions", "schema"),
+    "build": ("SCHEMA_VERSION", "build_report", "final_table", "package_versions", "schema"),
     "memory": ("MemoryWatch",),
     "prompts": ("find_prompt", "prompt_line", "sample_prompts", "write_file"),
     "reporter": ("REPORT_JSON", "REPORT_PAGE", "Reporter", "prompt_page", "rebuild_report", "report_page"),

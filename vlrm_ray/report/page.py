@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vlrm_ray.errors import UserError
+from vlrm_ray.evaluation.gains import HEADLINE
 from vlrm_ray.report import plots, tables, training
-from vlrm_ray.report.build import HEADLINE
 from vlrm_ray.report.gallery import (
     MAX_RESPONSE_CHARACTERS,
     CritiqueView,
@@ -90,6 +90,7 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
         all_metrics=tables.metrics_table(
             rounds, tables.overall_metrics(rounds), "All metrics by round, with 95 % intervals"
         ),
+        rounds_paid=tables.gains_table(rounds),
         kinds_plot=plots.accuracy_by_kind(rounds, kinds),
         kinds=tables.metrics_table(rounds, kinds, "Accuracy by kind of question, with 95 % intervals"),
         pope=tables.metrics_table(rounds, pope, "POPE metrics by round, with 95 % intervals"),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlrm_ray.evaluation.gains import CONSISTENCY, HEADLINE
 from vlrm_ray.report.text import humanize, percent, signed
 
 JsonObject = Mapping[str, Any]
@@ -32,6 +33,7 @@ METRIC_LABELS = {
     "agreeing_with_prior_pair_accuracy": "pairs where the right response is the typical one",
     "against_prior_pair_accuracy": "pairs where the wrong response is the typical one",
     "reasoning_consistency": "reasoning consistency",
+    "told_pair_accuracy": "pairs judged from told facts (not forgotten by training)",
     "critique_facts_true": "critiques that state only true facts",
     "critique_follows": "critiques whose judgement follows from the stated facts",
     "critique_right_by_false_facts": "right judgements from false facts (lower is better)",
@@ -118,6 +120,30 @@ def metrics_table(
             rows.append(TableRow(heading, [*cells, _change_cell(metrics)] if with_change else cells))
     columns = [round_label(r["round"]) for r in measured]
     return Table(caption, [*columns, "change"] if with_change else columns, rows) if rows else None
+
+
+def gains_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """What each round brought over the one before, and what it cost; None before the second evaluation."""
+    with_gains = [r for r in rounds if r.get("gains")]
+    labels = {name: METRIC_LABELS.get(name, humanize(name)) for name in (*HEADLINE, CONSISTENCY)}
+    rows = [
+        TableRow(f"gain in {label}", [_gain_cell(r["gains"].get(name)) for r in with_gains])
+        for name, label in labels.items()
+        if any(name in r["gains"] for r in with_gains)
+    ]
+    rows += [
+        TableRow(f"seconds: {stage}", [_seconds_cell(r["seconds"].get(stage)) for r in with_gains], inner=True)
+        for stage in ("gather", "train", "evaluate")
+    ]
+    columns = [round_label(r["round"]) for r in with_gains]
+    return Table("What each round brought, in points, and what it cost", columns, rows) if with_gains else None
+
+
+def _gain_cell(gain: JsonObject | None) -> Cell:
+    if not gain:
+        return Cell("–", tone="quiet")
+    low, high = (signed(100 * end) for end in gain["ci95"])
+    return Cell(signed(100 * gain["value"]), f"{low} to {high}", "" if gain["ci95"][0] > 0 else "quiet")
 
 
 def question_kinds(rounds: Sequence[JsonObject]) -> dict[str, str]:

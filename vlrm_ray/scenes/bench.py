@@ -20,6 +20,8 @@ HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
 CALIBRATION = "calibration"
 CALIBRATION_PAIRS = 400
 """Pairs per group of the `CALIBRATION` split, on which the reward's temperature is fitted."""
+TOLD_PAIRS = 200
+"""Pairs that are judged from told facts too, which shows whether training makes the model forget how to reason from them."""
 _KINDS = {HALLUCINATION_GROUP: HALLUCINATION, REASONING_GROUP: REASONING}
 _FIRST_SEED = {CALIBRATION: 30_000_000, "dev": 40_000_000, "test": 50_000_000}
 

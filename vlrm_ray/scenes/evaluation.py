@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vlrm_ray.claims.rules import RuleExtractor
@@ -19,6 +19,7 @@ from vlrm_ray.scenes.bench import (
     CALIBRATION_PAIRS,
     HALLUCINATION_GROUP,
     REASONING_GROUP,
+    TOLD_PAIRS,
     BenchItem,
     items,
     matches_prior,
@@ -45,11 +46,13 @@ class BenchCritiques:
         sighted: with the image, for all items.
         blind: without the image, for all items.
         rephrased: with the image and the rephrased question, for the items of the reasoning group.
+        told: with the image and its true facts as the critique's prefix, for `told_items`; empty without a critique.
     """
 
     sighted: list[CritiquePair]
     blind: list[CritiquePair]
     rephrased: list[CritiquePair]
+    told: list[CritiquePair]
 
 
 class ScenesBench:
@@ -89,7 +92,8 @@ def judge_items(items: Sequence[BenchItem], critique_format: CritiqueFormat, jud
     answers = dict(zip(distinct, judge(distinct), strict=True))
     pairs = _in_pairs([answers[request] for request in requests])
     n = len(items)
-    return BenchCritiques(pairs[:n], pairs[n : 2 * n], pairs[2 * n :])
+    rephrased = 2 * n + sum(item.group == REASONING_GROUP for item in items)
+    return BenchCritiques(pairs[:n], pairs[n : 2 * n], pairs[2 * n : rephrased], pairs[rephrased:])
 
 
 def critique_count(items: Sequence[BenchItem], critique_format: CritiqueFormat) -> int:
@@ -103,7 +107,21 @@ def _requests(items: Sequence[BenchItem], critique_format: CritiqueFormat) -> li
         *(r for item in items for r in _both(item, item.question, critique_format, item.image)),
         *(r for item in items for r in _both(item, item.question, critique_format, None)),
         *(r for item in reasoning for r in _both(item, item.rephrased, critique_format, item.image)),
+        *(r for item in told_items(items, critique_format) for r in _told(item, critique_format)),
     ]
+
+
+def told_items(items: Sequence[BenchItem], critique_format: CritiqueFormat) -> list[BenchItem]:
+    """The items whose judgements from told facts are measured: the first `TOLD_PAIRS`, of both groups in turn."""
+    if not critique_format.prefix_template:
+        return []
+    by_group = [[item for item in items if item.group == group] for group in GROUPS]
+    return [item for pair in zip(*by_group, strict=False) for item in pair][:TOLD_PAIRS]
+
+
+def _told(item: BenchItem, critique_format: CritiqueFormat) -> list[Request]:
+    prefix = critique_format.prefix(", ".join(item.facts))
+    return [replace(request, prefix=prefix) for request in _both(item, item.question, critique_format, item.image)]
 
 
 def _both(item: BenchItem, question: str, critique_format: CritiqueFormat, image: str | None) -> list[Request]:
@@ -133,6 +151,8 @@ def measure(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: 
         pairs = [pair for item, pair in zip(items, sighted, strict=True) if item.kind == kind]
         result[f"{kind}_pair_accuracy"] = metrics.share([c.reward > r.reward for c, r in pairs])
     result["reasoning_consistency"] = metrics.share(_consistent(items, critiques))
+    if critiques.told:
+        result["told_pair_accuracy"] = metrics.share([c.reward > r.reward for c, r in critiques.told])
     result |= _by_prior(items, sighted)
     return result | _baselines(items) | _pointwise(sighted, temperature) | _critique_metrics(items, sighted)
 
