@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
+from actors.load_counter import LoadCounter
 from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling, refusal_reason
 from vlrm_ray.reward.missing_judgements import MissingJudgement
 
@@ -55,7 +56,7 @@ class ContinuousEngine:
 
     def load_report(self) -> LoadReport:
         """See `AsyncEngine.load_report`."""
-        return self._places.report()
+        return self._places.load.report()
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `AsyncEngine.generate`."""
@@ -87,6 +88,7 @@ class ContinuousEngine:
                 raise
             except Exception as error:  # engines, processors and image decoders raise many exception types
                 return [Completion("", refused=refusal_reason(error))] * sampling.n
+            self._places.load.count(tokens=sum(answer.tokens for answer in answers))
             if sampling.judgement == "ask":
                 return await _all(self._judged(request, answer) for answer in answers)
             return answers
@@ -115,6 +117,7 @@ class Places:
 
     Attributes:
         limit: number of places.
+        load: counts the sequences that have a place, and those that wait for one.
     """
 
     def __init__(self, limit: int) -> None:
@@ -122,11 +125,7 @@ class Places:
         self.limit = limit
         self._free = asyncio.Semaphore(limit)
         self._first = asyncio.Lock()  # held by the request that takes its places, so that no two wait for each other
-        self._running = self._waiting = self._finished = 0
-
-    def report(self) -> LoadReport:
-        """The sequences that have a place, and those that wait for one."""
-        return LoadReport(self._running, self._waiting, self._finished)
+        self.load = LoadCounter()
 
     @asynccontextmanager
     async def taken(self, sequences: int, *, counted: bool = True) -> AsyncIterator[None]:
@@ -134,20 +133,19 @@ class Places:
 
         Args:
             sequences: number of places.
-            counted: whether `report` counts them.
+            counted: whether `load` counts them.
         """
         needed, count = min(sequences, self.limit), sequences if counted else 0
-        self._waiting += count
+        self.load.count(waiting=count)
         try:
             await self._take(needed)
         finally:
-            self._waiting -= count
-        self._running += count
+            self.load.count(waiting=-count)
+        self.load.count(running=count)
         try:
             yield
         finally:
-            self._running -= count
-            self._finished += count
+            self.load.count(running=-count, finished=count)
             self._give_back(needed)
 
     async def _take(self, places: int) -> None:

@@ -188,6 +188,11 @@ class Fleet:
         spans: dict[str, list[tuple[float, float]]] = self._ask_board(self.board.busy)[1]
         return spans
 
+    def actor_seconds(self) -> dict[str, float]:
+        """Busy seconds since the last reset, by actor of the graph."""
+        seconds: dict[str, float] = self._ask_board(self.board.actor_seconds)
+        return seconds
+
     def reset_counts(self) -> None:
         """Reset counts, seconds and spans."""
         self._ask_board(self.board.clear)

@@ -53,6 +53,13 @@ class ProgressBoard:
         """
         return dict(self._seconds), {actor: _joined(spans) for actor, spans in self._spans.items()}
 
+    def actor_seconds(self) -> dict[str, float]:
+        """Seconds in which each actor worked so far, or each stage without named actors."""
+        self._spans = {
+            actor: _joined(spans) for actor, spans in self._spans.items()
+        }  # so that the next call has less to do
+        return {actor: sum(end - start for start, end in spans) for actor, spans in self._spans.items()}
+
     def add_step(self, record: dict[str, Any]) -> None:
         """Add the record of a training step."""
         self._steps.append(record)

@@ -1,12 +1,12 @@
 """Interface of the engines in the actors, which many calls use at the same time, and its form for one call at a time."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol, TypeVar
 
+from actors.load_counter import LoadCounter
 from vlrm_ray.engines import (
     Completion,
     Engine,
@@ -60,11 +60,11 @@ class SerialEngine:
         """Start the engine; raises what `start` raises."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._engine = self._thread.submit(start).result()
-        self._report, self._lock = LoadReport(), threading.Lock()
+        self._load = LoadCounter()
 
     def load_report(self) -> LoadReport:
         """See `AsyncEngine.load_report`."""
-        return self._report
+        return self._load.report()
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `AsyncEngine.generate`."""
@@ -85,28 +85,24 @@ class SerialEngine:
 
     def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         answers = generate_isolated(self._engine, requests, sampling)
+        self._load.count(tokens=sum(answer.tokens for group in answers for answer in group))
         return with_judgements(self._engine, requests, answers) if sampling.judgement == "ask" else answers
 
     async def _run(self, sequences: int, work: Callable[[], T]) -> T:
         """Run some work in the engine's thread; `load_report` counts its sequences."""
 
         def counted() -> T:
-            self._count(running=sequences, waiting=-sequences)
+            self._load.count(running=sequences, waiting=-sequences)
             try:
                 return work()
             finally:
-                self._count(running=-sequences, finished=sequences)
+                self._load.count(running=-sequences, finished=sequences)
 
-        self._count(waiting=sequences)
+        self._load.count(waiting=sequences)
         future = self._thread.submit(counted)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if future.cancel():  # it had not begun
-                self._count(waiting=-sequences)
+                self._load.count(waiting=-sequences)
             raise
-
-    def _count(self, running: int = 0, waiting: int = 0, finished: int = 0) -> None:
-        with self._lock:
-            report = self._report
-            self._report = LoadReport(report.running + running, report.waiting + waiting, report.finished + finished)

@@ -135,16 +135,16 @@ class VllmModel:
 
     def completion(self, answer: CompletionOutput) -> Completion:
         """Decoded answer, with p(Yes) and p(No) at the token of its judgement."""
-        text = self._decode(answer.token_ids).strip()
+        text, tokens = self._decode(answer.token_ids).strip(), len(answer.token_ids)
         found = judgement_token(answer.token_ids, self._decode) if answer.logprobs else None
         if found is None or not answer.logprobs:
-            return Completion(text)
+            return Completion(text, tokens=tokens)
         index, judgement = found
-        return Completion(text, *self._masses(answer.logprobs[index], judgement.word))
+        return Completion(text, *self._masses(answer.logprobs[index], judgement.word), tokens=tokens)
 
     def score(self, answer: CompletionOutput) -> Completion:
         """p(Yes) and p(No) of the next token."""
-        return Completion("", *self._masses(answer.logprobs[0]))
+        return Completion("", *self._masses(answer.logprobs[0]), tokens=1)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))

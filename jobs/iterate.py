@@ -89,13 +89,16 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     from vlrm_ray.pipeline.graph import configure_ray_data
     from vlrm_ray.pipeline.rounds import Rounds
     from vlrm_ray.pipeline.stopping import rounds_to_run
+    from vlrm_ray.pipeline.trackers import open_trackers
 
     configure_ray_data(config.cluster.verbosity)
     fleet = Fleet(config, ledger, log=progress.log)
     rounds = Rounds(config, ledger, fleet, progress)
+    trackers = open_trackers(config, ledger, progress.log)
     with progress.stage("start engines") as meter:
         engines = fleet.start()
         meter.set_summary("; ".join(f"{e.name} ({e.model} version {e.version}, {e.memory_mb} MB)" for e in engines))
+    rounds.monitor.start(fleet, trackers)
     try:
         for number in rounds_to_run(config, ledger):
             rounds.gather(number)  # generate, verify, pair, critique, select

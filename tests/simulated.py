@@ -10,6 +10,7 @@ from functools import cache
 
 import pyarrow as pa
 
+from actors.load_counter import LoadCounter
 from vlrm_ray.config import Detector, Reader
 from vlrm_ray.engines import Completion, Health, LoadReport, Request, Sampling
 from vlrm_ray.experts.reliability import Calibrations
@@ -57,7 +58,7 @@ class SimulatedEngine:
         """
         self.slots, self.seconds = asyncio.Semaphore(slots), seconds
         self.critic, self.long_share, self.words = critic, long_share, words
-        self.busy, self.version = LoadReport(), version
+        self.load_counter, self.version = LoadCounter(), version
         self.events: list[tuple[float, int]] = []
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
@@ -67,7 +68,7 @@ class SimulatedEngine:
 
     async def load_report(self) -> LoadReport:
         """See `EngineHost.load_report`."""
-        return self.busy
+        return self.load_counter.report()
 
     async def load(self, model: str, _ledger: Ledger | None = None, _critique_format: str = "") -> float:
         """See `EngineHost.load`. The rewards of critiques depend on the version."""
@@ -86,23 +87,19 @@ class SimulatedEngine:
         return self.events
 
     async def _sequence(self, request: Request, index: int, sampling: Sampling) -> Completion:
-        self._count(waiting=1)
+        self.load_counter.count(waiting=1)
         async with self.slots:
-            self._count(running=1, waiting=-1)
+            self.load_counter.count(running=1, waiting=-1)
             self.events.append((time.time(), 1))
             if self.seconds:
                 slow = self.long_share and random.Random(request.seed).random() < self.long_share
                 await asyncio.sleep(self.seconds * (10 if slow else 1))
             self.events.append((time.time(), -1))
-            self._count(running=-1)
+            self.load_counter.count(running=-1, tokens=sampling.max_tokens)
         if self.critic:
             yes = (request.seed + index + 7 * self.version) % YES_STEPS / YES_STEPS
             return Completion(format_critique("red circle top left", "It is so.", yes > 0.5), yes, 1 - yes)
         return Completion(_responses(self.words)[(request.seed + index) % RESPONSES])
-
-    def _count(self, running: int = 0, waiting: int = 0) -> None:
-        load = self.busy
-        self.busy = LoadReport(load.running + running, load.waiting + waiting, load.finished)
 
 
 @cache

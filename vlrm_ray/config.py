@@ -228,6 +228,8 @@ class Config(Section):
     """Prompts per part; a part is processed as one block and committed as a whole."""
     quarantine_limit: float = Field(0.2, ge=0, le=1)
     """Largest share of quarantined prompts in a round, 0 to 1; above it the run stops. Counts from 50 prompts on."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Experiment trackers that get the figures of each round and training step, such as `[tensorboard]`; see the page Watching."""
     prompts: Prompts = Prompts()
     """Images and questions."""
     policy: Policy = Policy()

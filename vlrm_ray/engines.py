@@ -6,7 +6,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 from vlrm_ray.errors import BadImage, UserError
@@ -71,6 +71,7 @@ class Completion:
         no: p(No) at the same token.
         refused: reason why the engine refused the request; "" for an answer.
         asked: whether the model wrote no judgement and was asked for it; the text then ends with it.
+        tokens: tokens that the engine has generated for the answer; not compared.
     """
 
     text: str
@@ -78,6 +79,7 @@ class Completion:
     no: float = 0.0
     refused: str = ""
     asked: bool = False
+    tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,15 @@ class LoadReport:
         running: sequences that the engine works on.
         waiting: sequences that wait for a place in the engine.
         finished: sequences that were answered or refused since the start.
+        tokens: tokens that were generated since the start; not compared.
+        busy_seconds: time since the start in which the engine worked on any sequence; not compared.
     """
 
     running: int = 0
     waiting: int = 0
     finished: int = 0
+    tokens: int = field(default=0, compare=False)
+    busy_seconds: float = field(default=0.0, compare=False)
 
     @property
     def unfinished(self) -> int:

@@ -23,6 +23,7 @@ LATER_KEYS = (
     "prompts.max_pixels",
     "quarantine_limit",
     "offline",
+    "trackers",
     "evaluation.holdout",
     "evaluation.benchmarks",
     "experts.uncalibrated",

@@ -26,7 +26,9 @@ def three_steps(loop_config: dict[str, Any]) -> None:
 
     recorder = StepRecorder(loop_config["task"].board, RayMetrics("run", 1))
     for step in (1, 2, 3):
-        recorder.add(StepRecord(1, 1, step, 3, 1 / step, 1.0, 1.0, None, 0.5, 1.0, 1e-4, 10, 1.0, 0.0, 10.0, None, 1.0))
+        recorder.add(
+            StepRecord(1, 1, step, 3, 1 / step, 1.0, 1.0, 1.0, 0.5, 1.0, 1e-4, 10, 1.0, 0.1, 10.0, 0.4, 1.0, step == 2)
+        )
     recorder.close()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "progress.json").write_text("{}")

@@ -147,7 +147,7 @@ def test_a_key_of_a_section_leaves_the_other_defaults_of_the_section() -> None:
 
 def test_there_are_few_keys() -> None:
     repeated = len(config.keys(config.Engine)) + 6 * len(config.keys(config.Pool))  # two engines and seven pools
-    assert len(config.keys()) - repeated <= 121
+    assert len(config.keys()) - repeated <= 122
 
 
 @pytest.mark.parametrize(

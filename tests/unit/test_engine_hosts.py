@@ -159,7 +159,7 @@ def test_a_cancelled_call_gives_its_places_back() -> None:
             pass
 
     asyncio.run(go())
-    assert places.report() == LoadReport(finished=3)
+    assert places.load.report() == LoadReport(finished=3)
 
 
 # --- one call at a time -------------------------------------------------------------------------

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GROUND = {"config", "config_resources", "config_training", "types", "errors", "ids", "engines", "torchvision_shim"}
+GROUND = {
+    "config", "config_resources", "config_training", "types", "errors", "ids", "engines", "monitoring", "torchvision_shim",
+}  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "ids": set(),
     "types": set(),
     "torchvision_shim": set(),
+    "monitoring": set(),
     "config_loading": {"errors"},
     "config_resources": set(),
     "config_training": {"config_resources"},

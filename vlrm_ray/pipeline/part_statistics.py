@@ -4,12 +4,14 @@ Counts are nested dicts and lists of integers, so those of several parts or roun
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vlrm_ray.monitoring import bins
 from vlrm_ray.preferences.difficulty import difficulty_of
 from vlrm_ray.store.rows import Row
-from vlrm_ray.types import ClaimType, Pair, ScoredCritique, SelectedPair, Verdict
+from vlrm_ray.types import ClaimType, Pair, RowCounts, ScoredCritique, SelectedPair, Verdict
 
 Counts = dict[str, Any]
 MARGIN_BINS = 40
@@ -65,6 +67,44 @@ def _add(counts: dict[str, dict[str, int]], name: str, **numbers: int) -> None:
     entry = counts.setdefault(name, dict.fromkeys(numbers, 0))
     for key, number in numbers.items():
         entry[key] += number
+
+
+def figures(rows: Sequence[Row], counts: Mapping[str, RowCounts]) -> Counts:
+    """What Ray's metrics show of a part.
+
+    Args:
+        rows: the rows of the part.
+        counts: their counts by stage.
+
+    Returns:
+        `candidates` by image condition, `verdicts` by claim type and verdict, `pairs` by outcome and reason,
+        `quarantined` rows by stage and reason; and the histograms `margin` by outcome, `reward` and `label_mass` by side,
+        as counts by bucket.
+    """
+    verdicts: dict[str, Counter[str]] = {}
+    margins: dict[str, list[float]] = {"kept": [], "refused": []}
+    critiques = {"chosen": list[ScoredCritique](), "rejected": list[ScoredCritique]()}
+    for row in rows:
+        selected_pairs = {selected.pair_id: selected for selected in row.selected}
+        for pair in row.pairs:
+            selected = selected_pairs.get(pair.pair_id)
+            if (margin := margin_of(pair, selected)) is not None:
+                margins["kept" if selected else "refused"].append(margin)
+            critiques["chosen"] += pair.chosen_critiques
+            critiques["rejected"] += pair.rejected_critiques
+        for checked in (checked for candidate in row.candidates for checked in candidate.claims):
+            verdicts.setdefault(checked.claim.type.value, Counter())[checked.finding.verdict.value] += 1
+    judged = {side: [c.reward for c in found if c.label_mass > 0] for side, found in critiques.items()}
+    select = counts["select"]
+    return {
+        "candidates": dict(Counter(candidate.condition.value for row in rows for candidate in row.candidates)),
+        "verdicts": {kind: dict(found) for kind, found in verdicts.items()},
+        "pairs": {"kept": {"": select.kept}, "dropped": select.dropped, "quarantined": select.quarantined},
+        "quarantined": {stage: count.quarantined for stage, count in counts.items() if count.quarantined},
+        "margin": {outcome: bins("vlrm_margin", values) for outcome, values in margins.items()},
+        "reward": {side: bins("vlrm_reward", values) for side, values in judged.items()},
+        "label_mass": {side: bins("vlrm_label_mass", [c.label_mass for c in cs]) for side, cs in critiques.items()},
+    }
 
 
 def margin_of(pair: Pair, selected: SelectedPair | None) -> float | None:

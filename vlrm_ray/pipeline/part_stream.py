@@ -23,7 +23,14 @@ MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
 class PartStream:
     """Streams the parts of a round through the graph, which commits them."""
 
-    def __init__(self, config: Config, ledger: Ledger, store: Ledger, stage_actors: Callable[[], StageActors]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        store: Ledger,
+        stage_actors: Callable[[], StageActors],
+        committed: Callable[[Tally], None] = lambda _: None,
+    ) -> None:
         """Prepare the streams of a run.
 
         Args:
@@ -31,8 +38,10 @@ class PartStream:
             ledger: where the parts are committed.
             store: ledger of the caches.
             stage_actors: returns the actors to work with.
+            committed: called with the tally of each part that has been committed.
         """
         self.config, self.ledger, self.store, self.stage_actors = config, ledger, store, stage_actors
+        self.committed = committed
         self.ahead_of_critics = waits_for_newest(config)
         self._parts: tuple[int, Parts] = (0, {})
 
@@ -110,6 +119,7 @@ class PartStream:
                         f"{prompts.remedy(reason)}"
                     )
                 done(tally.prompts)
+                self.committed(tally)
                 limit.check(tally)
             if stopped():
                 return

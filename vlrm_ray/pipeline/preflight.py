@@ -15,6 +15,7 @@ from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.prompt_rows import EMBEDDED
+from vlrm_ray.pipeline.trackers import check_trackers
 from vlrm_ray.reward.model_folder import check_adapters, check_model, check_no_pointers, refuse_pointers
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.images import is_web, validate_image
@@ -45,6 +46,7 @@ def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
     checks: dict[str, Callable[[], Remarks]] = {}
     if not address_of(config):
         checks["resources"] = partial(_check_local_resources, config)
+    checks["trackers"] = partial(_check_trackers, config)
     if config.policy.samples:
         checks["policy.model"] = partial(_check_model, "policy.model", config.policy.model)
     checks["critic.model"] = partial(_check_critic, config)
@@ -63,6 +65,11 @@ def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
 def _check_local_resources(config: Config) -> Remarks:
     where = f"the local cluster (cluster.cpus={config.cluster.cpus})"
     resource_plan.check(config, resource_plan.of_this_machine(config), where)
+    return ()
+
+
+def _check_trackers(config: Config) -> Remarks:
+    check_trackers(config)
     return ()
 
 

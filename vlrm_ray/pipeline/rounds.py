@@ -27,6 +27,7 @@ from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
 from vlrm_ray.pipeline import evaluators, prompts, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
 from vlrm_ray.pipeline.graph import Parts
+from vlrm_ray.pipeline.monitor import RunMonitor
 from vlrm_ray.pipeline.part_stream import PartStream
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.run_metrics import RunMetrics
@@ -107,8 +108,12 @@ class Rounds:
     def __init__(self, config: Config, ledger: Ledger, fleet: Fleet, progress: Progress) -> None:
         self.config, self.ledger, self.fleet, self.progress = config, ledger, fleet, progress
         self.store = Ledger(config.cache) if config.cache else ledger
-        self.metrics = RunMetrics(ledger)
-        self.stream, self.ahead = PartStream(config, ledger, self.store, lambda: self.fleet.stage_actors()), Ahead()
+        self.monitor = RunMonitor(config, ledger)
+        self.metrics = RunMetrics(ledger, self.monitor.trained_step)
+        self.ahead = Ahead()
+        self.stream = PartStream(
+            config, ledger, self.store, lambda: self.fleet.stage_actors(), committed=self.monitor.committed
+        )
 
     def gather(self, round_: int) -> None:
         """Run the rollout and critique phase: generate, verify, pair, critique and select.
@@ -120,6 +125,7 @@ class Rounds:
         """
         if self.ledger.result(round_, "select"):
             return
+        self.monitor.began(round_)
         self.ahead.finish(round_)
         parts, prompt_count = self.stream.todo(round_)
         if self.ahead.round != round_:  # otherwise they go on
@@ -135,6 +141,7 @@ class Rounds:
             counts = _sum_row_counts(markers)
             quarantined = self._quarantine_text(round_, counts, markers, prompt_count)
             self._finish_gather(round_, counts, markers, _times(start), ahead)
+            self.monitor.gathered(round_, counts)
             PreparedParts(self.ledger, round_).clear()
             kept = ", ".join(f"{stage} {count.kept}" for stage, count in counts.items())
             meter.set_summary(f"kept: {kept}" + (f"; quarantined: {quarantined}" if quarantined else ""))
@@ -165,8 +172,9 @@ class Rounds:
         )
 
     def close(self) -> None:
-        """End the work on the next round, if there is any."""
+        """End the work on the next round, if there is any, and the recording of metrics."""
         self.ahead.close(CLOSE_SECONDS)
+        self.monitor.close()
 
     def _markers(self, round_: int) -> list[JsonDict]:
         """Markers of all parts of a round, in order."""
@@ -283,6 +291,7 @@ class Rounds:
             f"(canary score changed by {moved:.3g})"
         )
         self.ledger.finish(round_, "publish", {"version": version, "files": files} | _times(start))
+        self.monitor.published(round_, version)
         self.ledger.remove(f"train/round-{round_:04d}")
         self._advise(round_)
 
@@ -303,6 +312,7 @@ class Rounds:
         baseline = "" if version else evaluators.baseline_name(self.config)
         if baseline and (cached := self.store.get_json(baseline)) is not None:
             self.ledger.finish(round_, "evaluate", cached)
+            self.monitor.evaluated(round_, cached["metrics"])
             return
         start = time.monotonic()
         results = [
@@ -314,6 +324,7 @@ class Rounds:
             self.ledger.annotate_version(version, temperature_scaling.FILE, calibration)
         content = merged(results) | {"version": version} | _times(start)
         self.ledger.finish(round_, "evaluate", content)
+        self.monitor.evaluated(round_, content["metrics"])
         if baseline:
             self.store.put_json(baseline, content)
 

@@ -22,6 +22,7 @@ RESOURCE_KEYS = frozenset(
         "max_failures",
         "quarantine_limit",
         "offline",
+        "trackers",
     ]
 )
 """Configuration keys, in any section, that say where and with how much a run works, and do not determine its results."""

@@ -29,9 +29,9 @@ WRITE_SECONDS = 60.0
 class RunMetrics:
     """Samples a run's counters in a thread, and writes them to its ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        """Continue the file of earlier sessions, if there is one."""
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, listener: Callable[[Mapping[str, Any]], None] = lambda _: None) -> None:
+        """Continue the file of earlier sessions, if there is one. The `listener` gets each new line."""
+        self.ledger, self.listener = ledger, listener
         self.lines = (ledger.get(FILE) or b"").decode("utf-8", "replace").splitlines()
         self.written = time.monotonic()
         self._lock = threading.Lock()  # a training and work on the next round add lines at the same time
@@ -39,6 +39,7 @@ class RunMetrics:
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line, and write the file if it has not been written for `WRITE_SECONDS`."""
         self.lines.append(json.dumps(line))
+        self.listener(line)
         if time.monotonic() - self.written >= WRITE_SECONDS:
             with suppress(StorageError):  # the next attempt writes this line too
                 self.write()

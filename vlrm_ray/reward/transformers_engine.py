@@ -63,7 +63,8 @@ class TransformersEngine:
         """
         if sampling.json_schema:
             raise UserError("the transformers engine does not support JSON schemas; set the engine's kind to vllm")
-        answers: dict[int, list[str]] = {}
+        answers: dict[int, list[Completion]] = {}
+        tokenizer = self.processor.tokenizer
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs // sampling.n or 1):
             _check_length(inputs, self.settings.max_model_len)
             sample = sampling.temperature > 0
@@ -78,25 +79,26 @@ class TransformersEngine:
                     top_p=sampling.top_p if sample else None,
                     num_return_sequences=sampling.n,
                 )
-            texts: list[str] = self.processor.tokenizer.batch_decode(
-                tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-            )
+            new = tokens[:, inputs["input_ids"].shape[1] :]
+            texts: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
+            lengths: list[int] = (new != tokenizer.pad_token_id).sum(1).tolist()
+            found = [Completion(text, tokens=length) for text, length in zip(texts, lengths, strict=True)]
             for position, index in enumerate(indices):
-                answers[index] = texts[position * sampling.n : (position + 1) * sampling.n]
+                answers[index] = found[position * sampling.n : (position + 1) * sampling.n]
         ordered = [answers[i] for i in range(len(requests))]
         if sampling.judgement == "none":
-            return [[Completion(text.strip()) for text in texts] for texts in ordered]
+            return [[replace(answer, text=answer.text.strip()) for answer in group] for group in ordered]
         return self._with_scores(requests, ordered)
 
-    def _with_scores(self, requests: Sequence[Request], answers: list[list[str]]) -> list[list[Completion]]:
-        """Answers as completions, with p(Yes) and p(No) at the judgement of each answer that has one."""
+    def _with_scores(self, requests: Sequence[Request], answers: list[list[Completion]]) -> list[list[Completion]]:
+        """The answers without white space around them, with p(Yes) and p(No) at the judgement of each answer that has one."""
         positions, words, prefixes = [], [], []
-        for row, (request, texts) in enumerate(zip(requests, answers, strict=True)):
-            for column, text in enumerate(texts):
-                if judgement := find_judgement(text):
+        for row, (request, group) in enumerate(zip(requests, answers, strict=True)):
+            for column, answer in enumerate(group):
+                if judgement := find_judgement(answer.text):
                     positions.append((row, column))
                     words.append(judgement.word)
-                    before = text[: judgement.start]
+                    before = answer.text[: judgement.start]
                     # a space before the word belongs to its token
                     prefix = request.prefix + (before[:-1] if before.endswith(" ") else before)
                     prefixes.append(replace(request, prefix=prefix))
@@ -106,9 +108,13 @@ class TransformersEngine:
             for position, row, word in zip(positions, logprobs, words, strict=True)
         }
         return [
-            [Completion(text.strip(), *scores.get((row, column), (0.0, 0.0))) for column, text in enumerate(texts)]
-            for row, texts in enumerate(answers)
+            [self._scored(answer, *scores.get((row, column), (0.0, 0.0))) for column, answer in enumerate(group)]
+            for row, group in enumerate(answers)
         ]
+
+    @staticmethod
+    def _scored(answer: Completion, yes: float, no: float) -> Completion:
+        return replace(answer, text=answer.text.strip(), yes=yes, no=no)
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
         """See `Engine.score`.

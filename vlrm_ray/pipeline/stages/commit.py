@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -25,12 +25,14 @@ class Tally:
         prompts: number of its prompts.
         quarantined: number of quarantined prompts by reason.
         first_quarantined: image, question and reason of the first of them; "" without one.
+        figures: what the metrics show of the part, see `part_statistics.figures`; not compared.
     """
 
     part: int
     prompts: int
     quarantined: dict[str, int]
     first_quarantined: str = ""
+    figures: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def refused(self) -> dict[str, int]:
@@ -76,7 +78,9 @@ class Commit:
         tables = {stage: output for stage, (output, _) in outputs.items()} | {"rows": table}
         tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config)
         self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)
-        tally = Tally(rows[0].part, len(rows), outputs["generate"][1].quarantined, marker["first_quarantined"])
+        counts = {stage: row_counts for stage, (_, row_counts) in outputs.items()}
+        quarantined, figures = counts["generate"].quarantined, part_statistics.figures(rows, counts)
+        tally = Tally(rows[0].part, len(rows), quarantined, marker["first_quarantined"], figures)
         return pa.table({"tally": [json.dumps(asdict(tally))]})
 
 

@@ -97,6 +97,8 @@ class Generate:
         ids = [row.prompt.prompt_id for row in rows]
         known = await asyncio.to_thread(cache.get, ids) if cache else {}
         missing = [row for row in rows if row.prompt.prompt_id not in known]
+        if known:
+            self.engines.board.add("generate cache hits", len(known))
         made = await self._generate(missing, condition, refused)
         if cache:
             await asyncio.to_thread(cache.put, {prompt_id: texts for prompt_id, texts in made.items() if texts})

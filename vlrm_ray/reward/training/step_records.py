@@ -13,29 +13,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from vlrm_ray.monitoring import CATALOGUE, TRAIN, Recorder
+
 CLOSE_SECONDS = 5.0
 """Time that the last record gets to arrive before the worker goes on."""
-GAUGES = {
-    "loss": "Loss of the step's batch, the weighted mean over its tokens.",
-    "loss_critique": "Mean cross-entropy of the critiques' tokens.",
-    "loss_judgement": "Mean cross-entropy of the judgement tokens.",
-    "loss_response": "Mean cross-entropy of the chosen responses' tokens.",
-    "accuracy": "Share of right judgements in the batch.",
-    "grad_norm": "Norm of the gradient before clipping.",
-    "lr": "Learning rate.",
-    "tokens_per_second": "Trained tokens per second of all workers.",
-    "mfu": "Model FLOPs utilization, of the devices' peak.",
-    "memory_gb": "Peak memory in GB of rank 0: of its device, or of its process on CPU.",
-}
-"""Fields of a record that are Ray metrics, called `vlrm_train_` and the field's name, with their descriptions."""
-COUNTERS = {
-    "tokens": "Trained tokens of all workers.",
-    "seconds": "Seconds of training steps.",
-    "wait_seconds": "Seconds that training steps waited for data.",
-    "skipped": "Steps skipped because of a loss or gradient that is not finite.",
-}
-"""The same for fields that are summed over the steps."""
-TAGS = ("run", "round")
+SHOWN = tuple(name.removeprefix(TRAIN) for name in CATALOGUE if name.startswith(TRAIN))
+"""Fields of a record that are Ray metrics, called `vlrm_train_` and the field's name."""
 
 
 @dataclass(frozen=True)
@@ -102,26 +85,17 @@ class Metrics(Protocol):
 
 
 class RayMetrics:
-    """Ray's metrics of a round's training: a gauge or counter for each field in `GAUGES` and `COUNTERS`."""
+    """Ray's metrics of a round's training: one for each field in `SHOWN`."""
 
     def __init__(self, run: str, round_: int) -> None:
-        """Register the metrics; `run` and `round_` become their tags."""
-        from ray.util.metrics import Counter, Gauge
-
-        tags = dict(zip(TAGS, (run, str(round_)), strict=True))
-        self.gauges = {name: Gauge(f"vlrm_train_{name}", text, tag_keys=TAGS) for name, text in GAUGES.items()}
-        self.counters = {name: Counter(f"vlrm_train_{name}", text, tag_keys=TAGS) for name, text in COUNTERS.items()}
-        for metric in (*self.gauges.values(), *self.counters.values()):
-            metric.set_default_tags(tags)
+        """Record with the tags `run` and `round_`."""
+        self.recorder, self.tags = Recorder(run), {"round": str(round_)}
 
     def set(self, record: Mapping[str, Any]) -> None:
         """Set the gauges, and add to the counters."""
-        for name, gauge in self.gauges.items():
+        for name in SHOWN:
             if record[name] is not None:
-                gauge.set(record[name])
-        for name, counter in self.counters.items():
-            if record[name]:  # a counter takes only positive numbers
-                counter.inc(record[name])
+                self.recorder.record(f"{TRAIN}{name}", record[name], self.tags)
 
 
 class StepRecorder:

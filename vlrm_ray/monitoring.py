@@ -1,0 +1,187 @@
+"""What a run shows of itself while it works: the catalogue of its metrics, and the recorder that hands them to Ray.
+
+Ray exports the metrics on each node for Prometheus. It puts `ray_` before a name, and `_total` behind that of a counter:
+`vlrm_pairs` is `ray_vlrm_pairs_total` there. Everything that records or shows a metric takes it from `CATALOGUE`.
+
+Each metric is recorded by one process, so that nothing is counted twice: those of training steps by the first train
+worker, all others by the driver, from what actors report to it anyway. Counters count from the start of that process.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+EXPORTED_PREFIX = "ray_"
+RUN = "run"
+"""Tag that every metric has: the name of the run."""
+TRAIN = "vlrm_train_"
+"""Prefix of the metrics of training steps; the rest of their names are fields of a step's record."""
+SHARES = tuple(round(0.05 * step, 2) for step in range(1, 21))
+"""Upper bounds of the buckets of a histogram over 0 to 1."""
+MARGINS = (1e-6, *SHARES)
+"""The same for margins: margins of 0 and less, which have the two sides in the wrong order, are in the first bucket."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A metric.
+
+    Attributes:
+        name: its name, without what Ray adds.
+        kind: what kind of metric it is.
+        unit: unit of its values; "" for a number without unit.
+        description: what it is, in one sentence.
+        tags: what its series differ in, besides the run.
+        buckets: upper bounds of a histogram's buckets; all above 0, as Ray asks for.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    description: str
+    tags: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    def exported(self) -> tuple[str, ...]:
+        """Names of its series in Prometheus."""
+        endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}[self.kind]
+        return tuple(f"{EXPORTED_PREFIX}{self.name}{ending}" for ending in endings)
+
+
+_DEFINITIONS = (
+    Definition("vlrm_round", "gauge", "", "Number of the round that the run works on."),
+    Definition("vlrm_version", "gauge", "", "Number of the newest published version; 0 is the untrained model."),
+    Definition("vlrm_rows", "counter", "rows", "Rows that a stage has finished.", ("stage",)),
+    Definition("vlrm_candidates", "counter", "candidates", "Candidates of committed parts.", ("condition",)),
+    Definition("vlrm_verdicts", "counter", "claims", "Claims of committed parts.", ("type", "verdict")),
+    Definition("vlrm_pairs", "counter", "pairs", "Pairs kept, dropped and quarantined.", ("outcome", "reason")),
+    Definition("vlrm_quarantined", "counter", "rows", "Rows that could not be used.", ("stage", "reason")),
+    Definition("vlrm_margin", "histogram", "", "Margins of pairs; negative ones count as 0.", ("outcome",), MARGINS),
+    Definition("vlrm_reward", "histogram", "", "Rewards of judged critiques.", ("side",), SHARES),
+    Definition("vlrm_label_mass", "histogram", "", "p(Yes) + p(No) of critiques.", ("side",), SHARES),
+    Definition("vlrm_cache_hits", "counter", "rows", "Rows whose answer a cache had.", ("stage",)),
+    Definition("vlrm_engine_running", "gauge", "sequences", "Sequences an engine works on.", ("role", "actor")),
+    Definition("vlrm_engine_waiting", "gauge", "sequences", "Sequences that wait for an engine.", ("role", "actor")),
+    Definition("vlrm_engine_tokens", "counter", "tokens", "Tokens that an engine has generated.", ("role", "actor")),
+    Definition("vlrm_busy_seconds", "counter", "s", "Time in which an actor had work.", ("role", "actor")),
+    Definition(
+        "vlrm_gpu_idle_fraction",
+        "gauge",
+        "",
+        "Share of its GPUs' time in which a role had no work; `all` is the whole run. Without GPUs, each engine and train worker counts as one.",
+        ("role",),
+    ),
+    Definition("vlrm_evaluation", "gauge", "", "A metric of a round's evaluation; round 0 is the untrained model.", ("metric", "round")),
+    Definition(f"{TRAIN}loss", "gauge", "", "Loss of the step's batch, the weighted mean over its tokens.", ("round",)),
+    Definition(f"{TRAIN}loss_critique", "gauge", "", "Mean cross-entropy of the critiques' tokens.", ("round",)),
+    Definition(f"{TRAIN}loss_judgement", "gauge", "", "Mean cross-entropy of the judgement tokens.", ("round",)),
+    Definition(f"{TRAIN}loss_response", "gauge", "", "Mean cross-entropy of the chosen responses' tokens.", ("round",)),
+    Definition(f"{TRAIN}accuracy", "gauge", "", "Share of right judgements in the batch.", ("round",)),
+    Definition(f"{TRAIN}grad_norm", "gauge", "", "Norm of the gradient before clipping.", ("round",)),
+    Definition(f"{TRAIN}lr", "gauge", "", "Learning rate.", ("round",)),
+    Definition(f"{TRAIN}tokens_per_second", "gauge", "tokens/s", "Trained tokens per second of all workers.", ("round",)),
+    Definition(f"{TRAIN}mfu", "gauge", "", "Model FLOPs utilization, of the devices' peak; on GPUs only.", ("round",)),
+    Definition(f"{TRAIN}memory_gb", "gauge", "GB", "Peak memory of rank 0: of its device, or of its process on CPU.", ("round",)),
+    Definition(f"{TRAIN}tokens", "counter", "tokens", "Trained tokens of all workers.", ("round",)),
+    Definition(f"{TRAIN}seconds", "counter", "s", "Duration of training steps.", ("round",)),
+    Definition(f"{TRAIN}wait_seconds", "counter", "s", "Time that training steps waited for data.", ("round",)),
+    Definition(f"{TRAIN}skipped", "counter", "steps", "Steps skipped because of a loss or gradient that is not finite.", ("round",)),
+)  # fmt: skip
+CATALOGUE = {definition.name: definition for definition in _DEFINITIONS}
+"""All metrics of a run, by name."""
+
+
+class Series(Protocol):
+    """A registered metric; `_RaySeries` implements it."""
+
+    def record(self, value: float, tags: Mapping[str, str]) -> None:
+        """Add to a counter, set a gauge, or add a value to a histogram."""
+        ...
+
+
+class _RaySeries:
+    """A metric of `ray.util.metrics`."""
+
+    def __init__(self, definition: Definition) -> None:
+        from ray.util import metrics
+
+        tags = (RUN, *definition.tags)
+        arguments: tuple[Any, ...] = (definition.name, definition.description)
+        if definition.kind == "histogram":
+            self.write = metrics.Histogram(*arguments, boundaries=list(definition.buckets), tag_keys=tags).observe
+        elif definition.kind == "counter":
+            self.write = metrics.Counter(*arguments, tag_keys=tags).inc
+        else:
+            self.write = metrics.Gauge(*arguments, tag_keys=tags).set
+
+    def record(self, value: float, tags: Mapping[str, str]) -> None:
+        """See `Series.record`."""
+        self.write(value, tags=dict(tags))
+
+
+def _ray_series(definition: Definition) -> Series | None:
+    """The metric in Ray; None in a process that is not connected to Ray, which exports nothing."""
+    import ray
+
+    return _RaySeries(definition) if ray.is_initialized() else None
+
+
+class Recorder:
+    """Records metrics of a run. It never raises, because a run must not end for a figure that cannot be shown.
+
+    Attributes:
+        problem: the last error; "" without one.
+    """
+
+    def __init__(self, run: str, series: Callable[[Definition], Series | None] = _ray_series) -> None:
+        """Record with the tag `run`.
+
+        Args:
+            run: name of the run.
+            series: registers a metric; None if it cannot be registered yet.
+        """
+        self.run, self.problem = run, ""
+        self._make, self._series = series, dict[str, Series]()
+
+    def record(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
+        """Add to a counter, set a gauge, or add a value to a histogram.
+
+        Args:
+            name: name in the catalogue.
+            value: the value; nothing is added to a counter for 0 and less.
+            tags: values of the metric's own tags.
+        """
+        try:
+            definition = CATALOGUE[name]
+            if definition.kind == "counter" and value <= 0:
+                return
+            series = self._series.get(name) or self._make(definition)
+            if series is not None:
+                self._series[name] = series
+                series.record(value, {RUN: self.run, **(tags or {})})
+        except Exception as error:  # see the class
+            self.problem = f"{name}: {error}"
+
+    def record_bins(self, name: str, counts: Sequence[int], tags: Mapping[str, str] | None = None) -> None:
+        """Add values to a histogram, each as the middle of its bucket.
+
+        Args:
+            name: name in the catalogue.
+            counts: number of values in each bucket, as `bins` counts them.
+            tags: values of the metric's own tags.
+        """
+        bounds = (0.0, *CATALOGUE[name].buckets)
+        for index, count in enumerate(counts):
+            middle = sum(bounds[index : index + 2]) / 2 if index + 1 < len(bounds) else bounds[-1] + 1
+            for _ in range(count):
+                self.record(name, middle, tags)
+
+
+def bins(name: str, values: Sequence[float]) -> list[int]:
+    """Number of values in each bucket of a histogram, and of those above its last bound."""
+    bounds = CATALOGUE[name].buckets
+    counts = [0] * (len(bounds) + 1)
+    for value in values:
+        counts[bisect_left(bounds, value)] += 1
+    return counts
