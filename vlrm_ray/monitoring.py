@@ -3,8 +3,8 @@
 Ray exports the metrics on each node for Prometheus. It puts `ray_` before a name, and `_total` behind that of a counter:
 `vlrm_pairs` is `ray_vlrm_pairs_total` there. Everything that records or shows a metric takes it from `CATALOGUE`.
 
-Each metric is recorded by one process, so that nothing is counted twice: those of training steps by the first train
-worker, all others by the driver, from what actors report to it anyway. Counters count from the start of that process.
+All metrics are recorded by the driver, from what actors report to it anyway: so nothing is counted twice, and no figure is
+lost with a process that ends before Ray has exported it. Counters count from the start of the driver.
 """
 
 from bisect import bisect_left
@@ -73,23 +73,25 @@ _DEFINITIONS = (
         ("role",),
     ),
     Definition("vlrm_evaluation", "gauge", "", "A metric of a round's evaluation; round 0 is the untrained model.", ("metric", "round")),
-    Definition(f"{TRAIN}loss", "gauge", "", "Loss of the step's batch, the weighted mean over its tokens.", ("round",)),
-    Definition(f"{TRAIN}loss_critique", "gauge", "", "Mean cross-entropy of the critiques' tokens.", ("round",)),
-    Definition(f"{TRAIN}loss_judgement", "gauge", "", "Mean cross-entropy of the judgement tokens.", ("round",)),
-    Definition(f"{TRAIN}loss_response", "gauge", "", "Mean cross-entropy of the chosen responses' tokens.", ("round",)),
-    Definition(f"{TRAIN}accuracy", "gauge", "", "Share of right judgements in the batch.", ("round",)),
-    Definition(f"{TRAIN}grad_norm", "gauge", "", "Norm of the gradient before clipping.", ("round",)),
-    Definition(f"{TRAIN}lr", "gauge", "", "Learning rate.", ("round",)),
-    Definition(f"{TRAIN}tokens_per_second", "gauge", "tokens/s", "Trained tokens per second of all workers.", ("round",)),
-    Definition(f"{TRAIN}mfu", "gauge", "", "Model FLOPs utilization, of the devices' peak; on GPUs only.", ("round",)),
-    Definition(f"{TRAIN}memory_gb", "gauge", "GB", "Peak memory of rank 0: of its device, or of its process on CPU.", ("round",)),
-    Definition(f"{TRAIN}tokens", "counter", "tokens", "Trained tokens of all workers.", ("round",)),
-    Definition(f"{TRAIN}seconds", "counter", "s", "Duration of training steps.", ("round",)),
-    Definition(f"{TRAIN}wait_seconds", "counter", "s", "Time that training steps waited for data.", ("round",)),
-    Definition(f"{TRAIN}skipped", "counter", "steps", "Steps skipped because of a loss or gradient that is not finite.", ("round",)),
+    Definition(f"{TRAIN}loss", "gauge", "", "Loss of the step's batch, the weighted mean over its tokens."),
+    Definition(f"{TRAIN}loss_critique", "gauge", "", "Mean cross-entropy of the critiques' tokens."),
+    Definition(f"{TRAIN}loss_judgement", "gauge", "", "Mean cross-entropy of the judgement tokens."),
+    Definition(f"{TRAIN}loss_response", "gauge", "", "Mean cross-entropy of the chosen responses' tokens."),
+    Definition(f"{TRAIN}accuracy", "gauge", "", "Share of right judgements in the batch."),
+    Definition(f"{TRAIN}grad_norm", "gauge", "", "Norm of the gradient before clipping."),
+    Definition(f"{TRAIN}lr", "gauge", "", "Learning rate."),
+    Definition(f"{TRAIN}tokens_per_second", "gauge", "tokens/s", "Trained tokens per second of all workers."),
+    Definition(f"{TRAIN}mfu", "gauge", "", "Model FLOPs utilization, of the devices' peak; on GPUs only."),
+    Definition(f"{TRAIN}memory_gb", "gauge", "GB", "Peak memory of rank 0: of its device, or of its process on CPU."),
+    Definition(f"{TRAIN}tokens", "counter", "tokens", "Trained tokens of all workers."),
+    Definition(f"{TRAIN}seconds", "counter", "s", "Duration of training steps."),
+    Definition(f"{TRAIN}wait_seconds", "counter", "s", "Time that training steps waited for data."),
+    Definition(f"{TRAIN}skipped", "counter", "steps", "Steps skipped because of a loss or gradient that is not finite."),
 )  # fmt: skip
 CATALOGUE = {definition.name: definition for definition in _DEFINITIONS}
 """All metrics of a run, by name."""
+STEP_FIELDS = tuple(name.removeprefix(TRAIN) for name in CATALOGUE if name.startswith(TRAIN))
+"""Fields of the record of a training step that are metrics."""
 
 
 class Series(Protocol):

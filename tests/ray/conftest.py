@@ -34,7 +34,6 @@ def ray_cluster(ray_folder: str) -> Iterator[None]:
         "RAY_TMPDIR": ray_folder,
         # Products in float32 on every CPU: on newer ones training multiplies in bfloat16, whose rounding hides errors.
         "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
-        "RAY_metrics_report_interval_ms": "1000",  # instead of ten seconds
     }
     with mock.patch.dict(os.environ, environment):  # restores the environment in the end
         os.environ.pop("RAY_ADDRESS", None)

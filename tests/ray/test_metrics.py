@@ -19,17 +19,17 @@ import ray
 
 from actors.progress_board import ProgressBoard
 from jobs import watching
-from tests.ray.test_fit import START, commit_selected_pairs
-from tests.ray.test_step_records import three_steps
 from tests.simulated import SimulatedEngine
 from tests.unit import made_up
 from vlrm_ray import config as configuration
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.monitoring import CATALOGUE
+from vlrm_ray.pipeline import training_steps
 from vlrm_ray.pipeline.monitor import RunMonitor
+from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
 from vlrm_ray.pipeline.stages import Commit, Tally
-from vlrm_ray.reward.training import fit
+from vlrm_ray.reward.training.step_records import StepRecord
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import to_table
 
@@ -37,6 +37,11 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 DEADLINE = 120.0
 """Seconds after which something should have been exported and scraped: many times what it takes."""
 NAME = "run"
+STEPS = [
+    StepRecord(1, 1, step, 3, 1 / step, 1.0, 1.0, 1.0, 0.5, 1.0, 1e-4, 10, 1.0, 0.1, 10.0, 0.4, 1.0, int(step == 2))
+    for step in (1, 2, 3)
+]
+"""Training steps, of which the second is skipped."""
 
 
 class Watched:
@@ -69,7 +74,7 @@ class Watched:
 def exported(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunMonitor]:
     """A run that has done something of everything: its stages, engines, a training and an evaluation."""
     ledger, watched = Ledger(str(tmp_path_factory.mktemp("run"))), Watched()
-    config = configuration.load(None, [f"name={NAME}", "train.workers=1", "train.cpus=0.5"])
+    config = configuration.load(None, [f"name={NAME}", "train.workers=1"])
     monitor = RunMonitor(config, ledger)
     monitor.start(watched)
     reporter = ProgressReporter(watched.board)
@@ -84,10 +89,8 @@ def exported(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         broken = replace(made_up.row((), [], image="b.png"), quarantined="image_missing", part_rows=2)
         for tally in Tally.of_table(Commit(ledger)(to_table([good, broken]))):
             monitor.committed(tally)
-        commit_selected_pairs(ledger, 1)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fit, "train_loop_per_worker", three_steps)
-            fit.fit(config, ledger, 1, START, board=watched.board)
+        with training_steps.followed(1, watched.steps, RunMetrics(ledger, monitor.trained_step), print):
+            ray.get([watched.board.add_step.remote(step.as_json()) for step in STEPS])
         monitor.published(1, 1)
         monitor.evaluated(1, {"hallucination.accuracy": {"value": 0.75}})
         monitor.close()

@@ -13,7 +13,7 @@ from vlrm_ray import config as configuration
 from vlrm_ray.pipeline import training_steps
 from vlrm_ray.pipeline.run_metrics import FILE, RunMetrics
 from vlrm_ray.reward.training import fit
-from vlrm_ray.reward.training.step_records import RayMetrics, StepRecord, StepRecorder
+from vlrm_ray.reward.training.step_records import StepRecord, StepRecorder
 from vlrm_ray.store.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -24,11 +24,9 @@ def three_steps(loop_config: dict[str, Any]) -> None:
     import ray.train
     from ray.train import Checkpoint
 
-    recorder = StepRecorder(loop_config["task"].board, RayMetrics("run", 1))
+    recorder = StepRecorder(loop_config["task"].board)
     for step in (1, 2, 3):
-        recorder.add(
-            StepRecord(1, 1, step, 3, 1 / step, 1.0, 1.0, 1.0, 0.5, 1.0, 1e-4, 10, 1.0, 0.1, 10.0, 0.4, 1.0, step == 2)
-        )
+        recorder.add(StepRecord(1, 1, step, 3, 1 / step, 1.0, 1.0, None, 0.5, 1.0, 1e-4, 10, 1.0, 0.0, 10.0, None, 1.0))
     recorder.close()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "progress.json").write_text("{}")

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from vlrm_ray.config import Config
-from vlrm_ray.monitoring import Recorder
+from vlrm_ray.monitoring import STEP_FIELDS, TRAIN, Recorder
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.pipeline.trackers import NO_TRACKERS, Trackers
@@ -105,8 +105,11 @@ class RunMonitor:
         self.trackers.log_round(round_, rows | lost)
 
     def trained_step(self, line: Mapping[str, Any]) -> None:
-        """Send the record of a training step to the trackers; other lines of `metrics.jsonl` are left out."""
+        """Record a training step, and send it to the trackers; other lines of `metrics.jsonl` are left out."""
         if "train" in line:
+            for field in STEP_FIELDS:
+                if (value := line["train"][field]) is not None:
+                    self.recorder.record(f"{TRAIN}{field}", value)
             self.trackers.log_step(line["train"])
 
     def published(self, round_: int, version: int) -> None:

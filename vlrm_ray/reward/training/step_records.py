@@ -1,9 +1,9 @@
 """What each training step did: the record, and where it is sent.
 
-    rank 0 ─ StepRecorder ─┬─► Ray's metrics (Prometheus)
-                           └─► the driver's progress board ─► metrics.jsonl and the progress line
+    rank 0 ─ StepRecorder ─► the driver's progress board ─► metrics.jsonl, the progress line, Ray's metrics, trackers
 
-The driver writes the file, because an object store cannot append and worker and driver may share no file system. A
+The driver writes the file, because an object store cannot append and worker and driver may share no file system. It records
+the metrics too, because those of a worker are lost if it ends before Ray has exported them. A
 message that is lost costs a line of the file, never the training. The driver imports this module: no torch here.
 """
 
@@ -11,14 +11,10 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
-
-from vlrm_ray.monitoring import CATALOGUE, TRAIN, Recorder
+from typing import Any
 
 CLOSE_SECONDS = 5.0
 """Time that the last record gets to arrive before the worker goes on."""
-SHOWN = tuple(name.removeprefix(TRAIN) for name in CATALOGUE if name.startswith(TRAIN))
-"""Fields of a record that are Ray metrics, called `vlrm_train_` and the field's name."""
 
 
 @dataclass(frozen=True)
@@ -76,51 +72,25 @@ def _jsonable(value: float | None) -> float | None:
     return value
 
 
-class Metrics(Protocol):
-    """Takes the fields of a record; `RayMetrics` implements it."""
-
-    def set(self, record: Mapping[str, Any]) -> None:
-        """Show a step's figures."""
-        ...
-
-
-class RayMetrics:
-    """Ray's metrics of a round's training: one for each field in `SHOWN`."""
-
-    def __init__(self, run: str, round_: int) -> None:
-        """Record with the tags `run` and `round_`."""
-        self.recorder, self.tags = Recorder(run), {"round": str(round_)}
-
-    def set(self, record: Mapping[str, Any]) -> None:
-        """Set the gauges, and add to the counters."""
-        for name in SHOWN:
-            if record[name] is not None:
-                self.recorder.record(f"{TRAIN}{name}", record[name], self.tags)
-
-
 class StepRecorder:
     """Sends the records of a training; used by rank 0 only.
 
     It waits for no answer. The first message that fails is the last one, so that a dead board costs no time.
     """
 
-    def __init__(self, board: Any, metrics: Metrics | None = None) -> None:
+    def __init__(self, board: Any) -> None:
         """Create the recorder.
 
         Args:
             board: handle of the driver's progress board, an actor with the method `add_step`; None sends nothing.
-            metrics: where the figures are shown too, such as `RayMetrics`.
         """
-        self.board, self.metrics = board, metrics
+        self.board = board
         self.last: Any = None
         self.problem = ""
 
     def add(self, record: StepRecord) -> None:
         """Send a record; never raises."""
         values = record.as_json()
-        if self.metrics:
-            with suppress(Exception):  # the training must not end because a figure cannot be shown
-                self.metrics.set(values)
         if self.board is not None:
             try:
                 self.last = self.board.add_step.remote(values)

@@ -48,7 +48,7 @@ from vlrm_ray.reward.training.sharded_model import (  # noqa: E402
     parameter_count,
     shard,
 )
-from vlrm_ray.reward.training.step_records import RayMetrics, StepRecord, StepRecorder  # noqa: E402
+from vlrm_ray.reward.training.step_records import StepRecord, StepRecorder  # noqa: E402
 
 
 def train(task: TrainTask) -> None:
@@ -133,8 +133,7 @@ class Worker:
         self.flops = model_flops(self.model)
         self.peak = peak_flops(torch.cuda.get_device_name(self.device)) if self.device.type == "cuda" else None
         self.loader = BackgroundLoader(self.prepare, self.settings.loader_workers, self.settings.step_timeout)
-        metrics = RayMetrics(task.config.name, task.round) if self.rank == 0 else None
-        self.recorder = StepRecorder(task.board if self.rank == 0 else None, metrics)
+        self.recorder = StepRecorder(task.board if self.rank == 0 else None)
         self.per_batch = pairs_per_batch(task.config)
         self.per_epoch = -(-data.pairs // self.per_batch)
         self.steps = self.settings.epochs * self.per_epoch
