@@ -153,7 +153,8 @@ class Cluster(Section):
                         f"{role}: {{{key}: {condition}}} is no label selector; write a label's name and a condition such as "
                         "train, !train or in(train, judge)"
                     )
-        return labels
+        # Ray accepts a space after the comma of in(a, b), and then takes it for part of the value
+        return {role: {k: v.replace(" ", "") for k, v in selector.items()} for role, selector in labels.items()}
 
     def nodes_of(self, *roles: Role) -> str:
         """The label selectors of some roles, for messages: "vlrm-role=train"; "" if they may be on any node."""

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ def cluster(folder: str) -> Iterator[None]:
     """The nodes; this process is connected to them."""
     os.environ |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     os.environ |= {"RAY_DATA_USE_DATASOURCE_V2": "0", "RAY_AUTH_MODE": "disabled", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    os.environ |= {"RAY_raylet_start_wait_time_s": "240", "RAY_worker_register_timeout_seconds": "300"}  # a busy machine
     Path(folder, "ray").mkdir(parents=True, exist_ok=True)
     import ray
     from ray.cluster_utils import Cluster
@@ -88,18 +90,40 @@ def cluster(folder: str) -> Iterator[None]:
         nodes.shutdown()
 
 
+RAYS_OWN = ("ActorLocationTracker", "DatasetManager")
+"""Actors without resources that Ray Data and Ray Train keep until the driver ends."""
+
+
 def alive() -> dict[str, list[str]]:
-    """Roles of the nodes of the living actors of this job, by class; Ray's own actors without resources are left out."""
+    """Roles of the nodes of the living actors, by class."""
     import ray
 
     roles = {node["NodeID"]: node["Labels"].get(LABEL, "") for node in ray.nodes()}
     found: dict[str, list[str]] = {}
     for actor in ray._private.state.actors().values():
-        if actor["State"] in ("ALIVE", "PENDING_CREATION", "RESTARTING") and not actor["ActorClassName"].startswith(
-            "_"
-        ):
-            found.setdefault(actor["ActorClassName"], []).append(roles.get(actor["Address"]["NodeID"], "?"))
+        name = actor["ActorClassName"]
+        if actor["State"] in ("ALIVE", "RESTARTING") and not name.startswith("_") and name not in RAYS_OWN:
+            found.setdefault(name, []).append(roles.get(actor["Address"]["NodeID"], "?"))
     return {name: sorted(nodes) for name, nodes in found.items()}
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, list[str]]]:
+    """Where actors are while the block runs."""
+    seen: dict[str, list[str]] = {}
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.3):
+            seen.update(alive())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        watcher.join()
 
 
 def remains() -> dict[str, Any]:
@@ -128,35 +152,22 @@ def rollout(config: Config, ledger: Ledger, fleet: Any) -> dict[str, list[str]]:
     images = [store_image(UNBIASED_WORLD.sample(seed), ledger) for seed in range(4)]
     refs = [PromptRef(images[i % 4], f"What do you see? ({i})") for i in range(16)]
     parts = {0: refs[:8], 1: refs[8:]}
-    seen: dict[str, list[str]] = {}
-    for _ in build_graph(config, 1, parts, fleet.stage_actors(), ledger, ledger).iter_batches(batch_size=None):
-        seen |= alive()
+    with watched() as seen:
+        for _ in build_graph(config, 1, parts, fleet.stage_actors(), ledger, ledger).iter_batches(batch_size=None):
+            pass
     return seen
 
 
 def fitted(config: Config, ledger: Ledger) -> dict[str, Any]:
     """Run a training; returns where its workers were, and the number of GPUs of each, or the error."""
-    import threading
-
     from vlrm_ray.reward.training import fit
 
-    seen: dict[str, list[str]] = {}
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.3):
-            seen.update(alive())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        _, metrics = fit.fit(config, ledger, 1, "unused")
-        return {"seen": seen, "gpus": metrics["gpus"]}
-    except UserError as error:
-        return {"seen": seen, "error": str(error)}
-    finally:
-        stop.set()
-        watcher.join()
+    with watched() as seen:
+        try:
+            _, metrics = fit.fit(config, ledger, 1, "unused")
+            return {"seen": seen, "gpus": metrics["gpus"]}
+        except UserError as error:
+            return {"seen": seen, "error": str(error)}
 
 
 def refusals() -> dict[str, str]:
@@ -211,11 +222,11 @@ def main() -> None:
     fit.TorchConfig = lambda backend, timeout_s: TorchConfig("gloo", timeout_s=timeout_s)  # type: ignore[assignment,misc]
     folder = sys.argv[1]
     with cluster(folder):
-        shared = (f"cluster.labels={SHARED}", "train.gpus=1", "train.start_timeout=10")
+        shared = (f"cluster.labels={SHARED}", "train.gpus=1")
         found = {
             "refusals": refusals(),
             "disaggregated": run(folder, "disaggregated", with_rollout=True),
-            "behind engines": run(folder, "behind", *shared, with_rollout=False),
+            "behind engines": run(folder, "behind", *shared, "train.start_timeout=10", with_rollout=False),
             "phased": run(folder, "phased", *shared, "cluster.placement=phased", with_rollout=False),
         }
     print(json.dumps(found))

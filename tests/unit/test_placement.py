@@ -37,6 +37,11 @@ def test_a_labels_name_stands_for_the_selectors_of_all_roles() -> None:
     assert load().cluster.labels == {}
 
 
+def test_spaces_in_a_condition_are_dropped_because_ray_would_compare_them() -> None:
+    labels = load("cluster.labels={train: {a: '!in(b, c)'}}").cluster.labels
+    assert labels == {"train": {"a": "!in(b,c)"}}
+
+
 @pytest.mark.parametrize(
     "labels",
     ["{trainer: {a: b}}", "{train: b}", "{train: {'a b': c}}", "{train: {a: 'in('}}", "{train: {a: 'b c'}}", "3"],
@@ -67,7 +72,8 @@ def test_a_cluster_with_a_node_of_each_role_is_large_enough() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_label_that_no_node_has_is_named_with_those_that_there_are(role: str) -> None:
     with pytest.raises(
-        UserError, match=rf"^no node has the label vlrm-role={role}, which cluster\.labels\.{role} wants for each "
+        UserError,
+        match=rf"^no node of the cluster has the label vlrm-role={role}, which cluster\.labels\.{role} wants for each ",
     ) as caught:
         check_nodes(load(LABELS), without(role), "the cluster")
     there = "judge" if role == "train" else "train"
@@ -78,7 +84,9 @@ def test_a_label_that_no_node_has_is_named_with_those_that_there_are(role: str) 
 def test_a_node_that_serves_two_roles_is_selected_by_both() -> None:
     config = load("cluster.labels={generate: {pool: serve}, judge: {pool: 'in(serve, spare)'}, train: {pool: train}}")
     check_nodes(config, [Node(64, 5, {"pool": "serve"}), Node(64, 4, {"pool": "train"})], "the cluster")
-    assert unlabelled(config, [Node(64, 9, {"pool": "serve"})])[0].startswith("no node has the label pool=train")
+    assert unlabelled(config, [Node(64, 9, {"pool": "serve"})], "it")[0].startswith(
+        "no node of it has the label pool=train"
+    )
 
 
 def test_an_engine_with_tensor_parallel_needs_its_gpus_on_one_node() -> None:

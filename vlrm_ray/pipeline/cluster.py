@@ -197,7 +197,7 @@ def _check_size(config: Config, where: str, log: Callable[[str], None]) -> None:
     if not limit:
         placement.check_nodes(config, nodes, where)
         return
-    for line in placement.unlabelled(config, nodes):
+    for line in placement.unlabelled(config, nodes, where):
         log(f"{line}; the autoscaler has to start one, so it needs a type of nodes with this label")
 
 

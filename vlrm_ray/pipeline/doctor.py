@@ -129,9 +129,10 @@ def _absent_experts(experts: Experts) -> Iterator[tuple[str, str, str]]:
 
 def storage_rows(config: Config) -> Iterator[Row]:
     """Whether the folder of the runs can be written and read, and how long that takes for a small file."""
-    ledger, start = Ledger(config.folder), time.monotonic()
+    start, where = time.monotonic(), redacted(config.folder)
 
     def write_and_read() -> tuple[()]:
+        ledger = Ledger(config.folder)
         ledger.check_writable()
         ledger.get("no-such-file")
         return ()
@@ -141,10 +142,10 @@ def storage_rows(config: Config) -> Iterator[Row]:
     if rows[0].state != "ok":
         yield from rows
     elif seconds > SLOW_STORAGE_SECONDS:
-        text = f"{redacted(ledger.uri)} took {seconds:.0f} s to write, read and delete a small file"
+        text = f"{where} took {seconds:.0f} s to write, read and delete a small file"
         yield Row("storage", "warn", text, "use a bucket in the region of the cluster, and name the region in the URI")
     else:
-        yield Row("storage", "ok", f"{redacted(ledger.uri)} can be written and read ({seconds:.1f} s)")
+        yield Row("storage", "ok", f"{where} can be written and read ({seconds:.1f} s)")
 
 
 def cluster_rows(config: Config, probe: Probe | None = None) -> Iterator[Row]:
@@ -191,9 +192,10 @@ def _connected_rows(config: Config, probe: Probe | None) -> Iterator[Row]:
     try:
         with connected(config, lines.append):
             nodes = placement.nodes_of_cluster()
-            for line in placement.unlabelled(config, nodes):
+            missing = placement.unlabelled(config, nodes, "the cluster")
+            for line in missing:
                 yield Row("labels", "warn", line, f"{placement.REMEDY}; or let the autoscaler start such nodes")
-            if config.cluster.labels and not placement.unlabelled(config, nodes):
+            if config.cluster.labels and not missing:
                 yield Row("labels", "ok", f"nodes by label: {placement.labels_text(nodes)}")
             sizes = Counter(f"{node.cpus:g} CPU, {node.gpus:g} GPU" for node in nodes)
             text = "; ".join(f"{count} x {size}" for size, count in sizes.most_common())

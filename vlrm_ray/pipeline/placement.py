@@ -90,8 +90,8 @@ def check_nodes(config: Config, nodes: Sequence[Node], where: str) -> None:
             too few.
     """
     labels = config.cluster.labels
-    if missing := unlabelled(config, nodes):
-        raise UserError(f"{missing[0]} of {where}; {REMEDY}")
+    if missing := unlabelled(config, nodes, where):
+        raise UserError(f"{missing[0]}; {REMEDY}")
     for name, phase in phases(config).items():
         for request in phase:
             eligible = [node for node in nodes if matches(labels.get(request.placed_as, {}), node.labels)]
@@ -100,12 +100,12 @@ def check_nodes(config: Config, nodes: Sequence[Node], where: str) -> None:
             _check_together(config, phase, [n for n in nodes if matches(labels.get(role, {}), n.labels)], role, name)
 
 
-def unlabelled(config: Config, nodes: Iterable[Node]) -> list[str]:
+def unlabelled(config: Config, nodes: Iterable[Node], where: str) -> list[str]:
     """A line for each label selector that no node satisfies, with the labels that there are."""
     nodes, roles = list(nodes), {request.placed_as: request.role for request in resource_requests(config)}
     have = labels_text(nodes)
     return [
-        f"no node has the label {config.cluster.nodes_of(role)}, which cluster.labels.{role} wants for each {example} "
+        f"no node of {where} has the label {config.cluster.nodes_of(role)}, which cluster.labels.{role} wants for each {example} "
         f"(labels of the {len(nodes)} nodes: {have})"
         for role, example in roles.items()
         if not any(matches(config.cluster.labels.get(role, {}), node.labels) for node in nodes)

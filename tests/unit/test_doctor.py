@@ -1,0 +1,186 @@
+"""The doctor lists everything that would be in the way of a run, each with a remedy. What it looks at is broken on purpose."""
+
+import json
+import os
+import socket
+from collections import namedtuple
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from jobs import doctor as program
+from vlrm_ray.config import load
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline import doctor, machine
+from vlrm_ray.pipeline.doctor import Row
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path) -> object:
+    """No cluster, a cache of the test's own."""
+    with mock.patch.dict(os.environ, {"VLRM_CACHE": str(tmp_path / "cache")}):
+        for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            os.environ.pop(name, None)
+        yield
+
+
+def rows(tmp_path: Path, *overrides: str) -> dict[str, Row]:
+    """The worst row of each check."""
+    found: dict[str, Row] = {}
+    for row in program.examine(load(None, [f"folder={tmp_path / 'runs'}", *overrides])):
+        if row.check not in found or doctor.worst([row, found[row.check]]) != found[row.check].state:
+            found[row.check] = row
+    return found
+
+
+def test_the_embedded_scenes_are_well(tmp_path: Path) -> None:
+    found = rows(tmp_path)
+    assert {row.state for row in found.values()} == {"ok"}, found
+    expected = {"versions", "GPUs", "shared memory", "disk", "ports", "resources", "policy.model", "critic.model"}
+    assert found.keys() >= expected | {"experts", "prompts", "images", "storage", "cluster"}
+
+
+def test_a_missing_model_is_named_and_the_other_checks_go_on(tmp_path: Path) -> None:
+    found = rows(tmp_path, "policy.model=/no/such/model")
+    assert found["policy.model"].state == "fail"
+    assert "/no/such/model is not a Hugging Face model folder" in found["policy.model"].finding
+    assert found["policy.model"].remedy == "give a folder or a hub name"
+    assert found["storage"].state == "ok"
+
+
+def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    row = rows(tmp_path, f"folder={tmp_path}/file/runs")["storage"]
+    assert (row.state, row.remedy) == ("fail", "give another folder, or repair this one")
+    assert "is a file, not a folder" in row.finding
+
+
+def test_storage_that_cannot_be_opened_does_not_end_the_other_checks(tmp_path: Path) -> None:
+    found = rows(tmp_path, "folder=s3://bucket/x?scheme=http&endpoint_override=127.0.0.1:1&region=a")
+    assert found["storage"].state == "fail"
+    assert found["cluster"].state == "ok"
+
+
+def test_a_cluster_that_does_not_answer_is_a_failure(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with mock.patch("vlrm_ray.pipeline.cluster_probe.PORT_SECONDS", 0.1):
+        row = rows(tmp_path, f"cluster.address=127.0.0.1:{port}")["cluster"]
+    assert row.state == "fail"
+    assert f"no Ray cluster answers at 127.0.0.1:{port}" in row.finding
+
+
+@pytest.mark.parametrize(
+    ("free", "overrides", "state"),
+    [
+        (64 << 20, ["train.gpus=1", "train.workers=2", "cluster.address=h:1"], "fail"),  # a container's default
+        (64 << 20, [], "warn"),  # Ray's object store goes to a file
+        (800 << 20, ["train.gpus=1", "train.workers=2", "cluster.address=h:1"], "warn"),
+        (8 << 30, ["train.gpus=1", "train.workers=2"], "ok"),
+    ],
+)
+def test_small_shared_memory_is_told_before_nccl_fails_in_it(free: int, overrides: list[str], state: str) -> None:
+    with mock.patch("shutil.disk_usage", return_value=Usage(free, 0, free)):
+        row = machine.shared_memory_row(load(None, overrides))
+    assert row.state == state
+    assert ("--shm-size" in row.remedy) is (state != "ok")
+
+
+@pytest.mark.parametrize(("free", "state"), [(5e8, "fail"), (1.1e9, "warn"), (1e11, "ok")])
+def test_a_full_disk_is_told(free: float, state: str, tmp_path: Path) -> None:
+    large = ["prompts.per_round=200000", "policy.max_tokens=256", f"folder={tmp_path}"]
+    with mock.patch("shutil.disk_usage", return_value=Usage(1e12, 0, free)):
+        assert next(machine.disk_rows(load(None, large))).state == state
+
+
+def test_a_package_that_only_the_configuration_needs_is_asked_for() -> None:
+    (row,) = machine.version_rows(load(None, ["experts.reader.engine=paddle"]))
+    assert (row.state, row.check) == ("fail", "versions")
+    assert row.finding == "paddlepaddle is not installed, and the configuration needs it"
+
+
+def test_a_version_out_of_the_projects_range_is_a_failure() -> None:
+    versions = {"ray": "2.59.0"}
+    real = machine.metadata.version
+    with mock.patch.object(machine.metadata, "version", lambda name: versions.get(name) or real(name)):
+        (row,) = machine.version_rows(load(None, []))
+    assert row.finding.startswith("ray 2.59.0 is installed, but ray[data,default,train]==2.60.* is needed")
+
+
+def test_gpus_that_pytorch_cannot_use_are_told_with_the_reason() -> None:
+    row = machine.gpu_row(load(None, ["critic.engine.gpus=1"]))
+    import torch
+
+    if torch.cuda.is_available():
+        assert row.state == "ok"
+    else:
+        assert row.state == "fail"
+        assert row.remedy.startswith("install ")
+
+
+def test_an_expert_that_a_run_would_fetch_is_a_warning_and_offline_a_failure(tmp_path: Path) -> None:
+    overrides = ["experts.detector.model=yolo11m.pt"]
+    assert rows(tmp_path, *overrides)["experts"].state == "warn"
+    found = rows(tmp_path, *overrides, "offline=true")["experts"]
+    assert (found.state, found.finding) == ("fail", "experts.detector.model: yolo11m.pt is not on this node")
+
+
+def test_experts_without_a_calibration_are_a_warning(tmp_path: Path) -> None:
+    row = rows(tmp_path, f"experts.detector.calibration={tmp_path}/none.json")["experts"]
+    assert row.state in ("warn", "fail")
+    assert "calibration" in row.finding
+
+
+def test_a_token_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
+    token = tmp_path / "auth_token"
+    token.write_text("x")
+    token.chmod(0o644)
+    with mock.patch.dict(os.environ, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}):
+        row = doctor._authentication("10.0.0.1:6379")
+        assert (row.state, row.remedy) == ("warn", f"chmod 600 {token}")
+        token.chmod(0o600)
+        assert doctor._authentication("10.0.0.1:6379").state == "ok"
+
+
+def test_a_cluster_without_a_token_is_a_warning_unless_it_is_on_this_machine() -> None:
+    assert doctor._authentication("10.0.0.1:6379").state == "warn"
+    assert doctor._authentication("127.0.0.1:6379").state == "ok"
+
+
+def test_a_message_is_split_into_finding_and_remedy() -> None:
+    assert doctor.failure("x", UserError("it is broken; mend it; or not")) == Row(
+        "x", "fail", "it is broken", "mend it; or not"
+    )
+
+
+def test_a_slow_engine_is_a_warning() -> None:
+    assert doctor.engine_row("critic-0", 40, 900, 300).state == "ok"
+    assert doctor.engine_row("critic-0", 200, 900, 300).state == "warn"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "status", "state"),
+    [
+        ([], 0, "ok"),
+        (["experts.detector.model=yolo11m.pt"], 1, "warn"),
+        (["critic.model=/no/such/model"], 2, "fail"),
+    ],
+)
+def test_the_exit_status_is_that_of_the_worst_check(
+    overrides: list[str], status: int, state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["doctor.py", "--json", f"folder={tmp_path / 'runs'}", *overrides]
+    with mock.patch("sys.argv", arguments), pytest.raises(SystemExit) as ended:
+        program.main()
+    answer = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, answer["state"]) == (status, state)
+    assert all(row["remedy"] for row in answer["rows"] if row["state"] == "fail")
+
+
+def test_the_table_shows_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    program.show([Row("x", "warn", "a [bold] word", "mend it")])
+    assert "a [bold] word" in capsys.readouterr().out
