@@ -9,12 +9,14 @@
     python jobs/bench.py stream 1000 10000        the driver's memory and the orchestration's ceiling at these prompts
     python jobs/bench.py overlap --json           idle GPUs of whole runs with and without cluster.overlap, with simulated
                                                   engines and trainings on 8 GPUs of a simulated cluster
+    python jobs/bench.py autoscaling --json       a run on nodes that Ray's autoscaler starts and stops on this machine, of
+                                                  which one is killed: nodes over time, with simulated engines
     python jobs/bench.py train --json             the training on CPU: against the loop of stage one, what each part of it
                                                   gains, a whole fit under Ray, memory at the start; one line of JSON
     python jobs/bench.py train RUN_FOLDER         the same with the pairs of a run's first round
     python jobs/bench.py train --paper            step time and memory on 8 to 64 GPUs, computed, as a table
 
-The figures of stream, overlap and train are always JSON; with --json their progress is printed to the standard error output.
+The figures of stream, overlap, autoscaling and train are always JSON; with --json their progress is printed to the standard error output.
 
 The run's folder is temporary. Absolute times depend on the load of the machine; the ratio of pipeline and bare engine
 compares two measurements of the same session.
@@ -50,7 +52,7 @@ def main() -> None:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="configuration overrides with dotted keys; `experts`, `stream`, `overlap` or `train` in front measures these alone",
+        help="configuration overrides with dotted keys; `experts`, `stream`, `overlap`, `autoscaling` or `train` in front measures these alone",
     )
     parser.add_argument("--paper", action="store_true", help="with train: compute large trainings, measure nothing")
     arguments = parser.parse_args()
@@ -67,6 +69,11 @@ def main() -> None:
         from jobs.benches.overlap import measure_overlap
 
         print(json.dumps(measure_overlap(_progress(arguments))))
+        return
+    if arguments.overrides[:1] == ["autoscaling"]:
+        from jobs.benches.autoscaling import measure_autoscaling
+
+        print(json.dumps(measure_autoscaling(_progress(arguments))))
         return
     if arguments.overrides[:1] == ["train"]:
         _measure_train(arguments)

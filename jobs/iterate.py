@@ -15,7 +15,7 @@ You can interrupt a run at any time; run the same command again to resume at the
 import argparse
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, also inside a Ray job
@@ -86,6 +86,7 @@ def run(config: Config, progress: Progress) -> None:
 def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report: Callable[[], object]) -> None:
     """Start the engines, then run the rounds. Finished stages are skipped."""
     from actors.fleet import Fleet
+    from vlrm_ray.pipeline import node_watch
     from vlrm_ray.pipeline.graph import configure_ray_data
     from vlrm_ray.pipeline.rounds import Rounds
     from vlrm_ray.pipeline.stopping import rounds_to_run
@@ -95,11 +96,11 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     fleet = Fleet(config, ledger, log=progress.log)
     rounds = Rounds(config, ledger, fleet, progress)
     trackers = open_trackers(config, ledger, progress.log)
-    with progress.stage("start engines") as meter:
-        engines = fleet.start()
-        meter.set_summary("; ".join(f"{e.name} ({e.model} version {e.version}, {e.memory_mb} MB)" for e in engines))
-    rounds.monitor.start(fleet, trackers)
-    try:
+    with node_watch.recorded(rounds.metrics, config.cluster, progress.log), closing(fleet), closing(rounds):
+        with progress.stage("start engines") as meter:
+            engines = fleet.start()
+            meter.set_summary("; ".join(f"{e.name} ({e.model} version {e.version}, {e.memory_mb} MB)" for e in engines))
+        rounds.monitor.start(fleet, trackers)
         for number in rounds_to_run(config, ledger):
             rounds.gather(number)  # generate, verify, pair, critique, select
             rounds.prepare(number + 1)  # with cluster.overlap: what needs no new version, while this round trains
@@ -109,9 +110,6 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
             rounds.evaluate(number)
             write_report()
         rounds.evaluate(0)  # without rounds: the baseline alone
-    finally:
-        rounds.close()
-        fleet.close()
 
 
 def print_plan(config: Config, progress: Progress) -> None:

@@ -45,6 +45,7 @@ class SimulatedEngine:
         long_share: float = 0.0,
         words: int = WORDS,
         version: int = 0,
+        name: str = "simulated",
     ) -> None:
         """Start an engine.
 
@@ -55,9 +56,10 @@ class SimulatedEngine:
             long_share: share of the requests that take ten times as long.
             words: fewest words of a response; short ones are right more often.
             version: version that a critic holds.
+            name: name of the actor.
         """
         self.slots, self.seconds = asyncio.Semaphore(slots), seconds
-        self.critic, self.long_share, self.words = critic, long_share, words
+        self.critic, self.long_share, self.words, self.name = critic, long_share, words, name
         self.load_counter, self.version = LoadCounter(), version
         self.events: list[tuple[float, int]] = []
 
@@ -77,7 +79,7 @@ class SimulatedEngine:
 
     async def health(self) -> Health:
         """See `EngineHost.health`."""
-        return Health("simulated", self.version, "simulated", "", 0, os.getpid(), socket.gethostname())
+        return Health(self.name, self.version, "simulated", "", 0, os.getpid(), socket.gethostname())
 
     async def close(self) -> None:
         """See `EngineHost.close`."""

@@ -34,13 +34,15 @@ class SimulatedFleet(Fleet):
     def create_policy(self, name: str) -> ActorHandle[Any]:
         """Create the actor of a simulated policy generator."""
         engine, slots, seconds = self.config.policy.engine, self.slots[0], self.sequence_seconds[0]
-        return self._remote(SimulatedEngine, engine, name).remote(slots, seconds, words=self.words)
+        return self._remote(SimulatedEngine, engine, name).remote(slots, seconds, words=self.words, name=name)
 
     def create_critic(self, name: str) -> ActorHandle[Any]:
         """Create the actor of a simulated critique writer, which holds the version that the ledger names."""
         engine, slots, seconds = self.config.critic.engine, self.slots[1], self.sequence_seconds[1]
         version = self.ledger.served_version(int(name.rpartition("-")[2]))
-        return self._remote(SimulatedEngine, engine, name).remote(slots, seconds, critic=True, version=version)
+        return self._remote(SimulatedEngine, engine, name).remote(
+            slots, seconds, critic=True, version=version, name=name
+        )
 
 
 @ray.remote

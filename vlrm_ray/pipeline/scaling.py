@@ -20,7 +20,7 @@ class ScalingRule:
     minimum: int
     maximum: int
     sequences: int
-    shrink_seconds: float = SHRINK_SECONDS
+    shrink_seconds: float = field(default_factory=lambda: SHRINK_SECONDS)
     _needed: list[tuple[float, int]] = field(default_factory=list)
 
     def wanted(self, unfinished: int, engines: int, now: float) -> int:

@@ -13,9 +13,10 @@ from typing import Any
 
 from vlrm_ray import __version__
 from vlrm_ray.evaluation.gains import gains_between, shows_gain
-from vlrm_ray.pipeline import part_statistics, utilization
+from vlrm_ray.pipeline import node_watch, part_statistics, utilization
 from vlrm_ray.pipeline.prompts import SCENES
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES
+from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.store.ledger import STAGES, Ledger
 from vlrm_ray.types import RowCounts
 
@@ -60,6 +61,7 @@ def build_report(config: JsonDict, ledger: Ledger, seconds: float, memory: int) 
         "gains": _gains(results),
         "timeline": _timeline(results),
         **_devices(config, results),
+        **_nodes(ledger),
         "rounds": [content for content in rounds if content["seconds"] or content["rows"]],
     }
 
@@ -170,6 +172,14 @@ def _devices(config: JsonDict, results: Mapping[int, JsonDict]) -> JsonDict:
     text = utilization.advice_text(utilization.advice(config, results))
     content = utilization.idle(config, results) | ({"advice": text} if text else {})
     return {"devices": content} if content else {}
+
+
+def _nodes(ledger: Ledger) -> JsonDict:
+    """The entry `nodes`: changes of the number of nodes; {} for a cluster that did not change."""
+    changes = node_watch.changes(RunMetrics(ledger).read())
+    if len(changes) < 2:
+        return {}
+    return {"nodes": [{"at": round(time - changes[0][0], 1), "nodes": nodes} for time, nodes in changes]}
 
 
 def _length(spans: Sequence[tuple[float, float]]) -> float:

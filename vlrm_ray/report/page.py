@@ -31,6 +31,7 @@ from vlrm_ray.report.gallery import (
 )
 from vlrm_ray.report.headline import headline
 from vlrm_ray.report.images import ImageEmbedder, PageImage
+from vlrm_ray.report.nodes import nodes_plot
 from vlrm_ray.report.svg import Plot
 from vlrm_ray.report.tables import JsonObject
 from vlrm_ray.report.text import display_text, humanize, signed
@@ -105,6 +106,7 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
         seconds=tables.seconds_table(rounds),
         actors=tables.actors_table(rounds),
         overlap=tables.overlap_table(rounds),
+        nodes=nodes_plot(report.get("nodes", [])),
         config=yaml.safe_dump(report["config"], sort_keys=False, allow_unicode=True),
         samples=samples,
         kept=kept,

@@ -1,0 +1,145 @@
+"""The number of engines follows the unfinished sequences, at once upwards and slowly downwards."""
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from actors import elastic_engines
+from actors.elastic_engines import DRAIN_SECONDS, ElasticEngines
+from vlrm_ray.config import load
+from vlrm_ray.config_resources import Engine
+from vlrm_ray.engines import Health
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline.scaling import ScalingRule
+
+# --- the rule -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("unfinished", "wanted"), [(0, 1), (16, 1), (17, 2), (64, 4), (1000, 4)])
+def test_there_is_one_engine_for_as_many_sequences_as_it_works_on(unfinished: int, wanted: int) -> None:
+    assert ScalingRule(1, 4, 16).wanted(unfinished, 1, 0.0) == wanted
+
+
+def test_engines_end_only_when_fewer_were_enough_for_a_while() -> None:
+    rule = ScalingRule(1, 4, 16, shrink_seconds=60)
+    assert rule.wanted(64, 4, 0) == 4
+    assert [rule.wanted(16, 4, now) for now in (10, 60, 69)] == [4, 4, 4]
+    assert rule.wanted(16, 4, 70) == 1
+
+
+def test_a_peak_in_between_keeps_the_engines_that_it_needed() -> None:
+    rule = ScalingRule(1, 4, 16, shrink_seconds=60)
+    for now, unfinished in ((0, 0), (30, 40), (31, 0)):
+        rule.wanted(unfinished, 4, now)
+    assert rule.wanted(0, 4, 61) == 3
+    assert rule.wanted(0, 3, 100) == 1
+
+
+@pytest.mark.parametrize("overrides", [(), ("policy.engine.reproducible=true", "policy.engine.gpus=1")])
+def test_a_reproducible_engine_has_a_fixed_number_of_actors(overrides: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="set reproducible=false or max_actors=0"):
+        load(None, [*overrides, "policy.engine.max_actors=3"])
+
+
+# --- the engines --------------------------------------------------------------------------------
+
+
+class Actor:
+    """Stands for an engine's actor, whose methods return their result instead of a reference to it."""
+
+    def __init__(self, name: str, events: list[str], problem: str = "") -> None:
+        self.name, self.events, self.started = name, events, False
+        self.health = types.SimpleNamespace(remote=lambda: (self, Health(name, 3, "m", problem)))
+        self.close = types.SimpleNamespace(remote=lambda: (self, events.append(f"close {name}")))
+
+
+class World:
+    """The engines of a policy between one and three, and what happened to them."""
+
+    def __init__(self, problem: str = "") -> None:
+        self.events: list[str] = []
+        engine = Engine(actors=1, max_actors=3, max_num_seqs=16, reproducible=False)
+        self.actors: dict[str, Actor] = {}
+        self.problem = problem
+        self.engines = ElasticEngines(
+            "policy", engine, {0: Actor("policy-0", self.events)}, self.create, self.admit, self.events.append  # type: ignore[dict-item, arg-type]
+        )  # fmt: skip
+
+    def create(self, name: str) -> Any:
+        self.actors[name] = Actor(name, self.events, self.problem)
+        return self.actors[name]
+
+    def admit(self, actor: Any, version: int) -> None:
+        self.events.append(f"admit {actor.name} {version}")
+
+    def step(self, now: float, **unfinished: int) -> None:
+        loads = {name.replace("_", "-"): {"running": count, "waiting": 0} for name, count in unfinished.items()}
+        self.engines.step(loads, now)
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def wait(references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        return [r for r in references if r[0].started], []
+
+    monkeypatch.setattr(elastic_engines.ray, "wait", wait)
+    monkeypatch.setattr(elastic_engines.ray, "get", lambda reference, timeout=None: reference[1])
+    monkeypatch.setattr(elastic_engines.ray, "kill", lambda actor: actor.events.append(f"kill {actor.name}"))
+    yield
+
+
+def test_engines_get_requests_once_they_have_started() -> None:
+    world = World()
+    world.step(0, policy_0=40)
+    assert sorted(world.actors) == ["policy-1", "policy-2"]
+    assert sorted(world.engines.present()) == [0]
+    world.actors["policy-2"].started = True
+    world.step(1, policy_0=40)
+    assert sorted(world.engines.present()) == [0, 2]
+    assert world.events == ["policy engines: 1 -> 3, for 40 unfinished sequences", "admit policy-2 3"]
+
+
+def test_an_engine_ends_when_it_has_answered_everything() -> None:
+    world = World()
+    world.step(0, policy_0=20)
+    world.actors["policy-1"].started = True
+    world.step(1, policy_0=20)
+    for now in (2, 63):
+        world.step(now, policy_0=0, policy_1=1)
+    assert sorted(world.engines.present()) == [0]
+    world.step(63 + DRAIN_SECONDS, policy_0=0, policy_1=1)
+    assert "close policy-1" not in world.events
+    world.step(64 + DRAIN_SECONDS, policy_0=0, policy_1=0)
+    assert world.events[-2:] == ["close policy-1", "kill policy-1"]
+
+
+def test_an_engine_that_is_ending_takes_requests_again_if_there_are_more() -> None:
+    world = World()
+    world.step(0, policy_0=20)
+    world.actors["policy-1"].started = True
+    world.step(1, policy_0=20)
+    for now in (2, 63):
+        world.step(now, policy_0=0, policy_1=0)
+    world.step(64, policy_0=20, policy_1=0)
+    assert sorted(world.engines.present()) == [0, 1]
+    assert len(world.actors) == 1
+
+
+def test_an_engine_that_still_waits_for_a_node_is_given_up_when_it_is_no_longer_needed() -> None:
+    world = World()
+    world.step(0, policy_0=20)
+    for now in (1, 62):
+        world.step(now, policy_0=0)
+    assert world.events[-2:] == ["kill policy-1", "policy engines: 2 -> 1, for 0 unfinished sequences"]
+
+
+def test_an_engine_that_cannot_start_is_reported_once_and_no_more_are_started() -> None:
+    world = World("out of memory")
+    world.step(0, policy_0=20)
+    world.actors["policy-1"].started = True
+    world.step(1, policy_0=40)
+    world.step(2, policy_0=40)
+    assert world.events[1:] == ["policy engines: no more are started: out of memory", "kill policy-1"]
+    assert sorted(world.engines.present()) == [0]
