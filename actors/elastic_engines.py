@@ -11,7 +11,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError
 
-from vlrm_ray.config_resources import Engine
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Health
 from vlrm_ray.pipeline.scaling import ScalingRule
 

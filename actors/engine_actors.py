@@ -9,7 +9,7 @@ from ray.actor import ActorHandle
 from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vlrm_ray.config_resources import Engine
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import EngineSettings
 from vlrm_ray.store.models import portable
 

@@ -19,7 +19,7 @@ from actors.experts import DetectorExpert, TextExpert
 from actors.local import EXTRACTOR_TOKENS
 from actors.progress_board import ProgressBoard
 from vlrm_ray.config import Config
-from vlrm_ray.config_resources import Engine, Role
+from vlrm_ray.config_sections import Engine, Role
 from vlrm_ray.engines import Completion, Health, Request, Sampling, batches
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier

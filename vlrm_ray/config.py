@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from vlrm_ray import config_loading
-from vlrm_ray.config_resources import Cluster, CriticEngine, Engine, Pool, Section
-from vlrm_ray.config_training import Lora as Lora
-from vlrm_ray.config_training import Train as Train
+from vlrm_ray.config_sections import Cluster, CriticEngine, Engine, Pool, Section
+from vlrm_ray.config_sections import Lora as Lora
+from vlrm_ray.config_sections import Train as Train
 from vlrm_ray.errors import UserError
 
 ASSETS = "assets:"

@@ -135,7 +135,7 @@ class EngineDied(UserError):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Settings that an engine is started with; see `vlrm_ray.config_resources.Engine` for their meaning.
+    """Settings that an engine is started with; see `vlrm_ray.config_sections.Engine` for their meaning.
 
     `model` is a reference to the model (see `vlrm_ray.store.models`). `max_pixels` is the largest number of pixels of an
     image; larger ones are scaled down.

@@ -70,7 +70,7 @@ def cluster(folder: str) -> Iterator[None]:
     """The nodes; this process is connected to them."""
     os.environ |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     os.environ |= {"RAY_DATA_USE_DATASOURCE_V2": "0", "RAY_AUTH_MODE": "disabled", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    os.environ["RAY_worker_register_timeout_seconds"] = "300"  # Ray's 60 s are too few on a busy machine
+    os.environ |= {"RAY_worker_register_timeout_seconds": "300"}  # Ray's 60 s are too few on a busy machine
     Path(folder, "ray").mkdir(parents=True, exist_ok=True)
     import ray
     from ray.cluster_utils import Cluster

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GROUND = {
-    "config", "config_resources", "config_training", "types", "errors", "ids", "engines", "monitoring", "torchvision_shim",
+    "config", "config_sections", "types", "errors", "ids", "engines", "monitoring", "torchvision_shim",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -17,9 +17,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torchvision_shim": set(),
     "monitoring": set(),
     "config_loading": {"errors"},
-    "config_resources": set(),
-    "config_training": {"config_resources"},
-    "config": {"config_loading", "config_resources", "config_training", "errors"},
+    "config_sections": set(),
+    "config": {"config_loading", "config_sections", "errors"},
     "engines": {"errors", "types"},
     "store": {"config", "errors", "ids", "types"},
     "claims": {"engines", "errors", "types"},
@@ -39,8 +38,7 @@ WITHOUT_ENGINES = (
     "types.py",
     "config.py",
     "config_loading.py",
-    "config_resources.py",
-    "config_training.py",
+    "config_sections.py",
     "claims/rules.py",
     "experts/verifier.py",
     "preferences/pairing.py",

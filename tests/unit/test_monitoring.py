@@ -115,7 +115,7 @@ def test_without_ray_nothing_is_recorded() -> None:
 def test_a_part_is_counted_by_verdict_outcome_and_reason(tmp_path: Path, recorder: Recorder, shown: Shown) -> None:
     monitor = RunMonitor(made_up.config(), Ledger(str(tmp_path)), recorder)
     pairs = made_up.pair("a", (0.9, 0.8)), made_up.pair("b", (0.3,), (0.7,))
-    for tally in Tally.of_table(Commit(monitor.ledger)(to_table([made_up.row(pairs, ["a"])]))):
+    for tally in Tally.of_table(Commit(monitor.config, monitor.ledger)(to_table([made_up.row(pairs, ["a"])]))):
         monitor.committed(tally)
     assert shown.of("vlrm_candidates") == {("full",): 4}
     assert shown.of("vlrm_verdicts") == {("attribute", "supported"): 2, ("attribute", "contradicted"): 2}

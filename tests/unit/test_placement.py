@@ -4,7 +4,7 @@ import pytest
 
 from vlrm_ray import config as configuration
 from vlrm_ray.config import Config
-from vlrm_ray.config_resources import ROLES
+from vlrm_ray.config_sections import ROLES
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.placement import Node, check_nodes, matches, unlabelled

@@ -9,7 +9,7 @@ import pytest
 from actors import elastic_engines
 from actors.elastic_engines import DRAIN_SECONDS, ElasticEngines
 from vlrm_ray.config import load
-from vlrm_ray.config_resources import Engine
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Health
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.scaling import ScalingRule

@@ -30,7 +30,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from vlrm_ray.config import Config, Experts
-from vlrm_ray.config_resources import Pool, Role
+from vlrm_ray.config_sections import Pool, Role
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import (
     Commit,

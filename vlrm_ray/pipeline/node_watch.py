@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from vlrm_ray.config_resources import Cluster
+from vlrm_ray.config_sections import Cluster
 from vlrm_ray.pipeline.background import repeated
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 

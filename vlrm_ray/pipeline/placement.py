@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vlrm_ray.config import Config
-from vlrm_ray.config_resources import Role
+from vlrm_ray.config_sections import Role
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.resource_plan import ResourceRequest, phases, resource_requests
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlrm_ray.config import Config
-from vlrm_ray.config_resources import Engine, Role
+from vlrm_ray.config_sections import Engine, Role
 from vlrm_ray.errors import UserError
 
 ENGINE_ROLES = ("policy generator", "critique writer", "claim extractor")
