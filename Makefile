@@ -23,6 +23,7 @@ photos: $(VENV)/.photos
 
 docs: $(VENV)/.docs
 	$(BIN)/python jobs/config_reference.py --check
+	$(BIN)/python jobs/watching.py --check
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.demo

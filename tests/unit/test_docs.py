@@ -22,7 +22,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "cluster/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-SCRIPTS = ("iterate", "evaluate", "bench", "score", "build_assets", "config_reference", "watching", "photos")
+SCRIPTS = ("iterate", "evaluate", "bench", "score", "build_assets", "config_reference", "watching", "photos", "doctor")
 SUFFIXES = (
     ".py",
     ".md",

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -152,17 +153,19 @@ class TensorBoard:
     """Event files, written by tensorboardX, which Ray brings along."""
 
     def __init__(self, config: Config, identity: str, folder: Path) -> None:
-        """Write into a folder."""
-        from tensorboardX import SummaryWriter
+        """Write a new file into a folder. Without a queue: what is flushed is in the file, and can be copied."""
+        from tensorboardX.event_file_writer import EventsWriter
 
-        self._writer = SummaryWriter(str(folder))
+        self._writer = EventsWriter(str(folder / f"events-{uuid.uuid4().hex[:8]}"))
 
     def log(self, values: Values, axis: str, step: int) -> None:
         """See `Tracker.log`."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        if axis == ROUND:
-            self._writer.flush()
+            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+        self._writer.flush()
 
     def close(self) -> None:
         """See `Tracker.close`."""
