@@ -145,6 +145,7 @@ class Recorder:
         """
         self.run, self.problem = run, ""
         self._make, self._series = series, dict[str, Series]()
+        self._gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
     def record(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
         """Add to a counter, set a gauge, or add a value to a histogram.
@@ -158,12 +159,23 @@ class Recorder:
             definition = CATALOGUE[name]
             if definition.kind == "counter" and value <= 0:
                 return
+            if definition.kind == "gauge":
+                self._gauges[name, tuple((tags or {}).items())] = value
             series = self._series.get(name) or self._make(definition)
             if series is not None:
                 self._series[name] = series
                 series.record(value, {RUN: self.run, **(tags or {})})
         except Exception as error:  # see the class
             self.problem = f"{name}: {error}"
+
+    def repeat_gauges(self) -> None:
+        """Record all gauges again, because Ray no longer exports one that has not been set for 20 s."""
+        for (name, tags), value in list(self._gauges.items()):
+            self.record(name, value, dict(tags))
+
+    def forget_gauges(self, prefix: str) -> None:
+        """Let gauges end whose names begin with `prefix`."""
+        self._gauges = {key: value for key, value in self._gauges.items() if not key[0].startswith(prefix)}
 
     def record_bins(self, name: str, counts: Sequence[int], tags: Mapping[str, str] | None = None) -> None:
         """Add values to a histogram, each as the middle of its bucket.
@@ -175,15 +187,14 @@ class Recorder:
         """
         bounds = (0.0, *CATALOGUE[name].buckets)
         for index, count in enumerate(counts):
-            middle = sum(bounds[index : index + 2]) / 2 if index + 1 < len(bounds) else bounds[-1] + 1
             for _ in range(count):
-                self.record(name, middle, tags)
+                self.record(name, sum(bounds[index : index + 2]) / 2, tags)
 
 
 def bins(name: str, values: Sequence[float]) -> list[int]:
-    """Number of values in each bucket of a histogram, and of those above its last bound."""
+    """Number of values in each bucket of a histogram; those above its last bound are in the last one."""
     bounds = CATALOGUE[name].buckets
-    counts = [0] * (len(bounds) + 1)
-    for value in values:
-        counts[bisect_left(bounds, value)] += 1
+    counts = [0] * len(bounds)
+    for value in values:  # rounded probabilities may add up to a little more than 1
+        counts[bisect_left(bounds, min(value, bounds[-1]))] += 1
     return counts

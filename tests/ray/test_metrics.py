@@ -89,11 +89,10 @@ def exported(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         broken = replace(made_up.row((), [], image="b.png"), quarantined="image_missing", part_rows=2)
         for tally in Tally.of_table(Commit(ledger)(to_table([good, broken]))):
             monitor.committed(tally)
+        monitor.published(1, 1)
         with training_steps.followed(1, watched.steps, RunMetrics(ledger, monitor.trained_step), print):
             ray.get([watched.board.add_step.remote(step.as_json()) for step in STEPS])
-        monitor.published(1, 1)
         monitor.evaluated(1, {"hallucination.accuracy": {"value": 0.75}})
-        monitor.close()
         yield monitor
     finally:
         monitor.close()
@@ -124,16 +123,19 @@ def wait_for(missing: Callable[[], Any]) -> None:
     assert not left
 
 
+EXPECTED = {name: {"run", *metric.tags} for metric in CATALOGUE.values() for name in metric.exported()}
+"""Exported names with the tags of their series."""
+
+
 def test_every_metric_of_the_catalogue_is_exported_with_its_tags(exported: RunMonitor) -> None:
-    expected = {name: {"run", *metric.tags} for metric in CATALOGUE.values() for name in metric.exported()}
-    wait_for(lambda: expected.keys() - series().keys())
-    for name, tags in expected.items():
+    wait_for(lambda: EXPECTED.keys() - series().keys())
+    for name, tags in EXPECTED.items():
         assert all(labels.keys() >= tags for labels, _ in series()[name]), name
     assert exported.recorder.problem == ""
 
 
 def test_nothing_is_counted_twice(exported: RunMonitor) -> None:
-    wait_for(lambda: {"ray_vlrm_quarantined_total", "ray_vlrm_margin_count"} - series().keys())
+    wait_for(lambda: EXPECTED.keys() - series().keys())
     found = series()
 
     def total(name: str, **tags: str) -> float:

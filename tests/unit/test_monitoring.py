@@ -75,12 +75,24 @@ def test_names_are_stable_and_described() -> None:
 
 def test_values_are_counted_in_the_bucket_that_prometheus_would_choose() -> None:
     counts = bins("vlrm_margin", [-0.4, 0.0, 0.05, 0.051, 1.0, 1.2])
-    assert (counts[0], counts[1], counts[2], counts[-2], counts[-1]) == (2, 1, 1, 1, 1)
-    assert len(counts) == len(CATALOGUE["vlrm_margin"].buckets) + 1
+    assert (counts[0], counts[1], counts[2], counts[-1]) == (2, 1, 1, 2)
+    assert len(counts) == len(CATALOGUE["vlrm_margin"].buckets)
+
+
+def test_gauges_are_repeated_until_they_are_forgotten(recorder: Recorder, shown: Shown) -> None:
+    """Ray drops those that are not set again."""
+    recorder.record("vlrm_round", 2)
+    recorder.record("vlrm_train_loss", 0.5)
+    recorder.record("vlrm_evaluation", 0.7, {"metric": "pair_accuracy", "round": "1"})
+    recorder.record("vlrm_rows", 5, {"stage": "generate"})
+    recorder.forget_gauges(monitoring.TRAIN)
+    shown.values.clear()
+    recorder.repeat_gauges()
+    assert shown.values == {("vlrm_round",): 2, ("vlrm_evaluation", "pair_accuracy", "1"): 0.7}
 
 
 def test_binned_values_are_recorded_within_their_buckets(recorder: Recorder, shown: Shown) -> None:
-    counts = bins("vlrm_margin", [-0.4, 0.07, 0.07, 2.0])
+    counts = bins("vlrm_margin", [-0.4, 0.07, 0.07, 1.0001])
     recorder.record_bins("vlrm_margin", counts, {"outcome": "kept"})
     values = shown.observed["vlrm_margin", "kept"]
     assert bins("vlrm_margin", values) == counts

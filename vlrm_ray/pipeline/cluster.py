@@ -109,11 +109,14 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
 
 def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
     """Connect to the cluster at `address`, or start a local one; returns the dashboard's address."""
+    from ray.job_config import JobConfig
+
     settings = config.cluster
     variables = environment(config) | {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.train.start_timeout)}
     runtime_env: dict[str, Any] = {"env_vars": variables}
     options: dict[str, Any] = {
         "namespace": namespace_of(config),
+        "job_config": JobConfig(metadata={"job_name": config.name}),  # its name on Ray's dashboard
         "logging_level": (logging.ERROR, logging.WARNING, logging.INFO)[settings.verbosity],
         "log_to_driver": settings.verbosity > 0,
         "runtime_env": runtime_env,

@@ -22,8 +22,8 @@ from vlrm_ray.pipeline.usage import Usage, Watched
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import RowCounts
 
-SAMPLE_SECONDS = 10.0
-"""Interval at which the fleet is asked what it does. Ray exports metrics at the same interval."""
+SAMPLE_SECONDS = 5.0
+"""Interval at which the fleet is asked what it does, and gauges are repeated. Ray exports metrics every 10 s."""
 CLOSE_SECONDS = 15.0
 """Time that the last sample may take at the end of a run."""
 REASON_LENGTH = 60
@@ -64,6 +64,7 @@ class RunMonitor:
         def watch() -> None:
             while not self._stop.wait(SAMPLE_SECONDS) and ray.is_initialized():  # a call would start another Ray
                 usage.sample()
+                self.recorder.repeat_gauges()
             if ray.is_initialized():
                 usage.sample()
 
@@ -113,7 +114,8 @@ class RunMonitor:
             self.trackers.log_step(line["train"])
 
     def published(self, round_: int, version: int) -> None:
-        """Record the newest version."""
+        """Record the newest version, after a training."""
+        self.recorder.forget_gauges(TRAIN)
         self._published(version)
         self.trackers.log_round(round_, {"version": version})
 
