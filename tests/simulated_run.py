@@ -69,7 +69,8 @@ def fit(
     """
     del log
     steps = 1 if round_ == short_round else config.train.epochs
-    resources = {"num_cpus": config.train.cpus, "num_gpus": config.train.gpus}
+    selector = dict(config.cluster.labels.get("train", {})) or None
+    resources = {"num_cpus": config.train.cpus, "num_gpus": config.train.gpus, "label_selector": selector}
     for step in range(1, steps + 1):
         workers = [_work.options(**resources).remote(step_seconds) for _ in range(config.train.workers)]
         seconds = max(ray.get(workers))

@@ -24,6 +24,7 @@ from unittest import mock
 import psutil
 
 from vlrm_ray.config import load
+from vlrm_ray.pipeline import node_watch
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.store.ledger import Ledger
 
@@ -32,7 +33,8 @@ LABEL = "vlrm-role"
 HEAD, HEAD_ID = "ray.head.default", "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 NODE_TYPES = {"generate": 3, "judge": 2, "train": 1, "expert": 1}
 """Most nodes of each role, each with one GPU."""
-IDLE_MINUTES = 0.2
+HEAD_ROLE = "cpu"
+IDLE_MINUTES, START_ATTEMPTS = 0.2, 5
 DOWN_SECONDS, KILL_AFTER_PARTS = 180.0, 2
 """Time that the cluster gets to become small again, and committed parts after which a generator's node is killed."""
 OVERRIDES = (
@@ -49,13 +51,13 @@ SEQUENCE_SECONDS, STEP_SECONDS = (2.0, 1.0), 2.0
 def measure_autoscaling(progress: Progress) -> dict[str, Any]:
     """Run once; returns how many nodes of each role there were at which second, and what the run committed."""
     with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, autoscaling_cluster(Path(scratch)):
-        with watched(progress) as history:
+        with watched() as history:
             figures = _run(Path(scratch), progress)
             figures["seconds"] = round(history.now(), 1)
             deadline = time.monotonic() + DOWN_SECONDS
-            while history.latest != {HEAD: 1} and time.monotonic() < deadline:
+            while history.latest != {HEAD_ROLE: 1} and time.monotonic() < deadline:
                 time.sleep(1)
-        return figures | {"nodes": history.changes, "small_again": history.latest == {HEAD: 1}}
+        return figures | {"nodes": history.changes, "small_again": history.latest == {HEAD_ROLE: 1}}
 
 
 def _run(scratch: Path, progress: Progress) -> dict[str, Any]:
@@ -92,18 +94,13 @@ def _kill_a_generator(ledger: Ledger, progress: Progress) -> None:
         time.sleep(0.5)
         if not ray.is_initialized() or ledger.result(1, "select"):
             return
-        nodes = [node for node in ray.nodes() if node["Alive"] and _type_of(node) == "generate"]
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Labels"].get(LABEL) == "generate"]
     socket = nodes[0]["RayletSocketName"]
     for process in psutil.process_iter(["cmdline"]):
         if any(socket in argument for argument in process.info["cmdline"] or ()):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
     progress.log("killed a node with a generator")
-
-
-def _type_of(node: dict[str, Any]) -> str:
-    labels = node.get("Labels") or {}
-    return str(labels.get(LABEL) or HEAD)
 
 
 class _History:
@@ -123,15 +120,14 @@ class _History:
     def now(self) -> float:
         return time.monotonic() - self.start
 
-    def add(self, nodes: dict[str, int]) -> bool:
-        """Whether the nodes have changed."""
-        if changed := nodes != self.latest:
+    def add(self, nodes: dict[str, int]) -> None:
+        """Record the nodes, if they have changed."""
+        if nodes != self.latest:
             self.changes.append((round(self.now(), 1), nodes))
-        return changed
 
 
 @contextmanager
-def watched(progress: Progress) -> Iterator[_History]:
+def watched() -> Iterator[_History]:
     """Context manager: the number of nodes is recorded while the block runs."""
     import ray
 
@@ -139,12 +135,7 @@ def watched(progress: Progress) -> Iterator[_History]:
 
     def watch() -> None:
         while not stop.wait(0.5):
-            found: dict[str, int] = {}
-            for node in ray.nodes():
-                if node["Alive"]:
-                    found[_type_of(node)] = found.get(_type_of(node), 0) + 1
-            if history.add(found):
-                progress.log(f"nodes: {found}")
+            history.add(node_watch.count(ray.nodes(), [LABEL]))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -162,48 +153,58 @@ def autoscaling_cluster(scratch: Path) -> Iterator[None]:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_USE_DATASOURCE_V2": "0", "RAY_AUTH_MODE": "disabled"}
     os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
-    port = _free_port()
-    (scratch / "autoscaler.yaml").write_text(json.dumps(_autoscaler_config(port)))
-    head = subprocess.Popen(
+    import ray
+
+    head = None
+    try:
+        for attempt in range(START_ATTEMPTS):  # Ray gives a node 30 s to start, which a busy machine exceeds
+            port = _free_port()
+            head = _started_head(scratch / str(attempt), port)
+            if _connected(f"127.0.0.1:{port}", head):
+                break
+            _end(head, str(scratch))
+        yield
+    finally:
+        ray.shutdown()
+        if head is not None:
+            _end(head, str(scratch))
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _started_head(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start the head, whose files are in a folder."""
+    folder.mkdir()
+    (folder / "autoscaler.yaml").write_text(json.dumps(_autoscaler_config(port)))
+    return subprocess.Popen(
         [
-            str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", f"--temp-dir={scratch}/ray",
+            str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", f"--temp-dir={folder}/ray",
             "--node-ip-address=127.0.0.1", "--num-cpus=4", "--num-gpus=0", "--object-store-memory=200000000",
             "--include-dashboard=false", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0",
-            f"--autoscaling-config={scratch}/autoscaler.yaml",
+            f"--labels={LABEL}={HEAD_ROLE}", f"--autoscaling-config={folder}/autoscaler.yaml",
         ],
         env=os.environ | {
             "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "1",
             "RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
         },
-        stdout=(scratch / "head.log").open("w"),
+        stdout=(folder / "head.log").open("w"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )  # fmt: skip
+
+
+def _connected(address: str, head: subprocess.Popen[bytes]) -> bool:
+    """Connect to the head; False if it has ended meanwhile."""
     import ray
 
-    try:
-        _connect(f"127.0.0.1:{port}")
-        yield
-    finally:
-        ray.shutdown()
-        _end(head, str(scratch))
-        os.environ.clear()
-        os.environ.update(environment)
-
-
-def _connect(address: str) -> None:
-    import ray
-
-    deadline = time.monotonic() + 120
-    while True:
-        try:
+    os.environ |= {"RAY_gcs_server_port_wait_time_s": "1"}
+    while head.poll() is None:
+        with suppress(Exception):  # Ray raises many types while the head starts
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="autoscaling")
-            return
-        except Exception:  # Ray raises many types while the head starts
-            ray.shutdown()
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(2)
+            return True
+        ray.shutdown()
+        time.sleep(2)
+    return False
 
 
 def _end(head: subprocess.Popen[bytes], scratch: str) -> None:
@@ -240,7 +241,7 @@ def _autoscaler_config(port: int) -> dict[str, Any]:
         }
         for role, most in NODE_TYPES.items()
     }
-    nodes[HEAD] = {"resources": {"CPU": 4}, "labels": {LABEL: "cpu"}, "node_config": {}, "max_workers": 0}
+    nodes[HEAD] = {"resources": {"CPU": 4}, "labels": {LABEL: HEAD_ROLE}, "node_config": {}, "max_workers": 0}
     commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
     lists = (*(f"{name}_commands" for name in commands), "cluster_synced_files", "rsync_exclude", "rsync_filter")
     empty: dict[str, Any] = {name: [] for name in lists}

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from vlrm_ray.config import Config, Experts
 from vlrm_ray.config_sections import Pool, Role
@@ -113,15 +113,15 @@ def build_graph(
         prepared: numbers of parts whose candidates `build_candidates_graph` has committed: they go on from there.
     """
     candidates, critiques = _steps(config, round_, stage_actors, ledger, store)
+    read = _Step(ReadCandidates, (PreparedParts(ledger, round_),), config.cluster.stages.ingest)
     branches = []
     if fresh := {part: refs for part, refs in parts.items() if part not in prepared}:
         branches.append(_through(_prompts(fresh), candidates))
     if ready := [part for part in parts if part in prepared]:
         tables = ray.data.from_arrow([part_table(part) for part in ready])
-        read = _Step(ReadCandidates, (PreparedParts(ledger, round_),), config.cluster.stages.ingest)
         branches.append(_through(tables, [read]))
     rows = branches[0].union(*branches[1:]) if len(branches) > 1 else branches[0]
-    return _through(rows, critiques)
+    return _limited(_through(rows, critiques), [*candidates, read, *critiques])
 
 
 def build_candidates_graph(
@@ -130,7 +130,18 @@ def build_candidates_graph(
     """Build the lazy dataset of the stages that need no critic; it commits prepared parts. The arguments are as above."""
     candidates, _ = _steps(config, round_, stage_actors, ledger, store)
     commit = _Step(CommitCandidates, (PreparedParts(ledger, round_),), config.cluster.stages.commit)
-    return _through(_prompts(parts), [*candidates, commit])
+    return _limited(_through(_prompts(parts), [*candidates, commit]), [*candidates, commit])
+
+
+def _limited(rows: ray.data.Dataset, steps: Sequence[_Step]) -> ray.data.Dataset:
+    """The rows, for which Ray Data asks an autoscaler for no more than the stages' pools need at their largest.
+
+    Otherwise it would ask for another node of every type, also of those that only engines and training use.
+    """
+    cpus = sum(step.pool.max * step.pool.cpus for step in steps)
+    gpus = sum(step.pool.max * step.pool.gpus for step in steps)
+    rows.context.execution_options.resource_limits = ExecutionResources.for_limits(cpu=cpus, gpu=gpus)
+    return rows
 
 
 def _steps(
