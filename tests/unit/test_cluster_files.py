@@ -1,4 +1,4 @@
-"""The cluster files agree with Ray's schema and with the shipped configuration."""
+"""The cluster files agree with Ray's schema, with each other, and with what the shipped configuration asks of their nodes."""
 
 import copy
 from pathlib import Path
@@ -7,81 +7,197 @@ from typing import Any
 import pytest
 import yaml
 
+from vlrm_ray import config as configuration
+from vlrm_ray.config import Config
+from vlrm_ray.config_resources import ROLES
+from vlrm_ray.pipeline import placement, resource_plan
+from vlrm_ray.pipeline.placement import Node
+
 CLUSTER = Path(__file__).parents[2] / "cluster"
-GROUPS = {"generate", "train", "expert", "cpu"}
+CLOUDS = ("ray-up-aws.yaml", "ray-up-gcp.yaml")
+RAY_UP = (*CLOUDS, "ray-up-onprem.yaml")
+KUBERAY = {"kuberay-rayjob.yaml": "RayJob", "kuberay-raycluster.yaml": "RayCluster"}
+LABEL = "vlrm-role"
+MAY_BE_SPOT = {"generate", "judge", "expert"}
+"""Roles whose work is made again if a node is lost. The head, the driver (`cpu`) and train workers are on demand."""
+GROUP_FIELDS = {"groupName", "labels", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+"""Fields of a worker group in KubeRay's CRD, as far as the files use them."""
 
 
-def ray_up() -> dict[str, Any]:
-    return dict(yaml.safe_load((CLUSTER / "ray-up-aws.yaml").read_text()))
+def read(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((CLUSTER / name).read_text()))
 
 
-def validate(config: dict[str, Any]) -> None:
+def validate(config: dict[str, Any]) -> dict[str, Any]:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    validate_config(prepare_config(copy.deepcopy(config)))
+    prepared = prepare_config(copy.deepcopy(config))
+    validate_config(prepared)
+    return dict(prepared)
 
 
-def test_ray_accepts_the_cluster_file() -> None:
-    config = ray_up()
-    validate(config)
-    assert set(config["available_node_types"]) >= GROUPS
+def on_labelled_nodes() -> Config:
+    return configuration.load(CLUSTER.parent / "jobs" / "configs" / "qwen2_5_vl_7b.yaml", [f"cluster.labels={LABEL}"])
 
 
-def test_rays_validation_rejects_a_typo() -> None:
-    config = ray_up()
+def check_largest(nodes: list[Node], limit: str) -> None:
+    """Check the shipped configuration against the nodes at their largest number, and the limit that the file states."""
+    placement.check_nodes(on_labelled_nodes(), nodes, "the cluster")
+    total = {"CPU": sum(node.cpus for node in nodes), "GPU": sum(node.gpus for node in nodes)}
+    resource_plan.check(on_labelled_nodes(), total, "the cluster")
+    assert limit == f"CPU={total['CPU']:.0f},GPU={total['GPU']:.0f}"
+
+
+@pytest.mark.parametrize("name", RAY_UP)
+def test_ray_accepts_the_file(name: str) -> None:
+    assert validate(read(name))["provider"]["type"] in ("aws", "gcp", "local")
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_rays_validation_rejects_a_typo(name: str) -> None:
+    config = read(name)
     config["available_node_types"]["train"]["max_wrokers"] = 1
     with pytest.raises(Exception, match="max_wrokers"):
         validate(config)
 
 
-def test_the_cluster_uses_token_authentication_and_exposes_no_dashboard() -> None:
-    text = (CLUSTER / "ray-up-aws.yaml").read_text()
-    assert "RAY_AUTH_MODE=token" in text
-    assert "--dashboard-host=127.0.0.1" in text
-    assert "auth_token" in str(ray_up()["file_mounts"])
+@pytest.mark.parametrize("name", CLOUDS)
+def test_each_role_has_a_type_of_nodes_with_its_label(name: str) -> None:
+    types = read(name)["available_node_types"]
+    assert {key: node["labels"] for key, node in types.items()} == {key: {LABEL: key} for key in (*ROLES, "head")}
+    assert types["head"]["resources"]["CPU"] == 0
 
 
-@pytest.fixture
-def job() -> dict[str, Any]:
-    return dict(yaml.safe_load((CLUSTER / "kuberay-rayjob.yaml").read_text()))
+@pytest.mark.parametrize("name", CLOUDS)
+def test_a_cluster_in_the_cloud_starts_small_and_grows_to_what_the_configuration_needs(name: str) -> None:
+    config = read(name)
+    types = config["available_node_types"]
+    nodes = [
+        Node(node["resources"]["CPU"], node["resources"].get("GPU", 0), node["labels"])
+        for node in types.values()
+        for _ in range(node["max_workers"])
+    ]
+    (limit,) = (option for option in config["docker"]["run_options"] if "VLRM_CLUSTER_MAX" in option)
+    check_largest(nodes, limit.partition("VLRM_CLUSTER_MAX=")[2])
+    assert config["max_workers"] == len(nodes)
+    assert {key for key, node in types.items() if node["min_workers"]} == {"cpu"}  # for the driver
 
 
-def test_the_rayjob_removes_its_cluster(job: dict[str, Any]) -> None:
-    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    assert job["spec"]["shutdownAfterJobFinishes"] is True
-    assert "jobs/iterate.py" in job["spec"]["entrypoint"]
-    assert isinstance(yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"], dict)
+def is_spot(node: dict[str, Any]) -> bool:
+    settings = node["node_config"]
+    aws, gcp = settings.get("InstanceMarketOptions", {}), settings.get("scheduling", {})
+    return aws.get("MarketType") == "spot" or gcp.get("provisioningModel") == "SPOT"
 
 
-def test_the_rayjobs_cluster_autoscales_and_requires_a_token(job: dict[str, Any]) -> None:
-    cluster = job["spec"]["rayClusterSpec"]
-    assert cluster["enableInTreeAutoscaling"] is True
-    assert cluster["authOptions"] == {"mode": "token"}
-    assert {g["groupName"] for g in cluster["workerGroupSpecs"]} == GROUPS
-    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+@pytest.mark.parametrize("name", CLOUDS)
+def test_spot_nodes_are_those_whose_loss_costs_little(name: str) -> None:
+    types = read(name)["available_node_types"]
+    assert {key for key, node in types.items() if is_spot(node)} == MAY_BE_SPOT
 
 
-def test_every_worker_group_is_valid(job: dict[str, Any]) -> None:
-    cluster = job["spec"]["rayClusterSpec"]
-    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
-        assert all(isinstance(v, str) for v in group["rayStartParams"].values())
+@pytest.mark.parametrize("name", CLOUDS)
+def test_nodes_with_gpus_have_the_image_for_gpus(name: str) -> None:
+    config = validate(read(name))
+    for key, node in config["available_node_types"].items():
+        image = config["docker"]["head_image" if key == "head" else "worker_image"]
+        image = node.get("docker", {}).get("worker_image", image)
+        assert ("vlrm-ray-gpu" in image) is bool(node["resources"].get("GPU")), key
+
+
+@pytest.mark.parametrize("name", RAY_UP)
+def test_the_dashboard_is_on_loopback_and_all_nodes_share_a_token(name: str) -> None:
+    config = read(name)
+    (head,) = (line for line in config["head_start_ray_commands"] if "--head" in line)
+    assert "--dashboard-host=127.0.0.1" in head
+    assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+    if name in CLOUDS:
+        assert all("RAY_AUTH_MODE=token" in (CLUSTER / f"Dockerfile.{kind}").read_text() for kind in ("cpu", "gpu"))
+    else:
+        commands = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+        assert all("RAY_AUTH_MODE=token" in line for line in commands if "ray start" in line)
+
+
+def test_machines_of_ones_own_bring_their_labels() -> None:
+    """Ray's local provider has one type of nodes, so the label cannot be in the cluster file."""
+    config = read("ray-up-onprem.yaml")
+    starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    assert all("--labels-file=$HOME/vlrm-labels.yaml" in line for line in starts if "ray start" in line)
+    assert config["min_workers"] == config["max_workers"] == len(config["provider"]["worker_ips"])
+
+
+def cluster_spec(name: str) -> dict[str, Any]:
+    spec = read(name)["spec"]
+    return dict(spec.get("rayClusterSpec", spec))
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_kuberay_file_is_of_its_kind(name: str) -> None:
+    document = read(name)
+    assert (document["apiVersion"], document["kind"]) == ("ray.io/v1", KUBERAY[name])
+    assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
+
+
+def test_a_job_and_a_cluster_that_stays_have_the_same_nodes() -> None:
+    job, cluster = (cluster_spec(name) for name in KUBERAY)
+    assert job == cluster
+
+
+def test_the_cluster_scales_by_autoscaler_v2_and_asks_for_a_token() -> None:
+    import ray
+
+    spec = cluster_spec("kuberay-rayjob.yaml")
+    assert spec["enableInTreeAutoscaling"] is True
+    assert spec["autoscalerOptions"]["version"] == "v2"
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["rayVersion"] == ray.__version__
+    head = spec["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert head["labels"] == {LABEL: "head"}
+
+
+def test_every_worker_group_has_its_label_its_image_and_equal_limits() -> None:
+    spec = cluster_spec("kuberay-rayjob.yaml")
+    groups = {group["groupName"]: group for group in spec["workerGroupSpecs"]}
+    assert set(groups) == set(ROLES)
+    for name, group in groups.items():
+        assert set(group) == GROUP_FIELDS
+        assert group["labels"] == {LABEL: name}
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert 0 <= group["minReplicas"] <= group["maxReplicas"]
         (container,) = group["template"]["spec"]["containers"]
         assert container["resources"]["limits"] == container["resources"]["requests"]
-        if "maxReplicas" in group:
-            assert 0 <= group["minReplicas"] <= group["maxReplicas"]
+        has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
+        assert ("vlrm-ray-gpu" in container["image"]) is has_gpu
+        assert ("nodeSelector" in group["template"]["spec"]) is (name in MAY_BE_SPOT)
 
 
-def test_the_worker_groups_are_large_enough_for_the_shipped_configuration(job: dict[str, Any]) -> None:
-    from vlrm_ray import config
-    from vlrm_ray.pipeline import resource_plan
+def test_train_workers_find_shared_memory_for_nccl() -> None:
+    (group,) = (g for g in cluster_spec("kuberay-rayjob.yaml")["workerGroupSpecs"] if g["groupName"] == "train")
+    spec = group["template"]["spec"]
+    (volume,) = spec["volumes"]
+    assert volume["emptyDir"]["medium"] == "Memory"
+    assert {"name": volume["name"], "mountPath": "/dev/shm"} in spec["containers"][0]["volumeMounts"]
 
-    limits: dict[str, float] = {"CPU": 0.0, "GPU": 0.0}
+
+def test_the_worker_groups_are_large_enough_for_the_shipped_configuration() -> None:
+    job = read("kuberay-rayjob.yaml")
+    nodes = []
     for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
-        resources = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        limits["CPU"] += group["maxReplicas"] * float(resources["cpu"])
-        limits["GPU"] += group["maxReplicas"] * float(resources.get("nvidia.com/gpu", 0))
-    resource_plan.check(
-        config.load(CLUSTER.parent / "jobs" / "configs" / "qwen2_5_vl_7b.yaml"), limits, "the job's cluster"
-    )
-    cluster_max = yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["VLRM_CLUSTER_MAX"]
-    assert cluster_max == f"CPU={limits['CPU']:.0f},GPU={limits['GPU']:.0f}"
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        node = Node(float(limits["cpu"]), float(limits.get("nvidia.com/gpu", 0)), group["labels"])
+        nodes += [node] * group["maxReplicas"]
+    check_largest(nodes, yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["VLRM_CLUSTER_MAX"])
+
+
+def test_the_rayjob_removes_its_cluster_resumes_and_has_its_driver_on_a_node_for_cpu_work() -> None:
+    job = read("kuberay-rayjob.yaml")["spec"]
+    assert job["shutdownAfterJobFinishes"] is True
+    assert job["backoffLimit"] > 0
+    assert f"cluster.labels={LABEL}" in job["entrypoint"]
+    (wanted,) = yaml.safe_load(job["entrypointResources"])
+    having = [
+        group["groupName"]
+        for group in job["rayClusterSpec"]["workerGroupSpecs"]
+        if wanted in group["rayStartParams"].get("resources", "")
+    ]
+    assert having == ["cpu"]
