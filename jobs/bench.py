@@ -15,6 +15,7 @@
                                                   gains, a whole fit under Ray, memory at the start; one line of JSON
     python jobs/bench.py train RUN_FOLDER         the same with the pairs of a run's first round
     python jobs/bench.py train --paper            step time and memory on 8 to 64 GPUs, computed, as a table
+    python jobs/bench.py sizes                    rounds and costs on 8 to 64 GPUs, computed, as tables
 
 The figures of stream, overlap, autoscaling and train are always JSON; with --json their progress is printed to the standard error output.
 
@@ -52,7 +53,8 @@ def main() -> None:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="configuration overrides with dotted keys; `experts`, `stream`, `overlap`, `autoscaling` or `train` in front measures these alone",
+        help="configuration overrides with dotted keys; `experts`, `stream`, `overlap`, `autoscaling`, `train` or `sizes` in "
+        "front measures these alone",
     )
     parser.add_argument("--paper", action="store_true", help="with train: compute large trainings, measure nothing")
     arguments = parser.parse_args()
@@ -61,6 +63,11 @@ def main() -> None:
 
         figures = measure_experts(load(arguments.config, arguments.overrides[1:]), Progress())
         _show(figures, Progress(), as_json=arguments.json)
+        return
+    if arguments.overrides == ["sizes"]:
+        from jobs.benches.sizing import print_tables
+
+        print_tables()
         return
     if arguments.overrides[:1] == ["stream"]:
         _measure_stream(arguments)

@@ -1,0 +1,42 @@
+"""The tables of rounds and costs in docs/cluster.md are those that `python jobs/bench.py sizes` computes."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.benches import sizing
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+RATES = {1: 20.0, 2: 40.0, 4: 80.0, 8: 160.0}
+SMALL = sizing.MODELS[0]
+
+
+def test_the_tables_of_the_page_are_up_to_date() -> None:
+    rows = [*sizing.rounds_table(), *sizing.costs_table()]
+    assert [row for row in rows if row not in PAGE] == []
+
+
+def test_the_best_split_uses_all_gpus_and_no_other_split_is_faster() -> None:
+    plan = sizing.disaggregated(SMALL, 8, RATES)
+    assert plan.generate + plan.judge + plan.train == 8
+    others = (
+        sizing._plan(SMALL, writers, 8 - train - writers, train, RATES)
+        for train in RATES
+        for writers in range(1, 8 - train)
+    )
+    assert plan.seconds == min(other.seconds for other in others)
+
+
+def test_phased_rounds_keep_all_gpus_busy_but_for_the_uneven_split_of_engines() -> None:
+    own, shared = sizing.disaggregated(SMALL, 8, RATES), sizing.phased(SMALL, 8, RATES)
+    assert shared.seconds < own.seconds
+    assert 0 <= shared.idle < 0.1 < own.idle
+
+
+def test_engines_are_as_fast_as_the_roofline_of_their_flops() -> None:
+    """7B: 2 x 7.6e9 FLOP for each of 3,172 tokens and 5.5e12 for the image, at 0.4 of 989e12 FLOP/s."""
+    assert sizing.generate_seconds(SMALL) == pytest.approx((2 * 7.6e9 * 3172 + 5.5e12) / (0.4 * 989e12))
+
+
+def test_a_model_of_32b_trains_on_enough_gpus_only() -> None:
+    assert 1 not in sizing.train_rates(sizing.MODELS[1], 4)
