@@ -9,7 +9,7 @@ import yaml
 
 from vlrm_ray import config as configuration
 from vlrm_ray.config import Config
-from vlrm_ray.config_resources import ROLES
+from vlrm_ray.config_sections import ROLES
 from vlrm_ray.pipeline import placement, resource_plan
 from vlrm_ray.pipeline.placement import Node
 
