@@ -24,6 +24,7 @@ from unittest import mock
 import psutil
 
 from vlrm_ray.config import load
+from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import node_watch
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.store.ledger import Ledger
@@ -163,6 +164,10 @@ def autoscaling_cluster(scratch: Path) -> Iterator[None]:
             if _connected(f"127.0.0.1:{port}", head):
                 break
             _end(head, str(scratch))
+        else:
+            raise UserError(
+                f"Ray's head did not start in {START_ATTEMPTS} attempts; see Ray's logs, or try on a less busy machine"
+            )
         yield
     finally:
         ray.shutdown()

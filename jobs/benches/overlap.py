@@ -24,7 +24,8 @@ SEQUENCE_SECONDS = (2.0, 3.4)
 critics about as long."""
 STEPS, STEP_SECONDS = 32, 5.0
 """Steps of a training, and the time of each; of the last round there is only one step, because the measurement ends there."""
-ROUNDS = 3
+ROUNDS = 2
+"""Idle time is measured from the start of the first training to that of the last: one whole round."""
 OVERRIDES = (
     f"rounds={ROUNDS}", f"prompts.per_round={PROMPTS}", "part_rows=16", "policy.samples=8", "policy.image_free=0",
     "policy.image_degraded=0", "policy.engine.actors=4", "policy.engine.gpus=1", "policy.engine.cpus=0.05",
