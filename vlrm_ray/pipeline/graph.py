@@ -118,8 +118,7 @@ def build_graph(
     if fresh := {part: refs for part, refs in parts.items() if part not in prepared}:
         branches.append(_through(_prompts(fresh), candidates))
     if ready := [part for part in parts if part in prepared]:
-        tables = ray.data.from_arrow([part_table(part) for part in ready])
-        branches.append(_through(tables, [read]))
+        branches.append(_through(ray.data.from_blocks([part_table(part) for part in ready]), [read]))
     rows = branches[0].union(*branches[1:]) if len(branches) > 1 else branches[0]
     return _limited(_through(rows, critiques), [*candidates, read, *critiques])
 
@@ -176,7 +175,11 @@ def _steps(
 
 
 def _prompts(parts: Parts) -> ray.data.Dataset:
-    return ray.data.from_arrow([prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
+    """The prompts, each part as a block.
+
+    `from_arrow` would start a task of one CPU for each block, for which an autoscaler would start all nodes that it may.
+    """
+    return ray.data.from_blocks([prompt_table(part, prompt_refs) for part, prompt_refs in parts.items()])
 
 
 def _through(rows: ray.data.Dataset, steps: Sequence[_Step]) -> ray.data.Dataset:
