@@ -75,7 +75,7 @@ def main() -> None:
     if arguments.overrides[:1] == ["overlap"]:
         from jobs.benches.overlap import measure_overlap
 
-        print(json.dumps(measure_overlap(_progress(arguments))))
+        print(json.dumps(measure_overlap(_progress(arguments), arguments.overrides[1:])))
         return
     if arguments.overrides[:1] == ["autoscaling"]:
         from jobs.benches.autoscaling import measure_autoscaling

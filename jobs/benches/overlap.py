@@ -6,28 +6,30 @@ what it leaves idle, with the starts of its pools, which weigh less in the longe
 """
 
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jobs.benches.stream import NODES, simulated_cluster
 from vlrm_ray.config import load
+from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import utilization
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES
 from vlrm_ray.store.ledger import Ledger
 
-PROMPTS, SLOTS = 640, (16, 16)
+PROMPTS, SLOTS = 320, (16, 16)
 """Prompts of a round, and sequences that a generator and a critic work on at the same time."""
-SEQUENCE_SECONDS = (2.0, 3.4)
-"""Time of a response and of a critique: 640 prompts with 8 responses and about 4 critiques take 4 generators 160 s, and 2
-critics about as long."""
-STEPS, STEP_SECONDS = 32, 5.0
+SEQUENCE_SECONDS = (8.0, 13.6)
+"""Time of a response and of a critique: 320 prompts with 8 responses and about 4 critiques take 4 generators 320 s, and 2
+critics a little less."""
+STEPS, STEP_SECONDS = 64, 5.0
 """Steps of a training, and the time of each; of the last round there is only one step, because the measurement ends there."""
 ROUNDS = 2
 """Idle time is measured from the start of the first training to that of the last: one whole round."""
 OVERRIDES = (
-    f"rounds={ROUNDS}", f"prompts.per_round={PROMPTS}", "part_rows=16", "policy.samples=8", "policy.image_free=0",
+    f"rounds={ROUNDS}", f"prompts.per_round={PROMPTS}", "part_rows=8", "policy.samples=8", "policy.image_free=0",
     "policy.image_degraded=0", "policy.engine.actors=4", "policy.engine.gpus=1", "policy.engine.cpus=0.05",
     "critic.engine.actors=2", "critic.engine.gpus=1", "critic.engine.cpus=0.05", "critic.k=1", "train.workers=2",
     "train.gpus=1", "train.cpus=0.05", f"train.epochs={STEPS}", "experts.reader.enabled=false", "evaluation.pairs=0",
@@ -41,17 +43,23 @@ RUNS = {
 """The runs that are compared, with what differs in their configuration."""
 
 
-def measure_overlap(progress: Progress) -> dict[str, Any]:
-    """Measure each of `RUNS`: the idle share of the GPUs, of all and by role, and seconds per round."""
+def measure_overlap(progress: Progress, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure some of `RUNS`, or all: the idle share of the GPUs, of all and by role, and seconds per round.
+
+    Raises:
+        UserError: there is no run of some name.
+    """
+    if unknown := [name for name in names if name not in RUNS]:
+        raise UserError(f"overlap {unknown[0]}: expected some of {', '.join(RUNS)}")
     figures: dict[str, Any] = {
         "prompts": PROMPTS,
         "sequence_seconds": SEQUENCE_SECONDS,
         "train_seconds": STEPS * STEP_SECONDS,
     }
     with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, simulated_cluster(scratch, -(-8 // NODES)):
-        for name, overrides in RUNS.items():
+        for name in names or RUNS:
             with progress.stage(name) as meter:
-                found = _run(Path(scratch), name, overrides, progress)
+                found = _run(Path(scratch), name, RUNS[name], progress)
                 figures[name] = found
                 meter.set_summary(
                     f"{found['idle']:.1%} of the GPUs' time idle, {found['seconds_per_round']:.0f} s a round"

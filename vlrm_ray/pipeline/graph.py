@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.data import ActorPoolStrategy, DataContext
 
 from vlrm_ray.config import Config, Experts
 from vlrm_ray.config_sections import Pool, Role
@@ -120,7 +120,7 @@ def build_graph(
     if ready := [part for part in parts if part in prepared]:
         branches.append(_through(ray.data.from_blocks([part_table(part) for part in ready]), [read]))
     rows = branches[0].union(*branches[1:]) if len(branches) > 1 else branches[0]
-    return _limited(_through(rows, critiques), [*candidates, read, *critiques])
+    return _through(rows, critiques)
 
 
 def build_candidates_graph(
@@ -129,18 +129,7 @@ def build_candidates_graph(
     """Build the lazy dataset of the stages that need no critic; it commits prepared parts. The arguments are as above."""
     candidates, _ = _steps(config, round_, stage_actors, ledger, store)
     commit = _Step(CommitCandidates, (PreparedParts(ledger, round_),), config.cluster.stages.commit)
-    return _limited(_through(_prompts(parts), [*candidates, commit]), [*candidates, commit])
-
-
-def _limited(rows: ray.data.Dataset, steps: Sequence[_Step]) -> ray.data.Dataset:
-    """The rows, for which Ray Data asks an autoscaler for no more than the stages' pools need at their largest.
-
-    Otherwise it would ask for another node of every type, also of those that only engines and training use.
-    """
-    cpus = sum(step.pool.max * step.pool.cpus for step in steps)
-    gpus = sum(step.pool.max * step.pool.gpus for step in steps)
-    rows.context.execution_options.resource_limits = ExecutionResources.for_limits(cpu=cpus, gpu=gpus)
-    return rows
+    return _through(_prompts(parts), [*candidates, commit])
 
 
 def _steps(
