@@ -87,7 +87,7 @@ def exported(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         pairs = made_up.pair("kept"), made_up.pair("dropped", (0.6,), (0.5,))
         good = replace(made_up.row(pairs, ["kept"]), part_rows=2)
         broken = replace(made_up.row((), [], image="b.png"), quarantined="image_missing", part_rows=2)
-        for tally in Tally.of_table(Commit(Config(), ledger)(to_table([good, broken]))):
+        for tally in Tally.of_table(Commit(config, ledger)(to_table([good, broken]))):
             monitor.committed(tally)
         monitor.published(1, 1)
         with training_steps.followed(1, watched.steps, RunMetrics(ledger, monitor.trained_step), print):

@@ -1,0 +1,133 @@
+"""What a round's training learns from: its pairs, replayed ones, descriptions, and their weights."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.test_stages import FakeActor, critique_stage, paired_rows, run
+from vlrm_ray.config import Config, load
+from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.pipeline.holdout import is_held_out
+from vlrm_ray.pipeline.stages import Commit
+from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, global_batches
+from vlrm_ray.reward.training.optimizer import peak_lr
+from vlrm_ray.reward.training.training_data import Description, TrainingPair, TrainingSet
+from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.rows import to_table
+from vlrm_ray.types import Detection
+
+ROUNDS, PARTS = 3, 2
+PAIRS = 2 * PARTS
+"""Pairs of each round."""
+
+
+class RightCritic:
+    """Judges responses with the word red as true."""
+
+    def generate(self, requests: list[Request], sampling: Sampling) -> list[list[Completion]]:
+        words = ["Yes" if "is red" in request.text else "No" for request in requests]
+        return [[Completion(f"Judgement: {w}", float(w == "Yes"), float(w == "No"))] * sampling.n for w in words]
+
+
+def commit_rounds(config: Config, folder: Path) -> Ledger:
+    """Commit rounds of parts with two rows each; the second image of each part shows nothing."""
+    ledger, stage = Ledger(str(folder)), critique_stage(config, FakeActor(RightCritic()))  # type: ignore[arg-type]
+    for round_ in range(1, ROUNDS + 1):
+        for part in range(PARTS):
+            rows = run(stage, paired_rows("It is blue.", "It is green."))
+            for index, row in enumerate(rows):
+                row.part, row.round, row.width, row.height = part, round_, 90, 90
+                object.__setattr__(row.prompt, "sha256", f"{round_}{part}{index}")
+                row.objects = (Detection("star", (5, 35, 25, 55), 0.99, "red"),) if index == 0 else ()
+            Commit(config, ledger)(to_table(rows))
+    return ledger
+
+
+def training_set(folder: Path, round_: int, *overrides: str) -> TrainingSet:
+    config = load(None, ["critic.k=1", *overrides])
+    return TrainingSet(config, commit_rounds(config, folder), round_)
+
+
+def of_round(item: Any) -> int:
+    return int(item.sha256[0])
+
+
+def test_by_default_a_round_learns_its_own_pairs(tmp_path: Path) -> None:
+    data = training_set(tmp_path, 3)
+    assert (len(data), data.pairs, data.descriptions) == (PAIRS, PAIRS, 0)
+    assert {of_round(item) for item in data.read(range(len(data))).values()} == {3}
+
+
+@pytest.mark.parametrize(("replay", "earlier"), [(0.5, PAIRS // 2), (1.0, PAIRS), (1000.0, 2 * PAIRS)])
+def test_pairs_of_earlier_rounds_are_replayed_by_the_number_of_new_ones(
+    replay: float, earlier: int, tmp_path: Path
+) -> None:
+    data = training_set(tmp_path, 3, f"train.replay={replay}")
+    found = Counter(of_round(item) for item in data.read(range(len(data))).values())
+    assert found[3] == PAIRS
+    assert found[1] + found[2] == earlier
+    again = training_set(tmp_path / "again", 3, f"train.replay={replay}")
+    assert again.read(range(len(again))) == data.read(range(len(data))), "all workers choose the same"
+
+
+def test_the_first_round_has_nothing_to_replay(tmp_path: Path) -> None:
+    assert len(training_set(tmp_path, 1, "train.replay=5")) == PAIRS
+
+
+def test_images_are_described_as_the_experts_saw_them(tmp_path: Path) -> None:
+    """The images of which the experts saw nothing are left out."""
+    data = training_set(tmp_path, 2, "train.description_weight=0.5")
+    assert (data.pairs, data.descriptions) == (PAIRS, PARTS)
+    descriptions = data.read(range(data.pairs, len(data)))
+    assert {item.evidence for item in descriptions.values() if isinstance(item, Description)} == {
+        "red star middle left"
+    }
+    config = load(None, ["train.description_weight=0.5"])
+    (example,) = examples_of(descriptions[data.pairs], config, {})
+    assert (example.answer, example.weight) == ("Seen: red star middle left.", 0.5)
+    assert example.continues
+    assert not example.judged
+
+
+def test_an_image_that_is_held_out_is_not_described(tmp_path: Path) -> None:
+    overrides = ["prompts.source=x.jsonl", "evaluation.holdout=0.5", "train.description_weight=1"]
+    data = training_set(tmp_path, 1, *overrides)
+    config = load(None, overrides)
+    expected = {f"1{part}0" for part in range(PARTS) if not is_held_out(config, f"1{part}0")}
+    assert {item.sha256 for item in data.read(range(data.pairs, len(data))).values()} == expected
+
+
+def test_labels_by_the_model_itself_use_no_evidence_of_experts(tmp_path: Path) -> None:
+    assert training_set(tmp_path, 1, "pairing.labels=self", "train.description_weight=1").descriptions == 0
+
+
+def test_descriptions_are_added_to_the_batches_and_no_step_is(tmp_path: Path) -> None:
+    plain = global_batches(range(10), 4, 0, 0)
+    added = global_batches(range(10), 4, 0, 0, range(10, 15))
+    assert [batch[: len(pairs)] for batch, pairs in zip(added, plain, strict=True)] == plain
+    assert sorted(number for batch in added for number in batch) == list(range(15))
+    assert sorted(len(batch) - len(pairs) for batch, pairs in zip(added, plain, strict=True)) == [1, 2, 2]
+
+
+PAIR = TrainingPair(
+    "p", "a.png", "0", "Why?", "one", "none", "Judgement: Yes", "Judgement: No", ("count 1",), ("no object",)
+)
+
+
+def test_with_balance_rare_cases_of_a_wording_weigh_more() -> None:
+    wordings = {"count 1": [9, 29], "no object": [5, 1]}
+    examples = examples_of(PAIR, load(None, ["train.balance=true"]), wordings)
+    assert [example.weight for example in examples[:2]] == pytest.approx([2.0, 2.0])
+    assert [example.weight for example in examples_of(PAIR, load(), wordings)[:2]] == [1.0, 1.0]
+    assert len(examples) == examples_per_pair(load())
+
+
+def test_wordings_are_those_of_all_rounds_that_are_trained(tmp_path: Path) -> None:
+    assert training_set(tmp_path, 3).wordings == {}, "responses without checked claims have no wordings"
+
+
+def test_the_rate_decays_over_rounds_only_if_training_goes_on() -> None:
+    assert peak_lr(load().train, 10, 3) == pytest.approx(1e-3 * 0.55**2)
+    assert peak_lr(load(None, ["train.initial=base"]).train, 10, 3) == pytest.approx(1e-3)
