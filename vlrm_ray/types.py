@@ -293,14 +293,14 @@ class ScoredCritique:
         yes: probability of "Yes" at the judgement token; 0 if the critique has no judgement.
         no: probability of "No" at the judgement token; 0 if the critique has no judgement.
         writer: who wrote it, if that differs among critiques: "base" or "newest"; "own" if without evidence.
-        false_statements: how many of its statements about the image the experts' evidence contradicts.
+        false_statements: how many of its statements the experts' evidence contradicts; None if they were not checked.
     """
 
     text: str
     yes: float
     no: float
     writer: str = ""
-    false_statements: int = 0
+    false_statements: int | None = None
 
     @property
     def label_mass(self) -> float:

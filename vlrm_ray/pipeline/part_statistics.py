@@ -26,7 +26,8 @@ def count_rows(rows: Sequence[Row]) -> Counts:
         `claims`: number of claims by type and verdict.
         `pairs`: pairs made and kept, by the image condition of the rejected candidate.
         `difficulty`: pairs made and kept, by their difficulty for the newest version; {} if it was not asked.
-        `critiques`: critiques that are learned, by who wrote them ("" if only one model did), and with a false statement.
+        `critiques`: critiques that are learned, by who wrote them ("" if only one model did): how many, how many were
+            checked, and how many state something false.
     """
     kept, refused = [0] * MARGIN_BINS, [0] * MARGIN_BINS
     claims = {kind.value: {verdict.value: 0 for verdict in Verdict} for kind in ClaimType}
@@ -44,7 +45,8 @@ def count_rows(rows: Sequence[Row]) -> Counts:
             if pair.unaided:
                 _add(difficulty, difficulty_of(pair.unaided).value, made=1, kept=int(is_kept))
             for critique in learned_critiques(pair, selected_pairs[pair.pair_id]) if is_kept else ():
-                _add(critiques, critique.writer, kept=1, false=int(critique.false_statements > 0))
+                false = critique.false_statements
+                _add(critiques, critique.writer, kept=1, checked=int(false is not None), false=int(bool(false)))
         for candidate in row.candidates:
             for checked in candidate.claims:
                 claims[checked.claim.type.value][checked.finding.verdict.value] += 1

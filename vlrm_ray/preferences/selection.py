@@ -65,8 +65,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
 
 def _truthful(critiques: Sequence[ScoredCritique]) -> list[ScoredCritique]:
     """The critiques with the fewest false statements."""
-    fewest = min(critique.false_statements for critique in critiques)
-    return [critique for critique in critiques if critique.false_statements == fewest]
+    fewest = min(critique.false_statements or 0 for critique in critiques)
+    return [critique for critique in critiques if (critique.false_statements or 0) == fewest]
 
 
 def _best(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:

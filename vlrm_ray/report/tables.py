@@ -344,4 +344,5 @@ def _pairs_cell(counts: JsonObject | None) -> Cell:
 def _false_cell(counts: JsonObject | None) -> Cell:
     if not counts:
         return Cell("–", tone="quiet")
-    return Cell(f"{counts['kept']:,}", f"{percent(counts['false'] / counts['kept'])} false")
+    note = f"{percent(counts['false'] / counts['checked'])} false" if counts["checked"] else "not checked"
+    return Cell(f"{counts['kept']:,}", note)

@@ -6,6 +6,7 @@ it has mastered are not critiqued, except for a share of them.
 Pairs about images that are held out get no critiques and are not selected.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -51,6 +52,8 @@ class Critique:
         self.config, self.critic, self.rule, self.critics = config, config.critic, config.selection, critics
         self.critique_format = FORMATS[config.critic.format]
         self.check = StatementCheck(*extractor_and_verifier(config, stage_actors), self.critique_format)
+        # a language model that extracts claims is asked only if the selection depends on it
+        self.checks = self.rule.checked or self.rule.asks_unaided or config.experts.extractor != "llm"
         self.with_evidence = config.pairing.labels == "experts"
 
     async def __call__(self, table: pa.Table) -> pa.Table:
@@ -110,7 +113,9 @@ class Critique:
             (replace(scored_critique(answer), writer=OWN), row.evidence)
             for answer, (row, *_) in zip(answers, sides, strict=True)
         ]
-        critiques = iter(zip(self.check.checked(found), answers, strict=True))
+        self.critics.board.add("unaided", len(answers))
+        checked = await asyncio.to_thread(self.check.checked, found)
+        critiques = iter(zip(checked, answers, strict=True))
         for row in rows:
             pairs = []
             for pair in row.pairs:
@@ -135,9 +140,9 @@ class Critique:
             group[0][0].refused or tuple(_with_prefix(request, *answer) for answer in group)
             for request, group in zip(requests, answers, strict=True)
         ]
-        return self._checked(written, sides) if self.with_evidence else written
+        return await self._checked(written, sides) if self.with_evidence and self.checks else written
 
-    def _checked(self, written: Sequence[Critiques], sides: Sequence[Side]) -> list[Critiques]:
+    async def _checked(self, written: Sequence[Critiques], sides: Sequence[Side]) -> list[Critiques]:
         """The critiques with their numbers of false statements."""
         flat = [
             (critique, row.evidence)
@@ -145,7 +150,7 @@ class Critique:
             if not isinstance(critiques, str)
             for critique in critiques
         ]
-        checked = iter(self.check.checked(flat))
+        checked = iter(await asyncio.to_thread(self.check.checked, flat))
         return [c if isinstance(c, str) else tuple(next(checked) for _ in c) for c in written]
 
     def _request(self, row: Row, pair: Pair, candidate: Candidate) -> Request:
