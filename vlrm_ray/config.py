@@ -348,9 +348,7 @@ def asset_path(name: str) -> str:
 
     Other processes may have the package elsewhere: send them the name, not this path.
     """
-    if not name.startswith(ASSETS):
-        return name
-    return str(Path(__file__).parent / "scenes" / "assets" / name.removeprefix(ASSETS))
+    return str(config_loading.shipped_models() / name.removeprefix(ASSETS)) if name.startswith(ASSETS) else name
 
 
 def is_checkpoint(model: str) -> bool:

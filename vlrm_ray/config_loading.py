@@ -1,12 +1,18 @@
-"""Reads YAML files and overrides of a configuration into plain values, before they are validated.
+"""Reads YAML files and overrides of a configuration into plain values, before they are validated; finds the shipped models.
 
 An override of a text key is taken as it stands, to its last character. The values of all other keys are YAML.
 """
 
+import json
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -129,3 +135,19 @@ def _yaml_problem(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def shipped_models() -> Path:
+    """Folder of the shipped models: of this package, or of the node, since a submitted job leaves them behind (.rayignore)."""
+    inside = Path("vlrm_ray", "scenes", "assets")
+    own, named = Path(__file__).parents[1] / inside, os.environ.get("VLRM_ASSETS", "")
+    if own.is_dir():
+        return own
+    if named:
+        return Path(named)
+    with suppress(PackageNotFoundError):
+        package = distribution("vlrm-ray")
+        checkout = json.loads(package.read_text("direct_url.json") or "{}").get("url", "")
+        places = (Path(url2pathname(urlsplit(checkout).path)) / inside, Path(str(package.locate_file(inside))))
+        return next((place for place in places if place.is_dir()), own)
+    return own
