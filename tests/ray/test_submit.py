@@ -21,7 +21,7 @@ from vlrm_ray.store.ledger import Ledger
 RAY = str(Path(sys.executable).with_name("ray"))
 WAIT = 400
 """Seconds to wait for a state: several times what it takes on a machine with other work."""
-ATTEMPTS = 3
+ATTEMPTS = 6
 """Ray allows a node 30 s to start, which a busy machine exceeds."""
 OF_A_NODE = PORTS[1:5]
 """Ports that each node of a machine needs for itself."""
