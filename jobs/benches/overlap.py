@@ -1,17 +1,18 @@
 """Idle GPUs of a run with and without `cluster.overlap`: whole runs with simulated engines and trainings of stated seconds.
 
-The driver's loop, the graph, the ledger and Ray are those of a run, on a simulated cluster whose nodes claim to have 8 GPUs:
+The driver's loop, the graph, the ledger and Ray are those of a run, on a node that claims to have 8 GPUs:
 4 generate, 2 judge and 2 train. Only what the GPUs do is simulated, so that the figures are those of the orchestration:
 what it leaves idle, with the starts of its pools, which weigh less in the longer rounds of real models.
 """
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.benches.stream import NODES, simulated_cluster
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import utilization
@@ -19,6 +20,8 @@ from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES
 from vlrm_ray.store.ledger import Ledger
 
+ROOT = Path(__file__).resolve().parents[2]
+START_ATTEMPTS = 5
 PROMPTS, SLOTS = 320, (16, 16)
 """Prompts of a round, and sequences that a generator and a critic work on at the same time."""
 SEQUENCE_SECONDS = (8.0, 13.6)
@@ -56,7 +59,7 @@ def measure_overlap(progress: Progress, names: Sequence[str] = ()) -> dict[str, 
         "sequence_seconds": SEQUENCE_SECONDS,
         "train_seconds": STEPS * STEP_SECONDS,
     }
-    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, simulated_cluster(scratch, -(-8 // NODES)):
+    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, _node(scratch):
         for name in names or RUNS:
             with progress.stage(name) as meter:
                 found = _run(Path(scratch), name, RUNS[name], progress)
@@ -65,6 +68,33 @@ def measure_overlap(progress: Progress, names: Sequence[str] = ()) -> dict[str, 
                     f"{found['idle']:.1%} of the GPUs' time idle, {found['seconds_per_round']:.0f} s a round"
                 )
     return figures
+
+
+@contextmanager
+def _node(scratch: str) -> Iterator[None]:
+    """Ray on this machine, as if it had 8 GPUs. The environment is as before when it ends."""
+    environment = dict(os.environ)
+    Path(scratch, "ray").mkdir()
+    os.environ |= {"RAY_TMPDIR": scratch, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_USE_DATASOURCE_V2": "0"}
+    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "disabled"}
+    os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ messages in the driver
+    import ray
+
+    try:
+        for attempt in range(1, START_ATTEMPTS + 1):  # Ray gives a node 30 s to start, which a busy machine exceeds
+            try:
+                ray.init(address="local", num_cpus=8, num_gpus=8, include_dashboard=False, log_to_driver=False)
+                break
+            except Exception as error:  # Ray raises many types
+                ray.shutdown()
+                if attempt == START_ATTEMPTS:
+                    raise UserError(f"Ray did not start in {attempt} attempts: {error}") from error
+        yield
+    finally:
+        ray.shutdown()
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def _run(scratch: Path, name: str, overrides: tuple[str, ...], progress: Progress) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Measurement:
 def measure_stream(progress: Progress, generators: Sequence[int] = GENERATORS) -> dict[str, Any]:
     """Measure the scaling from the first to the last number of generators, and what long responses cost."""
     figures: dict[str, Any] = {"verify_prompts_per_second_core": round(verify_rate(), 1)}
-    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, simulated_cluster(scratch):
+    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, _cluster(scratch):
         rates, cpu_busy = {}, {}
         for count in generators:
             with progress.stage(f"{count} generators") as meter:
@@ -106,7 +106,7 @@ def measure_stream(progress: Progress, generators: Sequence[int] = GENERATORS) -
 def measure_size(progress: Progress, prompts: Sequence[int]) -> dict[str, Any]:
     """Measure the driver's memory and the orchestration's ceiling, with engines that answer at once."""
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, simulated_cluster(scratch):
+    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, _cluster(scratch):
         for count in prompts:
             with progress.stage(f"{count} prompts", count, "prompts") as meter:
                 found = _run(Path(scratch), 2, count, 0.0, part_rows=SIZE_PART_ROWS, done=meter.add)
@@ -166,11 +166,8 @@ class _NoBoard:
 
 
 @contextmanager
-def simulated_cluster(scratch: str, gpus: int = 0) -> Iterator[None]:
-    """A Ray cluster of several nodes on this machine, each of which claims to have some GPUs.
-
-    The environment is as before when it ends.
-    """
+def _cluster(scratch: str) -> Iterator[None]:
+    """A Ray cluster of several nodes on this machine. The environment is as before when it ends."""
     environment = dict(os.environ)
     os.environ["RAY_TMPDIR"] = scratch
     Path(scratch, "ray").mkdir()
@@ -181,7 +178,7 @@ def simulated_cluster(scratch: str, gpus: int = 0) -> Iterator[None]:
     import ray
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": NODE_CPUS, "num_gpus": gpus, "object_store_memory": 300 << 20}
+    node = {"num_cpus": NODE_CPUS, "object_store_memory": 300 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
         for _ in range(NODES - 1):
