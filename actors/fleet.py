@@ -296,7 +296,7 @@ class Fleet:
             self.ledger.serve_versions(versions)
             permanent = [i for i, version in enumerate(versions) if published or held[i] != version]
             loading = {f"critic-{i}": (self.critics[i], versions[i]) for i in permanent}
-            if published or held[-1] != versions[-1]:
+            if versions and (published or held[-1] != versions[-1]):
                 others = self.scaling.open("critic") if self.scaling else {}
                 loading |= {f"critic-{number}": (actor, versions[-1]) for number, actor in others.items()}
             return max(self._load_each(loading), default=0.0)

@@ -44,7 +44,7 @@ SHARED = "{generate: {vlrm-role: generate}, judge: {vlrm-role: judge}, train: {v
 class SimulatedHost(SimulatedEngine):
     """Stands for an `EngineHost`."""
 
-    def __init__(self, name: str, _settings: EngineSettings, ledger: Ledger | None = None) -> None:
+    def __init__(self, name: str, _settings: EngineSettings, ledger: Ledger | None = None, _index: int = 0) -> None:
         super().__init__(64, 0.0, critic=ledger is not None)
         self.name = name
 
