@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,16 +132,24 @@ def records(folder: Path) -> Iterator[Any]:
                 pieces = b""
 
 
+def history(folder: Path) -> dict[tuple[str, int], float]:
+    """Figures in the files that wandb writes, by name and step or round."""
+    found: dict[tuple[str, int], float] = {}
+    for record in records(folder):
+        items = {(item.key or "/".join(item.nested_key)): item.value_json for item in record.history.item}
+        step = items.get("train/step", items.get("round"))
+        found |= {(name, int(float(step))): float(value) for name, value in items.items() if step is not None}
+    return found
+
+
 def test_wandb_is_offline_and_holds_rounds_and_steps(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     run = a_run(tmp_path, "wandb")
     assert os.environ["WANDB_MODE"] == "offline"
-    found: dict[tuple[str, int], float] = {}
-    for record in records(run):
-        items = {(item.key or "/".join(item.nested_key)): item.value_json for item in record.history.item}
-        step = items.get("train/step", items.get("round"))
-        found |= {(name, int(float(step))): float(value) for name, value in items.items() if step is not None}
-    assert found.items() >= EXPECTED.items()
+    deadline = time.monotonic() + 120
+    while not (found := history(run)).items() >= EXPECTED.items() and time.monotonic() < deadline:
+        time.sleep(0.2)  # a process of wandb's own writes the file
+    assert {key: found.get(key) for key in EXPECTED} == EXPECTED
 
 
 # --- MLflow -------------------------------------------------------------------------------------
