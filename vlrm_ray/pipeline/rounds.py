@@ -32,7 +32,7 @@ from vlrm_ray.pipeline.part_stream import PartStream
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
-from vlrm_ray.pipeline.stages.critics import waits_for_newest
+from vlrm_ray.pipeline.stages.critics import critic_versions, waits_for_newest
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, portable
@@ -225,13 +225,13 @@ class Rounds:
             self.ledger.finish(round_, stage, result | (of_round if stage == "select" else {}))
 
     def _staleness(self, round_: int) -> JsonDict:
-        """The versions that worked on a round, and how many versions they are behind the newest one.
+        """The oldest version that worked on a round, and how many versions it is behind the newest one.
 
         The policy is the same in all rounds. The critics hold the newest version, because critiques wait for it, unless
         the configuration says that the untrained model writes.
         """
         newest = self.base_version(round_)
-        critic = self.ledger.served_version(0)
+        critic = min(critic_versions(self.config, newest, 2))
         assert critic == 0 or newest - critic <= self.config.cluster.overlap
         return {"policy_staleness": 0, "critic_version": critic, "critic_staleness": newest - critic}
 
@@ -307,7 +307,8 @@ class Rounds:
         if self.ledger.result(round_, "evaluate") or not evaluators.is_measured(self.config):
             return
         version = self.ledger.newest_version()
-        self._wait_for_critics()
+        if version:  # work on the next round that uses the critics lets them hold the untrained model
+            self._wait_for_critics()
         self.fleet.load(version)
         baseline = "" if version else evaluators.baseline_name(self.config)
         if baseline and (cached := self.store.get_json(baseline)) is not None:
