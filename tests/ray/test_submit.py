@@ -94,6 +94,7 @@ def cluster(ray_folder: str) -> Iterator[Cluster]:
     head = dict(zip((*PORTS, "dashboard-port"), numbers, strict=False))
     worker = dict(zip(OF_A_NODE, numbers[len(PORTS) + 1 :], strict=True))
     environment = {
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": token,
         "VLRM_ASSETS": str(ROOT / "vlrm_ray/scenes/assets"),
@@ -116,12 +117,13 @@ def wait_until(condition: Any, report: Any) -> None:
 def test_a_submitted_run_is_on_a_node_for_cpu_work_is_stopped_and_resumes(cluster: Cluster, tmp_path: Path) -> None:
     submitted = cluster.submit("first", tmp_path, "--no-wait")
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    parts = tmp_path / "scenes" / "round-0001" / "select"
+    parts = tmp_path / "scenes" / "round-0001" / "parts"
 
     def logs() -> str:
         return cluster.ray("job", "logs", "first").stdout
 
-    wait_until(lambda: list(parts.glob("part-*.json")), logs)
+    wait_until(lambda: list(parts.glob("part-*.json")) or cluster.get("/api/jobs/first")["status"] == "FAILED", logs)
+    assert list(parts.glob("part-*.json")), logs()
     info = cluster.get("/api/jobs/first")
     nodes = cluster.get("/nodes?view=summary")["data"]["summary"]
     labels = {entry["raylet"]["nodeId"]: entry["raylet"].get("labels", {}) for entry in nodes}

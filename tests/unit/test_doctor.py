@@ -157,6 +157,14 @@ def test_a_message_is_split_into_finding_and_remedy() -> None:
     )
 
 
+def test_an_engine_that_does_not_start_is_a_failure_with_its_reason() -> None:
+    def probe(_: object) -> Row:
+        raise RuntimeError("CUDA error: out of memory")
+
+    row = doctor._probed(probe, load(None, []))
+    assert (row.check, row.state, row.finding) == ("engine", "fail", "RuntimeError: CUDA error: out of memory")
+
+
 def test_a_slow_engine_is_a_warning() -> None:
     assert doctor.engine_row("critic-0", 40, 900, 300).state == "ok"
     assert doctor.engine_row("critic-0", 200, 900, 300).state == "warn"

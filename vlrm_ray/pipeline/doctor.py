@@ -201,9 +201,17 @@ def _connected_rows(config: Config, probe: Probe | None) -> Iterator[Row]:
             text = "; ".join(f"{count} x {size}" for size, count in sizes.most_common())
             yield Row("resources", "ok", f"{len(nodes)} nodes ({text}) can hold the plan")
             if probe:
-                yield probe(config)
+                yield _probed(probe, config)
     except UserError as error:
         yield failure("resources", error)
+
+
+def _probed(probe: Probe, config: Config) -> Row:
+    """The row of a probe; any error of the engine that it starts is what was looked for."""
+    try:
+        return probe(config)
+    except Exception as error:  # engines and Ray raise many types
+        return failure("engine", error)
 
 
 def engine_row(name: str, seconds: float, memory_mb: int, timeout: float) -> Row:
