@@ -344,5 +344,5 @@ def _pairs_cell(counts: JsonObject | None) -> Cell:
 def _false_cell(counts: JsonObject | None) -> Cell:
     if not counts:
         return Cell("–", tone="quiet")
-    note = f"{percent(counts['false'] / counts['checked'])} false" if counts["checked"] else "not checked"
+    note = f"{percent(counts['false'] / counts['checked'])} false" if counts.get("checked") else "not checked"
     return Cell(f"{counts['kept']:,}", note)
