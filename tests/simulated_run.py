@@ -45,7 +45,6 @@ class SimulatedFleet(Fleet):
         )
 
 
-@ray.remote
 def _work(seconds: float) -> float:
     """Occupy a device."""
     time.sleep(seconds)
@@ -72,7 +71,7 @@ def fit(
     selector = dict(config.cluster.labels.get("train", {})) or None
     resources = {"num_cpus": config.train.cpus, "num_gpus": config.train.gpus, "label_selector": selector}
     for step in range(1, steps + 1):
-        workers = [_work.options(**resources).remote(step_seconds) for _ in range(config.train.workers)]
+        workers = [ray.remote(_work).options(**resources).remote(step_seconds) for _ in range(config.train.workers)]
         seconds = max(ray.get(workers))
         record = StepRecord(
             round_, 1, step, steps, 1.0, None, None, None, None, 1.0, 1e-3, 100, seconds, 0.0,
