@@ -21,7 +21,7 @@ from vlrm_ray.store.ledger import Ledger
 RAY = str(Path(sys.executable).with_name("ray"))
 WAIT = 400
 """Seconds to wait for a state: several times what it takes on a machine with other work."""
-ATTEMPTS = 6
+ATTEMPTS = 12
 """Ray allows a node 30 s to start, which a busy machine exceeds."""
 OF_A_NODE = PORTS[1:5]
 """Ports that each node of a machine needs for itself."""
@@ -86,6 +86,18 @@ def node(folder: Path, name: str, *arguments: str, **environment: str) -> Iterat
         kill(process)
 
 
+def own_folder(folder: Path) -> Path:
+    """A folder for a second node of this machine, because two nodes in one folder overwrite each other's copy of a job's code.
+
+    They still share the logs: the nodes have one address, and Ray looks for a driver's log at the first node that has it.
+    """
+    session = (folder / "session_latest").resolve()
+    own = folder / "w"
+    (own / session.name).mkdir(parents=True)
+    (own / session.name / "logs").symlink_to(session / "logs")
+    return own
+
+
 @pytest.fixture
 def cluster(ray_folder: str) -> Iterator[Cluster]:
     folder, token = Path(ray_folder, secrets.token_hex(3)), secrets.token_hex(32)
@@ -102,7 +114,8 @@ def cluster(ray_folder: str) -> Iterator[Cluster]:
     ports = [f"--{name}={port}" for name, port in head.items()]
     start = ("--head", "--num-cpus=0", "--labels=vlrm-role=head", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}")
     with node(folder, "head", *start, *ports, **environment):
-        join = (f"--address=127.0.0.1:{head['port']}", "--num-cpus=4", "--labels=vlrm-role=cpu")
+        own = own_folder(folder)
+        join = (f"--temp-dir={own}", f"--address=127.0.0.1:{head['port']}", "--num-cpus=4", "--labels=vlrm-role=cpu")
         with node(folder, "worker", *join, *(f"--{name}={port}" for name, port in worker.items()), **environment):
             yield Cluster(f"http://127.0.0.1:{head['dashboard-port']}", token)
 
