@@ -17,7 +17,7 @@ case "$(basename "$0") $*" in
   "srun "*hostname*) echo 10.0.0.1 ;;
   "srun "*"ray start"*) exec sleep 60 ;;
   "python -c"*) echo secret ;;
-  "python - "*) cat > /dev/null; exit "${JOINED:-0}" ;;
+  "python - "*) cat > /dev/null; until [ "$(grep -c 'ray start' "$CALLS")" -ge "$2" ]; do sleep 0.1; done; exit "${JOINED:-0}" ;;
   "python jobs/iterate.py"*) printf '%s\\n' "token $RAY_AUTH_TOKEN mode $RAY_AUTH_MODE at $RAY_ADDRESS" >> "$CALLS"; exit "${DRIVER:-0}" ;;
 esac
 """
