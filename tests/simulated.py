@@ -84,6 +84,10 @@ class SimulatedEngine:
     async def close(self) -> None:
         """See `EngineHost.close`."""
 
+    async def take(self, seconds: float) -> None:
+        """Change the time that a sequence takes."""
+        self.seconds = seconds
+
     async def history(self) -> list[tuple[float, int]]:
         """Changes of the number of busy slots, each with its time."""
         return self.events
