@@ -26,8 +26,14 @@ def kill_all(named: Mapping[str, ActorHandle[Any]]) -> None:
         time.sleep(0.2)
 
 
-def on_this_node() -> dict[str, Any]:
-    """Options of an actor that stays beside the driver, because other nodes come and go."""
+def on_lasting_node(selector: Mapping[str, str] | None) -> dict[str, Any]:
+    """Options of an actor that other nodes come and go around: on a node of the role `cpu`, or else beside the driver.
+
+    Args:
+        selector: label selector of the role's nodes; None if it has none.
+    """
+    if selector:
+        return {"num_cpus": 0, "label_selector": dict(selector)}
     node = ray.get_runtime_context().get_node_id()
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
 

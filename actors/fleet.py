@@ -12,7 +12,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from actors.direct_calls import generate_directly
 from actors.elastic_engines import ElasticEngines, Scaling
-from actors.engine_actors import engine_settings, kill_all, on_this_node
+from actors.engine_actors import engine_settings, kill_all, on_lasting_node
 from actors.engine_directory import EngineDirectory
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
 from actors.experts import DetectorExpert, TextExpert
@@ -82,7 +82,9 @@ class Fleet:
         self.config, self.ledger, self.experts, self.verifier = config, ledger, experts, verifier
         self.restarts = restarts
         if board is None:
-            options = ray.remote(ProgressBoard).options(name="progress-board", **on_this_node())
+            options = ray.remote(ProgressBoard).options(
+                name="progress-board", **on_lasting_node(self.config.cluster.labels.get("cpu"))
+            )
             board = options.remote()
         self.board, self.log = board, log
         self.policy: list[ActorHandle[Any]] = []
@@ -341,7 +343,11 @@ class Fleet:
         }
         if not elastic:
             return None
-        directory = ray.remote(EngineDirectory).options(name="engine-directory", **on_this_node()).remote()
+        directory = (
+            ray.remote(EngineDirectory)
+            .options(name="engine-directory", **on_lasting_node(self.config.cluster.labels.get("cpu")))
+            .remote()
+        )
         return Scaling(elastic, directory, self.loads)
 
     def _named(self) -> dict[str, ActorHandle[Any]]:
