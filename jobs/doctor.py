@@ -69,12 +69,18 @@ def examine(config: Config, *, engine: bool = False) -> Iterator[doctor.Row]:
     yield from doctor.cluster_rows(config, start_engine if engine else None)
 
 
+def one_critic(config: Config) -> Config:
+    """The configuration with a single critic, which one version is enough for, and no other engine."""
+    return with_overrides(
+        config, ["critic.engine.actors=1", "critic.writer=newest", "policy.samples=0", "experts.extractor=rule"]
+    )
+
+
 def start_engine(config: Config) -> doctor.Row:
     """Start one critic on the connected cluster, and stop it again."""
     from actors.fleet import Fleet
 
-    one = with_overrides(config, ["critic.engine.actors=1", "policy.samples=0", "experts.extractor=rule"])
-    fleet = Fleet(one, Ledger(joined(config.folder, config.name)))
+    fleet = Fleet(one_critic(config), Ledger(joined(config.folder, config.name)))
     start = time.monotonic()
     try:
         (health,) = fleet.start()

@@ -165,6 +165,11 @@ def test_an_engine_that_does_not_start_is_a_failure_with_its_reason() -> None:
     assert (row.check, row.state, row.finding) == ("engine", "fail", "RuntimeError: CUDA error: out of memory")
 
 
+@pytest.mark.parametrize("override", ["critic.writer=mixed", "selection.mastered=0.1", "selection.own=true"])
+def test_one_critic_is_started_of_a_run_that_needs_several(override: str) -> None:
+    assert program.one_critic(load(None, [override])).critic.engine.actors == 1
+
+
 def test_a_slow_engine_is_a_warning() -> None:
     assert doctor.engine_row("critic-0", 40, 900, 300).state == "ok"
     assert doctor.engine_row("critic-0", 200, 900, 300).state == "warn"

@@ -1,6 +1,7 @@
 """What a round's training learns from: its pairs, replayed ones, descriptions, and their weights."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from vlrm_ray.reward.training.optimizer import peak_lr
 from vlrm_ray.reward.training.training_data import Description, TrainingPair, TrainingSet
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import to_table
-from vlrm_ray.types import Detection
+from vlrm_ray.types import Candidate, CheckedClaim, Claim, ClaimType, Detection, Finding, Noun, Verdict
 
 ROUNDS, PARTS = 3, 2
 PAIRS = 2 * PARTS
@@ -31,6 +32,12 @@ class RightCritic:
         return [[Completion(f"Judgement: {w}", float(w == "Yes"), float(w == "No"))] * sampling.n for w in words]
 
 
+def counting(candidate: Candidate, number: int, verdict: Verdict) -> Candidate:
+    """The candidate with a claim about a number."""
+    claim = Claim(ClaimType.COUNT, Noun("circle"), str(number))
+    return replace(candidate, claims=(CheckedClaim(claim, Finding(verdict)),))
+
+
 def commit_rounds(config: Config, folder: Path) -> Ledger:
     """Commit rounds of parts with two rows each; the second image of each part shows nothing."""
     ledger, stage = Ledger(str(folder)), critique_stage(config, FakeActor(RightCritic()))  # type: ignore[arg-type]
@@ -40,6 +47,10 @@ def commit_rounds(config: Config, folder: Path) -> Ledger:
             for index, row in enumerate(rows):
                 row.part, row.round, row.width, row.height = part, round_, 90, 90
                 object.__setattr__(row.prompt, "sha256", f"{round_}{part}{index}")
+                row.candidates = tuple(map(counting, row.candidates, (1, 2), (Verdict.SUPPORTED, Verdict.CONTRADICTED)))
+                row.pairs = tuple(
+                    replace(pair, chosen=row.candidates[0], rejected=row.candidates[1]) for pair in row.pairs
+                )
                 row.objects = (Detection("star", (5, 35, 25, 55), 0.99, "red"),) if index == 0 else ()
             Commit(config, ledger)(to_table(rows))
     return ledger
@@ -124,8 +135,18 @@ def test_with_balance_rare_cases_of_a_wording_weigh_more() -> None:
     assert len(examples) == examples_per_pair(load())
 
 
-def test_wordings_are_those_of_all_rounds_that_are_trained(tmp_path: Path) -> None:
-    assert training_set(tmp_path, 3).wordings == {}, "responses without checked claims have no wordings"
+@pytest.mark.parametrize(("overrides", "rounds"), [((), 1), (("train.replay=1",), 3)])
+def test_wordings_are_counted_in_the_rounds_that_are_trained(
+    overrides: tuple[str, ...], rounds: int, tmp_path: Path
+) -> None:
+    data = training_set(tmp_path, 3, "train.balance=true", *overrides)
+    assert data.wordings == {"count 1": [rounds * PAIRS, 0], "count 2": [0, rounds * PAIRS]}
+
+
+def test_parts_hold_only_what_the_training_asks_for(tmp_path: Path) -> None:
+    marker = commit_rounds(load(None, ["critic.k=1"]), tmp_path).part_markers(1)[0]
+    assert "wordings" not in marker
+    assert "describe" not in marker["tables"]
 
 
 def test_the_rate_decays_over_rounds_only_if_training_goes_on() -> None:

@@ -76,6 +76,10 @@ def test_critiques_by_the_newest_version_wait_for_the_training() -> None:
     results = {1: round_of(0, 100, 100, 100, 100)}
     assert advice(config("cluster.overlap=1", "critic.writer=newest"), results)["seconds"] == 200
     assert advice(config("cluster.overlap=1", "critic.writer=base"), results)["seconds"] == 100
+    assert (
+        advice(config("cluster.overlap=1", "selection.mastered=0.5", "critic.engine.actors=2"), results)["seconds"]
+        == 200
+    )
 
 
 def test_there_is_no_advice_where_engines_and_training_share_the_gpus() -> None:

@@ -134,7 +134,7 @@ def advice(config: JsonObject, results: Results) -> dict[str, Any]:
     }
     work[TRAIN] = used[TRAIN].total * _step_seconds(first["train"])
     evaluated = used[JUDGE].total * float(first.get("evaluate", {}).get("seconds", 0.0))
-    base, overlap = config["critic"].get("writer") == "base", config["cluster"].get("overlap", 0)
+    base, overlap = _needs_base_only(config), config["cluster"].get("overlap", 0)
 
     def seconds(gpus: Mapping[str, float], overlapped: bool) -> float:
         generate, judge, train = (work[name] / gpus[name] for name in ROLES)
@@ -153,6 +153,13 @@ def advice(config: JsonObject, results: Results) -> dict[str, Any]:
         "advised_seconds": round(seconds(best, bool(overlap)), 1),
         "overlapped_seconds": round(min(seconds(gpus, True) for gpus in _divisions(used)), 1),
     }
+
+
+def _needs_base_only(config: JsonObject) -> bool:
+    """Whether critiques need no version but the untrained model, so that they do not wait for a training."""
+    selection = config.get("selection", {})
+    asks_unaided = selection.get("mastered", 1) < 1 or selection.get("own", False)
+    return bool(config["critic"].get("writer") == "base" and not asks_unaided)
 
 
 def _lanes(result: Mapping[str, JsonObject], role: Role) -> Iterator[tuple[str, Spans]]:

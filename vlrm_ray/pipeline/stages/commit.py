@@ -70,13 +70,15 @@ class Commit:
         marker: dict[str, Any] = {
             "row_counts": {stage: asdict(row_counts) for stage, (_, row_counts) in outputs.items()},
             "statistics": part_statistics.count_rows(rows),
-            "wordings": training_tables.wordings(rows),
             "first_quarantined": first_quarantined(rows),
             "wire_bytes": table.nbytes,
             "text_bytes": _text_bytes(rows),
         }
         tables = {stage: output for stage, (output, _) in outputs.items()} | {"rows": table}
-        tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config)
+        if self.config.train.description_weight:
+            tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config)
+        if self.config.train.balance:
+            marker["wordings"] = training_tables.wordings(rows)
         self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)
         counts = {stage: row_counts for stage, (_, row_counts) in outputs.items()}
         quarantined, figures = counts["generate"].quarantined, part_statistics.figures(rows, counts)

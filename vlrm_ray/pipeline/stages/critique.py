@@ -52,8 +52,8 @@ class Critique:
         self.config, self.critic, self.rule, self.critics = config, config.critic, config.selection, critics
         self.critique_format = FORMATS[config.critic.format]
         self.check = StatementCheck(*extractor_and_verifier(config, stage_actors), self.critique_format)
-        # a language model that extracts claims is asked only if the selection depends on it
-        self.checks = self.rule.checked or self.rule.asks_unaided or config.experts.extractor != "llm"
+        # extractors that are slower than the rules are used only if the selection depends on it
+        self.checks = self.rule.checked or self.rule.asks_unaided or config.experts.extractor == "rule"
         self.with_evidence = config.pairing.labels == "experts"
 
     async def __call__(self, table: pa.Table) -> pa.Table:
