@@ -31,6 +31,8 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # n
 
 IMAGE_CACHE_GB = 1
 """Limit of vLLM's cache of preprocessed images in each of its processes, in GiB."""
+SMALL_MODEL_BYTES = 1 << 28
+"""Models whose weights take less are not compiled on GPUs: that takes longer than it saves."""
 
 
 class VllmModel:
@@ -76,7 +78,12 @@ class VllmModel:
             "trust_remote_code": False,
         }
         if self.on_gpu:
-            return shared | {"gpu_memory_utilization": s.gpu_memory, "enable_prefix_caching": True}
+            small = 0 < _weight_bytes(self.folder) < SMALL_MODEL_BYTES
+            return shared | {
+                "enforce_eager": small,
+                "gpu_memory_utilization": s.gpu_memory,
+                "enable_prefix_caching": True,
+            }
         return shared | {
             "enforce_eager": True,
             "kv_cache_memory_bytes": s.kv_cache_mb << 20,
@@ -151,6 +158,11 @@ class VllmModel:
 
     def _masses(self, logprobs: dict[int, Any], word: str = YES) -> tuple[float, float]:
         return self.labels.masses({token: value.logprob for token, value in logprobs.items()}, word)
+
+
+def _weight_bytes(folder: str) -> int:
+    """Size of a model folder's weights; 0 for the name of a model on the hub."""
+    return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
 
 
 class CpuWeights:

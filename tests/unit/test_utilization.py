@@ -65,6 +65,17 @@ def test_the_advice_gives_gpus_to_whoever_has_most_to_do() -> None:
     )
 
 
+def test_fractions_of_a_gpu_are_divided_too() -> None:
+    """0.3 + 0.3 + 0.4 of one GPU: 1 - 0.3 - 0.3 is a little less than 0.4 in floating point."""
+    shared = config("policy.engine.gpus=0.3", "policy.engine.actors=1", "critic.engine.gpus=0.3",
+                    "critic.engine.actors=1", "train.gpus=0.4", "train.workers=1")  # fmt: skip
+    assert advice(shared, {1: round_of(0, 100, 50, 100, 150)})["advised"] == {
+        "generate": 0.3,
+        "judge": 0.3,
+        "train": 0.4,
+    }
+
+
 def test_without_overlap_the_advice_says_what_overlap_would_gain() -> None:
     found = advice(config(), {1: round_of(0, 100, 50, 100, 150)})
     assert found["overlapped_seconds"] == 100

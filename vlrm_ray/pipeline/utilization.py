@@ -172,11 +172,16 @@ def _lanes(result: Mapping[str, JsonObject], role: Role) -> Iterator[tuple[str, 
 def _divisions(used: Mapping[str, Role]) -> Iterator[dict[str, float]]:
     """All divisions of the roles' GPUs among them, in steps of what an actor of each needs."""
     total, sizes = sum(role.total for role in used.values()), [used[name].gpus for name in ROLES]
-    for generators in range(1, int(total / sizes[0]) + 1):
-        for critics in range(1, int((total - generators * sizes[0]) / sizes[1]) + 1):
-            workers = int((total - generators * sizes[0] - critics * sizes[1]) / sizes[2])
+    for generators in range(1, _fit(total, sizes[0]) + 1):
+        for critics in range(1, _fit(total - generators * sizes[0], sizes[1]) + 1):
+            workers = _fit(total - generators * sizes[0] - critics * sizes[1], sizes[2])
             if workers >= 1:
                 yield dict(zip(ROLES, (generators * sizes[0], critics * sizes[1], workers * sizes[2]), strict=True))
+
+
+def _fit(gpus: float, size: float) -> int:
+    """How many actors of `size` fit on so many GPUs; of fractions, such as 1 - 0.3 - 0.3, small errors are forgiven."""
+    return int(gpus / size + 1e-6)
 
 
 def _moved(gpus: Mapping[str, float], now: Mapping[str, float]) -> float:
