@@ -37,9 +37,7 @@ from vlrm_ray.scenes import bench, best_of_n
 from vlrm_ray.scenes.facts import KINDS
 from vlrm_ray.store.ledger import Ledger
 
-METHOD, COMMITTED = Path("jobs/configs/study.yaml"), Path("docs/study.json")
-INTERMEDIATE_PAIRS = 200
-"""Pairs per group in the evaluations between the start and the last round."""
+METHOD, COMMITTED = Path("jobs/configs/study.yaml"), (Path("docs/study.json"), Path("docs/rounds.json"))
 RESPONSES = 8
 """Responses to each prompt in the best-of-n test."""
 
@@ -58,11 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pairs per group before the first and after the last round (default: %(default)s)",
     )
     parser.add_argument(
+        "--between",
+        type=int,
+        default=200,
+        metavar="PAIRS",
+        help="pairs per group after the other rounds (default: %(default)s); as many as --pairs measure each round's gain",
+    )
+    parser.add_argument(
         "--split", choices=("dev", "test"), default="test", help="split of ScenesBench (default: %(default)s)"
     )
-    parser.add_argument("--prompts", type=int, default=150, help="prompts of the best-of-8 test (default: %(default)s)")
+    parser.add_argument(
+        "--prompts", type=int, default=150, help="prompts of the best-of-8 test (default: %(default)s; 0: none)"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="output folder (default: %(default)s)")
     parser.add_argument("--page", type=Path, metavar="FILE", help="Markdown page whose marked tables are updated")
+    parser.add_argument("--mark", default="table", help="word that marks the tables to update (default: %(default)s)")
     parser.add_argument("--summary", action="store_true", help="print the results so far, without training")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="overrides of the configuration by dotted key"
@@ -76,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
         load(arguments.config, arguments.overrides),
         [f"evaluation.split={arguments.split}", f"evaluation.pairs={arguments.pairs}"],
     )
-    results = Results(arguments.out / "study.json", method_fingerprint(base), COMMITTED)
+    results = Results(arguments.out / "study.json", method_fingerprint(base), *COMMITTED)
     unfinished = _unfinished(arguments, results)
     if unfinished and not arguments.summary:
         check_inputs(base)
@@ -97,7 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
     results.write()
     draw(results, arguments.out)
     if arguments.page:
-        arguments.page.write_text(fill(arguments.page.read_text(), results.content["summary"]))
+        arguments.page.write_text(fill(arguments.page.read_text(), results.content["summary"], arguments.mark))
     _print_summary(results, progress)
 
 
@@ -123,7 +131,8 @@ class _Run:
     def __init__(
         self, base: Config, arm: str, seed: int, arguments: argparse.Namespace, fleet: Fleet, progress: Progress
     ) -> None:
-        self.arm, self.seed, self.progress, self.prompts = arm, seed, progress, arguments.prompts
+        self.arm, self.seed, self.progress = arm, seed, progress
+        self.prompts, self.between = arguments.prompts, arguments.between
         self.config = config_of(base, arm, seed, str(arguments.out))
         self.ledger = Ledger(f"{arguments.out}/{self.config.name}")
         oracle = ((OracleDetector, OracleTextReader), Verifier(Calibrations(exhaustive=KINDS)))
@@ -137,7 +146,7 @@ class _Run:
         bind_config(self.config, self.ledger)
         for round_ in range(self.config.most_rounds + 1):
             self._round(round_)
-        best = {"best_of": self._best_of()} if self.arm == FULL else {}
+        best = {"best_of": self._best_of()} if self.arm == FULL and self.prompts else {}
         items = bench.items(self.config.evaluation.split, self.config.evaluation.pairs, self._store())
         texts = [(item.question, item.chosen, item.rejected) for item in items]
         results.add(self.arm, self.seed, run_record(self.config, self.ledger, time.monotonic() - start, texts) | best)
@@ -147,9 +156,7 @@ class _Run:
     def _round(self, round_: int) -> None:
         """Run one round. Round 0 only evaluates the start."""
         full_evaluation = round_ in (0, self.config.most_rounds)
-        config = (
-            self.config if full_evaluation else with_overrides(self.config, [f"evaluation.pairs={INTERMEDIATE_PAIRS}"])
-        )
+        config = self.config if full_evaluation else with_overrides(self.config, [f"evaluation.pairs={self.between}"])
         rounds = Rounds(config, self.ledger, self.fleet, self.progress)
         if round_:
             rounds.gather(round_)

@@ -12,7 +12,6 @@ from typing import Any
 from jobs.study.arms import ARMS
 from jobs.study.summary import CONSISTENCY
 
-_MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEADLINES = {
     "hallucination_gain": "hallucination pair accuracy, round 3 minus round 0",
     "reasoning_consistency_gain": "reasoning consistency, round 3 minus round 0",
@@ -28,10 +27,11 @@ _HEADLINES = {
 }
 
 
-def fill(page: str, summary: Mapping[str, Any]) -> str:
-    """Replace the marked tables of a page by those of the summary; raises KeyError for an unknown table name."""
+def fill(page: str, summary: Mapping[str, Any], mark: str = "table") -> str:
+    """Replace the tables of a page that have a mark by those of the summary; raises KeyError for an unknown table name."""
     made = tables(summary)
-    return _MARKED.sub(lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}", page)
+    marked = re.compile(rf"(<!-- {re.escape(mark)}: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+    return marked.sub(lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}", page)
 
 
 def tables(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -39,6 +39,8 @@ def tables(summary: Mapping[str, Any]) -> dict[str, str]:
     return {
         "gains": _gains(summary),
         "rounds": _rounds(summary.get("rounds", {})),
+        "steps": _steps(summary.get("steps", {})),
+        "costs": _costs(summary.get("costs", {})),
         "ablations": _ablations(summary.get("ablations", {})),
         "prior": _prior(summary.get("prior", {})),
         "readers": _text_only(summary.get("readers", {})),
@@ -59,6 +61,21 @@ def _rounds(rounds: Mapping[str, Sequence[float]]) -> str:
     count = max((len(values) for values in rounds.values()), default=1)
     rows = [[_words(name), *(f"{v:.3f}" for v in values)] for name, values in rounds.items()]
     return _table(["full method, mean over seeds", "start", *(f"round {i}" for i in range(1, count))], rows)
+
+
+def _steps(steps: Mapping[str, Any]) -> str:
+    rows = [
+        [name, *map(format_estimate, groups.values()), _n(groups["hallucination"])] for name, groups in steps.items()
+    ]
+    return _table(["gain", "hallucination", "reasoning", "consistency", "seeds"], rows)
+
+
+def _costs(costs: Mapping[str, Sequence[float]]) -> str:
+    """Pairs and seconds of each round."""
+    names = {"pairs": "pairs kept", "select": "generate to select, s", "train": "train, s", "evaluate": "evaluate, s"}
+    rows = [[text, *(f"{value:.0f}" for value in costs[name])] for name, text in names.items() if name in costs]
+    count = max((len(values) for values in costs.values()), default=0)
+    return _table(["mean over seeds", *(f"round {i}" for i in range(1, count + 1))], rows)
 
 
 def _ablations(ablations: Mapping[str, Any]) -> str:

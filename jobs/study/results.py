@@ -55,20 +55,20 @@ RunRecord = dict[str, Any]
 class Results:
     """The records of finished runs by arm and seed, kept in a file that is rewritten after each run."""
 
-    def __init__(self, path: Path, method: str, committed: Path) -> None:
+    def __init__(self, path: Path, method: str, *committed: Path) -> None:
         """Load earlier results of the same method.
 
         Args:
             path: file of the results. It need not exist.
             method: the method's fingerprint (`method_fingerprint`).
-            committed: results to start from if `path` does not exist; ignored if they are of another method.
+            committed: results to start from if `path` does not exist; those of another method are ignored.
 
         Raises:
             UserError: if `path` holds results of another method.
         """
         self.path, self.method = path, method
         self.content: dict[str, Any] = {"method": method, "arms": {}}
-        for file in (path, committed):
+        for file in (path, *committed):
             if file.is_file():
                 content = json.loads(file.read_text())
                 if content.get("method") == method:
@@ -144,14 +144,29 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
     last = rounds[-1]
     return {
         "rounds": [{"round": i, "metrics": result["metrics"]} for i, result in enumerate(rounds)],
-        "hits": {"first": rounds[0]["hits"], "last": last["hits"]},
+        "hits": {"first": rounds[0]["hits"], "last": last["hits"], **_hits_between(rounds)},
         "prior": {"first": rounds[0]["prior"], "last": last["prior"]},
         "reliability": last["reliability"],
         "temperature": last["temperature"],
         "pairs": [(ledger.result(r, "select") or {})["rows"]["kept"] for r in range(1, config.most_rounds + 1)],
         "bag_of_words": bag_of_words(pairs_of(config, ledger), bench).as_json(),
         "seconds": round(seconds),
+        "seconds_by_round": [_seconds(ledger, r) for r in range(1, config.most_rounds + 1)],
     }
+
+
+def _hits_between(rounds: Sequence[RunRecord]) -> dict[str, Any]:
+    """Outcomes after each round, by names such as "round 1", if all rounds were judged on the same items."""
+    sizes = [{name: len(bits) for name, bits in result["hits"].items()} for result in rounds]
+    if any(size != sizes[0] for size in sizes):
+        return {}
+    return {f"round {number}": result["hits"] for number, result in enumerate(rounds) if number}
+
+
+def _seconds(ledger: Ledger, round_: int) -> dict[str, float]:
+    """Duration of each stage of a round in seconds."""
+    results = {stage: ledger.result(round_, stage) or {} for stage in ("select", "train", "evaluate")}
+    return {stage: round(float(result.get("seconds", 0.0)), 1) for stage, result in results.items()}
 
 
 def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:

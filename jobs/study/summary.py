@@ -21,6 +21,8 @@ HALLUCINATION, REASONING, CONSISTENCY = (
 )
 GROUPS = {HALLUCINATION: HALLUCINATION_GROUP, REASONING: REASONING_GROUP, CONSISTENCY: REASONING_GROUP}
 """The group of pairs that each outcome is computed on."""
+LABELS = {"hallucination": HALLUCINATION, "reasoning": REASONING, "consistency": CONSISTENCY}
+"""Outcomes by the short names of the tables of differences."""
 ROUND_METRICS = (
     HALLUCINATION,
     REASONING,
@@ -65,6 +67,8 @@ def summarize(results: Results) -> Summary:
         for name, pick in (("best_of_8_reduction", "random"), ("best_of_8_reduction_blind", "blind")):
             summary[name] = over_seeds([1 - b["votes"]["1"] / b[pick] for b in best if b[pick] > 0])
         summary["rounds"] = _by_round(list(full.values()))
+        summary["steps"] = _steps(full)
+        summary["costs"] = _costs(list(full.values()))
         summary["readers"] = _text_only(list(full.values()))
         summary["prior"] = _prior(list(full.values()), list(self_.values()))
         summary["kinds"] = _kinds(results)
@@ -89,6 +93,38 @@ def _by_round(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return {
         name: [float(round(np.mean([metric(r, name, i) for r in runs]), 4)) for i in range(len(runs[0]["rounds"]))]
         for name in ROUND_METRICS
+    }
+
+
+def _steps(runs: Runs) -> dict[str, dict[str, Estimate]]:
+    """Gain of each round over the one before, of the runs whose every round was judged on the same items."""
+    judged = [run for run in runs.values() if "round 1" in run["hits"]]
+    if not judged:
+        return {}
+    last = len(judged[0]["rounds"]) - 1
+    names = ["first", *(f"round {number}" for number in range(1, last + 1))]
+    return {
+        f"round {number} minus {f'round {number - 1}' if number > 1 else 'start'}": {
+            label: _paired_bootstrap(
+                [_hits(run, name, names[number]) for run in judged],
+                [_hits(run, name, names[number - 1]) for run in judged],
+            )
+            for label, name in LABELS.items()
+        }
+        for number in range(1, last + 1)
+    }
+
+
+def _costs(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Mean number of pairs and seconds of each stage, by round; {} for records without seconds."""
+    timed = [run for run in runs if run.get("seconds_by_round")]
+    if not timed:
+        return {}
+    rounds = range(len(timed[0]["seconds_by_round"]))
+    costs = {"pairs": [float(np.mean([run["pairs"][i] for run in timed])) for i in rounds]}
+    return costs | {
+        stage: [float(round(np.mean([run["seconds_by_round"][i][stage] for run in timed]), 1)) for i in rounds]
+        for stage in timed[0]["seconds_by_round"][0]
     }
 
 
@@ -172,7 +208,7 @@ def _full_minus(full: Runs, other: Runs) -> dict[str, Estimate]:
             [_hits(full[s], name) for s in seeds],
             [_hits(other[s], name) for s in seeds],
         )
-        for group, name in (("hallucination", HALLUCINATION), ("reasoning", REASONING), ("consistency", CONSISTENCY))
+        for group, name in LABELS.items()
     }
 
 
