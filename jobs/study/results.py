@@ -166,7 +166,7 @@ def _hits_between(rounds: Sequence[RunRecord]) -> dict[str, Any]:
 def _seconds(ledger: Ledger, round_: int) -> dict[str, float]:
     """Duration of each stage of a round in seconds."""
     results = {stage: ledger.result(round_, stage) or {} for stage in ("select", "train", "evaluate")}
-    return {stage: round(float(result.get("seconds", 0.0)), 1) for stage, result in results.items()}
+    return {stage: round(result.get("ended", 0.0) - result.get("began", 0.0), 1) for stage, result in results.items()}
 
 
 def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:
