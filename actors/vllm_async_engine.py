@@ -12,7 +12,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from actors.vllm_model import VllmModel, inspection_lock  # prepares the import of vLLM
+from actors.start_locks import inspection_lock, start_lock
+from actors.vllm_model import VllmModel  # prepares the import of vLLM
 
 # isort: split
 from vllm import AsyncEngineArgs, SamplingParams
@@ -45,7 +46,8 @@ class AsyncVllm:
         arguments = AsyncEngineArgs(**self.model.arguments(), distributed_executor_backend=executor)
         with inspection_lock():
             config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
-        self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+        with start_lock(settings):
+            self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         self._ids = itertools.count()
         self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._preparing = asyncio.Semaphore(2 * PREPARING_THREADS)

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
-from actors.vllm_model import VllmModel, inspection_lock, register_model_class  # prepares the import of vLLM
+from actors.start_locks import inspection_lock, start_lock
+from actors.vllm_model import VllmModel, register_model_class  # prepares the import of vLLM
 
 # isort: split
 from vllm import LLM, EngineArgs, SamplingParams
@@ -28,7 +29,8 @@ class VllmEngine:
                 EngineArgs(**arguments).create_model_config()
         else:
             register_model_class(self.model.folder)
-        self.llm = LLM(**arguments)
+        with start_lock(settings):
+            self.llm = LLM(**arguments)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine.generate`."""

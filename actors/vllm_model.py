@@ -4,10 +4,8 @@ Everything that depends on the version of vLLM (0.32, CPU and GPU builds) is in 
 `vllm_async_engine`.
 """
 
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ os.environ.setdefault("VLLM_PLUGINS", "")
 
 import torch  # noqa: E402
 from transformers import AutoConfig, AutoProcessor  # noqa: E402
-from vllm import ModelRegistry, SamplingParams, envs  # noqa: E402
+from vllm import ModelRegistry, SamplingParams  # noqa: E402
 from vllm.outputs import CompletionOutput  # noqa: E402
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: E402
 
@@ -187,18 +185,3 @@ def register_model_class(folder: str) -> None:
     for name in AutoConfig.from_pretrained(folder).architectures or ():
         if model := ModelRegistry.models.get(name):
             ModelRegistry.register_model(name, model.load_model_cls())
-
-
-@contextmanager
-def inspection_lock() -> Iterator[None]:
-    """Held while vLLM inspects the model's class in a subprocess, for an engine in another process.
-
-    vLLM stores the result in a file of the machine, which the engines that wait for the lock then read.
-    """
-    with ExitStack() as stack:
-        with suppress(OSError):  # without access to the folder, each engine inspects the class itself
-            folder = Path(envs.VLLM_CACHE_ROOT)
-            folder.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((folder / "vlrm-ray.lock").open("a"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
