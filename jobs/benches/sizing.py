@@ -7,8 +7,8 @@ A round has three kinds of GPU work. For each prompt, in GPU seconds:
     train      three examples for each pair that is kept
 
 Training: `train_paper.py`, from the share of the peak that was measured on one GPU, times the measured gain of the shared
-prefix. Engines: FLOPs at a share of the peak that is assumed, because no model of this size has been measured in the engine.
-Experts, evaluation, starts and data stages are left out.
+prefix. Engines: FLOPs at the share of the peak that one engine reached on one GPU. Experts, evaluation, starts and data
+stages are left out.
 
 Generate and judge are one stream, and train comes after it:
 
@@ -32,8 +32,12 @@ CRITIQUES, CRITIQUE_TOKENS, INSTRUCTIONS = 8, 400, 300
 """Critiques of a pair (k = 4 for each side), their length, and the instructions of a side: assumed."""
 VISION_FLOPS = 5.5e12
 """The vision tower on an image of `IMAGE_TOKENS`."""
-ENGINE_SHARE = 0.4
-"""Share of the peak that an engine reaches: assumed."""
+ENGINE_SHARE = 192 * (2e9 * 7.6 * (576 + 64 + 6 * 128) + VISION_FLOPS * 576 / IMAGE_TOKENS) / 17.1 / PEAK
+"""Share of the peak that an engine reaches: measured on one H200 with the 7B shape, 0.28.
+
+192 requests with 576 tokens of an image and some 64 of text, each for 6 answers of 128 tokens, took 17.1 s with
+`max_num_seqs=256` (`python -m tests.gpu.generation`).
+"""
 SHARED_PREFIX = 26.5 / 17.4
 """How many times as fast a training is with `train.shared_prefix`: measured on one H200, 7B with LoRA, compiled."""
 

@@ -34,8 +34,8 @@ def test_phased_rounds_keep_all_gpus_busy_but_for_the_uneven_split_of_engines() 
 
 
 def test_engines_are_as_fast_as_the_roofline_of_their_flops() -> None:
-    """7B: 2 x 7.6e9 FLOP for each of 3,172 tokens and 5.5e12 for the image, at 0.4 of 989e12 FLOP/s."""
-    assert sizing.generate_seconds(SMALL) == pytest.approx((2 * 7.6e9 * 3172 + 5.5e12) / (0.4 * 989e12))
+    """7B: 2 x 7.6e9 FLOP for each of 3,172 tokens and 5.5e12 for the image, at the measured 0.28 of 989e12 FLOP/s."""
+    assert sizing.generate_seconds(SMALL) == pytest.approx((2 * 7.6e9 * 3172 + 5.5e12) / (0.278 * 989e12), rel=0.005)
 
 
 def test_a_model_of_32b_trains_on_enough_gpus_only() -> None:
