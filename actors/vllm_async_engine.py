@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from actors.start_locks import inspection_lock, start_lock
-from actors.vllm_model import VllmModel  # prepares the import of vLLM
+from actors.vllm_model import VllmModel, settings_refused  # prepares the import of vLLM
 
 # isort: split
 from vllm import AsyncEngineArgs, SamplingParams
@@ -39,12 +39,12 @@ class AsyncVllm:
     """
 
     def __init__(self, settings: EngineSettings) -> None:
-        """Load the model; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
+        """Load the model; raises UserError if it cannot be loaded so or has no tokens for Yes and No."""
         self.model = VllmModel(settings)
         # "uni": the model runs in the engine's process, not in a third one
         executor = "uni" if settings.tensor_parallel == 1 else "mp"
         arguments = AsyncEngineArgs(**self.model.arguments(), distributed_executor_backend=executor)
-        with inspection_lock():
+        with settings_refused(self.model.folder), inspection_lock():
             config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
         with start_lock(settings):
             self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)

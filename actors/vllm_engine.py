@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from actors.start_locks import inspection_lock, start_lock
-from actors.vllm_model import VllmModel, register_model_class  # prepares the import of vLLM
+from actors.vllm_model import VllmModel, register_model_class, settings_refused  # prepares the import of vLLM
 
 # isort: split
 from vllm import LLM, EngineArgs, SamplingParams
@@ -21,16 +21,17 @@ class VllmEngine:
     """
 
     def __init__(self, settings: EngineSettings) -> None:
-        """Load the model; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
+        """Load the model; raises UserError if it cannot be loaded so or has no tokens for Yes and No."""
         self.model = VllmModel(settings)
         arguments = self.model.arguments()
-        if self.model.on_gpu:  # the engine runs in a process of its own
-            with inspection_lock():
-                EngineArgs(**arguments).create_model_config()
-        else:
-            register_model_class(self.model.folder)
-        with start_lock(settings):
-            self.llm = LLM(**arguments)
+        with settings_refused(self.model.folder):
+            if self.model.on_gpu:  # the engine runs in a process of its own
+                with inspection_lock():
+                    EngineArgs(**arguments).create_model_config()
+            else:
+                register_model_class(self.model.folder)
+            with start_lock(settings):
+                self.llm = LLM(**arguments)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine.generate`."""

@@ -5,9 +5,12 @@ Everything that depends on the version of vLLM (0.32, CPU and GPU builds) is in 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, PlainText, Request, Sampling, label_tokens
@@ -174,6 +177,16 @@ class CpuWeights:
         for name, module in model.named_modules():
             if name.endswith("lm_head") and hasattr(module, "cpu_linear"):
                 dispatch_cpu_unquantized_gemm(module, remove_weight=False)
+
+
+@contextmanager
+def settings_refused(folder: str) -> Iterator[None]:
+    """Turns vLLM's refusal of a setting into a UserError, such as a `max_model_len` that the model does not have."""
+    try:
+        yield
+    except ValidationError as error:
+        causes = "; ".join(str(found["msg"]).removeprefix("Value error, ") for found in error.errors())
+        raise UserError(f"vLLM refuses the settings of the engine for the model {folder}: {causes}") from error
 
 
 def register_model_class(folder: str) -> None:

@@ -84,12 +84,18 @@ def extractor_answers() -> dict[str, Any]:
 def main() -> None:
     """Print the answers of vLLM."""
     from actors.vllm_engine import VllmEngine
+    from vlrm_ray.errors import UserError
 
     other, folder = sys.argv[1:]
     engine = VllmEngine(settings("vllm"))
     found = answers(engine, other, folder)
     engine.close()
-    print(json.dumps({"engine": found, "extractor": extractor_answers()}))
+    try:
+        VllmEngine(dataclasses.replace(settings("vllm"), max_model_len=100_000))
+        refusal = ""
+    except UserError as error:
+        refusal = str(error)
+    print(json.dumps({"engine": found, "extractor": extractor_answers(), "refusal": refusal}))
 
 
 if __name__ == "__main__":

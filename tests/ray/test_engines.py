@@ -54,6 +54,13 @@ def test_a_seeded_request_gets_the_same_samples_each_time(results: Answers, kind
     assert len(set(map(str, first))) > 1
 
 
+def test_a_setting_that_the_model_does_not_have_is_named(vllm_answers: dict[str, Any]) -> None:
+    refusal = vllm_answers["refusal"]
+    assert "vLLM refuses the settings" in refusal
+    assert "max_model_len (100000)" in refusal
+    assert "\n" not in refusal
+
+
 def test_the_transformers_engine_refuses_a_json_schema_and_names_the_engine_that_follows_one() -> None:
     from vlrm_ray.reward.transformers_engine import TransformersEngine
 
