@@ -1,0 +1,114 @@
+"""Figures of verdicts on photographs, computed by hand, and the cross-validation that calibrates for them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobs.evaluations import experts_photos
+from jobs.evaluations.photo_set import PhotoStatement, _labelled
+from jobs.evaluations.photo_verdicts import PhotoOutcome, figures, outcome_of, report_of
+from vlrm_ray.experts.claim_measurement import LabelledEvidence
+from vlrm_ray.experts.reliability import Calibrations
+from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Detection, Evidence, Finding, Noun, Verdict
+
+SUPPORTED, CONTRADICTED, OPEN = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNVERIFIABLE
+STATEMENT = PhotoStatement("a.jpg", "natural", ClaimType.COUNT, "There are two dogs.", true=True)
+
+
+def claim(kind: ClaimType, verdict: Verdict, confidence: float = 0.9, reason: str = "") -> CheckedClaim:
+    return CheckedClaim(Claim(kind, Noun("dog")), Finding(verdict, confidence, reason=reason))
+
+
+def outcome(verdict: Verdict, *, true: bool, confidence: float = 0.9, **changes: Any) -> PhotoOutcome:
+    return PhotoOutcome(replace(STATEMENT, true=true, **changes), verdict, confidence)
+
+
+def test_one_contradicted_claim_of_any_type_contradicts_a_statement() -> None:
+    found = outcome_of(
+        STATEMENT,
+        [
+            claim(ClaimType.COUNT, SUPPORTED),
+            claim(ClaimType.OBJECT, CONTRADICTED, 0.8),
+            claim(ClaimType.OBJECT, CONTRADICTED, 0.7),
+        ],
+    )
+    assert (found.verdict, found.confidence, found.right) == (CONTRADICTED, 0.8, False)
+
+
+def test_a_statement_is_supported_only_by_claims_of_its_own_type() -> None:
+    """That there are dogs does not show that there are two."""
+    assert outcome_of(STATEMENT, [claim(ClaimType.OBJECT, SUPPORTED)]).reason == "no_claim"
+    both = [claim(ClaimType.COUNT, SUPPORTED, 0.95), claim(ClaimType.COUNT, SUPPORTED, 0.85)]
+    assert (outcome_of(STATEMENT, both).verdict, outcome_of(STATEMENT, both).confidence) == (SUPPORTED, 0.85)
+    half = outcome_of(STATEMENT, [both[0], claim(ClaimType.COUNT, OPEN, 0.0, "faint_boxes")])
+    assert (half.decided, half.reason) == (False, "faint_boxes")
+
+
+def test_precision_counts_decided_statements_and_the_decided_share_all() -> None:
+    outcomes = [
+        *[outcome(SUPPORTED, true=True)] * 3,
+        outcome(SUPPORTED, true=False),
+        outcome(CONTRADICTED, true=False),
+        *[outcome(OPEN, true=True, confidence=0.0)] * 5,
+    ]
+    found = figures(outcomes)
+    assert (found["supported"]["value"], found["supported"]["n"]) == (0.75, 4)
+    assert (found["contradicted"]["value"], found["contradicted"]["n"]) == (1.0, 1)
+    assert (found["decided"]["value"], found["decided"]["n"], found["n"]) == (0.5, 10, 10)
+    assert found["ece"]["value"] == pytest.approx(0.1)  # 0.9 is stated, 4 of 5 are right
+
+
+def test_hedged_statements_count_by_themselves_and_are_wrong_if_decided() -> None:
+    report = report_of([outcome(SUPPORTED, true=True), outcome(SUPPORTED, true=True, hedged=True)])
+    assert report["parts"]["all"]["n"] == 1
+    assert report["hedged"] == {"n": 1, "decided": 1}
+    assert [wrong["text"] for wrong in report["wrong"]] == ["There are two dogs."]
+
+
+def test_kinds_of_images_and_types_of_statements_are_reported_apart() -> None:
+    report = report_of([outcome(SUPPORTED, true=True), outcome(OPEN, true=True, kind="composite", type=ClaimType.TEXT)])
+    assert [report["parts"][kind]["n"] for kind in ("all", "natural", "composite")] == [2, 1, 1]
+    assert report["types"]["count"]["natural"]["n"] == report["types"]["text"]["composite"]["n"] == 1
+    assert report["open_because"]["text"] == {"": 1}
+
+
+def test_no_image_takes_part_in_its_own_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image is held out once, with its kind; the images of the other kind calibrate as untypical ones."""
+    images = {
+        f"{number}.jpg": LabelledEvidence(evidence, evidence, {}, frozenset())
+        for number in range(20)
+        for evidence in [Evidence(10 + number, 10)]
+    }
+    kinds = {name: "natural" if number % 2 else "composite" for number, name in enumerate(images)}
+    calibrated: list[list[LabelledEvidence]] = []
+
+    def calibrate(rest: list[LabelledEvidence], confidence: float) -> Calibrations:
+        calibrated.append(rest)
+        return Calibrations()
+
+    monkeypatch.setattr(experts_photos, "calibrate", calibrate)
+    parts = list(experts_photos.cross_validation(images, kinds, "natural", 0.25))
+    held_out = [name for _, held in parts for name in held]
+    assert sorted(held_out) == sorted(name for name, kind in kinds.items() if kind == "natural")
+    for rest, (_, held) in zip(calibrated, parts, strict=True):
+        assert not {image.detected.width for image in rest} & {evidence.width for evidence in held.values()}
+        assert {image.typical for image in rest} == {True, False}
+
+
+def test_the_truth_of_an_image_names_colors_and_numbers_only_where_they_are_known() -> None:
+    row = {
+        "image": "a.jpg", "width": 100, "height": 80, "texts": [], "absent_known": ["cat"], "uncounted": ["person"],
+        "objects": [
+            {"name": "dog", "box": [1, 2, 30, 40], "color": "brown", "cutout": "dog-3"},
+            {"name": "dog", "box": None, "color": None, "cutout": ""},
+            {"name": "ball", "box": [5, 5, 9, 9], "color": "red", "cutout": "ball-1"},
+            {"name": "person", "box": None, "color": None, "cutout": ""},
+        ],
+    }  # fmt: skip
+    found = _labelled(row, Evidence(100, 80))
+    assert found.counts == {"dog": 2, "ball": 1, "person": 0}
+    assert found.colors == {"ball": {"red"}}
+    assert found.truth.objects == (Detection("dog", (1, 2, 30, 40), 1.0), Detection("ball", (5, 5, 9, 9), 1.0))
+    assert found.absent == {"cat"}
+    assert {"dog-3", "ball-1", "a.jpg dog"} <= found.objects
