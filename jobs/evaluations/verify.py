@@ -102,10 +102,13 @@ def _run_image(arguments: argparse.Namespace) -> None:
         claims = extractor.claims(arguments.text, arguments.question)
     checked = verifier.check_all(claims, evidence)
     if arguments.page:
+        from vlrm_ray.report.box_confidence import confidence_by
         from vlrm_ray.report.page import render_verdicts
         from vlrm_ray.report.prompts import write_file
 
-        page = render_verdicts(arguments.image, arguments.question, arguments.text, checked, evidence)
+        page = render_verdicts(
+            arguments.image, arguments.question, arguments.text, checked, evidence, confidence_by(verifier.calibrations)
+        )
         write_file(arguments.page, page.encode())
     if arguments.json:
         print(json.dumps(_as_json(checked, evidence)))

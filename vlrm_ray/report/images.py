@@ -10,11 +10,13 @@ from PIL import Image
 
 from vlrm_ray.errors import BadImage
 from vlrm_ray.ids import sha256_of
+from vlrm_ray.report.box_confidence import Confidence, unknown
 from vlrm_ray.report.text import display_text
 from vlrm_ray.store.decoding import decode
 from vlrm_ray.store.images import read_bytes
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row
+from vlrm_ray.types import Detection, Word
 
 Box = tuple[float, float, float, float]
 LABEL_HEIGHT, LABEL_ASPECT = 0.05, 0.6
@@ -35,7 +37,7 @@ class EvidenceBox:
         number: number of the box on the image, from 1.
         kind: `object` or `word`.
         label: class and color of the object, or the word in quotes.
-        score: confidence of the detector or reader.
+        sureness: how sure it is, in words: the calibrated probability that it is right, and the expert's score.
         x, y, width, height: the box.
         tag: what is written on the image: number and label, or only the number.
         tag_x, tag_y: position of the tag's baseline.
@@ -44,7 +46,7 @@ class EvidenceBox:
     number: int
     kind: str
     label: str
-    score: float
+    sureness: str
     x: float
     y: float
     width: float
@@ -101,21 +103,29 @@ class ImageEmbedder:
         ledger: the run; an image that is no longer at its URI is looked up among the run's own images. None without a run.
         budget: characters of data URIs that may still be embedded.
         max_side: longest side of an embedded image in pixels; larger images are scaled down.
+        confidence: how sure a box is; see `box_confidence`.
     """
 
     ledger: Ledger | None
     budget: int
     max_side: int = MAX_SIDE
+    confidence: Confidence = unknown
     _encoded: dict[str, tuple[str, int, int, str]] = field(default_factory=dict)
 
     def embed_row(self, row: Row, anchor: str) -> PageImage:
         """The image of a row's prompt with the row's evidence."""
         data, width, height, problem = self._data_uri(row.prompt.image, row.prompt.sha256)
         width, height = row.width or width, row.height or height
-        objects = [("object", f"{o.color} {o.name}".strip(), o.score, o.box) for o in row.objects]
-        words = [("word", f"“{w.text}”", w.score, w.box) for w in row.words]
+        objects = [("object", f"{o.color} {o.name}".strip(), self._sureness(o), o.box) for o in row.objects]
+        words = [("word", f"“{w.text}”", self._sureness(w), w.box) for w in row.words]
         boxes = _evidence_boxes(objects + words, width, height)
         return PageImage(anchor, data, problem, width, height, boxes[: len(objects)], boxes[len(objects) :])
+
+    def _sureness(self, box: Detection | Word) -> str:
+        probability = self.confidence(box)
+        return f"score {box.score:.2f}" + (
+            f", right in {100 * probability:.0f} of 100" if probability is not None else ""
+        )
 
     def embed_file(self, uri: str, anchor: str) -> PageImage:
         """An image file without evidence."""
@@ -157,17 +167,19 @@ def _tag_size(boxes: int, width: int) -> float:
 
 
 def _evidence_boxes(
-    detections: Sequence[tuple[str, str, float, Box]], width: int, height: int
+    detections: Sequence[tuple[str, str, str, Box]], width: int, height: int
 ) -> tuple[EvidenceBox, ...]:
     """Numbered boxes; each tag is placed above, below or inside its box, where it covers no other tag."""
     size, taken = _tag_size(len(detections), width), list[Box]()
     boxes = []
-    for number, (kind, name, score, box) in enumerate(detections, 1):
+    for number, (kind, name, sureness, box) in enumerate(detections, 1):
         label = display_text(name, 60)
         tag, x, y = _placed_tag(number, label, box, (width, height), size, taken)
         taken.append(_tag_area(tag, x, y, size))
         x0, y0, x1, y1 = box
-        boxes.append(EvidenceBox(number, kind, label, score, x0, y0, max(0.0, x1 - x0), max(0.0, y1 - y0), tag, x, y))
+        boxes.append(
+            EvidenceBox(number, kind, label, sureness, x0, y0, max(0.0, x1 - x0), max(0.0, y1 - y0), tag, x, y)
+        )
     return tuple(boxes)
 
 

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.gains import HEADLINE
 from vlrm_ray.report import plots, tables, training
+from vlrm_ray.report.box_confidence import Confidence, confidence_of_run, unknown
 from vlrm_ray.report.gallery import (
     MAX_RESPONSE_CHARACTERS,
     CritiqueView,
@@ -75,7 +76,8 @@ PAIR_TABLES = (tables.pairs_table, tables.difficulty_table, tables.critiques_tab
 
 def render_report(ledger: Ledger, report: JsonObject) -> str:
     """The HTML of a run's page."""
-    rounds, embedder = report["rounds"], ImageEmbedder(ledger, IMAGE_BUDGET)
+    rounds = report["rounds"]
+    embedder = ImageEmbedder(ledger, IMAGE_BUDGET, confidence=confidence_of_run(report["config"]))
     samples = _bench_samples(ledger, rounds, embedder)
     with_data = [r["round"] for r in rounds if r["rows"].get("select")]
     kept, dropped, problem = _gallery(ledger, with_data[-1], embedder) if with_data else ([], [], "")
@@ -118,12 +120,18 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
 
 def render_prompt(ledger: Ledger, run: str, row: Row) -> str:
     """The HTML of the page about one prompt of the run with this name."""
-    card = prompt_card(row, ImageEmbedder(ledger, IMAGE_BUDGET))
+    confidence = confidence_of_run(ledger.get_json("config.json") or {})
+    card = prompt_card(row, ImageEmbedder(ledger, IMAGE_BUDGET, confidence=confidence))
     return _render("show.html.j2", title=f"{run}: prompt {row.prompt.prompt_id}", run=run, card=card)
 
 
 def render_verdicts(
-    image: str, question: str, response: str, checked: Sequence[CheckedClaim], evidence: Evidence
+    image: str,
+    question: str,
+    response: str,
+    checked: Sequence[CheckedClaim],
+    evidence: Evidence,
+    confidence: Confidence = unknown,
 ) -> str:
     """The HTML of a page about one response that was checked outside a run.
 
@@ -133,6 +141,7 @@ def render_verdicts(
         response: the response.
         checked: its claims with their verdicts.
         evidence: what the experts found in the image.
+        confidence: how sure a box is.
     """
     candidate = Candidate("response", response, ImageCondition.GIVEN, tuple(checked))
     prompt = Prompt("response", image, "", question or "Checked response")
@@ -142,7 +151,7 @@ def render_verdicts(
     return _render(
         "verify.html.j2",
         title="checked response: vlrm-ray",
-        card=prompt_card(row, ImageEmbedder(None, IMAGE_BUDGET, SINGLE_SIDE)),
+        card=prompt_card(row, ImageEmbedder(None, IMAGE_BUDGET, SINGLE_SIDE, confidence)),
         counts=counts,
     )
 
