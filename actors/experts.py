@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from actors.downloads import fetch_detector, fetch_reader
 from vlrm_ray.config import Detector, Reader, is_checkpoint
-from vlrm_ray.experts.detection import Pixels, detect_objects
+from vlrm_ray.experts.detection import DETECTIONS, Pixels, detect_objects
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.ids import digest
 from vlrm_ray.store.cache import AnswerCache
@@ -80,7 +80,9 @@ class DetectorExpert:
         fetch_detector(settings)
         # a checkpoint's fingerprint is known without loading the model
         fingerprint = detector_fingerprint(settings) if is_checkpoint(settings.model) else self.detector.fingerprint
-        self.cache = AnswerCache(ledger, f"looks-{digest(fingerprint, settings.confidence, DECODER)}", Detections)
+        self.cache = AnswerCache(
+            ledger, f"looks-{digest(fingerprint, settings.confidence, DECODER, DETECTIONS)}", Detections
+        )
 
     @cached_property
     def detector(self) -> DetectorAdapter:

@@ -18,6 +18,7 @@ from vlrm_ray.config import Config, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.calibration import calibration_file
 from vlrm_ray.experts.claim_measurement import LabelledEvidence
+from vlrm_ray.experts.detection import DETECTIONS
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.vision_experts import VisionExperts
 from vlrm_ray.ids import digest, sha256_of_file
@@ -126,6 +127,7 @@ class PhotoSet:
             experts.detector.confidence,
             reader_fingerprint(experts.reader),
             DECODER,
+            DETECTIONS,
         )
         cache = AnswerCache(Ledger(str(self.evidence)), name, Evidence)
         loaded: list[VisionExperts] = []

@@ -62,6 +62,14 @@ def test_boxes_outside_the_image_and_empty_boxes_are_accepted(box: tuple[float, 
     assert isinstance(box_color(canvas(), box), str)
 
 
+@pytest.mark.parametrize(("name", "color"), [("circle", "red"), ("person", ""), ("man", ""), ("child", "")])
+def test_people_have_no_color(name: str, color: str) -> None:
+    """It would be that of their clothes; a "black person" is something else, and nothing that a detector knows."""
+    box = Detection(name, (10, 10, 110, 110), 0.9)
+    ((found,),) = [d.objects for d in detect_objects([canvas((box.box, (214, 39, 40)))], lambda images: [[box]], 0.5)]
+    assert (found.color, bool(found.shades)) == (color, bool(color))
+
+
 def test_blur_is_measured_independently_of_contrast() -> None:
     sharp = canvas(((30, 30, 60, 60), (40, 40, 200)))
     pale = canvas(((30, 30, 60, 60), (190, 190, 240)))

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from vlrm_ray.experts.colors import object_shades
 from vlrm_ray.experts.evidence import box_color
 from vlrm_ray.experts.geometry import Box, iou
+from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.types import Detection, Detections, Quality
 
 Pixels = NDArray[np.uint8]
 """An RGB image, shape (h, w, 3)."""
 DetectFn = Callable[[Sequence[Pixels]], list[list[Detection]]]
 """Runs a detector on a batch of images; returns the boxes of each image, without colors."""
+DETECTIONS = 2
+"""Version of what is computed from a detector's boxes; part of the name of the cache."""
 SAME_OBJECT_IOU = 0.55
 """Boxes with at least this intersection over union belong to one object."""
 RIVAL_SCORE_RATIO = 0.3
@@ -42,13 +45,16 @@ def detect_objects(images: Sequence[Pixels], detect: DetectFn, confidence: float
 
 def _complete(image: Pixels, boxes: Sequence[Detection], confidence: float) -> Detections:
     height, width = image.shape[:2]
-    objects = tuple(
-        replace(b, color=box_color(image, b.box), shades=object_shades(image, b.box))
-        for b in boxes
-        if b.score >= confidence
-    )
+    objects = tuple(_colored(image, b) for b in boxes if b.score >= confidence)
     faint = tuple(b for b in boxes if b.score < confidence)
     return Detections(width, height, objects, faint, measure_quality(image, [o.box for o in objects]))
+
+
+def _colored(image: Pixels, box: Detection) -> Detection:
+    """A box with its color. People have none: it would be that of their clothes, and a "black person" is no statement on those."""
+    if noun_hierarchy().includes("person", box.name):
+        return box
+    return replace(box, color=box_color(image, box.box), shades=object_shades(image, box.box))
 
 
 def merge_overlapping(boxes: Sequence[Detection]) -> list[Detection]:
