@@ -12,7 +12,7 @@ import pytest
 from jobs.study import page, summary
 from jobs.study.arms import ARMS, FULL, ORACLE, SELF, config_of
 from jobs.study.bag_of_words import bag_of_words
-from jobs.study.results import Results, method_fingerprint
+from jobs.study.results import Results, _hits_between, method_fingerprint
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
@@ -118,6 +118,43 @@ def test_sampling_seeds_of_critiques_do_not_depend_on_the_image_folder() -> None
 
     assert seeds("here") == seeds("there")
     assert len(set(seeds("here"))) == 4
+
+
+def test_the_gain_of_each_round_is_paired_by_item_over_the_runs_that_judged_all_items_in_each(results: Results) -> None:
+    record = make_record(0.5, 0.75, "1110")
+    record["rounds"] = [*record["rounds"], record["rounds"][-1]]
+    whole = record | {"hits": record["hits"] | {
+        "round 1": dict.fromkeys(summary.LABELS.values(), "1100"), "round 2": dict.fromkeys(summary.LABELS.values(), "1110"),
+    }}  # fmt: skip
+    results.add(FULL, 0, whole)
+    results.add(FULL, 1, record)  # round 1 was judged on fewer items
+    steps = summary.summarize(results)["steps"]
+    assert list(steps) == ["round 1 minus start", "round 2 minus round 1"]
+    assert [steps[name]["hallucination"]["difference"] for name in steps] == [0.25, 0.25]  # of 1000, 1100, 1110
+    assert steps["round 2 minus round 1"]["consistency"]["n"] == 1
+
+
+def test_a_round_costs_the_mean_of_its_pairs_and_seconds(results: Results) -> None:
+    for seed, seconds in ((0, 10.0), (1, 20.0)):
+        times = {"select": seconds, "train": 2 * seconds, "evaluate": 5.0}
+        results.add(FULL, seed, make_record(0.5, 0.75) | {"pairs": [100 * (seed + 1)], "seconds_by_round": [times]})
+    results.add(FULL, 2, make_record(0.5, 0.75))  # an older record
+    found = summary.summarize(results)["costs"]
+    assert found == {"pairs": [150.0], "select": [15.0], "train": [30.0], "evaluate": [5.0]}
+    assert "| pairs kept | 150 |" in page.tables({"costs": found})["costs"]
+
+
+def test_outcomes_after_each_round_are_kept_if_all_rounds_judged_the_same_items() -> None:
+    rounds = [{"hits": {"a": bits}} for bits in ("10", "11", "01")]
+    assert _hits_between(rounds) == {"round 1": {"a": "11"}, "round 2": {"a": "01"}}
+    assert _hits_between([*rounds, {"hits": {"a": "1"}}]) == {}
+
+
+def test_only_tables_with_the_given_mark_are_filled(results: Results) -> None:
+    results.add(FULL, 0, make_record(0.5, 0.75))
+    text = "<!-- table: gains -->\nolder\n<!-- end -->\n<!-- rounds: gains -->\n<!-- end -->\n"
+    filled = page.fill(text, summary.summarize(results), "rounds")
+    assert filled.startswith("<!-- table: gains -->\nolder\n<!-- end -->\n<!-- rounds: gains -->\n| ")
 
 
 def test_a_page_is_filled_with_the_tables_of_the_summary(results: Results) -> None:
