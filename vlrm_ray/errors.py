@@ -26,6 +26,10 @@ class LeaseLost(UserError):
     """Another driver may work on the run, so this one has to stop."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM, as `ray job stop`, Slurm and Kubernetes do."""
+
+
 class BadImage(Exception):
     """An image that cannot be used. The message is the reason recorded with the quarantined row."""
 
@@ -34,13 +38,15 @@ def run_as_program(main: Callable[[], None]) -> None:
     """Run the main function of a program.
 
     A `UserError` is printed as one line and ends the program with exit status 2; so do errors of disks and folders, and
-    a `UserError` raised in a Ray task or actor. Ctrl-C ends the program with status 130.
+    a `UserError` raised in a Ray task or actor. Ctrl-C ends the program with status 130, SIGTERM with 143.
     """
     try:
         main()
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        what = "terminated" if terminated else "interrupted"
+        print(f"{what}; run the same command again to resume", file=sys.stderr)
+        sys.exit(143 if terminated else 130)
     except Exception as error:
         line = user_message(error)
         if line is None:

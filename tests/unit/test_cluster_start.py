@@ -1,7 +1,9 @@
 """Starting a local Ray cluster on a busy machine, and joining one that refuses. Ray itself is replaced."""
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import ray
 
 from vlrm_ray import config as configuration
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import Terminated, UserError, run_as_program
 from vlrm_ray.pipeline import cluster
 
 LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded.\nMore"
@@ -78,3 +80,38 @@ def test_a_cluster_that_cannot_be_joined_is_named(monkeypatch: pytest.MonkeyPatc
         UserError, match=r"^the Ray cluster at 192\.0\.2\.1:6379 cannot be joined: ray cannot connect; .*$"
     ):
         connect("cluster.address=192.0.2.1:6379")
+
+
+def test_sigterm_ends_a_run_like_ctrl_c_and_the_handler_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), cluster._sigterm_raises():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_interrupt_by_ray_in_place_of_the_handlers_exception_still_counts_as_termination() -> None:
+    with pytest.raises(Terminated), cluster._sigterm_raises():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Terminated:
+            raise KeyboardInterrupt from None
+    with pytest.raises(KeyboardInterrupt) as caught, cluster._sigterm_raises():
+        raise KeyboardInterrupt
+    assert not isinstance(caught.value, Terminated)
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "line"), [(KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")]
+)
+def test_an_ended_program_says_how_to_go_on(
+    end: type[BaseException], status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise end
+
+    with pytest.raises(SystemExit) as caught:
+        run_as_program(main)
+    assert caught.value.code == status
+    assert capsys.readouterr().err == f"{line}; run the same command again to resume\n"

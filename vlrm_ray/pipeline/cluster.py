@@ -2,16 +2,19 @@
 
 import logging
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psutil
 
 from vlrm_ray.config import Config
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import Terminated, UserError
 from vlrm_ray.pipeline import placement, resource_plan
 from vlrm_ray.pipeline.cluster_probe import prepare_to_join
 from vlrm_ray.store.models import OFFLINE_ENV
@@ -102,9 +105,33 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
         _check_size(config, where, log)
         if folder := _log_folder():
             log(f"Ray's log files are in {folder}")
-        yield dashboard
+        with _sigterm_raises():
+            yield dashboard
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Context manager: SIGTERM raises `Terminated` in the main thread. By Ray's own handler the driver would abort."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    received = False
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as error:  # calls of Ray raise this in place of what the handler has raised
+        raise (Terminated() if received else error) from None
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
