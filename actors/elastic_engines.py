@@ -13,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Health
+from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.scaling import ScalingRule
 
 SCALE_SECONDS = 2.0
@@ -114,7 +115,7 @@ class ElasticEngines:
                 health: Health = ray.get(reference)
                 if not health.problem:
                     self.admit(handle, health.version)
-            except RayError as error:
+            except (RayError, UserError) as error:
                 health = Health(f"{self.role}-{number}", 0, "", str(error).strip().splitlines()[-1])
             if health.problem:  # more of them would have it too
                 self._failed = True
@@ -180,14 +181,23 @@ class Scaling:
         ray.kill(self.directory)
 
     def _run(self) -> None:
+        told = ""
         while not self._stop.wait(SCALE_SECONDS):
-            loads = self.loads()
-            with self._lock:
-                for role, engines in self.engines.items():
-                    engines.step(loads, time.monotonic())
-                    if (present := engines.present()) != self._known.get(role):
-                        self._known[role] = present
-                        self.directory.set_engines.remote(role, present)
+            try:
+                self._step()
+            except Exception as error:  # the thread must go on after any error, or the engines would stay as they are
+                if str(error) != told:
+                    told = str(error)
+                    next(iter(self.engines.values())).log(f"the number of engines was not adapted to the work: {told}")
+
+    def _step(self) -> None:
+        loads = self.loads()
+        with self._lock:
+            for role, engines in self.engines.items():
+                engines.step(loads, time.monotonic())
+                if (present := engines.present()) != self._known.get(role):
+                    self._known[role] = present
+                    self.directory.set_engines.remote(role, present)
 
 
 def _end(handle: ActorHandle[Any]) -> None:

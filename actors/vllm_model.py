@@ -82,7 +82,7 @@ class VllmModel:
             small = 0 < _weight_bytes(self.folder) < SMALL_MODEL_BYTES
             return shared | {
                 "enforce_eager": small,
-                "gpu_memory_utilization": s.gpu_memory,
+                "gpu_memory_utilization": s.memory_share,
                 "enable_prefix_caching": True,
             }
         return shared | {

@@ -44,7 +44,7 @@ class Engine(Section):
     kv_cache_mb: int = Field(160, ge=16)
     """Memory for the KV cache in MiB, on CPU only."""
     gpu_memory: float = Field(0.85, gt=0, le=1)
-    """Share of the GPU memory that vLLM may use, 0 to 1."""
+    """Share of the GPU memory that vLLM may use, 0 to 1; at most 0.9 times `gpus` if that is below 1."""
     reproducible: bool | None = None
     """Whether a part is one batch, so that a part made again is the same; false keeps engines full. Default: without GPUs."""
 

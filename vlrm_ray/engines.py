@@ -153,6 +153,11 @@ class EngineSettings:
     reproducible: bool = True
     max_pixels: int = 0
 
+    @property
+    def memory_share(self) -> float:
+        """Share of a GPU's memory that the engine may use: of a GPU that it shares, at most 0.9 of its own part."""
+        return min(self.gpu_memory, 0.9 * self.gpus) if 0 < self.gpus < 1 else self.gpu_memory
+
 
 class Engine(Protocol):
     """An inference engine with one model, for one call at a time."""

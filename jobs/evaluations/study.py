@@ -3,11 +3,13 @@
     python jobs/evaluate.py study                          all arms, each with its 3 or 5 seeds
     python jobs/evaluate.py study --arms full,oracle --seeds 0,1 --pairs 200
     python jobs/evaluate.py study --summary                print the results so far, without training
+    python jobs/evaluate.py study --arms full,one_round --between 2000 --out runs/rounds critic.writer=base
+                                                           what each round of today's defaults brings
 
 You can interrupt the study at any time; run the same command again to resume. Finished runs are not repeated, and an
-unfinished run resumes at its first unfinished stage. Results are written to runs/study/study.json. If that file does
-not exist, the study starts from the committed docs/study.json. Arms of the same seed share the policy's candidates and
-the experts' evidence.
+unfinished run resumes at its first unfinished stage. Results are written to study.json in --out. If that file does not
+exist, the study starts from the committed docs/study.json or docs/rounds.json, whichever is of the same method. Arms of
+the same seed share the policy's candidates and the experts' evidence.
 """
 
 import argparse

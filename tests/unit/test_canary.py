@@ -39,6 +39,15 @@ def test_a_rounding_step_of_bfloat16_is_accepted_in_bfloat16_only(folder: str, d
             check(folder, score, dtype)
 
 
+def test_an_exact_engine_may_differ_from_a_score_computed_in_bfloat16(tmp_path: Path) -> None:
+    """Training on GPUs computes in bfloat16, the engine here in float32: what counts is the coarser one."""
+    card = {"canary": {"image": "canary.png", "yes": 0.6, "no": 0.3, "dtype": "bfloat16"}}
+    (tmp_path / CARD).write_text(json.dumps(card))
+    check(str(tmp_path), Completion("", 0.6, 0.3 * 1.25), "float32")
+    with pytest.raises(WrongWeights, match=r"is 0\.5"):
+        check(str(tmp_path), Completion("", 0.6, 0.6), "float32")
+
+
 def test_a_failure_names_both_numbers_the_actor_and_the_node(folder: str) -> None:
     with pytest.raises(WrongWeights) as raised:
         check(folder, Completion("", 0.2, 0.7), "bfloat16")

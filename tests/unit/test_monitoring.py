@@ -265,6 +265,17 @@ def test_idle_fraction_weighs_roles_by_their_gpus(recorder: Recorder, shown: Sho
     }  # fmt: skip
 
 
+def test_experts_without_gpus_count_for_none(recorder: Recorder, shown: Shown, clock: Clock) -> None:
+    """Two detectors with a quarter of a GPU each are busy for a tenth of the time; the readers work on CPUs all the time."""
+    fleet = Fleet()
+    pools = ["experts.detector.pool.gpus=0.25", "experts.detector.pool.min=2", "experts.detector.pool.max=2"]
+    usage = Usage(configuration.load(None, [*GPUS, *pools, "experts.reader.pool.gpus=0"]), fleet, recorder)
+    fleet.busy = {"detect-0": 1.0, "detect-1": 1.0, "read-0": 10.0}
+    sampled(usage, clock)
+    assert shown.of("vlrm_gpu_idle_fraction")["expert",] == pytest.approx(0.9)
+    assert shown.of("vlrm_gpu_idle_fraction")["all",] == pytest.approx(1 - 0.5 / 85)  # of 8.5 GPUs in 10 s
+
+
 def test_phased_roles_take_turns_on_the_same_gpus(recorder: Recorder, shown: Shown, clock: Clock) -> None:
     fleet = Fleet()
     usage = Usage(configuration.load(None, [*GPUS, "cluster.placement=phased"]), fleet, recorder)

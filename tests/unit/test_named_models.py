@@ -126,6 +126,11 @@ def test_offline_refuses_a_hub_model_that_is_not_cached(tmp_path: Path, monkeypa
         preflight._check_hub_models(load(None, ["critic.model=no/model", "offline=true"]))
 
 
+def test_text_is_read_on_gpus_only_by_an_onnxruntime_that_can() -> None:
+    with pytest.raises(UserError, match=r"has no GPU support: set experts\.reader\.pool\.gpus=0"):
+        preflight._check_experts(load(None, ["experts.reader.pool.gpus=0.25"]).experts)
+
+
 def test_ocr_models_of_paddleocr_belong_into_the_cache_of_the_node(cache: Path) -> None:
     folders = reader_paths(Reader(detection_model="", recognition_model="PP-OCRv5_mobile_rec"))
     home = cache / "paddlex" / "official_models"

@@ -112,6 +112,21 @@ def test_fractions_of_a_gpu_that_no_single_gpu_holds_are_refused() -> None:
     check_nodes(config, [*without("train"), node("train", 3)], "the cluster")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.gpus=0.5", "train.workers=2"], "NCCL refuses: set train.workers=1, or train.gpus=1"),
+        (
+            ["critic.engine.gpus=0.5", "critic.engine.tensor_parallel=2"],
+            "critic.engine.tensor_parallel=2 needs whole GPUs",
+        ),
+    ],
+)
+def test_processes_that_communicate_by_nccl_are_not_put_on_one_gpu(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resource_plan.check(configuration.load(None, overrides), {"CPU": 99.0, "GPU": 99.0}, "the cluster")
+
+
 def test_roles_with_the_same_selector_share_its_nodes() -> None:
     serve = "{generate: {pool: serve}, judge: {pool: serve}, train: {pool: train}}"
     config = load(f"cluster.labels={serve}")

@@ -22,7 +22,8 @@ def ledger(tmp_path: Path) -> Ledger:
     [
         "rounds=9", "cluster.cpus=64", "cluster.address=10.0.0.1:6379", "cluster.stages.verify.max=8",
         "policy.engine.actors=16", "policy.engine.cpus=8", "policy.engine.gpus=1", "critic.engine.tensor_parallel=2",
-        "train.workers=8", "train.gpus=1", "experts.detector.pool.max=4", "quarantine_limit=0.5",
+        "train.workers=8", "train.gpus=1", "train.max_tokens=2048", "train.checkpointing=blocks", "train.loader_workers=1",
+        "train.step_timeout=900", "experts.detector.pool.max=4", "quarantine_limit=0.5",
     ],
 )  # fmt: skip
 def test_a_run_may_resume_with_other_resources(override: str, ledger: Ledger) -> None:
@@ -33,6 +34,7 @@ def test_a_run_may_resume_with_other_resources(override: str, ledger: Ledger) ->
     ("override", "difference"),
     [
         ("seed=5", r"seed: 0 -> 5"),
+        ("policy.max_tokens=9", r"policy\.max_tokens: "),
         ("policy.samples=9", r"policy\.samples: 4 -> 9"),
         ("critic.engine.dtype=bfloat16", r"critic\.engine\.dtype: float32 -> bfloat16"),
         ("train.lr=5e-5", r"train\.lr: "),

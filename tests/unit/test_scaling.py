@@ -135,6 +135,23 @@ def test_an_engine_that_still_waits_for_a_node_is_given_up_when_it_is_no_longer_
     assert world.events[-2:] == ["kill policy-1", "policy engines: 2 -> 1, for 0 unfinished sequences"]
 
 
+def test_an_engine_that_cannot_load_the_newest_version_is_reported_and_ended() -> None:
+    world = World()
+
+    def too_late(actor: Any, version: int) -> None:
+        raise UserError("policy-1 has not answered in 600 s")
+
+    world.engines.admit = too_late
+    world.step(0, policy_0=20)
+    world.actors["policy-1"].started = True
+    world.step(1, policy_0=40)
+    assert world.events[1:] == [
+        "policy engines: no more are started: policy-1 has not answered in 600 s",
+        "kill policy-1",
+    ]
+    assert sorted(world.engines.present()) == [0]
+
+
 def test_an_engine_that_cannot_start_is_reported_once_and_no_more_are_started() -> None:
     world = World("out of memory")
     world.step(0, policy_0=20)

@@ -41,6 +41,12 @@ def test_engines_that_share_a_gpu_start_one_after_the_other() -> None:
     assert not starts_beside(PART)
 
 
+@pytest.mark.parametrize(("gpus", "share"), [(0.5, 0.45), (1, 0.85), (4, 0.85)])
+def test_an_engine_takes_no_more_memory_than_its_part_of_a_gpu(gpus: float, share: float) -> None:
+    assert replace(PART, gpus=gpus, gpu_memory=0.85).memory_share == pytest.approx(share)
+    assert replace(PART, gpus=0.5, gpu_memory=0.2).memory_share == 0.2
+
+
 @pytest.mark.parametrize("gpus", [0, 1, 2])
 def test_engines_that_share_none_start_together(gpus: float) -> None:
     assert starts_beside(replace(PART, gpus=gpus))

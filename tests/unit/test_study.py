@@ -176,6 +176,14 @@ def test_the_committed_pages_show_the_committed_results(name: str) -> None:
     assert page.fill(text, found) == text
 
 
+def test_the_page_shows_the_committed_results_of_the_rounds() -> None:
+    path = ROOT / "docs" / "rounds.json"
+    found = summary.summarize(Results(path, json.loads(path.read_text())["method"], ROOT / "none.json"))
+    text = (ROOT / "docs" / "results.md").read_text()
+    assert "<!-- rounds: steps -->" in text
+    assert page.fill(text, found, "rounds") == text
+
+
 def test_results_are_loaded_and_those_of_another_method_rejected(tmp_path: Path, results: Results) -> None:
     results.add(FULL, 3, make_record(0.5, 0.6))
     assert Results(results.path, "m", tmp_path / "none.json").seeds(FULL) == [3]

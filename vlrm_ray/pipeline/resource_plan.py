@@ -107,7 +107,8 @@ def check(config: Config, available: Mapping[str, float], where: str) -> None:
         where: what the cluster is called in the error message.
 
     Raises:
-        UserError: if the run needs more at the same time than the cluster has, or a number of GPUs that Ray does not know.
+        UserError: if the run needs more at the same time than the cluster has, a number of GPUs that Ray does not know, or a
+            part of a GPU where a whole one is needed.
     """
     for request in resource_requests(config):
         if request.gpus > 1 and request.gpus % 1:
@@ -115,6 +116,7 @@ def check(config: Config, available: Mapping[str, float], where: str) -> None:
             raise UserError(
                 f"each {request.role} asks for {request.gpus:g} GPU; above 1, Ray gives whole numbers only: change {key}"
             )
+    _check_shared_gpus(config)
     cpus, gpus = peak(config)
     for name, needed in (("CPU", cpus), ("GPU", gpus)):
         present = available.get(name, 0.0)
@@ -122,6 +124,21 @@ def check(config: Config, available: Mapping[str, float], where: str) -> None:
             raise UserError(
                 f"the run needs {needed:g} {name} at the same time but {where} has {present:g}; "
                 f"lower the number of actors or workers or their {name.lower()}s (see --dry-run), or enlarge the cluster"
+            )
+
+
+def _check_shared_gpus(config: Config) -> None:
+    """Raises UserError if processes that communicate by NCCL would be on the same GPU."""
+    if config.train.workers > 1 and 0 < config.train.gpus <= 0.5:
+        raise UserError(
+            f"train.workers={config.train.workers} with train.gpus={config.train.gpus:g} each would share a GPU, which NCCL "
+            "refuses: set train.workers=1, or train.gpus=1"
+        )
+    for section, engine in (("policy", config.policy.engine), ("critic", config.critic.engine)):
+        if engine.tensor_parallel > 1 and engine.gpus % 1:
+            raise UserError(
+                f"{section}.engine.tensor_parallel={engine.tensor_parallel} needs whole GPUs, and {section}.engine.gpus is "
+                f"{engine.gpus:g}: set {section}.engine.gpus=1"
             )
 
 

@@ -26,6 +26,12 @@ RESOURCE_KEYS = frozenset(
     ]
 )
 """Configuration keys, in any section, that say where and with how much a run works, and do not determine its results."""
+RESOURCE_PATHS = frozenset(
+    f"train.{key}"
+    for key in ("max_tokens", "checkpointing", "compile", "loader_workers", "step_timeout", "checkpoint_steps")
+)
+"""The same by dotted key: how a training uses memory and time. Its steps do not depend on them, but examples longer than
+`train.max_tokens` are dropped."""
 MODELS = "models.json"
 """File of the run with the hashes of the experts' models, by configuration key."""
 
@@ -33,8 +39,8 @@ MODELS = "models.json"
 def bind_config(config: Config, ledger: Ledger) -> None:
     """Store the configuration in a new run's folder, or check that an existing run has the same one.
 
-    `rounds`, `max_rounds`, the section `cluster` and `RESOURCE_KEYS` may differ between sessions of a run. Keys that the stored
-    configuration lacks, because they are younger than the run, count as their defaults.
+    `rounds`, `max_rounds`, the section `cluster`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a
+    run. Keys that the stored configuration lacks, because they are younger than the run, count as their defaults.
 
     Raises:
         UserError: if the run was started with another configuration; the message names the keys that differ.
@@ -75,6 +81,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, A
     """The dotted keys that differ, each as "key: old -> new"; keys that `old` lacks have their default."""
     found: list[str] = []
     for key in {*old, *new} - RESOURCE_KEYS:
+        if f"{prefix}{key}" in RESOURCE_PATHS:
+            continue
         before, after = old.get(key, defaults.get(key)), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             found += _differences(before, after, defaults.get(key, {}), f"{prefix}{key}.")

@@ -106,6 +106,8 @@ class Usage:
         """
         actors: dict[str, int] = defaultdict(int)
         for name, spent in busy.items():
+            if name.partition("-")[0] in self.devices.without:
+                continue
             self._owed[role_of(name)] += spent * self.devices.of_actor(role_of(name))
             actors[role_of(name)] += spent > 0
         devices = self.devices.by_role(actors)
@@ -113,7 +115,8 @@ class Usage:
         for role, count in devices.items():
             self._owed[role] -= used[role]
             self.recorder.record("vlrm_gpu_idle_fraction", 1 - used[role] / (count * seconds), {"role": role})
-        total = self.devices.total(devices) * seconds
+        if not (total := self.devices.total(devices) * seconds):
+            return
         self.recorder.record("vlrm_gpu_idle_fraction", max(0.0, 1 - sum(used.values()) / total), {"role": ALL})
 
 
@@ -121,15 +124,17 @@ class Devices:
     """The devices of a run by role: its GPUs, or one for each engine and train worker if it has none."""
 
     def __init__(self, config: Config) -> None:
-        """Read how many devices each role reserves."""
+        """Read how many devices each role reserves; `without` are the pools of experts that have none."""
         policy, critic, train = config.policy.engine, config.critic.engine, config.train
         experts = [config.experts.detector.pool] + [config.experts.reader.pool] * config.experts.reader.enabled
+        on_gpus = [pool for pool in experts if pool.gpus]
+        self.without = {name for name, pool in zip(("detect", "read"), experts, strict=False) if not pool.gpus}
         self.shared = config.cluster.placement == "phased"
         self._each = {
             "generate": policy.gpus * policy.tensor_parallel,
             "judge": critic.gpus * critic.tensor_parallel,
             "extract": policy.gpus * policy.tensor_parallel,
-            "expert": max(pool.gpus for pool in experts),
+            "expert": max((pool.gpus for pool in on_gpus), default=0.0),
             "train": train.gpus * train.workers,
         }
         if not any(self._each.values()):
@@ -137,7 +142,7 @@ class Devices:
         self._planned = {
             "generate": policy.actors if config.policy.samples else 0,
             "judge": critic.actors,
-            "expert": sum(pool.min for pool in experts),
+            "expert": sum(pool.min for pool in on_gpus),
             "train": 1,
         }
 

@@ -120,11 +120,11 @@ def advice(config: JsonObject, results: Results) -> dict[str, Any]:
 
     Returns:
         `round`, `gpus` by role as they are and `advised`, and the `seconds` of a round for both, and with overlap for the
-        advised ones; {} if the run has no training with GPUs, or not all of these roles.
+        advised ones; {} if the run has no training with GPUs or not all of these roles, or if its engines come and go.
     """
     used = {name: role for name, role in roles(config).items() if name in ROLES}
     number = min((n for n, r in results.items() if "began" in r.get("train", {}) and "select" in r), default=0)
-    if len(used) < len(ROLES) or not number or config["cluster"].get("placement") == "phased":
+    if len(used) < len(ROLES) or not number or config["cluster"].get("placement") == "phased" or _is_elastic(config):
         return {}
     first = results[number]
     work = {
@@ -153,6 +153,12 @@ def advice(config: JsonObject, results: Results) -> dict[str, Any]:
         "advised_seconds": round(seconds(best, bool(overlap)), 1),
         "overlapped_seconds": round(min(seconds(gpus, True) for gpus in _divisions(used)), 1),
     }
+
+
+def _is_elastic(config: JsonObject) -> bool:
+    """Whether the number of engines follows the work."""
+    engines = (config["policy"]["engine"], config["critic"]["engine"])
+    return any(engine.get("max_actors", 0) > engine["actors"] for engine in engines)
 
 
 def _needs_base_only(config: JsonObject) -> bool:

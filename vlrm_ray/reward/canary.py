@@ -4,6 +4,8 @@ Publishing stores the score of one fixed request in the model card. After loadin
 node where it serves:
 
     |log(p(Yes) / p(No)) of the engine - log(p(Yes) / p(No)) in the card| <= TOLERANCES[dtype]
+
+where the dtype is the coarser one of the engine's and of that in which the card's score was computed.
 """
 
 import json
@@ -49,10 +51,11 @@ def check_canary(score: Completion, folder: str, version: int, dtype: str, engin
     if score.refused:
         raise WrongWeights(f"{engine} refused the canary of version {version}: {score.refused}")
     card = json.loads(Path(folder, CARD).read_text())["canary"]
+    tolerance = max(TOLERANCES[dtype], TOLERANCES[card.get("dtype", "float32")])
     published, found = log_odds(card["yes"], card["no"]), log_odds(score.yes, score.no)
-    if abs(found - published) > TOLERANCES[dtype]:
+    if abs(found - published) > tolerance:
         raise WrongWeights(
             f"{engine} has not loaded version {version}: its log-odds of the canary are {found:.4f} (p(Yes) "
             f"{score.yes:.4g}, p(No) {score.no:.4g}), and {published:.4f} in {folder}/{CARD} (p(Yes) {card['yes']:.4g}, "
-            f"p(No) {card['no']:.4g}); the largest accepted difference for {dtype} is {TOLERANCES[dtype]:g}"
+            f"p(No) {card['no']:.4g}); the largest accepted difference for {dtype} is {tolerance:g}"
         )

@@ -71,10 +71,17 @@ def write_folder(
         "ask_direct": FORMATS[critique_format].direct_prompt_template,
         "labels": {YES: sorted(labels.yes), NO: sorted(labels.no)},
         "reward": "p(Yes) / (p(Yes) + p(No)) at the judgement token; without enough p(Yes) + p(No) there is none",
-        "canary": {"image": IMAGE, "yes": canary.yes, "no": canary.no},
+        "canary": {"image": IMAGE, "yes": canary.yes, "no": canary.no, "dtype": _canary_dtype(module, model)},
         **metadata,
     }
     (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+
+
+def _canary_dtype(module: Any, model: nn.Module) -> str:
+    """Number format in which `_score_canary` computes: a sharded model computes in bfloat16 on GPUs."""
+    parameter = next(model.parameters())
+    dtype = torch.bfloat16 if module is not model and parameter.is_cuda else parameter.dtype
+    return str(dtype).removeprefix("torch.")
 
 
 def _write_config(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:

@@ -41,7 +41,7 @@ def out_of_memory(activity: str, settings: Train) -> str:
     if settings.checkpointing == "none":
         remedies.append("set train.checkpointing=blocks")
     if not settings.lora.rank:
-        remedies.append("train adapters (train.lora.rank=16)")
+        remedies.append("train adapters in a run of another name (train.lora.rank=16)")
     remedies.append(f"use more train.workers (now {settings.workers})")
     return f"a training worker ran out of GPU memory in {activity}; {', or '.join(remedies)}"
 

@@ -10,8 +10,8 @@ No process holds the whole model at any time:
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -62,7 +62,7 @@ def meta_model(folder: str, settings: Train, device: torch.device) -> Any:
     with init_empty_weights(include_buffers=False):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     model.tie_weights()  # the context above has replaced tied parameters one by one
-    if Path(folder, "generation_config.json").is_file():
+    with suppress(OSError):  # not every model has one
         model.generation_config = GenerationConfig.from_pretrained(folder)
     model.config.name_or_path = folder
     # transformers keeps the renamings of a loaded checkpoint here, and undoes them when it saves
