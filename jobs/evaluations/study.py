@@ -15,6 +15,7 @@ the same seed share the policy's candidates and the experts' evidence.
 import argparse
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 
 from actors.fleet import Fleet
@@ -159,11 +160,11 @@ class _Run:
         """Run one round. Round 0 only evaluates the start."""
         full_evaluation = round_ in (0, self.config.most_rounds)
         config = self.config if full_evaluation else with_overrides(self.config, [f"evaluation.pairs={self.between}"])
-        rounds = Rounds(config, self.ledger, self.fleet, self.progress)
-        if round_:
-            rounds.gather(round_)
-            rounds.train(round_)
-        rounds.evaluate(round_)
+        with closing(Rounds(config, self.ledger, self.fleet, self.progress)) as rounds:
+            if round_:
+                rounds.gather(round_)
+                rounds.train(round_)
+            rounds.evaluate(round_)
 
     def _best_of(self) -> dict[str, object]:
         """Run the best-of-n test with the newest reward model."""

@@ -71,8 +71,10 @@ def _steps(steps: Mapping[str, Any]) -> str:
 
 
 def _costs(costs: Mapping[str, Sequence[float]]) -> str:
-    """Pairs and seconds of each round."""
-    names = {"pairs": "pairs kept", "select": "generate to select, s", "train": "train, s", "evaluate": "evaluate, s"}
+    """Pairs, seconds and CPU seconds of each round."""
+    stages = {"select": "generate to select", "train": "train", "evaluate": "evaluate"}
+    names = {"pairs": "pairs kept"} | {stage: f"{text}, s" for stage, text in stages.items()}
+    names |= {f"{stage}_cpu": f"{text}, CPU s" for stage, text in stages.items()}
     rows = [[text, *(f"{value:.0f}" for value in costs[name])] for name, text in names.items() if name in costs]
     count = max((len(values) for values in costs.values()), default=0)
     return _table(["mean over seeds", *(f"round {i}" for i in range(1, count + 1))], rows)

@@ -46,6 +46,8 @@ LATER_KEYS = (
 """Configuration keys that are younger than the committed results. With their defaults they change no result."""
 DEFAULTS_OF_THE_RESULTS = {"critic.writer": "newest"}
 """Keys that are younger than the committed results, with the value that stands for how these were made."""
+TIMED = ("select", "train", "evaluate")
+"""Stages whose times are recorded; `select` stands for all of gathering."""
 FORMER_VALUES = {"train.micro_batch": 16, "train.lr": 1e-3}
 """Values in the committed results of keys that were removed, or whose default now depends on the model's size."""
 RunRecord = dict[str, Any]
@@ -152,6 +154,7 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
         "bag_of_words": bag_of_words(pairs_of(config, ledger), bench).as_json(),
         "seconds": round(seconds),
         "seconds_by_round": [_seconds(ledger, r) for r in range(1, config.most_rounds + 1)],
+        "cpu_seconds_by_round": [_cpu_seconds(ledger, r) for r in range(1, config.most_rounds + 1)],
     }
 
 
@@ -165,8 +168,13 @@ def _hits_between(rounds: Sequence[RunRecord]) -> dict[str, Any]:
 
 def _seconds(ledger: Ledger, round_: int) -> dict[str, float]:
     """Duration of each stage of a round in seconds."""
-    results = {stage: ledger.result(round_, stage) or {} for stage in ("select", "train", "evaluate")}
+    results = {stage: ledger.result(round_, stage) or {} for stage in TIMED}
     return {stage: round(result.get("ended", 0.0) - result.get("began", 0.0), 1) for stage, result in results.items()}
+
+
+def _cpu_seconds(ledger: Ledger, round_: int) -> dict[str, float]:
+    """CPU seconds of the same stages."""
+    return {stage: (ledger.result(round_, stage) or {}).get("cpu_seconds", 0.0) for stage in TIMED}
 
 
 def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:

@@ -116,15 +116,23 @@ def _steps(runs: Runs) -> dict[str, dict[str, Estimate]]:
 
 
 def _costs(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Mean number of pairs and seconds of each stage, by round; {} for records without seconds."""
-    timed = [run for run in runs if run.get("seconds_by_round")]
-    if not timed:
-        return {}
-    rounds = range(len(timed[0]["seconds_by_round"]))
-    costs = {"pairs": [float(np.mean([run["pairs"][i] for run in timed])) for i in rounds]}
-    return costs | {
-        stage: [float(round(np.mean([run["seconds_by_round"][i][stage] for run in timed]), 1)) for i in rounds]
-        for stage in timed[0]["seconds_by_round"][0]
+    """Mean number of pairs and CPU seconds of each stage, by round, of the records that have CPU seconds.
+
+    If none has, the seconds of the clock of those that have these; {} if there are neither.
+    """
+    for key, suffix in (("cpu_seconds_by_round", "_cpu"), ("seconds_by_round", "")):
+        if timed := [run for run in runs if run.get(key)]:
+            pairs = [float(np.mean([run["pairs"][i] for run in timed])) for i in range(len(timed[0][key]))]
+            means = _means_by_stage([run[key] for run in timed])
+            return {"pairs": pairs} | {f"{stage}{suffix}": values for stage, values in means.items()}
+    return {}
+
+
+def _means_by_stage(runs: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, list[float]]:
+    """Means over runs, by stage and round."""
+    return {
+        stage: [float(round(np.mean([run[i][stage] for run in runs]), 1)) for i in range(len(runs[0]))]
+        for stage in runs[0][0]
     }
 
 

@@ -142,6 +142,10 @@ def test_a_round_costs_the_mean_of_its_pairs_and_seconds(results: Results) -> No
     found = summary.summarize(results)["costs"]
     assert found == {"pairs": [150.0], "select": [15.0], "train": [30.0], "evaluate": [5.0]}
     assert "| pairs kept | 150 |" in page.tables({"costs": found})["costs"]
+    results.add(FULL, 1, (results.run(FULL, 1) or {}) | {"cpu_seconds_by_round": [{"train": 70.0}]})
+    found = summary.summarize(results)["costs"]
+    assert found == {"pairs": [200.0], "train_cpu": [70.0]}  # of the only record that has them
+    assert "| train, CPU s | 70 |" in page.tables({"costs": found})["costs"]
 
 
 def test_outcomes_after_each_round_are_kept_if_all_rounds_judged_the_same_items() -> None:

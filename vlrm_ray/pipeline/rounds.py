@@ -32,6 +32,7 @@ from vlrm_ray.pipeline.part_stream import PartStream
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
+from vlrm_ray.pipeline.stage_clock import StageClock
 from vlrm_ray.pipeline.stages.critics import critic_versions, waits_for_newest
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.store.ledger import Ledger
@@ -110,7 +111,7 @@ class Rounds:
         self.store = Ledger(config.cache) if config.cache else ledger
         self.monitor = RunMonitor(config, ledger)
         self.metrics = RunMetrics(ledger, self.monitor.trained_step)
-        self.ahead = Ahead()
+        self.ahead, self.clock = Ahead(), StageClock()
         self.stream = PartStream(
             config, ledger, self.store, lambda: self.fleet.stage_actors(), committed=self.monitor.committed
         )
@@ -132,7 +133,7 @@ class Rounds:
             self.fleet.reset_counts()
         with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.counts) as meter:
             meter.add(prompt_count - sum(map(len, parts.values())))
-            start, ahead = time.monotonic(), self.stream.made_ahead(round_) if self.ahead.round == round_ else 0
+            start, ahead = self.clock.start(), self.stream.made_ahead(round_) if self.ahead.round == round_ else 0
             if parts:
                 self.fleet.load_writers(self.base_version(round_))
                 with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
@@ -140,7 +141,7 @@ class Rounds:
             markers = self._markers(round_)
             counts = _sum_row_counts(markers)
             quarantined = self._quarantine_text(round_, counts, markers, prompt_count)
-            self._finish_gather(round_, counts, markers, _times(start), ahead)
+            self._finish_gather(round_, counts, markers, self.clock.times(start), ahead)
             self.monitor.gathered(round_, counts)
             PreparedParts(self.ledger, round_).clear()
             kept = ", ".join(f"{stage} {count.kept}" for stage, count in counts.items())
@@ -175,6 +176,7 @@ class Rounds:
         """End the work on the next round, if there is any, and the recording of metrics."""
         self.ahead.close(CLOSE_SECONDS)
         self.monitor.close()
+        self.clock.close()
 
     def _markers(self, round_: int) -> list[JsonDict]:
         """Markers of all parts of a round, in order."""
@@ -221,6 +223,7 @@ class Rounds:
                 "wall_seconds": times["seconds"],
                 "began": times["began"],
                 "ended": times["ended"],
+                "cpu_seconds": times["cpu_seconds"],
             }
             self.ledger.finish(round_, stage, result | (of_round if stage == "select" else {}))
 
@@ -272,16 +275,18 @@ class Rounds:
         kept = selected["rows"]["kept"]
         self.fleet.release_devices()
         with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:
-            start = time.monotonic()
+            start = self.clock.start()
             with training_steps.followed(round_, self.fleet.steps, self.metrics, meter.set_state):
                 log, board = self.progress.log, self.fleet.board
                 folder, metrics = fit(self.config, self.ledger, round_, initial_model, board=board, log=log)
             meter.set_summary(f"loss {metrics['loss']:.3f}")
         steps = training_steps.summary(training_steps.records_of(round_, self.metrics), metrics.get("dropped", {}))
         rows = RowCounts(rows_in=kept, kept=kept).as_json()
-        self.ledger.finish(round_, "train", {"rows": rows, "metrics": metrics, "steps": steps} | _times(start))
+        self.ledger.finish(
+            round_, "train", {"rows": rows, "metrics": metrics, "steps": steps} | self.clock.times(start)
+        )
         self.fleet.reacquire_devices()
-        start = time.monotonic()
+        start = self.clock.start()
         version = base + 1
         files = self.ledger.publish(version, folder)
         self._wait_for_critics()
@@ -290,7 +295,7 @@ class Rounds:
             f"round {round_}: published version {version} and loaded it into the critics "
             f"(canary score changed by {moved:.3g})"
         )
-        self.ledger.finish(round_, "publish", {"version": version, "files": files} | _times(start))
+        self.ledger.finish(round_, "publish", {"version": version, "files": files} | self.clock.times(start))
         self.monitor.published(round_, version)
         self.ledger.remove(f"train/round-{round_:04d}")
         self._advise(round_)
@@ -315,7 +320,7 @@ class Rounds:
             self.ledger.finish(round_, "evaluate", cached)
             self.monitor.evaluated(round_, cached["metrics"])
             return
-        start = time.monotonic()
+        start = self.clock.start()
         results = [
             self._measured(round_, evaluator)
             for evaluator in evaluators.evaluators(self.config, round_, self.ledger, self.store)
@@ -323,7 +328,7 @@ class Rounds:
         calibration = next((result.calibration for result in results if result.calibration), {})
         if version and calibration:
             self.ledger.annotate_version(version, temperature_scaling.FILE, calibration)
-        content = merged(results) | {"version": version} | _times(start)
+        content = merged(results) | {"version": version} | self.clock.times(start)
         self.ledger.finish(round_, "evaluate", content)
         self.monitor.evaluated(round_, content["metrics"])
         if baseline:
@@ -367,9 +372,3 @@ def _sum_row_counts(markers: Sequence[JsonDict]) -> dict[str, RowCounts]:
             total.add(RowCounts(**marker["row_counts"][stage]))
         total.check(stage)
     return counts
-
-
-def _times(start: float) -> JsonDict:
-    """Times of a stage that started at `start` on the monotonic clock and ends now: seconds, start and end in Unix time."""
-    seconds, end = time.monotonic() - start, time.time()
-    return {"seconds": seconds, "began": end - seconds, "ended": end}
