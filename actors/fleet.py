@@ -68,7 +68,7 @@ class Fleet:
         board: ActorHandle[Any] | None = None,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Start the progress board; `start` starts the engines.
+        """Start the progress board; `launch` or `start` starts the engines.
 
         Args:
             config: configuration of the run.
@@ -94,13 +94,15 @@ class Fleet:
         self.scaling: Scaling | None = None
 
     def start(self, *, policy: bool = True) -> list[Health]:
-        """Start the engines and wait until all of them are ready.
+        """`launch` the engines, and wait until they are `ready`."""
+        self.launch(policy=policy)
+        return self.ready()
+
+    def launch(self, *, policy: bool = True) -> None:
+        """Create the engines' actors, which answer calls once they have started.
 
         Args:
-            policy: whether to start the policy generators too; there are none with `policy.samples: 0`.
-
-        Raises:
-            UserError: an engine failed to start or timed out.
+            policy: whether to create the policy generators too; there are none with `policy.samples: 0`.
         """
         policy_engine, critic_engine = self.config.policy.engine, self.config.critic.engine
         generators = policy_engine.actors if policy and self.config.policy.samples else 0
@@ -111,16 +113,22 @@ class Fleet:
             max_pixels = self.config.prompts.max_pixels
             settings = engine_settings(policy_engine, experts.extractor_model or self.config.policy.model, max_pixels)
             settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
-            name = "extractor-0"
-            self.extractors = [self._remote(ClaimExtractorHost, policy_engine, name).remote(name, settings)]
+            remote = self._remote(ClaimExtractorHost, policy_engine, "extractor-0")
+            self.extractors = [remote.remote("extractor-0", settings)]
+        self.scaling = self._start_scaling()
+
+    def ready(self) -> list[Health]:
+        """Wait until all engines have started.
+
+        Raises:
+            UserError: an engine failed to start or timed out.
+        """
         nodes = self.config.cluster.nodes_of(*ROLES.values())
         waiting_for = "the start of its engine" + (f" on nodes with {nodes}" if nodes else "")
         states: list[Health] = self._get_all(self._named(), "health", waiting_for=waiting_for)
-        for health in states:
-            if health.problem:
-                raise UserError(health.problem)
+        if problem := next((health.problem for health in states if health.problem), ""):
+            raise UserError(problem)
         self.versions = [health.version for health in states if health.name.startswith("critic")]
-        self.scaling = self._start_scaling()
         return states
 
     def create_policy(self, name: str) -> ActorHandle[Any]:
@@ -379,7 +387,6 @@ class Fleet:
         self.policy, self.critics, self.extractors = [], [], []
 
     def _remote(self, kind: type, engine: Engine, name: str) -> Any:
-        on_cpu = engine.gpus == 0
         restarts = RESTARTS_WITH_NODES if self.restarts and engine.most_actors > engine.actors else self.restarts
         return ray.remote(kind).options(
             name=name,
@@ -389,5 +396,5 @@ class Fleet:
             max_concurrency=MAX_CALLS,
             max_restarts=restarts,
             max_task_retries=restarts,
-            runtime_env={"env_vars": WORKER_ENV | (CPU_ENV if on_cpu else {})},
+            runtime_env={"env_vars": WORKER_ENV | ({} if engine.gpus else CPU_ENV)},
         )

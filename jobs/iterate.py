@@ -98,7 +98,9 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     trackers = open_trackers(config, ledger, progress.log)
     with node_watch.recorded(rounds.metrics, config.cluster, progress.log), closing(fleet), closing(rounds):
         with progress.stage("start engines") as meter:
-            engines = fleet.start()
+            fleet.launch()
+            rounds.begin()  # the pools of experts and stages start while the engines do
+            engines = fleet.ready()
             meter.set_summary("; ".join(f"{e.name} ({e.model} version {e.version}, {e.memory_mb} MB)" for e in engines))
         rounds.monitor.start(fleet, trackers)
         for number in rounds_to_run(config, ledger):

@@ -10,6 +10,7 @@ from jobs import iterate
 from tests import simulated_run
 from tests.simulated_run import SimulatedFleet, prompt_file
 from vlrm_ray import config as configuration
+from vlrm_ray.engines import Health
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.row_accounting import DATA_STAGES
@@ -23,7 +24,7 @@ SETTINGS = (
     "critic.engine.reproducible=true", "critic.engine.actors=2", "experts.reader.enabled=false", "train.cpus=0.1",
     "train.epochs=2", "evaluation.pairs=0", "evaluation.holdout=0.3",
 )  # fmt: skip
-PARTS = 4
+PARTS, PROMPTS = 4, 16
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,26 @@ def test_a_run_that_ends_in_a_training_goes_on_with_what_was_made_ahead(
     ledger = run(tmp_path, prompts, *settings, "name=cut")
     assert results(ledger) == expected
     assert not prepared.numbers()
+
+
+def test_the_first_graph_starts_while_the_engines_do_and_the_results_are_the_same(
+    tmp_path: Path, prompts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = results(run(tmp_path, prompts, "rounds=1", "name=after"))
+    prompts_before_ready: list[int] = []
+
+    class SlowToStart(SimulatedFleet):
+        """Its engines are ready when all prompts have passed the first stage of the graph."""
+
+        def ready(self) -> list[Health]:
+            deadline = time.monotonic() + 120
+            while self.counts().get("prompts", 0) < PROMPTS and time.monotonic() < deadline:
+                time.sleep(0.05)
+            prompts_before_ready.append(self.counts().get("prompts", 0))
+            return super().ready()
+
+    monkeypatch.setattr("actors.fleet.Fleet", SlowToStart)
+    ledger = run(tmp_path, prompts, "rounds=1", "name=meanwhile")
+    assert prompts_before_ready == [PROMPTS]
+    assert results(ledger) == expected
+    assert ledger.result(1, "select") is not None

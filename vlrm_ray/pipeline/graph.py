@@ -63,7 +63,8 @@ def configure_ray_data(verbosity: int = 0) -> None:
     Args:
         verbosity: `cluster.verbosity`: which of its messages are printed.
     """
-    logging.getLogger("ray.data").setLevel((logging.ERROR, logging.WARNING, logging.INFO)[verbosity])
+    # its errors are raised in the driver too
+    logging.getLogger("ray.data").setLevel((logging.CRITICAL, logging.WARNING, logging.INFO)[verbosity])
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.verbose_progress = False

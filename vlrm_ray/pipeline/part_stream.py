@@ -1,13 +1,16 @@
 """The parts of a round: which of them are still to be made, and the graphs that make them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
+import pyarrow as pa
 import ray.data
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import prompts
+from vlrm_ray.pipeline.begun_graph import BegunGraph, tables
 from vlrm_ray.pipeline.graph import Parts, build_candidates_graph, build_graph
 from vlrm_ray.pipeline.quarantine import QuarantineLimit
 from vlrm_ray.pipeline.stage_actors import StageActors
@@ -18,6 +21,15 @@ from vlrm_ray.store.prepared_parts import PreparedParts
 
 MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
 """If the engine refuses this many prompts before it answers any, the run stops."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A round whose graph has begun, and the parts that it makes."""
+
+    round: int
+    parts: Parts
+    graph: BegunGraph
 
 
 class PartStream:
@@ -44,6 +56,7 @@ class PartStream:
         self.committed = committed
         self.ahead_of_critics = waits_for_newest(config)
         self._parts: tuple[int, Parts] = (0, {})
+        self._begun: _Begun | None = None
 
     def parts(self, round_: int) -> Parts:
         """The prompts of a round, by part."""
@@ -54,8 +67,11 @@ class PartStream:
 
     def todo(self, round_: int) -> tuple[Parts, int]:
         """The parts of a round that are not committed, and the number of prompts of all of its parts."""
-        committed, parts = set(self.ledger.parts(round_)), self.parts(round_)
-        return {i: part for i, part in parts.items() if i not in committed}, sum(map(len, parts.values()))
+        parts, total = self.parts(round_), sum(map(len, self.parts(round_).values()))
+        if self._begun and self._begun.round == round_:
+            return self._begun.parts, total
+        committed = set(self.ledger.parts(round_))
+        return {i: part for i, part in parts.items() if i not in committed}, total
 
     def todo_ahead(self, round_: int) -> Parts:
         """The parts of a round that `work_ahead` has something to do for."""
@@ -65,6 +81,16 @@ class PartStream:
     def made_ahead(self, round_: int) -> int:
         """Number of the parts of a round that `work_ahead` has made; to be asked before `gather`."""
         return len(PreparedParts(self.ledger, round_).numbers() if self.ahead_of_critics else self.ledger.parts(round_))
+
+    def begin(self, round_: int) -> None:
+        """Start the graph of a round that `gather` will follow: its pools of actors start, and wait for the engines."""
+        parts, _ = self.todo(round_)
+        if parts:
+            self._begun = _Begun(round_, parts, BegunGraph(self._whole_graph(round_, parts)))
+
+    def has_begun(self, round_: int) -> bool:
+        """Whether the graph of a round was started by `begin`, and `gather` has not followed it yet."""
+        return self._begun is not None and self._begun.round == round_
 
     def gather(self, round_: int, parts: Parts, done: Callable[[int], None]) -> None:
         """Make parts, starting from their candidates if these are prepared.
@@ -78,7 +104,9 @@ class PartStream:
             UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault;
                 or more prompts than `quarantine_limit` are quarantined.
         """
-        self._run(round_, self._whole_graph(round_, parts), done, lambda: False)
+        begun, self._begun = self._begun, None
+        tallies = begun.graph.tables() if begun else tables(self._whole_graph(round_, parts))
+        self._run(round_, tallies, done, lambda: False)
 
     def work_ahead(self, round_: int, parts: Parts, done: Callable[[int], None], stopped: Callable[[], bool]) -> None:
         """Make what can be made of parts before the version exists that the round before trains; as `gather`.
@@ -96,18 +124,18 @@ class PartStream:
             graph = build_candidates_graph(self.config, round_, parts, actors, self.ledger, self.store)
         else:
             graph = self._whole_graph(round_, parts)
-        self._run(round_, graph, done, stopped)
+        self._run(round_, tables(graph), done, stopped)
 
     def _whole_graph(self, round_: int, parts: Parts) -> ray.data.Dataset:
         prepared = PreparedParts(self.ledger, round_).numbers()
         return build_graph(self.config, round_, parts, self.stage_actors(), self.ledger, self.store, prepared)
 
     def _run(
-        self, round_: int, graph: ray.data.Dataset, done: Callable[[int], None], stopped: Callable[[], bool]
+        self, round_: int, tallies: Iterable[pa.Table], done: Callable[[int], None], stopped: Callable[[], bool]
     ) -> None:
         answered, refused = bool(self.ledger.parts(round_)), Counter[str]()
         limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
-        for table in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for table in tallies:
             for tally in Tally.of_table(table):
                 refused.update(tally.refused)
                 answered = answered or sum(tally.refused.values()) < tally.prompts

@@ -116,6 +116,15 @@ class Rounds:
             config, ledger, self.store, lambda: self.fleet.stage_actors(), committed=self.monitor.committed
         )
 
+    def begin(self) -> None:
+        """Start the actors of a new run's first gathering, so that they start while the engines do.
+
+        Not if there is a version already: which one critics hold is known only when they have started.
+        """
+        if not self.ledger.result(1, "select") and not self.ledger.newest_version() and self.config.most_rounds:
+            self.fleet.reset_counts()
+            self.stream.begin(1)
+
     def gather(self, round_: int) -> None:
         """Run the rollout and critique phase: generate, verify, pair, critique and select.
 
@@ -129,7 +138,7 @@ class Rounds:
         self.monitor.began(round_)
         self.ahead.finish(round_)
         parts, prompt_count = self.stream.todo(round_)
-        if self.ahead.round != round_:  # otherwise they go on
+        if self.ahead.round != round_ and not self.stream.has_begun(round_):  # otherwise they go on
             self.fleet.reset_counts()
         with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.counts) as meter:
             meter.add(prompt_count - sum(map(len, parts.values())))

@@ -1,0 +1,36 @@
+"""A graph whose execution begins before its tables are asked for."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pyarrow as pa
+import ray.data
+
+
+def tables(graph: ray.data.Dataset) -> Iterator[pa.Table]:
+    """The tables of a graph, one for each part, as they are finished; the first one starts its execution."""
+    return iter(graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+
+
+class BegunGraph:
+    """A graph that is executed from now on, so that its pools of actors start while something else is done."""
+
+    def __init__(self, graph: ray.data.Dataset) -> None:
+        """Begin in a thread, which waits for the first table. It does not outlive the driver."""
+        self._tables = tables(graph)
+        self._first: Future[pa.Table | None] = Future()
+        threading.Thread(target=self._begin, name="begun-graph", daemon=True).start()
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The tables of the graph; to be called once. Raises what the execution has raised."""
+        first = self._first.result()
+        if first is not None:
+            yield first
+            yield from self._tables
+
+    def _begin(self) -> None:
+        try:
+            self._first.set_result(next(self._tables, None))
+        except BaseException as error:  # for `tables`
+            self._first.set_exception(error)
