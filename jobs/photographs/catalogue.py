@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from jobs.photographs.detector import CLASSES
+from jobs.photographs.coco import CLASSES
 
 SOME = 0
 """Number of objects of a class where they were not counted; there is at least one."""

@@ -23,8 +23,8 @@ import yaml
 from PIL import Image
 
 from jobs.photographs.catalogue import OTHER, Natural, cutouts, naturals
+from jobs.photographs.coco import CLASSES
 from jobs.photographs.composites import compose, load_material, quality
-from jobs.photographs.detector import CLASSES
 from jobs.photographs.layout import Photos
 from jobs.photographs.plates import all_words
 from jobs.photographs.responses import write_responses

@@ -1,7 +1,8 @@
 """The folders of the photograph cache.
 
     archives/                       archives as the package managers delivered them
-    models/detector.onnx            COCO detector: experts.detector.model, with experts.detector.image_size=512
+    models/detector.onnx            COCO detector: experts.detector.model, with experts.detector.image_size=640
+    models/small-detector.onnx      a small one: experts.detector.model, with experts.detector.image_size=512
     models/ocr/detection/           PP-OCR text detection: experts.reader.detection_model
     models/ocr/recognition/         PP-OCR text recognition: experts.reader.recognition_model
     natural/ARCHIVE/NAME.*          photographs with known content
@@ -45,6 +46,11 @@ class Photos:
     def detector(self) -> Path:
         """Checkpoint of the detector."""
         return self.root / "models" / "detector.onnx"
+
+    @property
+    def small_detector(self) -> Path:
+        """Checkpoint of the small detector, which the tests use."""
+        return self.root / "models" / "small-detector.onnx"
 
     @property
     def ocr(self) -> Path:

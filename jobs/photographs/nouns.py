@@ -2,7 +2,7 @@
 
 import inflect
 
-from jobs.photographs.detector import CLASSES
+from jobs.photographs.coco import CLASSES
 
 _WORDS = {
     "sports ball": ("ball",),

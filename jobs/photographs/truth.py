@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.photographs.catalogue import SOME
-from jobs.photographs.detector import CLASSES
+from jobs.photographs.coco import CLASSES
 
 Box = tuple[float, float, float, float]
 

@@ -244,6 +244,6 @@ def test_an_empty_cache_is_reported_as_such(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "models/detector.onnx: missing" in done.stdout
+    assert "models/small-detector.onnx: missing" in done.stdout
     assert "run: python jobs/photos.py" in done.stdout.splitlines()[-1]
     assert not (tmp_path / "photos").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from jobs.photographs.detector import CLASSES
+from jobs.photographs.coco import CLASSES
 from jobs.photographs.layout import photos
 from jobs.photographs.tfjs import GraphBuilder, TfjsGraph
 from jobs.photos import recipe_of, small_parts
@@ -134,7 +134,7 @@ def test_the_fetched_detector_finds_what_the_photographs_show_alone_and_in_a_bat
 
     paths = [CACHE.natural / name for name in ("ultralytics/bus.jpg", "skimage/chelsea.png", "skimage/coffee.png")]
     images = [np.asarray(open_image(str(path))) for path in paths]
-    detector = Yolo(Detector(model=str(CACHE.detector), image_size=512))
+    detector = Yolo(Detector(model=str(CACHE.small_detector), image_size=512))
     together = detector.detect(images)
     for image, boxes, name in zip(images, together, ("bus", "cat", "cup"), strict=True):
         assert name in {box.name for box in boxes if box.score > 0.4}

@@ -12,8 +12,8 @@ from PIL import Image
 
 from jobs.photographs import composites, dataset
 from jobs.photographs.catalogue import OTHER, Cutout, backgrounds, cutouts, naturals
+from jobs.photographs.coco import CLASSES
 from jobs.photographs.composites import Material, compose
-from jobs.photographs.detector import CLASSES
 from jobs.photographs.images import segment, trim
 from jobs.photographs.layout import photos
 from jobs.photographs.nouns import HYPERNYMS, plural, with_article, words_of

@@ -2,7 +2,7 @@
 
 For each image, claims are asked whose truth follows from the labels:
 
-    object      each class, whether it is in the image or not
+    object      each class, whether it is in the image or not; and each noun that includes several classes
     count       the true number of each class in the image, and false ones close to it
     relation    the relations that hold between the labelled boxes, and those that fail
     attribute   the labelled color of an object, and the other colors that occur in the labels
@@ -18,9 +18,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims
+from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims, broader_group
 from vlrm_ray.experts.colors import overlap
 from vlrm_ray.experts.geometry import Box, iou, spatial_relation
+from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
 from vlrm_ray.experts.strengths import FOUND_GROUPS, MOST_COUNTED, Strengths, found_group
 from vlrm_ray.experts.text_matching import height_group, skeleton, tallest, text_strength
@@ -45,6 +46,7 @@ class LabelledEvidence:
         absent: classes that are not in the image.
         colors: colors of a class's objects, for classes whose objects all have a known color.
         objects: names of the objects, if the same ones can be seen in several images.
+        others: nouns of objects that belong to no class.
         typical: whether the image is like those whose claims are to be judged. Others only add to the figures of relations
             and colors, which depend less on the kind of images.
     """
@@ -55,6 +57,7 @@ class LabelledEvidence:
     absent: frozenset[str]
     colors: Mapping[str, frozenset[str]] = field(default_factory=dict)
     objects: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
     typical: bool = True
 
     @classmethod
@@ -150,10 +153,30 @@ def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min
     return replace(
         known,
         any_object=together,
+        broader=_broader_tables(known, images),
         rivalled=ClaimTable.of([(s, true) for _, s, rivalled, true in answers if rivalled], repeats),
         objects={name: replace(t, true=together.true) if name in pooled else t for name, t in own.items()},
         pooled=pooled,
     )
+
+
+def _broader_tables(known: DetectorClaims, images: Sequence[LabelledEvidence]) -> dict[str, ClaimTable]:
+    """Tables of `DetectorClaims.broader`. An object counts once in the bounds, in however many nouns and images it is."""
+    nouns = noun_hierarchy().broader_nouns(known.images)
+    answers: dict[str, list[tuple[float, bool]]] = {}
+    shown: dict[str, set[str]] = {}
+    for number, image in enumerate(images):
+        strengths = Strengths(image.detected, known)
+        for noun, classes in nouns.items():
+            true = not classes.isdisjoint(image.counts) or any(noun_hierarchy().includes(noun, o) for o in image.others)
+            if true or classes <= image.absent:
+                group = broader_group(len(classes))
+                answers.setdefault(group, []).append((strengths.object(noun)[0], true))
+                shown.setdefault(group, set()).update(image.objects or {str(number)} if true else ())
+    return {
+        group: ClaimTable.of(found, max(1.0, sum(true for _, true in found) / max(1, len(shown[group]))))
+        for group, found in sorted(answers.items())
+    }
 
 
 def _object_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterator[tuple[str, float, bool, bool]]:

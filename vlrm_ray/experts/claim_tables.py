@@ -149,6 +149,11 @@ def _rising(values: Sequence[float]) -> list[float]:
     return rising
 
 
+def broader_group(classes: int) -> str:
+    """Group of the broader nouns that include some number of classes: "2", "4" or "8", of at least so many."""
+    return str(max(least for least in (2, 4, 8) if least <= max(2, classes)))
+
+
 @dataclass(frozen=True)
 class DetectorClaims:
     """How often claims about objects are true by the strength of their evidence.
@@ -159,7 +164,9 @@ class DetectorClaims:
         objects: existence of an object, for each class.
         any_object: the same for all classes together.
         pooled: classes in too few images: the true claims in their tables are those of all classes together.
-        rivalled: the same, where a box of a related class has a higher score than those of the claimed class.
+        broader: existence of an object that a broader noun means, such as "animal", by the number of classes that it includes: see
+            `broader_group`. The more classes, the more often one of them has a wrong box.
+        rivalled: existence, where a box of a related class has a higher score than those of the claimed class.
         boxes: probability that a box shows one object of its class that no better box shows, by score.
         missed: number of objects of a class that no box shows, by the number of objects that the boxes show (rounded).
         counts: number of objects.
@@ -172,6 +179,7 @@ class DetectorClaims:
     objects: dict[str, ClaimTable] = field(default_factory=dict)
     any_object: ClaimTable = ClaimTable()
     pooled: tuple[str, ...] = ()
+    broader: dict[str, ClaimTable] = field(default_factory=dict)
     rivalled: ClaimTable = ClaimTable()
     boxes: ScoreCalibration = field(default_factory=ScoreCalibration)
     missed: tuple[Counts, ...] = ()

@@ -66,6 +66,14 @@ class NounHierarchy:
             pending += self.narrower[node]
         return True
 
+    def broader_nouns(self, classes: Collection[str]) -> dict[str, frozenset[str]]:
+        """Nouns that include several of some classes, each with these; of nouns that include the same ones only the first."""
+        nodes = sorted({node for name in classes for node in self._ancestors(self._of_class(name))})
+        by_classes: dict[frozenset[str], str] = {}
+        for node in nodes:
+            by_classes.setdefault(frozenset(name for name in classes if self.includes(node, name)), node)
+        return {node: names for names, node in by_classes.items() if len(names) > 1}
+
     def _of_noun(self, noun: str) -> str:
         return self.node.get(noun, noun)
 

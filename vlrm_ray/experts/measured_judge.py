@@ -8,7 +8,7 @@ A claim about a noun that was not measured is left to the rules of `verifier.py`
 
 from dataclasses import dataclass, field, replace
 
-from vlrm_ray.experts.claim_tables import SEEN_IMAGES, ClaimTable, DetectorClaims, ReaderClaims
+from vlrm_ray.experts.claim_tables import SEEN_IMAGES, ClaimTable, DetectorClaims, ReaderClaims, broader_group
 from vlrm_ray.experts.colors import region_of
 from vlrm_ray.experts.strengths import MOST_COUNTED, ClassesOf, Strengths
 from vlrm_ray.experts.text_matching import tallest, text_strength
@@ -111,7 +111,10 @@ class MeasuredJudge:
     def _existence(self, noun: Noun, known: DetectorClaims) -> Answer:
         classes = self.strengths.classes(noun.name)
         strength, rivalled = self.strengths.object(noun.name)
-        own = known.objects.get(next(iter(classes.names))) if len(classes.names) == 1 else None
+        if len(classes.names) > 1:
+            own = known.broader.get(broader_group(len(classes.names)))
+        else:
+            own = known.objects.get(next(iter(classes.names)))
         table = known.rivalled if rivalled else own or known.any_object
         return self._limited(Answer(strength, table, self.strengths.shown(Noun(noun.name))), classes, known)
 

@@ -1,4 +1,4 @@
-"""The COCO detector: CenterNet out of a TensorFlow.js graph, as an ONNX file that ultralytics opens.
+"""The small detector: CenterNet out of a TensorFlow.js graph, as an ONNX file that ultralytics opens.
 
     images   (n, 3, h, w), RGB in [0, 1]; h and w are multiples of 32
     output0  (n, 4 + 80, 300): x, y, width and height in pixels, and a score for each class
@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from jobs.photographs.coco import CLASSES
 from jobs.photographs.members import members
 from jobs.photographs.tfjs import GraphBuilder, TfjsGraph
 from vlrm_ray.errors import UserError
@@ -24,16 +25,6 @@ MOST_BOXES = 300
 _STRIDE = 4
 _MODEL, _WEIGHTS = "package/models/centernet.json", "package/models/centernet.bin"
 _INPUT, _SCORES, _SIDES = "tower_0/images", "tower_0/keypoints", "tower_0/wh"
-_NAMES = (
-    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
-    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,"
-    "snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,"
-    "fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
-    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
-    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
-)
-CLASSES = tuple(_NAMES.split(","))
-"""The classes of COCO, in the order of the network's outputs."""
 
 
 def build(archive: Path, out: Path) -> None:
