@@ -16,8 +16,8 @@ from actors.engine_actors import engine_settings, kill_all, on_lasting_node
 from actors.engine_directory import EngineDirectory
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
 from actors.experts import DetectorExpert, TextExpert
-from actors.local import EXTRACTOR_TOKENS
 from actors.progress_board import ProgressBoard
+from vlrm_ray.claims.llm import EXTRACTOR_TOKENS
 from vlrm_ray.config import Config
 from vlrm_ray.config_sections import Engine, Role
 from vlrm_ray.engines import Completion, Health, Request, Sampling, batches

@@ -6,14 +6,11 @@ from contextlib import contextmanager
 from functools import partial
 
 from actors.downloads import fetch_experts
-from vlrm_ray.claims.llm import LlmExtractor
+from vlrm_ray.claims.llm import EXTRACTOR_TOKENS, LlmExtractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import EngineSettings, generate_isolated
 from vlrm_ray.experts.vision_experts import VisionExperts
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, environment
-
-EXTRACTOR_TOKENS = 2048
-"""Context length of the LLM claim extractor in tokens, prompt and answer together."""
 
 
 def load_vision_experts(config: Config) -> VisionExperts:

@@ -138,3 +138,11 @@ def test_the_experts_files_are_checked_for_pointers(tmp_path: Path) -> None:
     (ocr / "inference.onnx").write_bytes(POINTER)
     with pytest.raises(UserError, match=r"^experts\.reader\.detection_model: .*inference\.onnx is a Git LFS pointer"):
         check_inputs(load(None, [f"experts.reader.detection_model={ocr}"]))
+
+
+def test_a_policy_with_too_few_positions_to_extract_claims_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"policy.model: assets:vlm has 1024 positions, and experts.extractor=llm .* needs 2048"
+    ):
+        check_inputs(load(None, ["experts.extractor=llm", "experts.extractor_model=", "policy.engine.kind=vllm"]))
+    check_inputs(load(None, ["experts.extractor=llm", "policy.engine.kind=vllm"]))  # the shipped extractor has enough

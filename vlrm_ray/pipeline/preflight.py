@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+from vlrm_ray.claims.llm import EXTRACTOR_TOKENS
 from vlrm_ray.claims.parse.pipeline import installed_model
 from vlrm_ray.config import ASSETS, Config, Experts, is_checkpoint
 from vlrm_ray.errors import BadImage, UserError
@@ -16,7 +17,13 @@ from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.prompt_rows import EMBEDDED
 from vlrm_ray.pipeline.trackers import check_trackers
-from vlrm_ray.reward.model_folder import check_adapters, check_model, check_no_pointers, refuse_pointers
+from vlrm_ray.reward.model_folder import (
+    check_adapters,
+    check_model,
+    check_no_pointers,
+    check_positions,
+    refuse_pointers,
+)
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.images import is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
@@ -93,8 +100,11 @@ def _check_extractor(config: Config) -> Remarks:
                 f"experts.extractor=llm needs policy.engine.kind=vllm, got {config.policy.engine.kind}: no other engine "
                 "can constrain answers to a JSON schema; set either key"
             )
-        if config.experts.extractor_model:
-            check_model("experts.extractor_model", config.experts.extractor_model)
+        key, model = "experts.extractor_model", config.experts.extractor_model
+        if model:
+            check_model(key, model)
+        own = (key, model) if model else ("policy.model", config.policy.model)
+        check_positions(*own, EXTRACTOR_TOKENS, f"experts.extractor=llm with {key}='{model}'")
     if config.experts.extractor == "parse":
         installed_model()
     return ()

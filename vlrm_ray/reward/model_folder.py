@@ -53,6 +53,27 @@ def check_model(key: str, name: str) -> None:
         _check_folder(key, folder)
 
 
+def check_positions(key: str, name: str, tokens: int, purpose: str) -> None:
+    """Check that a model in a local folder takes sequences of some length; other names are not checked.
+
+    Args:
+        key: configuration key, for the error message.
+        name: value of that key.
+        tokens: tokens that a sequence may have.
+        purpose: what needs them, for the error message.
+
+    Raises:
+        UserError: it has fewer positions.
+    """
+    file = Path(asset_path(portable(name)), "config.json")
+    if is_remote(name) or not file.is_file():
+        return
+    content = _read_json(key, file)
+    positions = content.get("max_position_embeddings") or content.get("text_config", {}).get("max_position_embeddings")
+    if isinstance(positions, int) and positions < tokens:
+        raise UserError(f"{key}: {name} has {positions} positions, and {purpose} needs {tokens}; set another model")
+
+
 def check_adapters(key: str, name: str, settings: Train) -> None:
     """Check that `train.lora.targets` matches linear layers of a model; a hub name is not checked.
 
