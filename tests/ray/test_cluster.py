@@ -1,5 +1,6 @@
 """A local cluster with few cores."""
 
+import ipaddress
 import time
 
 import psutil
@@ -37,3 +38,25 @@ def test_a_burst_of_tasks_runs_in_the_processes_of_earlier_bursts() -> None:
     before = time.time()
     time.sleep(4)
     assert max(burst()) < before
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_local_cluster_listens_on_the_loopback_interface_alone() -> None:
+    """Its servers run what they are sent."""
+    engine = Engine.remote()
+    assert ray.get(engine.ready.remote())
+    own = psutil.Process()
+    listening = {
+        connection.laddr.ip
+        for process in (own, *own.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening
+    assert all(ipaddress.ip_address(address).is_loopback or _mapped(address) for address in listening), listening
+
+
+def _mapped(address: str) -> bool:
+    """Whether it is an IPv6 address that stands for a loopback address of IPv4."""
+    parsed = ipaddress.ip_address(address)
+    return isinstance(parsed, ipaddress.IPv6Address) and bool(parsed.ipv4_mapped and parsed.ipv4_mapped.is_loopback)

@@ -6,7 +6,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +17,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import Terminated, UserError
 from vlrm_ray.pipeline import placement, resource_plan
 from vlrm_ray.pipeline.cluster_probe import prepare_to_join
+from vlrm_ray.pipeline.loopback import on_loopback
 from vlrm_ray.store.models import OFFLINE_ENV
 
 CODE_PACKAGES = ("vlrm_ray", "actors", "jobs")
@@ -64,7 +65,7 @@ def namespace_of(config: Config) -> str:
 def local_cluster_env(config: Config) -> dict[str, str]:
     """Environment of a local cluster; variables that the user has set take precedence."""
     return {
-        "RAY_AUTH_MODE": "disabled",  # the cluster listens on this machine only
+        "RAY_AUTH_MODE": "disabled",  # it listens on the loopback interface only; on a machine with other users set `token`
         # How many workers start at the same time. From four times this number on, Ray warns of too many workers.
         "RAY_worker_maximum_startup_concurrency": str(max(8, config.cluster.cpus)),
         "RAY_worker_register_timeout_seconds": "300",  # Ray's 60 s are too few on a busy machine
@@ -95,6 +96,12 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
     if not address:
         for name, value in local_cluster_env(config).items():
             os.environ.setdefault(name, value)
+    with nullcontext() if address else on_loopback():
+        yield from _connected(config, address, log)
+
+
+def _connected(config: Config, address: str, log: Callable[[str], None]) -> Iterator[str]:
+    """Connect to the cluster at `address`, or start a local one; yields the dashboard's address, and disconnects."""
     import ray
 
     if address:
