@@ -173,8 +173,9 @@ def _seconds(ledger: Ledger, round_: int) -> dict[str, float]:
 
 
 def _cpu_seconds(ledger: Ledger, round_: int) -> dict[str, float]:
-    """CPU seconds of the same stages."""
-    return {stage: (ledger.result(round_, stage) or {}).get("cpu_seconds", 0.0) for stage in TIMED}
+    """CPU seconds of the same stages; {} if they were not measured."""
+    results = {stage: ledger.result(round_, stage) or {} for stage in TIMED}
+    return {stage: result["cpu_seconds"] for stage, result in results.items() if "cpu_seconds" in result}
 
 
 def pairs_of(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:

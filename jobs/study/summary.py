@@ -121,7 +121,7 @@ def _costs(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     If none has, the seconds of the clock of those that have these; {} if there are neither.
     """
     for key, suffix in (("cpu_seconds_by_round", "_cpu"), ("seconds_by_round", "")):
-        if timed := [run for run in runs if run.get(key)]:
+        if timed := [run for run in runs if all(run.get(key, [{}]))]:
             pairs = [float(np.mean([run["pairs"][i] for run in timed])) for i in range(len(timed[0][key]))]
             means = _means_by_stage([run[key] for run in timed])
             return {"pairs": pairs} | {f"{stage}{suffix}": values for stage, values in means.items()}

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from vlrm_ray.pipeline import stage_clock
@@ -16,6 +17,7 @@ WORK = "import time\nwhile time.process_time() < 1: pass"
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[StageClock]:
     monkeypatch.setattr(stage_clock, "SAMPLE_SECONDS", 0.05)
+    monkeypatch.setattr(stage_clock, "NODE_PROCESS", psutil.Process().name())
     clock = StageClock()
     yield clock
     clock.close()
@@ -33,3 +35,10 @@ def test_cpu_seconds_are_those_of_this_process_and_its_children_also_of_ended_on
 def test_a_stage_does_not_pay_for_what_was_done_before_it(clock: StageClock) -> None:
     subprocess.run([sys.executable, "-c", WORK], check=True)
     assert clock.times(clock.start())["cpu_seconds"] < 0.5
+
+
+def test_on_a_cluster_of_others_no_cpu_seconds_are_told(monkeypatch: pytest.MonkeyPatch, clock: StageClock) -> None:
+    monkeypatch.setattr(stage_clock, "NODE_PROCESS", "no such process")
+    joined = StageClock()
+    assert set(joined.times(joined.start())) == {"seconds", "began", "ended"}
+    joined.close()

@@ -232,8 +232,7 @@ class Rounds:
                 "wall_seconds": times["seconds"],
                 "began": times["began"],
                 "ended": times["ended"],
-                "cpu_seconds": times["cpu_seconds"],
-            }
+            } | {key: times[key] for key in ("cpu_seconds",) if key in times}
             self.ledger.finish(round_, stage, result | (of_round if stage == "select" else {}))
 
     def _staleness(self, round_: int) -> JsonDict:

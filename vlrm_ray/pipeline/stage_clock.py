@@ -13,6 +13,9 @@ from vlrm_ray.pipeline.background import repeated
 SAMPLE_SECONDS = 1.0
 """Interval at which the CPU time of processes is read: what a process uses after the last reading before its end is lost."""
 
+NODE_PROCESS = "raylet"
+"""Name of the process that starts the workers of a node."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -25,14 +28,14 @@ class Start:
 class StageClock:
     """Times of stages, and the CPU seconds of this process and its descendants during them.
 
-    With an own Ray cluster all processes of the run are descendants of the driver. On a cluster that was there before,
-    the CPU seconds are those of the driver alone.
+    With an own Ray cluster all processes of the run are descendants of the driver. On a cluster that was there before they
+    are not, and no CPU seconds are told.
     """
 
     def __init__(self) -> None:
         """Start to read the CPU time of processes in the background."""
         self._by_process: dict[tuple[int, float], float] = {}
-        self._lock = threading.Lock()
+        self._lock, self._with_node = threading.Lock(), False
         self._stack = ExitStack()
         self._stack.enter_context(repeated(self._read, SAMPLE_SECONDS))
 
@@ -41,10 +44,11 @@ class StageClock:
         return Start(time.monotonic(), self._cpu_seconds())
 
     def times(self, start: Start) -> dict[str, Any]:
-        """Times of a stage that ends now: its seconds, start and end in Unix time, and CPU seconds."""
+        """Times of a stage that ends now: its seconds, start and end in Unix time, and if they can be told `cpu_seconds`."""
         seconds, end = time.monotonic() - start.seconds, time.time()
-        cpu_seconds = self._cpu_seconds() - start.cpu_seconds
-        return {"seconds": seconds, "began": end - seconds, "ended": end, "cpu_seconds": round(cpu_seconds, 1)}
+        spent = round(self._cpu_seconds() - start.cpu_seconds, 1)
+        cost = {"cpu_seconds": spent} if self._with_node else {}
+        return {"seconds": seconds, "began": end - seconds, "ended": end, **cost}
 
     def close(self) -> None:
         """Stop reading."""
@@ -60,5 +64,6 @@ class StageClock:
         own = psutil.Process()
         for process in (own, *own.children(recursive=True)):
             with suppress(psutil.Error), self._lock:  # it may have ended meanwhile
+                self._with_node = self._with_node or process.name() == NODE_PROCESS
                 times = process.cpu_times()
                 self._by_process[process.pid, process.create_time()] = times.user + times.system

@@ -91,6 +91,11 @@ def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int
         "training": results.get("train", {}).get("steps"),
         "statistics": part_statistics.sum_counts(statistics) if statistics else None,
         "overlap": results.get("select", {}).get("overlap"),
+        "cpu_seconds": {
+            "gather" if stage == "select" else stage: results[stage]["cpu_seconds"]
+            for stage in ("select", "train", "evaluate")
+            if "cpu_seconds" in results.get(stage, {})
+        },
         "busy": {actor: round(_length(spans), 2) for actor, spans in _spans(results).items()},
     }
     return content | {name: value for name, value in optional.items() if value}

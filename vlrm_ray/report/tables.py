@@ -132,7 +132,9 @@ def gains_table(rounds: Sequence[JsonObject]) -> Table | None:
         if any(name in r["gains"] for r in with_gains)
     ]
     rows += [
-        TableRow(f"seconds: {stage}", [_seconds_cell(r["seconds"].get(stage)) for r in with_gains], inner=True)
+        TableRow(f"{title}: {stage}", [_seconds_cell(r[key].get(stage)) for r in with_gains], inner=True)
+        for title, key in (("seconds", "seconds"), ("CPU seconds", "cpu_seconds"))
+        if all(key in r for r in with_gains)
         for stage in ("gather", "train", "evaluate")
     ]
     columns = [round_label(r["round"]) for r in with_gains]
