@@ -111,10 +111,10 @@ def _run(scratch: Path, name: str, overrides: tuple[str, ...], progress: Progres
     class Fleet(simulated_run.SimulatedFleet):
         slots = SLOTS
 
-        def start(self, *, policy: bool = True) -> Any:
+        def launch(self, *, policy: bool = True) -> None:
             """Start engines that answer at once; the first round is not measured."""
             fleets.append(self)
-            return super().start(policy=policy)
+            super().launch(policy=policy)
 
     def slow_down() -> None:
         """From the first training on, engines take their time."""
