@@ -28,6 +28,10 @@ EXCEPTIONS = {
     "Unlike the circle, the square is blue.": ["maybe object: circle", "object: square", "attribute: square blue"],
 }  # fmt: skip
 NOT_ASSERTED = {
+    "A star may be in the image.": ["maybe object: star"],
+    "A star is possibly in the image.": ["maybe object: star"],
+    "Two stars can perhaps be seen.": ["maybe object: star", "maybe count: star 2"],
+    "The star is probably yellow.": ["object: star", "maybe attribute: star yellow"],
     "If there were a green star, it would be next to the circle.": ["maybe object: star", "maybe attribute: star green", "maybe relation: green star next_to circle", "maybe object: circle"],
     "There used to be a green star here.": ["maybe object: star", "maybe attribute: star green"],
     "It is not clear whether there is a green star.": ["maybe object: star", "maybe attribute: star green"],

@@ -49,6 +49,12 @@ _STARTS_OPEN = compile_pattern(
     r"(?:what )?PERSON(?! (?:(?:CAN|DO|ONLY|WILL) )*(?:SEE|SHOW|CANNOT|DONOT|BE|ISNT|NOT)(?: |$)).*|(?:what|how|why) (?!PERSON|BE).*",
     _FRAGMENTS,
 )
+_MAY_BE_THERE = compile_pattern(
+    # "a dog may be in the picture", "some birds can perhaps be seen", "two cups are on the table, probably"
+    r"(?=(?:a|an|some|any|SOMEBODY|ONE|NUM|MANY|OTHER|Na?p) )<NPS><TAIL> "
+    r"(?:(?:(?:BE|CAN) )*MAY(?: (?:MAY|CAN|be|BE))*(?: (?:VISIBLE|SEE|HERE|there|<PHRASE>))*<TAIL>|BE<TAIL>(?: ,)? MAY)",
+    _FRAGMENTS,
+)
 _OPENS_BACK = compile_pattern(
     r"(?:or )?(?:IF|according|REPORT|or so|as) .*|REPORT|HYPOTHESIS|"
     r"(?:so |as |or so )?(?:PERSON|SOMEBODY|they|he|she|it BE|the CLAIM|the W) (?:(?:PAST|BE|SHOW|W) )*(?:SAY|REPORT|READ|SAYING)",
@@ -135,7 +141,7 @@ def leaves_open(clause: str) -> bool:
     """Whether a clause may mention something without asserting it."""
     if _DENIED_TEXT.fullmatch(clause):
         return False
-    if _OPEN.match(clause) or _STARTS_OPEN.fullmatch(clause) or _GENERIC.fullmatch(clause):
+    if any(pattern.fullmatch(clause) for pattern in (_STARTS_OPEN, _GENERIC, _MAY_BE_THERE)) or _OPEN.match(clause):
         return True
     if (there := _THERE.fullmatch(clause)) and not _THERE_LEAD.fullmatch(there["lead"]):
         return True

@@ -32,7 +32,6 @@ _PLAIN_CLASSES = frozenset(
         "AROUND",
         "MANY",
         "ONLY",
-        "MAY",
         "SEEM",
         "ALL",
         "GIVEN",
