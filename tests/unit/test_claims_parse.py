@@ -52,6 +52,10 @@ AMOUNTS = {
     "Two dogs are on the left.": ["object: dog", "maybe count: dog 2", "relation: dog left_of"],
 }  # fmt: skip
 SCOPE = {
+    "A dog may be in the picture.": ["maybe object: dog"],
+    "No person is visible.": ["not object: person"],
+    "The color of the cup is red.": ["object: cup", "attribute: cup red"],
+    "The car's color is blue.": ["object: car", "attribute: car blue"],
     "It seems that a man is riding a horse.": ["maybe object: man", "maybe relation: man riding horse", "maybe object: horse"],
     "The dog appears to be sleeping.": ["object: dog", "maybe state: dog sleeping"],
     "What appears to be a red truck is parked on the left.": [
@@ -68,6 +72,8 @@ SCOPE = {
     "Someone claims that there is a cat.": ["maybe object: cat"],
 }  # fmt: skip
 TEXT = {
+    '"Ice Cream" is written in the picture.': ["text: text Ice Cream"],
+    'A sign saying "STOP" is visible.': ["text: sign STOP", "object: sign"],
     "The sign says STOP.": ["text: sign STOP", "object: sign"],
     "A sign reading 'Keep out' is on the gate.": ["text: sign Keep out", "object: sign", "relation: sign on gate", "object: gate"],
     "The shop has a sign above the entrance that says “Open”.": [

@@ -10,6 +10,8 @@ from vlrm_ray.scenes.hard_statement_quality import read_statements, summary
 REPORTED = Path(__file__).parents[1] / "data" / "cases" / "claims.yaml"
 
 NEGATION = {
+    "No person is visible.": ["not object: person"],
+    "There is no one in the image.": ["not object: person"],
     "There is neither a dog nor a cat.": ["not object: dog", "not object: cat"],
     "Not all circles are red.": ["maybe object: circle", "not maybe attribute: circle red"],
     "Not every circle is red.": ["not maybe object: circle"],

@@ -102,6 +102,8 @@ class Predicates:
     def _predicate_subjects(self, i: int) -> list[NounPhrase]:
         """What an adjective outside of noun phrases describes."""
         s, dep, head = self.sentence, self.sentence.deps[i], self.sentence.heads[i]
+        if dep in ("acomp", "attr") and (owners := self._owners_of_quality(head)):
+            return owners
         auxiliary = [c for c in s.with_dep(i, "aux", "auxpass") if s.with_dep(c, *SUBJECTS)]
         if auxiliary:
             return self.clauses.subjects(auxiliary[0])
@@ -118,6 +120,16 @@ class Predicates:
         return (
             self.clauses.subjects(head) if s.is_verb(head) or s.tags[head] == "MD" else self._predicate_subjects(head)
         )
+
+    def _owners_of_quality(self, verb: int) -> list[NounPhrase]:
+        """The cup in "the color of the cup is red", and the car in "the car's color is blue"."""
+        s = self.sentence
+        for quality in s.with_dep(verb, *SUBJECTS):
+            if s.lower[quality] in _QUALITIES:
+                of = [c for c in s.with_dep(quality, "prep") if s.lower[c] == "of"]
+                owners = [h for c in (quality, *of) for h in s.with_dep(c, "poss", "pobj") if h in self.nouns.at]
+                return self.clauses.last_of(owners[0]) if owners else []
+        return []
 
     def _read_material(self, i: int) -> None:
         """ "Made of wood and glass"."""

@@ -73,7 +73,7 @@ class Scope:
             self.open.update(self._clause(s.heads[i], i))
         elif lower in _VAGUE_AMOUNTS and s.tags[i] != "NN":
             self.open.update(self._clause(self._governor(i), 0))
-        if s.deps[i] == "ccomp" and s.heads[i] < i:
+        if s.deps[i] == "ccomp" and s.heads[i] < i and not self._shows_text(s.heads[i]):
             self._report(i)
         if s.deps[i] == "ROOT" and s.tags[i] == "VB" and self._is_imperative(i):
             self.open.update(s.subtree(i))
@@ -101,6 +101,11 @@ class Scope:
                 self.denied.update(s.subtree(i))
         elif not words & _SHOWING or words & _REPORTING:
             self.open.update(s.subtree(i))
+
+    def _shows_text(self, i: int) -> bool:
+        """Whether a quotation follows: 'a sign saying "STOP" is visible'."""
+        s = self.sentence
+        return s.entry(i).kind == "text_verb" and i + 1 < len(s) and s.words[i + 1].entry.kind == "quote"
 
     def _governor(self, i: int) -> int:
         """The verb above word `i`, or the root."""

@@ -158,7 +158,12 @@ class Carriers:
             return after
         if previous in self.nouns.at and (previous == i - 1 or s.entry(i - 1).kind in ("colon", "open_bracket")):
             return self.clauses.last_of(previous)
-        return None
+        return [] if self._is_written(text) else None
+
+    def _is_written(self, text: WrittenText) -> bool:
+        """Whether the text is said to be there: '"OPEN" is written in the picture'."""
+        s, verb = self.sentence, text.last + 2
+        return verb < len(s) and s.entry(verb - 1).kind == "be" and s.lower[verb] in _WRITTEN
 
     def _after(self, text: WrittenText) -> list[NounPhrase]:
         """The carrier named after the text: '"OPEN" is written on the door'."""

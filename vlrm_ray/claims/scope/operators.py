@@ -11,7 +11,7 @@ from vlrm_ray.claims.scope.text import REMEMBERED, compile_pattern
 from vlrm_ray.claims.scope.vocabulary import FRAGMENTS
 
 _FRAGMENTS = FRAGMENTS | {
-    "SAYS": r"(?:REPORT|SAY|SAYING|AGREE|DENY|DOUBT|FORGET|SAIDTO|DENIED|CLAIM|HYPOTHESIS)",
+    "SAYS": r"(?:REPORT|SAY|SAYING(?! Q)|AGREE|DENY|DOUBT|FORGET|SAIDTO|DENIED|CLAIM|HYPOTHESIS)",
     "DEFINITE": r"(?:<THE> (?:Na?p?|B|SCENE)(?: 's N)?|it|they|he|she)",
     "WHOLE": r"(?:(?:the|this|that|my|our|your|a) (?:IMAGE|SCENE)|IMAGE|SCENE|it|PERSON)",
     "DENIED": r"(?:NO|NEITHER|NONE|NOT|ISNT|DONOT|CANNOT|WITHOUT|LACK)",

@@ -90,6 +90,7 @@ _MISSING = (
     (r"(?:a|an|any) <N:n> CANNOT be (?:VISIBLE|SEE)<HERE>", "there is no {n}"),
     (r"MISSING (?:HERE )?BE (?:any|a|an|ALL) <N:n><HERE>", "there is no {n}"),
     (r"(?:the |this )?(?:IMAGE|it) <ISNT> WITHOUT (?:a |an |any )?<N:n><HERE>", "there is a {n}"),
+    (r"(?:<EXISTS> )?NOBODY(?: (?:BE|CAN be) (?:VISIBLE|SEE|there))?<HERE>", "there are no people"),
     (r"NOBODY BE W (?:in|on|at|<BESIDE>) (?P<n>the <N>)", "{n} is here"),
     (r"there <ISNT> (?:a|an|any) <N:n><HERE> PAST<HERE>", "there is no {n}"),
     (r"there BE HARDLY (?:a|an|any) <N:n><HERE>", "there is no {n}"),
