@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from actors.load_counter import LoadCounter
 from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling, refusal_reason
+from vlrm_ray.errors import StorageError
 from vlrm_ray.reward.missing_judgements import MissingJudgement
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class ContinuousEngine:
         async with self._places.taken(sampling.n):
             try:
                 answers = await _unless_closed(self.backend.generate(request, sampling))
-            except EngineDied:
+            except (EngineDied, StorageError):
                 raise
             except Exception as error:  # engines, processors and image decoders raise many exception types
                 return [Completion("", refused=refusal_reason(error))] * sampling.n
@@ -96,7 +97,7 @@ class ContinuousEngine:
     async def _score(self, request: Request) -> Completion:
         try:
             return await _unless_closed(self.backend.score(request))
-        except EngineDied:
+        except (EngineDied, StorageError):
             raise
         except Exception as error:
             return Completion("", refused=refusal_reason(error))

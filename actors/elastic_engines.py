@@ -13,7 +13,6 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Health
-from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.scaling import ScalingRule
 
 SCALE_SECONDS = 2.0
@@ -115,7 +114,7 @@ class ElasticEngines:
                 health: Health = ray.get(reference)
                 if not health.problem:
                     self.admit(handle, health.version)
-            except (RayError, UserError) as error:
+            except Exception as error:  # whatever it is, the actor must not stay behind
                 health = Health(f"{self.role}-{number}", 0, "", str(error).strip().splitlines()[-1])
             if health.problem:  # more of them would have it too
                 self._failed = True

@@ -108,6 +108,7 @@ class Fleet:
         generators = policy_engine.actors if policy and self.config.policy.samples else 0
         self.policy = [self.create_policy(f"policy-{i}") for i in range(generators)]
         self.critics = [self.create_critic(f"critic-{i}") for i in range(critic_engine.actors)]
+        self.versions = [self.ledger.served_version(i) for i in range(critic_engine.actors)]
         experts = self.config.experts
         if experts.extractor == "llm" and (experts.extractor_model or not self.policy):
             max_pixels = self.config.prompts.max_pixels
@@ -203,9 +204,9 @@ class Fleet:
         seconds: dict[str, float] = self._ask_board(self.board.actor_seconds)
         return seconds
 
-    def reset_counts(self) -> None:
-        """Reset counts, seconds and spans."""
-        self._ask_board(self.board.clear)
+    def reset_counts(self, *, only_times: bool = False) -> None:
+        """Reset counts, seconds and spans, or only the last two."""
+        self._ask_board(self.board.clear_times if only_times else self.board.clear)
 
     def steps(self, start: int) -> list[dict[str, Any]]:
         """The records of training steps that have arrived, without the first `start`; [] if the board does not answer."""
@@ -380,9 +381,8 @@ class Fleet:
             self.scaling.close()
             self.scaling = None
         named = self._named()
-        for reference in [actor.close.remote() for actor in named.values()]:
-            with suppress(RayError, GetTimeoutError):  # the actor is dead or hangs; it is killed below
-                ray.get(reference, timeout=CLOSE_SECONDS)
+        if closing := [actor.close.remote() for actor in named.values()]:  # those that hang are killed below
+            ray.wait(closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
         kill_all(named)
         self.policy, self.critics, self.extractors = [], [], []
 

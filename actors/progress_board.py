@@ -18,6 +18,7 @@ class ProgressBoard:
         self._spans: dict[str, list[Span]] = {}
         self._pool_actors: dict[str, list[str]] = {}
         self._steps: list[dict[str, Any]] = []
+        self._since = 0.0
 
     def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
         """Record a finished piece of work.
@@ -29,10 +30,11 @@ class ProgressBoard:
             actor: name of the actor. An id that starts with "#" belongs to an actor of a pool; it is replaced by the
                 stage's name and a number. "" stands for the stage itself.
         """
+        now = time.time()
+        seconds = min(seconds, max(0.0, now - self._since))
         self._rows[stage] = self._rows.get(stage, 0) + rows
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
         if seconds > 0:
-            now = time.time()
             name = self._pool_actor_name(stage, actor) if actor.startswith("#") else actor or stage
             self._spans.setdefault(name, []).append((now - seconds, now))
 
@@ -71,9 +73,14 @@ class ProgressBoard:
     def clear(self) -> None:
         """Reset everything except the steps, before a new round."""
         self._rows.clear()
+        self._pool_actors.clear()
+        self.clear_times()
+
+    def clear_times(self) -> None:
+        """Reset the times, now that all engines work: those that waited for an engine's start were not busy."""
+        self._since = time.time()
         self._seconds.clear()
         self._spans.clear()
-        self._pool_actors.clear()
 
 
 def _joined(spans: list[Span]) -> list[Span]:

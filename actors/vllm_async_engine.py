@@ -27,6 +27,7 @@ from vlrm_ray.engines import Completion, EngineDied, EngineSettings, Request, Sa
 
 PREPARING_THREADS = max(2, min(8, (os.cpu_count() or 1) // 4))
 """Threads that read and decode images."""
+CLOSED = "the engine was closed"
 ATTEMPTS = 3
 """How often a request is sent whose image is in the cache of only one of vLLM's two processes."""
 
@@ -48,7 +49,7 @@ class AsyncVllm:
             config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
         with start_lock(settings):
             self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
-        self._ids = itertools.count()
+        self._ids, self._closing = itertools.count(), False
         self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._preparing = asyncio.Semaphore(2 * PREPARING_THREADS)
 
@@ -71,7 +72,8 @@ class AsyncVllm:
         await self._llm.reset_prefix_cache()
 
     async def close(self) -> None:
-        """See `Backend.close`."""
+        """See `Backend.close`. Requests that are in progress fail with EngineDied: none is refused or answered in part."""
+        self._closing = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._llm.shutdown)
 
@@ -81,9 +83,15 @@ class AsyncVllm:
                 prompt = await self._prepared(request)
                 results = [result async for result in self._llm.generate(prompt, params, str(next(self._ids)))]
                 outputs = [output for result in results for output in result.outputs]
+                if self._closing or any(output.finish_reason == "abort" for output in outputs):
+                    raise EngineDied(CLOSED)
                 if outputs and all(output.finish_reason != "error" for output in outputs):
                     return outputs
+        except EngineDied:
+            raise
         except Exception as error:  # of many types, also because the engine is shut down meanwhile
+            if self._closing:
+                raise EngineDied(CLOSED) from error
             if self._llm.errored or isinstance(error, EngineDeadError):
                 raise EngineDied(f"vLLM's engine process has ended{self._exit_codes()}") from error
             if isinstance(error, EngineGenerateError) and error.__cause__ is not None:

@@ -96,7 +96,8 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     fleet = Fleet(config, ledger, log=progress.log)
     rounds = Rounds(config, ledger, fleet, progress)
     trackers = open_trackers(config, ledger, progress.log)
-    with node_watch.recorded(rounds.metrics, config.cluster, progress.log), closing(fleet), closing(rounds):
+    watched = node_watch.recorded(rounds.metrics, config.cluster, progress.log)
+    with watched, closing(rounds.stream), closing(fleet), closing(rounds):
         with progress.stage("start engines") as meter:
             fleet.launch()
             rounds.begin()  # the pools of experts and stages start while the engines do

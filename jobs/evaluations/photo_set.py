@@ -179,5 +179,5 @@ def _labelled(row: dict[str, Any], detected: Evidence) -> LabelledEvidence:
         frozenset(row["absent_known"]),
         {name: words for name, words in colors.items() if "" not in words},
         frozenset(shown),
-        frozenset(o["noun"] for o in row["others"] if o["noun"]),
+        frozenset(o["noun"] for o in row.get("others", ()) if o["noun"]),
     )

@@ -45,7 +45,7 @@ class FakeFleet:
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         return {}
 
-    def reset_counts(self) -> None: ...
+    def reset_counts(self, *, only_times: bool = False) -> None: ...
 
     def load(self, version: int, *, published: bool = False) -> float:
         self.loaded = [*self.loaded, version]

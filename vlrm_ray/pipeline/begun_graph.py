@@ -1,16 +1,19 @@
 """A graph whose execution begins before its tables are asked for."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future
 
 import pyarrow as pa
 import ray.data
 
 
-def tables(graph: ray.data.Dataset) -> Iterator[pa.Table]:
-    """The tables of a graph, one for each part, as they are finished; the first one starts its execution."""
-    return iter(graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+def tables(graph: ray.data.Dataset) -> Generator[pa.Table, None, None]:
+    """The tables of a graph, one for each part, as they are finished; the first one starts its execution.
+
+    If the generator is closed, the execution ends.
+    """
+    yield from graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 class BegunGraph:
@@ -20,9 +23,14 @@ class BegunGraph:
         """Begin in a thread, which waits for the first table. It does not outlive the driver."""
         self._tables = tables(graph)
         self._first: Future[pa.Table | None] = Future()
-        threading.Thread(target=self._begin, name="begun-graph", daemon=True).start()
+        self._thread = threading.Thread(target=self._begin, name="begun-graph", daemon=True)
+        self._thread.start()
 
-    def tables(self) -> Iterator[pa.Table]:
+    def wait(self, seconds: float) -> None:
+        """Wait at most some seconds until the first table is there, or the execution has failed."""
+        self._thread.join(seconds)
+
+    def tables(self) -> Generator[pa.Table, None, None]:
         """The tables of the graph; to be called once. Raises what the execution has raised."""
         first = self._first.result()
         if first is not None:

@@ -1,7 +1,8 @@
 """The parts of a round: which of them are still to be made, and the graphs that make them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -19,16 +20,19 @@ from vlrm_ray.pipeline.stages.critics import waits_for_newest
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prepared_parts import PreparedParts
 
+CLOSE_SECONDS = 10
+"""Time that a graph gets to end, after its engines."""
 MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
 """If the engine refuses this many prompts before it answers any, the run stops."""
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """A round whose graph has begun, and the parts that it makes."""
+    """A round whose graph has begun, the parts that it makes, and whether others were committed before."""
 
     round: int
     parts: Parts
+    resumed: bool
     graph: BegunGraph
 
 
@@ -83,10 +87,14 @@ class PartStream:
         return len(PreparedParts(self.ledger, round_).numbers() if self.ahead_of_critics else self.ledger.parts(round_))
 
     def begin(self, round_: int) -> None:
-        """Start the graph of a round that `gather` will follow: its pools of actors start, and wait for the engines."""
+        """Start the graph of a round that `gather` will follow: its pools of actors start, and wait for the engines.
+
+        Not if its calls might not wait as long as engines may take to start.
+        """
         parts, _ = self.todo(round_)
-        if parts:
-            self._begun = _Begun(round_, parts, BegunGraph(self._whole_graph(round_, parts)))
+        if parts and self.config.cluster.call_timeout >= 2 * self.config.cluster.start_timeout:
+            resumed = bool(self.ledger.parts(round_))
+            self._begun = _Begun(round_, parts, resumed, BegunGraph(self._whole_graph(round_, parts)))
 
     def has_begun(self, round_: int) -> bool:
         """Whether the graph of a round was started by `begin`, and `gather` has not followed it yet."""
@@ -105,8 +113,15 @@ class PartStream:
                 or more prompts than `quarantine_limit` are quarantined.
         """
         begun, self._begun = self._begun, None
+        resumed = begun.resumed if begun else bool(self.ledger.parts(round_))
         tallies = begun.graph.tables() if begun else tables(self._whole_graph(round_, parts))
-        self._run(round_, tallies, done, lambda: False)
+        with closing(tallies):  # an error must not leave the graph running
+            self._run(round_, resumed, tallies, done, lambda: False)
+
+    def close(self) -> None:
+        """Wait until a graph that was begun and not followed has ended, as it does when the engines are closed."""
+        if self._begun:
+            self._begun.graph.wait(CLOSE_SECONDS)
 
     def work_ahead(self, round_: int, parts: Parts, done: Callable[[int], None], stopped: Callable[[], bool]) -> None:
         """Make what can be made of parts before the version exists that the round before trains; as `gather`.
@@ -124,16 +139,22 @@ class PartStream:
             graph = build_candidates_graph(self.config, round_, parts, actors, self.ledger, self.store)
         else:
             graph = self._whole_graph(round_, parts)
-        self._run(round_, tables(graph), done, stopped)
+        with closing(tables(graph)) as tallies:
+            self._run(round_, bool(self.ledger.parts(round_)), tallies, done, stopped)
 
     def _whole_graph(self, round_: int, parts: Parts) -> ray.data.Dataset:
         prepared = PreparedParts(self.ledger, round_).numbers()
         return build_graph(self.config, round_, parts, self.stage_actors(), self.ledger, self.store, prepared)
 
     def _run(
-        self, round_: int, tallies: Iterable[pa.Table], done: Callable[[int], None], stopped: Callable[[], bool]
+        self,
+        round_: int,
+        resumed: bool,
+        tallies: Generator[pa.Table, None, None],
+        done: Callable[[int], None],
+        stopped: Callable[[], bool],
     ) -> None:
-        answered, refused = bool(self.ledger.parts(round_)), Counter[str]()
+        answered, refused = resumed, Counter[str]()
         limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
         for table in tallies:
             for tally in Tally.of_table(table):

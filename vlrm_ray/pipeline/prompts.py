@@ -351,13 +351,14 @@ def _with_responses(prompts: PromptSource, indices: Sequence[int], source: str) 
 def _with_stored_images(prompt_refs: Sequence[PromptRef], source: str, ledger: Ledger) -> list[PromptRef]:
     """Prompts whose images are files: an image inside a row is stored in the ledger, unless it is there already."""
     embedded = {ref.image.removeprefix(EMBEDDED) for ref in prompt_refs if ref.image.startswith(EMBEDDED)}
-    names = {sha256: row_files.image_file(sha256) for sha256 in embedded}
-    missing = {sha256 for sha256, name in names.items() if ledger.fs.get_file_info(ledger.path(name)).size is None}
+    names = {sha256: row_files.image_file(sha256) for sha256 in sorted(embedded)}
+    found = ledger.fs.get_file_info([ledger.path(name) for name in names.values()]) if names else []
+    missing = {sha256 for sha256, info in zip(names, found, strict=True) if info.size is None}
     if missing:
-        for _, row in row_files.read_rows(_file_of(source), IMAGE_COLUMNS, invalid="keep"):
-            content = embedded_content(row)
-            if content is not None and sha256_of(content) in missing:
-                row_files.store_image_bytes(content, ledger)
+        rows = row_files.read_rows(_file_of(source), IMAGE_COLUMNS, invalid="keep")
+        contents = (content for _, row in rows if (content := embedded_content(row)) is not None)
+        hashed = ((sha256_of(content), content) for content in contents)
+        row_files.store_images(((sha256, content) for sha256, content in hashed if sha256 in missing), ledger)
     return [
         replace(ref, image=ledger.location(names[ref.image.removeprefix(EMBEDDED)]))
         if ref.image.startswith(EMBEDDED)

@@ -78,8 +78,8 @@ class Fleet(Protocol):
         """Busy intervals of each actor of the graph, as (start, end) in Unix time."""
         ...
 
-    def reset_counts(self) -> None:
-        """Reset all counts, seconds and spans."""
+    def reset_counts(self, *, only_times: bool = False) -> None:
+        """Reset all counts, seconds and spans, or only the last two."""
         ...
 
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
@@ -138,8 +138,8 @@ class Rounds:
         self.monitor.began(round_)
         self.ahead.finish(round_)
         parts, prompt_count = self.stream.todo(round_)
-        if self.ahead.round != round_ and not self.stream.has_begun(round_):  # otherwise they go on
-            self.fleet.reset_counts()
+        if self.ahead.round != round_:  # otherwise they go on
+            self.fleet.reset_counts(only_times=self.stream.has_begun(round_))
         with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.counts) as meter:
             meter.add(prompt_count - sum(map(len, parts.values())))
             start, ahead = self.clock.start(), self.stream.made_ahead(round_) if self.ahead.round == round_ else 0

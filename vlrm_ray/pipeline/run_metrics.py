@@ -41,12 +41,11 @@ class RunMetrics:
         self.lines.append(json.dumps(line))
         self.listener(line)
         if time.monotonic() - self.written >= WRITE_SECONDS:
-            with suppress(StorageError):  # the next attempt writes this line too
-                self.write()
+            self.write()
 
     def write(self) -> None:
-        """Write the file; raises StorageError if that fails."""
-        with self._lock:
+        """Write the file. If that fails, the next attempt writes its lines too: a run must not end for them."""
+        with self._lock, suppress(StorageError):
             self.written = time.monotonic()
             self.ledger.put(FILE, "".join(f"{line}\n" for line in self.lines).encode())
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from vlrm_ray.errors import BadImage
+from vlrm_ray.errors import BadImage, StorageError
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.report.box_confidence import Confidence, unknown
 from vlrm_ray.report.text import display_text
 from vlrm_ray.store.decoding import decode
-from vlrm_ray.store.images import read_bytes
+from vlrm_ray.store.images import UNREADABLE, read_bytes
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row
 from vlrm_ray.types import Detection, Word
@@ -143,6 +143,8 @@ class ImageEmbedder:
             image = decode(self._read(uri, sha256))
         except BadImage as error:
             return "", 100, 100, str(error)
+        except StorageError:
+            return "", 100, 100, UNREADABLE
         width, height = image.size
         data = _to_data_uri(image, self.max_side)
         if len(data) > self.budget:
@@ -154,7 +156,7 @@ class ImageEmbedder:
         """Bytes of the file; if the run was moved, of the run's own image with the same name and hash."""
         try:
             return read_bytes(uri)
-        except BadImage:
+        except (BadImage, StorageError):
             own = None if uri.startswith("data:") else self.ledger
             moved = own.get(f"images/{posixpath.basename(uri)}") if own else None
             if moved is None or (sha256 and sha256_of(moved) != sha256):

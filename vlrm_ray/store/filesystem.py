@@ -29,7 +29,15 @@ from vlrm_ray.errors import StorageError
 OBJECT_STORES = ("s3", "gs", "gcs")
 """Schemes of storages without folders: an object's place is a bucket and a key."""
 S3_TIMEOUT_SECONDS = 5
-"""Timeout of S3 for connecting, and for a transfer without progress; pyarrow makes three attempts."""
+"""Timeout of S3 for connecting, and for a transfer without progress."""
+S3_ATTEMPTS = 6
+"""How often a failed request to S3 is made, with growing pauses; pyarrow's 3 attempts last 0.2 to 3 s, less than S3 throttles."""
+_PASSING = re.compile(
+    r"AWS Error (?:SLOW_DOWN|SERVICE_UNAVAILABLE|NETWORK_CONNECTION|INTERNAL_FAILURE|THROTTLING|REQUEST_TIMEOUT)|"
+    r"HTTP (?:status|response code):? ?(?:429|5\d\d)|timed? ?out|temporarily unavailable",
+    re.IGNORECASE,
+)
+"""Messages of storages that may answer later."""
 GCS_RETRY_SECONDS = 10
 """How long Google Cloud Storage retries a failed request."""
 PIECE_BYTES = 8 << 20
@@ -157,7 +165,8 @@ def _tuned(filesystem: pafs.FileSystem) -> pafs.FileSystem:
     if filesystem.type_name == "s3":
         _, (options,) = filesystem.__reduce__()
         timeouts = {"connect_timeout": S3_TIMEOUT_SECONDS, "request_timeout": S3_TIMEOUT_SECONDS}
-        return pafs.S3FileSystem(**options | timeouts | {"allow_delayed_open": True})
+        patience = {"retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS)}
+        return pafs.S3FileSystem(**options | timeouts | patience | {"allow_delayed_open": True})
     if filesystem.type_name == "gcs":
         _, (options,) = filesystem.__reduce__()
         limit = options["retry_time_limit"] or datetime.timedelta(seconds=GCS_RETRY_SECONDS)
@@ -256,6 +265,11 @@ def storage_errors(action: str, uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # each kind of storage raises its own types
         raise StorageError(f"cannot {action} {redacted(uri)}: {_reason(error, uri)}; {_remedy(error)}") from error
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a storage failed in a way that says nothing of the file: it is overloaded, or cannot be reached."""
+    return bool(_PASSING.search(str(error)))
 
 
 def _reason(error: Exception, uri: str) -> str:

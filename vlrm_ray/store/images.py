@@ -28,7 +28,7 @@ from PIL import Image, ImageFilter
 from vlrm_ray.errors import BadImage, StorageError
 from vlrm_ray.ids import seed_of, sha256_of
 from vlrm_ray.store.decoding import decode
-from vlrm_ray.store.filesystem import file_uri_path, open_filesystem
+from vlrm_ray.store.filesystem import file_uri_path, may_pass, open_filesystem, redacted
 from vlrm_ray.store.node_cache import node_cache
 from vlrm_ray.types import ImageCondition
 
@@ -68,6 +68,7 @@ def read_bytes(uri: str) -> bytes:
     Raises:
         BadImage: with the reason image_missing, image_unreadable, image_url_not_fetched, image_too_large, or
             image_undecodable for a data: URI that cannot be decoded.
+        StorageError: the storage is overloaded or cannot be reached, which says nothing of the image.
     """
     scheme = uri.partition(":")[0].lower() if is_uri(uri) else ""
     if scheme in (*_WEB, "ftp"):
@@ -79,6 +80,11 @@ def read_bytes(uri: str) -> bytes:
             return _read_file(file_uri_path(uri) if scheme else uri)
         return _read_object(scheme + uri[len(scheme) :])
     except (OSError, ValueError, pa.ArrowException, StorageError) as error:
+        if scheme not in ("", "file", "data") and may_pass(error):
+            place = redacted(uri)
+            raise StorageError(
+                f"cannot read {place}: {str(error)[:200]}; run the same command again to resume"
+            ) from error
         raise BadImage(UNREADABLE) from error
 
 

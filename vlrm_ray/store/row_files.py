@@ -12,7 +12,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -30,6 +31,8 @@ from vlrm_ray.store.ledger import Ledger
 
 EXPECTED = "JSON lines (one object per line), a JSON list of objects, or Parquet"
 """The supported formats, for messages."""
+_WRITERS = 32
+"""Images that are written at the same time."""
 MIN_BASE64_CHARACTERS = 80
 """A shorter text is a path; no image is that small."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -281,6 +284,24 @@ def store_image_bytes(data: bytes, ledger: Ledger) -> str:
     if ledger.fs.get_file_info(ledger.path(name)).size is None:
         ledger.put(name, data)
     return ledger.location(name)
+
+
+def store_images(images: Iterable[tuple[str, bytes]], ledger: Ledger) -> None:
+    """Write images, given by their sha256 and content, each once; many at a time, because each waits for the storage."""
+    written = set[str]()
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        pending = set[Future[None]]()
+        for sha256, content in images:
+            if sha256 in written:
+                continue
+            written.add(sha256)
+            pending.add(writers.submit(ledger.put, image_file(sha256), content))
+            if len(pending) >= 2 * _WRITERS:  # so that few images are in memory
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+        for future in pending:
+            future.result()
 
 
 def _first_line(error: Exception) -> str:
