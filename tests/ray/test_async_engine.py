@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 
 from actors.engine_hosts import PolicyGenerator
 from tests.ray.engine_answers import settings
 from vlrm_ray.config import asset_path
-from vlrm_ray.engines import TOO_LONG, Completion, LoadReport, Request, Sampling
+from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
 from vlrm_ray.preferences.critique import COMPACT
 
@@ -116,3 +118,22 @@ def test_an_engine_whose_process_is_killed_is_started_again(engines: tuple[Any, 
     os.kill(core.pid, signal.SIGKILL)
     assert [groups[0] for groups in ray.get(work, timeout=300)] == expected * 5
     assert process.is_running()
+
+
+def test_an_engine_that_is_closed_refuses_no_request_and_answers_none_in_part(engine_folder: Path) -> None:
+    options = {"num_cpus": 0.25, "max_concurrency": 500, "runtime_env": {"env_vars": WORKER_ENV | CPU_ENV}}
+    actor = (
+        ray.remote(PolicyGenerator).options(**options).remote("closed", replace(settings("vllm"), reproducible=False))
+    )
+    asked = [request for index, request in enumerate(requests(engine_folder)) if index != REFUSED]
+    expected = one_by_one(actor, asked, Sampling(48))
+    work = [actor.generate.remote([request], Sampling(48)) for request in asked * 8]
+    ray.wait(work, num_returns=4, timeout=300)  # the others run, are prepared, or wait
+    ray.get(actor.close.remote(), timeout=60)
+    answers: list[tuple[int, list[Completion]]] = []
+    for index, reference in enumerate(work):
+        with suppress(RayTaskError, EngineDied):
+            answers.append((index % len(asked), ray.get(reference, timeout=60)[0]))
+    ray.kill(actor)
+    assert 4 <= len(answers) < len(work)
+    assert all(answer == expected[index] for index, answer in answers)
