@@ -52,18 +52,23 @@ class Paddle:
         from paddleocr import PaddleOCR
 
         logging.getLogger("paddlex").setLevel(logging.ERROR)
-        self.ocr = PaddleOCR(
-            text_detection_model_name=_name(detection),
-            text_detection_model_dir=detection,
-            text_recognition_model_name=_name(recognition),
-            text_recognition_model_dir=recognition,
-            use_doc_orientation_classify=False,
-            use_doc_unwarping=False,
-            use_textline_orientation=False,
-            device="gpu" if settings.pool.gpus > 0 else "cpu",
-            **_parameters(detection),
-            **_engine(settings.engine),
-        )
+        parameters = {
+            "text_detection_model_name": _name(detection),
+            "text_detection_model_dir": detection,
+            "text_recognition_model_name": _name(recognition),
+            "text_recognition_model_dir": recognition,
+            "use_doc_orientation_classify": False,
+            "use_doc_unwarping": False,
+            "use_textline_orientation": False,
+            "device": "gpu" if settings.pool.gpus > 0 else "cpu",
+        }
+        try:
+            self.ocr = PaddleOCR(**parameters, **_parameters(detection), **_engine(settings.engine))
+        except Exception as error:  # PaddleX and the inference engines raise many types
+            reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+            raise UserError(
+                f"the PaddleOCR models in {detection} and {recognition} cannot be loaded: {reason}; restore the folders"
+            ) from error
         self.unlimited = _parameters(detection).get("text_det_limit_type") != "max"
         self.fingerprint = reader_fingerprint(settings)
 

@@ -91,6 +91,16 @@ class Yolo:
             )
         self.model = _load(path, settings.classes)
         self.device = "cuda:0" if settings.pool.gpus > 0 else "cpu"
+        if path.suffix == ".onnx":
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        """Look at an empty image: ultralytics opens an ONNX file at its first use. Raises UserError for a damaged file."""
+        try:
+            self.detect([np.zeros((64, 64, 3), np.uint8)])
+        except Exception as error:  # ONNX Runtime and ultralytics raise many types
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise UserError(f"detector checkpoint {path} cannot be opened: {reason}; restore the file") from error
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         """See `vlrm_ray.experts.detection.DetectFn`."""

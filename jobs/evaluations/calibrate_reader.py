@@ -35,6 +35,10 @@ def inspect_words(config: Config, path: Path, folder: Path | None, progress: Pro
             except BadImage as error:
                 raise UserError(f"{image}: {str(error).replace('_', ' ')}; remove or repair it") from None
             height, width = pixels.shape[:2]
+            if outside := [w.text for w in truth if w.box[0] >= width or w.box[1] >= height or min(w.box[2:]) <= 0]:
+                raise UserError(
+                    f"--words {path}: the box of '{outside[0]}' is outside of {name} ({width} x {height}); boxes are in pixels"
+                )
             detected = Evidence(width, height, words=reader.read(pixels))
             labelled.append(LabelledEvidence.of(detected, Evidence(width, height, words=truth), ()))
             meter.add(1)
@@ -54,6 +58,8 @@ def _read(path: Path) -> list[tuple[str, tuple[Word, ...]]]:
             texts = []
             for text in row["texts"]:
                 x0, y0, x1, y1 = (float(v) for v in text["box"])
+                if not (x0 < x1 and y0 < y1):
+                    raise ValueError(f"box {text['box']} has its right or lower side first")
                 texts.append(Word(str(text["text"]), (x0, y0, x1, y1), 1.0))
             rows.append((str(row["image"]), tuple(texts)))
     except OSError as error:

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
         count = max(1, arguments.scenes // SCENES_PER_SHIFTED)
         for kind in SHIFTS:
             outcomes[kind] = _run_experts(experts, kind, first, count, progress)
-        f1 = {arguments.extractor: extractor_f1(extractor, count, first)}
+        f1 = {arguments.extractor or "rule": extractor_f1(extractor, count, first)}
         hard = summary(_read_hard_statements(extractor, first, count, progress))
     report = report_of(outcomes, f1) | {"hard_statements": hard}
     _print(report, progress)

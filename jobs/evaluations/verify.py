@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE.parquet", help="the table to write; needed with --data")
     parser.add_argument("--config", metavar="FILE", help="YAML configuration file, as for jobs/iterate.py")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides")
-    add_extractor_options(parser)
+    add_extractor_options(parser, configured=True)
     parser.add_argument("--json", action="store_true", help="print the result, or the summary of --data, as JSON")
 
 
@@ -77,7 +77,7 @@ def _run_file(arguments: argparse.Namespace) -> None:
     out, config = output_path(arguments.out), load(arguments.config, arguments.overrides)
     progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True) if arguments.json else None)
     verifier, experts = Verifier.from_config(config.experts), load_vision_experts(config)
-    with open_extractor(arguments) as extractor:
+    with open_extractor(arguments, config.experts) as extractor:
         start = time.monotonic()
         checker = FileVerifier(experts, extractor, verifier, config.prompts.allow_hosts)
         summary = checker.run(arguments.data, arguments.images, out, progress)
@@ -98,7 +98,7 @@ def _run_image(arguments: argparse.Namespace) -> None:
     config = load(arguments.config, arguments.overrides)
     verifier = Verifier.from_config(config.experts)
     (evidence,) = load_vision_experts(config).inspect([np.asarray(image)])
-    with open_extractor(arguments) as extractor:
+    with open_extractor(arguments, config.experts) as extractor:
         claims = extractor.claims(arguments.text, arguments.question)
     checked = verifier.check_all(claims, evidence)
     if arguments.page:

@@ -1,12 +1,14 @@
 """Verdicts from measured probabilities: tables of claims by the strength of their evidence, and what they decide."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims, measure_text_claims
 from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims
 from vlrm_ray.experts.measured_judge import MeasuredJudge
+from vlrm_ray.experts.score_calibration import ScoreCalibration
 from vlrm_ray.experts.strengths import MOST_COUNTED, Strengths, classes_of
 from vlrm_ray.experts.text_matching import text_strength
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Shade, Verdict, Word
@@ -257,3 +259,16 @@ def test_a_text_that_was_not_read_is_contradicted_where_the_reader_hardly_misses
 def test_a_height_that_was_not_measured_decides_nothing() -> None:
     small = measure_text_claims(reader_images(0.0, height=24), 0.95)
     assert text_finding(small, "stop", word("STOP", height=10)).verdict is U
+
+
+def test_a_number_below_that_of_the_boxes_is_never_supported() -> None:
+    two = seen(("cat", 0.9), ("cat", 0.6))
+    tables = replace(CLAIMS, counts=ClaimTable.of([(0.01 * i, i > 5) for i in range(100)] * 20))  # supports any number
+    assert finding(Claim(ClaimType.COUNT, Noun("cat"), "2"), two, tables).verdict is S
+    assert finding(Claim(ClaimType.COUNT, Noun("cat"), "1"), two, tables).verdict is not S
+
+
+def test_a_supported_object_is_seen_in_a_box_even_if_its_boxes_are_often_wrong() -> None:
+    doubtful = replace(CLAIMS, boxes=ScoreCalibration())
+    found = finding(Claim(ClaimType.OBJECT, Noun("cat")), seen(("dog", 0.4), ("cat", 0.9)), doubtful)
+    assert (found.verdict, found.objects) == (S, (1,))

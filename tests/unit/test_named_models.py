@@ -144,6 +144,7 @@ def test_a_run_keeps_the_hashes_of_its_models_and_refuses_others(
     fetch_experts(settings, print)
     bind_models(settings, ledger)
     bind_models(settings, ledger)
+    ledger.finish(0, "evaluate", {})
     stored = ledger.get_json("models.json")
     assert stored == content_hashes(settings.experts)
     assert stored["experts.detector.model"] == sha256_of_file(SHIPPED)

@@ -12,8 +12,10 @@ from vlrm_ray.store.ledger import Ledger
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
+    """A run with a result."""
     ledger = Ledger(str(tmp_path))
     bind_config(load(None, []), ledger)
+    ledger.finish(0, "evaluate", {})
     return ledger
 
 
@@ -52,3 +54,12 @@ def test_keys_that_are_younger_than_the_run_count_as_their_defaults(ledger: Ledg
     bind_config(load(None, []), ledger)
     with pytest.raises(UserError, match=r"prompts\.max_pixels"):
         bind_config(load(None, ["prompts.max_pixels=500000"]), ledger)
+
+
+def test_a_run_without_any_result_may_start_again_with_another_configuration(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    bind_config(load(None, ["seed=5"]), ledger)
+    bind_config(load(None, []), ledger)
+    ledger.finish(0, "evaluate", {})
+    with pytest.raises(UserError, match=r"seed: 0 -> 5"):
+        bind_config(load(None, ["seed=5"]), ledger)

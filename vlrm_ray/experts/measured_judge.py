@@ -27,6 +27,7 @@ class Answer:
         table: the table; None if the claim stays open.
         objects: indices of the objects that the strength rests on.
         words: indices of the words that it rests on.
+        weak: objects that a supported claim rests on if it has no others.
         may_support: whether a strong claim is supported: not for a "man" that the detector sees as a "person".
         may_contradict: whether a weak claim is contradicted: not for a "vehicle" of a kind that the detector does not know.
         reason: why the claim is open if the table does not decide it.
@@ -36,6 +37,7 @@ class Answer:
     table: ClaimTable | None = None
     objects: tuple[int, ...] = ()
     words: tuple[int, ...] = ()
+    weak: tuple[int, ...] = ()
     may_support: bool = True
     may_contradict: bool = True
     reason: str = "too_weak_evidence"
@@ -46,7 +48,7 @@ class Answer:
             return Finding(Verdict.UNVERIFIABLE, reason=self.reason)
         probability = self.table.probability(self.strength)
         if self.may_support and self.table.supports(self.strength, stated):
-            return Finding(Verdict.SUPPORTED, round(probability, 4), self.objects, self.words)
+            return Finding(Verdict.SUPPORTED, round(probability, 4), self.objects or self.weak, self.words)
         if self.may_contradict and self.table.contradicts(self.strength, stated):
             reason = "" if self.objects or self.words else "not_detected"
             return Finding(Verdict.CONTRADICTED, round(1 - probability, 4), self.objects, self.words, reason)
@@ -116,7 +118,8 @@ class MeasuredJudge:
         else:
             own = known.objects.get(next(iter(classes.names)))
         table = known.rivalled if rivalled else own or known.any_object
-        return self._limited(Answer(strength, table, self.strengths.shown(Noun(noun.name))), classes, known)
+        limited = self._limited(Answer(strength, table, self.strengths.shown(Noun(noun.name))), classes, known)
+        return replace(limited, weak=self.strengths.strongest(Noun(noun.name)))
 
     def _colored(self, name: str, color: str, known: DetectorClaims) -> Answer:
         """An object with a color; if there is no object, as for an object of any color."""
@@ -159,12 +162,15 @@ class MeasuredJudge:
             classes.kind, numbers[number : number + 1]
         )
         exact = classes.kind == "same" or (classes.kind == "broader" and classes.covered)
+        # the number is judged by a table of all classes: it says nothing against what the boxes and their class say
+        boxes = sum(box.index is not None for box in self.strengths.boxes(claim.subject))
+        exists = self._existence(claim.subject, known).finding(known.stated).verdict is Verdict.SUPPORTED
         strength = numbers[number] if exact else sum(possible)
         return Answer(
             strength,
             known.counts,
             cited,
-            may_support=exact,
+            may_support=exact and exists and number >= boxes,
             may_contradict=bool(cited) or _seen(classes, known),
             reason=_reason(classes, exact),
         )

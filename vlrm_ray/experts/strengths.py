@@ -160,6 +160,11 @@ class Strengths:
         """Indices of the detected objects that show an object of the noun."""
         return tuple(b.index for b in self.boxes(noun) if b.index is not None and b.probability >= SHOWN)
 
+    def strongest(self, noun: Noun) -> tuple[int, ...]:
+        """Index of the detected object with the highest score for the noun, if there is one."""
+        seen = [box for box in self.boxes(noun) if box.index is not None]
+        return tuple(box.index for box in sorted(seen, key=lambda box: -box.score)[:1] if box.index is not None)
+
     def _missed(self, found: float) -> Sequence[float]:
         histograms = self.known.missed
         counts = histograms[found_group(found)] if histograms else ()

@@ -33,8 +33,8 @@ def evaluators(config: Config, round_: int, ledger: Ledger, store: Ledger) -> It
         store: where images are kept that runs may share.
     """
     settings, critique_format = config.evaluation, FORMATS[config.critic.format]
-    if holds_out(config):
-        yield HeldOutPairs(held_out_pairs(config, ledger), critique_format)
+    if holds_out(config) and (pairs := held_out_pairs(config, ledger)):
+        yield HeldOutPairs(pairs, critique_format)
     if settings.pairs:
         from vlrm_ray.scenes.evaluation import ScenesBench
 

@@ -167,6 +167,16 @@ def _check_experts(experts: Experts) -> Verifier:
             raise UserError(f"experts.detector.model: there is no file {detector}; give a YOLO checkpoint (.pt, .onnx)")
         refuse_pointers("experts.detector.model", checkpoint)
     else:
+        if Path(detector).is_file():
+            raise UserError(
+                f"experts.detector.model: {detector} is no YOLO checkpoint (.pt, .onnx); give one, or the folder or hub name of an "
+                "OWLv2 or GroundingDINO model"
+            )
+        if not experts.detector.classes:
+            raise UserError(
+                f"experts.detector.model: {detector} is taken for an OWLv2 or GroundingDINO model, which needs class names; list "
+                "them in experts.detector.classes"
+            )
         check_no_pointers("experts.detector.model", detector)
     for key, locate in (("detection_model", detection_folder), ("recognition_model", recognition_folder)):
         if not reader.enabled:

@@ -336,6 +336,11 @@ class Rounds:
         calibration = next((result.calibration for result in results if result.calibration), {})
         if version and calibration:
             self.ledger.annotate_version(version, temperature_scaling.FILE, calibration)
+        if not results:
+            self.progress.log(
+                f"round {round_}: nothing is measured: no verified pair is about a held-out image; raise prompts.per_round or "
+                "evaluation.holdout"
+            )
         content = merged(results) | {"version": version} | self.clock.times(start)
         self.ledger.finish(round_, "evaluate", content)
         self.monitor.evaluated(round_, content["metrics"])

@@ -52,7 +52,9 @@ def bind_config(config: Config, ledger: Ledger) -> None:
         return
     defaults = Config().model_dump(mode="json")
     changed = sorted(_differences(stored, current, defaults))
-    if changed:
+    if changed and _is_empty(ledger):
+        ledger.put_json("config.json", current)
+    elif changed:
         raise UserError(
             f"run {config.name} was started with another configuration ({'; '.join(changed[:5])}); "
             "set these keys back, or choose another name="
@@ -70,11 +72,18 @@ def bind_models(config: Config, ledger: Ledger) -> None:
         ledger.put_json(MODELS, current)
         return
     changed = [key for key in stored if stored[key] != current.get(key, stored[key])]
-    if changed:
+    if changed and _is_empty(ledger):
+        ledger.put_json(MODELS, current)
+    elif changed:
         raise UserError(
             f"run {config.name} was started with another file of {', '.join(changed)} (sha256 {stored[changed[0]]}); restore "
             "it, or choose another name="
         )
+
+
+def _is_empty(ledger: Ledger) -> bool:
+    """Whether a run holds no result yet: it failed before its first part, so nothing binds it."""
+    return not ledger.rounds() and not ledger.newest_version()
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> list[str]:
