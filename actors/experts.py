@@ -16,6 +16,7 @@ from actors.downloads import fetch_detector, fetch_reader
 from vlrm_ray.config import Detector, Reader, is_checkpoint
 from vlrm_ray.experts.detection import DETECTIONS, Pixels, detect_objects
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
+from vlrm_ray.experts.named_models import check_zero_shot
 from vlrm_ray.ids import digest
 from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.decoding import DECODER
@@ -60,6 +61,7 @@ def load_detector(settings: Detector) -> DetectorAdapter:
         from actors.yolo import Yolo
 
         return Yolo(settings)
+    check_zero_shot(settings)
     from actors.zero_shot import ZeroShot
 
     return ZeroShot(settings)

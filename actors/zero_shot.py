@@ -29,11 +29,7 @@ class ZeroShot:
     """
 
     def __init__(self, settings: Detector) -> None:
-        """Load the model; raises UserError if it cannot be loaded or no classes are configured."""
-        if not settings.classes:
-            raise UserError(
-                "experts.detector.classes is empty, but an open-vocabulary detector needs class names; list them there"
-            )
+        """Load the model; raises UserError if it cannot be loaded."""
         self.classes = tuple(name.lower() for name in settings.classes)
         self.batch, self.min_score = settings.batch, settings.min_score
         source = local_model(settings.model)

@@ -51,7 +51,8 @@ def main() -> None:
     if arguments.dry_run:
         print_plan(config, progress)
         return
-    rounds = f"{config.rounds} rounds" if config.rounds != "auto" else f"at most {config.max_rounds} rounds"
+    count = config.most_rounds
+    rounds = f"{'at most ' if config.rounds == 'auto' else ''}{count} round{'' if count == 1 else 's'}"
     progress.log(f"vlrm-ray: run {config.name}, {rounds} of {config.prompts.per_round} prompts")
     fetch_experts(config, progress.log)
     for remark in check_inputs(config):

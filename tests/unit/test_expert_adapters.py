@@ -241,10 +241,13 @@ def test_a_zero_shot_detector_returns_boxes_of_the_configured_classes(
 
 
 def test_a_zero_shot_detector_requires_classes_and_safetensors(owlv2: Path, tmp_path: Path) -> None:
+    from actors.experts import load_detector
     from actors.zero_shot import ZeroShot
 
     with pytest.raises(UserError, match=r"experts\.detector\.classes"):
-        ZeroShot(Detector(model=str(owlv2)))
+        load_detector(Detector(model=str(owlv2)))
+    with pytest.raises(UserError, match=r"is no YOLO checkpoint"):
+        load_detector(Detector(model=__file__, classes=CLASSES))
     for file in owlv2.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())

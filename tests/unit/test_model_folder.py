@@ -146,3 +146,10 @@ def test_a_policy_with_too_few_positions_to_extract_claims_is_refused() -> None:
     ):
         check_inputs(load(None, ["experts.extractor=llm", "experts.extractor_model=", "policy.engine.kind=vllm"]))
     check_inputs(load(None, ["experts.extractor=llm", "policy.engine.kind=vllm"]))  # the shipped extractor has enough
+
+
+def test_the_folder_of_a_run_is_not_taken_for_a_model(tmp_path: Path) -> None:
+    (tmp_path / "versions" / "0002").mkdir(parents=True)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is the folder of a run; give one of its versions, such as .*/versions/0002"):
+        check_model("--rm", str(tmp_path))

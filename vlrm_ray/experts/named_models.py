@@ -9,6 +9,7 @@
 from pathlib import Path
 
 from vlrm_ray.config import ASSETS, Detector, Experts, Reader, is_checkpoint
+from vlrm_ray.errors import UserError
 from vlrm_ray.store.filesystem import is_remote
 from vlrm_ray.store.models import local_model, model_fingerprint
 from vlrm_ray.store.node_cache import node_cache
@@ -72,3 +73,17 @@ def content_hashes(experts: Experts) -> dict[str, str]:
         detection, recognition = reader_paths(experts.reader)
         paths |= {"experts.reader.detection_model": detection, "experts.reader.recognition_model": recognition}
     return {key: model_fingerprint(path) for key, path in paths.items() if Path(path).exists()}
+
+
+def check_zero_shot(settings: Detector) -> None:
+    """Check that a detector that is no checkpoint may be a zero-shot model; raises UserError for a file, or without classes."""
+    if Path(settings.model).is_file():
+        raise UserError(
+            f"experts.detector.model: {settings.model} is no YOLO checkpoint (.pt, .onnx); give one, or the folder or hub name of "
+            "an OWLv2 or GroundingDINO model"
+        )
+    if not settings.classes:
+        raise UserError(
+            f"experts.detector.model: {settings.model} is taken for an OWLv2 or GroundingDINO model, which needs class names; "
+            "list them in experts.detector.classes"
+        )

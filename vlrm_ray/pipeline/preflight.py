@@ -11,7 +11,7 @@ from vlrm_ray.claims.parse.pipeline import installed_model
 from vlrm_ray.config import ASSETS, Config, Experts, is_checkpoint
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
-from vlrm_ray.experts.named_models import detection_folder, detector_path, recognition_folder
+from vlrm_ray.experts.named_models import check_zero_shot, detection_folder, detector_path, recognition_folder
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
@@ -167,16 +167,7 @@ def _check_experts(experts: Experts) -> Verifier:
             raise UserError(f"experts.detector.model: there is no file {detector}; give a YOLO checkpoint (.pt, .onnx)")
         refuse_pointers("experts.detector.model", checkpoint)
     else:
-        if Path(detector).is_file():
-            raise UserError(
-                f"experts.detector.model: {detector} is no YOLO checkpoint (.pt, .onnx); give one, or the folder or hub name of an "
-                "OWLv2 or GroundingDINO model"
-            )
-        if not experts.detector.classes:
-            raise UserError(
-                f"experts.detector.model: {detector} is taken for an OWLv2 or GroundingDINO model, which needs class names; list "
-                "them in experts.detector.classes"
-            )
+        check_zero_shot(experts.detector)
         check_no_pointers("experts.detector.model", detector)
     for key, locate in (("detection_model", detection_folder), ("recognition_model", recognition_folder)):
         if not reader.enabled:

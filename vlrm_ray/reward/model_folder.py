@@ -114,6 +114,11 @@ def _check_remote(key: str, uri: str, check: Callable[[str, Path], None]) -> Non
 
 
 def _check_folder(key: str, folder: Path) -> None:
+    if (folder / "versions").is_dir():
+        newest = max((entry.name for entry in (folder / "versions").iterdir()), default="0001")
+        raise UserError(
+            f"{key}: {folder} is the folder of a run; give one of its versions, such as {folder}/versions/{newest}"
+        )
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{key}: {folder} is not a Hugging Face model folder (no config.json); give a folder or a hub name"
