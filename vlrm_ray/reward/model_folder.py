@@ -115,7 +115,7 @@ def _check_remote(key: str, uri: str, check: Callable[[str, Path], None]) -> Non
 
 def _check_folder(key: str, folder: Path) -> None:
     if (folder / "versions").is_dir():
-        newest = max((entry.name for entry in (folder / "versions").iterdir()), default="0001")
+        newest = max((entry.name for entry in (folder / "versions").iterdir() if entry.is_dir()), default="0001")
         raise UserError(
             f"{key}: {folder} is the folder of a run; give one of its versions, such as {folder}/versions/{newest}"
         )
