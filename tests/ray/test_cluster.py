@@ -2,6 +2,7 @@
 
 import ipaddress
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -45,13 +46,10 @@ def test_a_local_cluster_listens_on_the_loopback_interface_alone() -> None:
     """Its servers run what they are sent."""
     engine = Engine.remote()
     assert ray.get(engine.ready.remote())
-    own = psutil.Process()
-    listening = {
-        connection.laddr.ip
-        for process in (own, *own.children(recursive=True))
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    own, listening = psutil.Process(), set[str]()
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            listening |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
     assert listening
     assert all(ipaddress.ip_address(address).is_loopback or _mapped(address) for address in listening), listening
 

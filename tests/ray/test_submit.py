@@ -147,7 +147,7 @@ def test_a_submitted_run_is_on_a_node_for_cpu_work_is_stopped_and_resumes(cluste
     stopped = cluster.ray("job", "stop", "first")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert cluster.get("/api/jobs/first")["status"] == "STOPPED"
-    assert "vlrm-ray: run scenes, 1 rounds of 24 prompts" in logs()
+    assert "vlrm-ray: run scenes, 1 round of 24 prompts" in logs()
     committed = {file: file.stat().st_mtime_ns for file in parts.glob("part-*.json")}
     assert committed
     assert Ledger(str(tmp_path / "scenes")).newest_version() == 0
