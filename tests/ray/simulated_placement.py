@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,15 +94,15 @@ RAYS_OWN = ("ActorLocationTracker", "DatasetManager")
 """Actors without resources that Ray Data and Ray Train keep until the driver ends."""
 
 
-def alive() -> dict[str, list[str]]:
-    """Roles of the nodes of the living actors, by class."""
+def alive(states: Collection[str] = ("ALIVE", "RESTARTING")) -> dict[str, list[str]]:
+    """Roles of the nodes of the living actors, or of those in other states, by class."""
     import ray
 
     roles = {node["NodeID"]: node["Labels"].get(LABEL, "") for node in ray.nodes()}
     found: dict[str, list[str]] = {}
     for actor in ray._private.state.actors().values():
         name = actor["ActorClassName"]
-        if actor["State"] in ("ALIVE", "RESTARTING") and not name.startswith("_") and name not in RAYS_OWN:
+        if actor["State"] in states and not name.startswith("_") and name not in RAYS_OWN:
             found.setdefault(name, []).append(roles.get(actor["Address"]["NodeID"], "?"))
     return {name: sorted(nodes) for name, nodes in found.items()}
 
@@ -124,6 +124,9 @@ def watched() -> Iterator[dict[str, list[str]]]:
     finally:
         stop.set()
         watcher.join()
+        for name, nodes in alive(("DEAD",)).items():  # pools that lived too shortly to be seen
+            if nodes := [node for node in nodes if node != "?"]:
+                seen.setdefault(name, nodes)
 
 
 def remains() -> dict[str, Any]:
