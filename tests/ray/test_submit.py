@@ -49,7 +49,9 @@ class Cluster:
     def submit(self, name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         """Submit the run from the checkout, for a node with the label of CPU work."""
         where = ("--entrypoint-num-cpus=0.5", "--entrypoint-label-selector", '{"vlrm-role": "cpu"}')
-        run = ("python", "jobs/iterate.py", *RUN, f"folder={folder}", "cluster.labels={cpu: {vlrm-role: cpu}}")
+        # the training lasts longer than the command that stops the job takes to start
+        settings = (*RUN, "train.epochs=12", f"folder={folder}", "cluster.labels={cpu: {vlrm-role: cpu}}")
+        run = ("python", "jobs/iterate.py", *settings)
         return self.ray(
             "job", "submit", f"--submission-id={name}", f"--working-dir={ROOT}", *where, *options, "--", *run
         )
@@ -137,16 +139,16 @@ def test_a_submitted_run_is_on_a_node_for_cpu_work_is_stopped_and_resumes(cluste
 
     wait_until(lambda: list(parts.glob("part-*.json")) or cluster.get("/api/jobs/first")["status"] == "FAILED", logs)
     assert list(parts.glob("part-*.json")), logs()
+    stopped = cluster.ray("job", "stop", "first")
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     info = cluster.get("/api/jobs/first")
+    assert info["status"] == "STOPPED"
     nodes = cluster.get("/nodes?view=summary")["data"]["summary"]
     labels = {entry["raylet"]["nodeId"]: entry["raylet"].get("labels", {}) for entry in nodes}
     assert labels[info["driver_node_id"]]["vlrm-role"] == "cpu", (info, labels)
     with pytest.raises(urllib.error.HTTPError, match="401"):
         cluster.get("/api/jobs/first", token=False)
 
-    stopped = cluster.ray("job", "stop", "first")
-    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    assert cluster.get("/api/jobs/first")["status"] == "STOPPED"
     assert "vlrm-ray: run scenes, 1 round of 24 prompts" in logs()
     committed = {file: file.stat().st_mtime_ns for file in parts.glob("part-*.json")}
     assert committed
