@@ -120,6 +120,7 @@ def test_the_first_graph_starts_while_the_engines_do_and_the_results_are_the_sam
             return super().ready()
 
     monkeypatch.setattr("actors.fleet.Fleet", SlowToStart)
+    monkeypatch.setattr("vlrm_ray.pipeline.rounds.begins_early", lambda config: True)  # as with GPUs
     ledger = run(tmp_path, prompts, "rounds=1", "name=meanwhile")
     assert prompts_before_ready == [PROMPTS]
     assert results(ledger) == expected

@@ -103,6 +103,11 @@ class Fleet(Protocol):
         ...
 
 
+def begins_early(config: Config) -> bool:
+    """Whether pools start beside the engines: not beside engines without GPUs, whose start needs the CPUs itself."""
+    return bool(config.policy.engine.gpus or config.critic.engine.gpus)
+
+
 class Rounds:
     """Runs the stages of rounds. Round 0 is the baseline: it is only evaluated."""
 
@@ -121,7 +126,8 @@ class Rounds:
 
         Not if there is a version already: which one critics hold is known only when they have started.
         """
-        if not self.ledger.result(1, "select") and not self.ledger.newest_version() and self.config.most_rounds:
+        is_new = not self.ledger.result(1, "select") and not self.ledger.newest_version()
+        if is_new and self.config.most_rounds and begins_early(self.config):
             self.fleet.reset_counts()
             self.stream.begin(1)
 
