@@ -13,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Health
+from vlrm_ray.errors import last_line
 from vlrm_ray.pipeline.scaling import ScalingRule
 
 SCALE_SECONDS = 2.0
@@ -115,7 +116,7 @@ class ElasticEngines:
                 if not health.problem:
                     self.admit(handle, health.version)
             except Exception as error:  # whatever it is, the actor must not stay behind
-                health = Health(f"{self.role}-{number}", 0, "", str(error).strip().splitlines()[-1])
+                health = Health(f"{self.role}-{number}", 0, "", last_line(error))
             if health.problem:  # more of them would have it too
                 self._failed = True
                 self.log(f"{self.role} engines: no more are started: {health.problem}")

@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from vlrm_ray.config import Reader
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, last_line
 from vlrm_ray.experts.fingerprints import reader_fingerprint
 from vlrm_ray.experts.named_models import reader_paths
 from vlrm_ray.types import Word
@@ -65,9 +65,8 @@ class Paddle:
         try:
             self.ocr = PaddleOCR(**parameters, **_parameters(detection), **_engine(settings.engine))
         except Exception as error:  # PaddleX and the inference engines raise many types
-            reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"the PaddleOCR models in {detection} and {recognition} cannot be loaded: {reason}; restore the folders"
+                f"the PaddleOCR models in {detection} and {recognition} cannot be loaded: {last_line(error)}; restore the folders"
             ) from error
         self.unlimited = _parameters(detection).get("text_det_limit_type") != "max"
         self.fingerprint = reader_fingerprint(settings)

@@ -27,9 +27,10 @@ from vlrm_ray.engines import Completion, EngineDied, EngineSettings, Request, Sa
 
 PREPARING_THREADS = max(2, min(8, (os.cpu_count() or 1) // 4))
 """Threads that read and decode images."""
-CLOSED = "the engine was closed"
 ATTEMPTS = 3
 """How often a request is sent whose image is in the cache of only one of vLLM's two processes."""
+CLOSED = "the engine was closed"
+"""Why a request failed that was in progress then."""
 
 
 class AsyncVllm:

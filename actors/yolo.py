@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, last_line
 from vlrm_ray.experts.fingerprints import detector_fingerprint
 from vlrm_ray.experts.named_models import detector_path
 from vlrm_ray.reward.model_folder import refuse_pointers
@@ -99,8 +99,9 @@ class Yolo:
         try:
             self.detect([np.zeros((64, 64, 3), np.uint8)])
         except Exception as error:  # ONNX Runtime and ultralytics raise many types
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise UserError(f"detector checkpoint {path} cannot be opened: {reason}; restore the file") from error
+            raise UserError(
+                f"detector checkpoint {path} cannot be opened: {last_line(error)}; restore the file"
+            ) from error
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         """See `vlrm_ray.experts.detection.DetectFn`."""

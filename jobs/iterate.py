@@ -101,7 +101,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     with watched, closing(rounds.stream), closing(fleet), closing(rounds):
         with progress.stage("start engines") as meter:
             fleet.launch()
-            rounds.begin()  # the pools of experts and stages start while the engines do
+            rounds.begin()  # the pools of experts and stages start while engines on GPUs do
             engines = fleet.ready()
             meter.set_summary("; ".join(f"{e.name} ({e.model} version {e.version}, {e.memory_mb} MB)" for e in engines))
         rounds.monitor.start(fleet, trackers)

@@ -69,6 +69,11 @@ def user_message(error: Exception) -> str | None:
     return remote[-1] if remote else None
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of an exception's message, which in chained messages is the cause; its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+
+
 def _chain(error: object) -> Iterator[BaseException]:
     """An exception and the ones that caused it."""
     seen: set[int] = set()

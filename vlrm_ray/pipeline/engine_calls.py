@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, last_line
 
 CALL_TIMEOUT = "cluster.call_timeout"
 """Configuration key of the timeout of a call."""
@@ -182,7 +182,7 @@ def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = 
 
 def died(names: Sequence[str], waiting_for: str, error: RayActorError) -> "ActorDied":
     """The error for actors whose process has ended, and that Ray does not restart."""
-    cause = str(error).strip().splitlines()[-1][:300]
+    cause = last_line(error)
     return ActorDied(
         f"{_listed(names)} died while it was asked for {waiting_for}: {cause}; see its log in the Ray dashboard, then run "
         "the same command again to resume"

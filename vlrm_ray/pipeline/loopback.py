@@ -16,18 +16,22 @@ def on_loopback() -> Iterator[None]:
     Without it Ray's servers, which run what they are sent, listen on all interfaces on Linux. The processes of the cluster
     inherit the variable. Ray reads it when it is imported, so if that has happened, its constant is set too.
     """
-    set_before = os.environ.get(VARIABLE)
+    if not sys.platform.startswith("linux"):  # there it is so anyway
+        yield
+        return
+    before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "0"
-    constants = sys.modules.get("ray._private.ray_constants")
-    enabled = getattr(constants, "ENABLE_RAY_CLUSTER", True)
-    if constants:
-        constants.ENABLE_RAY_CLUSTER = False  # type: ignore[attr-defined]
+    _set_constant(enabled=False)
     try:
         yield
     finally:
-        if constants := sys.modules.get("ray._private.ray_constants"):
-            constants.ENABLE_RAY_CLUSTER = enabled  # type: ignore[attr-defined]
-        if set_before is None:
-            os.environ.pop(VARIABLE, None)
-        else:
-            os.environ[VARIABLE] = set_before
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
+        _set_constant(enabled=before != "0")
+
+
+def _set_constant(*, enabled: bool) -> None:
+    """Set what Ray has read from the variable, if it has been imported."""
+    if constants := sys.modules.get("ray._private.ray_constants"):
+        constants.ENABLE_RAY_CLUSTER = enabled  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """The parts of a round: which of them are still to be made, and the graphs that make them."""
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -71,7 +71,8 @@ class PartStream:
 
     def todo(self, round_: int) -> tuple[Parts, int]:
         """The parts of a round that are not committed, and the number of prompts of all of its parts."""
-        parts, total = self.parts(round_), sum(map(len, self.parts(round_).values()))
+        parts = self.parts(round_)
+        total = sum(map(len, parts.values()))
         if self._begun and self._begun.round == round_:
             return self._begun.parts, total
         committed = set(self.ledger.parts(round_))
@@ -97,7 +98,7 @@ class PartStream:
             self._begun = _Begun(round_, parts, resumed, BegunGraph(self._whole_graph(round_, parts)))
 
     def has_begun(self, round_: int) -> bool:
-        """Whether the graph of a round was started by `begin`, and `gather` has not followed it yet."""
+        """Whether the graph of a round was started by `begin`, and `gather` has not followed it to its end."""
         return self._begun is not None and self._begun.round == round_
 
     def gather(self, round_: int, parts: Parts, done: Callable[[int], None]) -> None:
@@ -112,14 +113,15 @@ class PartStream:
             UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault;
                 or more prompts than `quarantine_limit` are quarantined.
         """
-        begun, self._begun = self._begun, None
+        begun = self._begun if self.has_begun(round_) else None
         resumed = begun.resumed if begun else bool(self.ledger.parts(round_))
         tallies = begun.graph.tables() if begun else tables(self._whole_graph(round_, parts))
         with closing(tallies):  # an error must not leave the graph running
             self._run(round_, resumed, tallies, done, lambda: False)
+        self._begun = None
 
     def close(self) -> None:
-        """Wait until a graph that was begun and not followed has ended, as it does when the engines are closed."""
+        """Wait until a graph that was begun and not followed to its end has ended, as it does when the engines are closed."""
         if self._begun:
             self._begun.graph.wait(CLOSE_SECONDS)
 
@@ -150,7 +152,7 @@ class PartStream:
         self,
         round_: int,
         resumed: bool,
-        tallies: Generator[pa.Table, None, None],
+        tallies: Iterable[pa.Table],
         done: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> None:

@@ -12,7 +12,6 @@ from vlrm_ray.pipeline.background import repeated
 
 SAMPLE_SECONDS = 1.0
 """Interval at which the CPU time of processes is read: what a process uses after the last reading before its end is lost."""
-
 NODE_PROCESS = "raylet"
 """Name of the process that starts the workers of a node."""
 
@@ -36,8 +35,8 @@ class StageClock:
         """Start to read the CPU time of processes in the background."""
         self._by_process: dict[tuple[int, float], float] = {}
         self._lock, self._with_node = threading.Lock(), False
-        self._stack = ExitStack()
-        self._stack.enter_context(repeated(self._read, SAMPLE_SECONDS))
+        self._reading = ExitStack()
+        self._reading.enter_context(repeated(self._read, SAMPLE_SECONDS))
 
     def start(self) -> Start:
         """The start of a stage, now."""
@@ -52,7 +51,7 @@ class StageClock:
 
     def close(self) -> None:
         """Stop reading."""
-        self._stack.close()
+        self._reading.close()
 
     def _cpu_seconds(self) -> float:
         """CPU seconds so far, those of ended processes included."""

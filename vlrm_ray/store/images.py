@@ -81,9 +81,9 @@ def read_bytes(uri: str) -> bytes:
         return _read_object(scheme + uri[len(scheme) :])
     except (OSError, ValueError, pa.ArrowException, StorageError) as error:
         if scheme not in ("", "file", "data") and may_pass(error):
-            place = redacted(uri)
+            reason = redacted(str(error))[:200]
             raise StorageError(
-                f"cannot read {place}: {str(error)[:200]}; run the same command again to resume"
+                f"cannot read {redacted(uri)}: {reason}; run the same command again to resume"
             ) from error
         raise BadImage(UNREADABLE) from error
 
