@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vlrm_ray.config import Config, Detector, Reader
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.experts.named_models import (
     DETECTION_MODEL,
     RECOGNITION_MODEL,
@@ -104,9 +104,8 @@ def _refuse_offline(key: str, name: str, path: Path) -> None:
 
 
 def _not_fetched(key: str, name: str, path: Path, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"{key}: {name} could not be fetched on node {socket.gethostname()}: {reason}; put it at {path}, or give the path or "
+        f"{key}: {name} could not be fetched on node {socket.gethostname()}: {first_line(error)}; put it at {path}, or give the path or "
         "URI of a model that you have"
     )
 

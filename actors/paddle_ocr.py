@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from vlrm_ray.config import Reader
-from vlrm_ray.errors import UserError, last_line
+from vlrm_ray.errors import UserError, first_line, last_line
 from vlrm_ray.experts.fingerprints import reader_fingerprint
 from vlrm_ray.experts.named_models import reader_paths
 from vlrm_ray.types import Word
@@ -109,9 +109,8 @@ def _read_description(folder: str) -> dict[str, Any]:
         content: dict[str, Any] = yaml.safe_load(Path(folder, "inference.yml").read_text())
         content["PreProcess"]["transform_ops"], content["PostProcess"]
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{folder}/inference.yml does not describe a PaddleOCR model: {reason}; use a folder exported by PaddleOCR"
+            f"{folder}/inference.yml does not describe a PaddleOCR model: {first_line(error)}; use a folder exported by PaddleOCR"
         ) from error
     return content
 

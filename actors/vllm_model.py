@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, PlainText, Request, Sampling, label_tokens
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.preferences.judgement import judgement_token
 from vlrm_ray.store.images import load_in_condition
@@ -54,7 +54,7 @@ class VllmModel:
         try:
             self.processor = AutoProcessor.from_pretrained(self.folder)
         except (OSError, ValueError) as error:
-            raise UserError(f"model {self.folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise UserError(f"model {self.folder} cannot be loaded: {first_line(error)}") from error
         # AutoProcessor returns the tokenizer itself for a text-only model
         self.has_vision = hasattr(self.processor, "tokenizer")
         self.tokenizer = self.processor.tokenizer if self.has_vision else self.processor

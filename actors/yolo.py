@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector
-from vlrm_ray.errors import UserError, last_line
+from vlrm_ray.errors import UserError, first_line, last_line
 from vlrm_ray.experts.fingerprints import detector_fingerprint
 from vlrm_ray.experts.named_models import detector_path
 from vlrm_ray.reward.model_folder import refuse_pointers
@@ -133,9 +133,8 @@ def _load(path: Path, classes: tuple[str, ...]) -> YOLO:
         if classes:
             model.set_classes(list(classes))
     except (TypeError, ModuleNotFoundError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"detector checkpoint {path} is refused: {reason}; use a checkpoint saved by ultralytics"
+            f"detector checkpoint {path} is refused: {first_line(error)}; use a checkpoint saved by ultralytics"
         ) from error
     return model
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Detector
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.experts.fingerprints import zero_shot_fingerprint
 from vlrm_ray.store.models import local_model
 from vlrm_ray.types import Detection
@@ -96,8 +96,7 @@ def _load(source: str) -> tuple[Any, Any]:
             source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"detector {source} cannot be loaded: {reason}; give a folder or hub name of OWLv2 or GroundingDINO"
+            f"detector {source} cannot be loaded: {first_line(error)}; give a folder or hub name of OWLv2 or GroundingDINO"
         ) from error
     return processor, model

@@ -124,12 +124,19 @@ def response(rng: random.Random, words: int = WORDS) -> str:
 
 
 class SimulatedDetector:
-    """Stands for `DetectorExpert`: every image shows a red circle and a blue square."""
+    """Stands for `DetectorExpert`: every image shows a red circle and a blue square.
+
+    Attributes:
+        part_seconds: time that a part takes.
+    """
+
+    part_seconds = 0.0
 
     def __init__(self, _settings: Detector, _store: Ledger, _board: object) -> None: ...
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in the detections."""
+        time.sleep(self.part_seconds)
         rows = from_table(table, [])
         for row in rows:
             row.width, row.height, row.objects, row.quality = 64, 64, OBJECTS, Quality()

@@ -24,12 +24,14 @@ class SimulatedFleet(Fleet):
         slots: sequences that an engine works on at the same time, of a policy generator and of a critique writer.
         sequence_seconds: time that a sequence takes, of the same.
         words: fewest words of a response.
+        detector: class of the actors of the detector pool.
     """
 
     slots, sequence_seconds, words = (16, 16), (0.0, 0.0), 4
+    detector = SimulatedDetector
 
     def __init__(self, config: Config, ledger: Ledger, *, log: Callable[[str], None] = print) -> None:
-        super().__init__(config, ledger, (SimulatedDetector, SimulatedReader), verifier(), log=log)
+        super().__init__(config, ledger, (self.detector, SimulatedReader), verifier(), log=log)
 
     def create_policy(self, name: str) -> ActorHandle[Any]:
         """Create the actor of a simulated policy generator."""

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, first_line
 
 
 class _Texts:
@@ -73,7 +73,7 @@ def merge(
     try:
         merged = OmegaConf.to_container(OmegaConf.merge(first, *parts), resolve=True)
     except (OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise UserError(f"cannot merge {where} with the overrides: {_first_line(error)}") from error
+        raise UserError(f"cannot merge {where} with the overrides: {first_line(error)}") from error
     values: dict[Any, Any] = _map_texts(merged, texts.reveal)
     for key, text in _texts_of(values):
         if "\0" in text or not _encodable(text):
@@ -130,11 +130,7 @@ def _yaml_problem(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         return f"{error.problem}{line}"[:200]
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return first_line(error)
 
 
 def shipped_models() -> Path:

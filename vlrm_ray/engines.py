@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
-from vlrm_ray.errors import BadImage, UserError
+from vlrm_ray.errors import BadImage, UserError, first_line
 from vlrm_ray.types import NO, YES, ImageCondition, ScoredCritique
 
 T = TypeVar("T")
@@ -333,10 +333,7 @@ def refusal_reason(error: Exception) -> str:
     """Reason to record for a request that raises an exception: that of the image, `TOO_LONG`, or the first line."""
     if isinstance(error, BadImage):
         return str(error)
-    message = str(error).strip()
-    if _TOO_LONG_MESSAGE.search(message):
-        return TOO_LONG
-    return f"{REFUSED}: {message.splitlines()[0][:200] if message else type(error).__name__}"
+    return TOO_LONG if _TOO_LONG_MESSAGE.search(str(error)) else f"{REFUSED}: {first_line(error)}"
 
 
 def scored_critique(answer: Completion) -> ScoredCritique:

@@ -69,6 +69,11 @@ def user_message(error: Exception) -> str | None:
     return remote[-1] if remote else None
 
 
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of an exception's message, cut to `limit` characters; its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:limit]
+
+
 def last_line(error: BaseException) -> str:
     """The last line of an exception's message, which in chained messages is the cause; its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]

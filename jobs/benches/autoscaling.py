@@ -32,7 +32,7 @@ from vlrm_ray.store.ledger import Ledger
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = "vlrm-role"
 HEAD, HEAD_ID = "ray.head.default", "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
-NODE_TYPES = {"generate": 3, "judge": 2, "train": 1, "expert": 1}
+NODE_TYPES = {"generate": 3, "judge": 2, "train": 1, "expert": 3}
 """Most nodes of each role, each with one GPU."""
 HEAD_ROLE = "cpu"
 IDLE_MINUTES, START_ATTEMPTS = 0.2, 5
@@ -43,10 +43,12 @@ OVERRIDES = (
     "policy.engine.actors=1", "policy.engine.max_actors=3", "policy.engine.gpus=1", "policy.engine.cpus=0.1",
     "policy.engine.max_num_seqs=16", "critic.engine.actors=1", "critic.engine.max_actors=2", "critic.engine.gpus=1",
     "critic.engine.cpus=0.1", "critic.engine.max_num_seqs=16", "critic.k=1", "train.workers=1", "train.gpus=1", "train.cpus=0.1",
-    "train.epochs=3", "experts.reader.enabled=false", "experts.detector.pool={min: 1, max: 1, cpus: 0.1, gpus: 1}",
+    "train.epochs=3", "experts.reader.enabled=false", "experts.detector.pool={min: 1, max: 3, cpus: 0.1, gpus: 1}",
     "evaluation.pairs=0", "evaluation.holdout=0", f"cluster.labels={LABEL}",
 )  # fmt: skip
 SEQUENCE_SECONDS, STEP_SECONDS = (2.0, 1.0), 2.0
+DETECTOR_PART_SECONDS = 10.0
+"""Time that a detector takes for a part: more than three generators take, so that parts queue up before the detectors."""
 
 
 def measure_autoscaling(progress: Progress) -> dict[str, Any]:
@@ -63,10 +65,13 @@ def measure_autoscaling(progress: Progress) -> dict[str, Any]:
 
 def _run(scratch: Path, progress: Progress) -> dict[str, Any]:
     from jobs import iterate
-    from tests import simulated_run
+    from tests import simulated, simulated_run
+
+    class Detector(simulated.SimulatedDetector):
+        part_seconds = DETECTOR_PART_SECONDS
 
     class Fleet(simulated_run.SimulatedFleet):
-        sequence_seconds = SEQUENCE_SECONDS
+        sequence_seconds, detector = SEQUENCE_SECONDS, Detector
 
     source = scratch / "prompts"
     source.mkdir()

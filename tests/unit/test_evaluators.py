@@ -20,7 +20,7 @@ from vlrm_ray.pipeline import evaluators
 from vlrm_ray.pipeline.holdout import is_held_out
 from vlrm_ray.preferences.critique import COMPACT
 from vlrm_ray.scenes import pope
-from vlrm_ray.store.ledger import TABLES, Ledger
+from vlrm_ray.store.ledger import Ledger
 
 TRUE, FALSE = "There is a red bus.", "There are two dogs in it."
 
@@ -54,10 +54,8 @@ def committed(ledger: Ledger, part: int, hashes: list[str], pairs_each: int = 1)
         for name, _ in prompts
         for k in range(pairs_each)
     ]
-    tables = {name: pa.table({"x": [0]}) for name in TABLES}
-    ledger.put_part(
-        1, part, tables | {"generate": pa.Table.from_pylist(candidates), "pair": pa.Table.from_pylist(found)}, {}
-    )
+    tables = {"generate": pa.Table.from_pylist(candidates), "pair": pa.Table.from_pylist(found)}
+    ledger.put_part(1, part, tables, {})
 
 
 # --- pairs about images that are held out -------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 from vlrm_ray.errors import LeaseLost, UserError
 from vlrm_ray.store import lease as lease_module
-from vlrm_ray.store.lease import DriverLease
+from vlrm_ray.store.lease import DriverLease, Lease
 from vlrm_ray.store.ledger import Ledger
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -36,16 +36,16 @@ class Storage:
     """Makes renewals fail: `plan` holds one entry per renewal, the last one repeated."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, plan: list[Exception | None]) -> None:
-        self.calls, real = 0, Ledger._write_lease
+        self.calls, real = 0, Lease._write
 
-        def write(ledger: Ledger, owner: str) -> None:
+        def write(lease: Lease) -> None:
             error = plan[min(self.calls, len(plan) - 1)]
             self.calls += 1
             if error:
                 raise error
-            real(ledger, owner)
+            real(lease)
 
-        monkeypatch.setattr(Ledger, "_write_lease", write)
+        monkeypatch.setattr(Lease, "_write", write)
 
 
 @pytest.mark.parametrize("error", [FULL, TimeoutError("slow"), ValueError("odd"), UserError("told")])
@@ -118,14 +118,14 @@ def test_outside_the_main_thread_the_loss_is_reported_at_the_end(ledger: Ledger)
 
 
 def test_another_drivers_lease_is_never_deleted(ledger: Ledger) -> None:
-    ledger.claim_lease("elsewhere:1")
-    ledger.release_lease("here:2")
+    Lease(ledger, "elsewhere:1").claim()
+    Lease(ledger, "here:2").release()
     assert ledger.get_json("driver.json")["owner"] == "elsewhere:1"
     with pytest.raises(LeaseLost):
-        ledger.renew_lease("here:2")
+        Lease(ledger, "here:2").renew()
     Path(ledger.path("driver.json")).unlink()
-    ledger.release_lease("here:2")
-    ledger.renew_lease("here:2")
+    Lease(ledger, "here:2").release()
+    Lease(ledger, "here:2").renew()
     assert ledger.get_json("driver.json")["owner"] == "here:2"
 
 

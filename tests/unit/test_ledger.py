@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from vlrm_ray.errors import UserError
+from vlrm_ray.store.lease import Lease
 from vlrm_ray.store.ledger import Ledger
 
 TABLE = pa.table({"x": [1, 2, 3]})
@@ -68,11 +69,11 @@ def test_a_version_exists_once_its_marker_does(ledger: Ledger, tmp_path: Path) -
 
 
 def test_a_second_driver_is_refused_until_the_lease_is_released(ledger: Ledger) -> None:
-    ledger.claim_lease("elsewhere:1")
+    Lease(ledger, "elsewhere:1").claim()
     with pytest.raises(UserError, match="in use by another driver"):
-        ledger.claim_lease("here:2")
-    ledger.release_lease("elsewhere:1")
-    ledger.claim_lease("here:2")
+        Lease(ledger, "here:2").claim()
+    Lease(ledger, "elsewhere:1").release()
+    Lease(ledger, "here:2").claim()
 
 
 def test_only_the_uri_is_pickled(ledger: Ledger) -> None:

@@ -24,6 +24,7 @@ from vlrm_ray.pipeline import prompts
 from vlrm_ray.pipeline.preflight import check_images, check_inputs
 from vlrm_ray.reward.model_folder import check_model
 from vlrm_ray.store.images import load_image, open_image, read_bytes
+from vlrm_ray.store.lease import Lease
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, local_model, model_fingerprint, portable
 
@@ -63,11 +64,11 @@ def test_files_and_leases(ledger: Ledger) -> None:
     ledger.put_json("a/b.json", {"x": "ü"})
     other = pickle.loads(pickle.dumps(ledger))
     assert other.get_json("a/b.json") == {"x": "ü"}
-    ledger.claim_lease("elsewhere:1")
+    Lease(ledger, "elsewhere:1").claim()
     with pytest.raises(UserError, match="in use by another driver"):
-        other.claim_lease("here:2")
-    ledger.release_lease("elsewhere:1")
-    other.claim_lease("here:2")
+        Lease(other, "here:2").claim()
+    Lease(ledger, "elsewhere:1").release()
+    Lease(other, "here:2").claim()
     ledger.remove("a")
     assert ledger.get("a/b.json") is None
     ledger.check_writable()

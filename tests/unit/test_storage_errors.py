@@ -15,6 +15,7 @@ import pytest
 from vlrm_ray.errors import StorageError, run_as_program, user_message
 from vlrm_ray.store import filesystem
 from vlrm_ray.store.filesystem import joined, redacted
+from vlrm_ray.store.lease import Lease
 from vlrm_ray.store.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def paths(tmp_path: Path) -> dict[str, str]:
 )
 def test_a_folder_that_cannot_be_used_is_named(uri: str, message: str, paths: dict[str, str]) -> None:
     with pytest.raises(StorageError, match=message) as caught:
-        Ledger(uri.format(**paths)).claim_lease("here:1")
+        Lease(Ledger(uri.format(**paths)), "here:1").claim()
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -93,7 +94,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_damaged_lease_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "driver.json").write_bytes(content)
     with pytest.raises(StorageError, match=r"driver\.json is"):
-        Ledger(str(tmp_path)).claim_lease("here:1")
+        Lease(Ledger(str(tmp_path)), "here:1").claim()
 
 
 class ObjectStore(BaseHTTPRequestHandler):
@@ -144,7 +145,7 @@ def test_an_object_store_that_does_not_work_is_named_soon(
     monkeypatch.setattr(filesystem, "S3_TIMEOUT_SECONDS", 1)
     start = time.monotonic()
     with pytest.raises(StorageError, match=message) as caught:
-        Ledger(store).claim_lease("here:1")
+        Lease(Ledger(store), "here:1").claim()
     assert time.monotonic() - start < 60
     assert "run/driver.json?scheme" in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -17,7 +17,7 @@ import yaml
 
 from vlrm_ray.claims import Extractor
 from vlrm_ray.claims.lexicon import load_lexicon
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.types import Claim, ClaimType
 
 _COMPARISONS = frozenset({"more", "fewer", "as_many"})
@@ -131,7 +131,7 @@ def load_annotations(path: str | Path) -> list[AnnotatedResponse]:
     try:
         entries = yaml.safe_load(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not readable YAML: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is not readable YAML: {first_line(error)}") from error
     if not isinstance(entries, list) or not all(isinstance(e, dict) and "say" in e for e in entries):
         raise UserError(f"{path} must be a list of entries with `say` and `claims`")
     return [_annotated_response(entry, path) for entry in entries]

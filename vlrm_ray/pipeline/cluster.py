@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from vlrm_ray.config import Config
-from vlrm_ray.errors import Terminated, UserError
+from vlrm_ray.errors import Terminated, UserError, first_line
 from vlrm_ray.pipeline import placement, resource_plan
 from vlrm_ray.pipeline.cluster_probe import prepare_to_join
 from vlrm_ray.pipeline.loopback import on_loopback
@@ -180,7 +180,7 @@ def _connect(address: str, options: dict[str, Any]) -> str:
     except Exception as error:  # Ray raises many types
         ray.shutdown()
         raise UserError(
-            f"the Ray cluster at {address} cannot be joined: {_first_line(error)}; see Ray's logs on its head node"
+            f"the Ray cluster at {address} cannot be joined: {first_line(error)}; see Ray's logs on its head node"
         ) from error
 
 
@@ -197,10 +197,10 @@ def _start_local(options: dict[str, Any], log: Callable[[str], None]) -> str:
             _kill_children(others)
             if attempt == START_ATTEMPTS:
                 raise UserError(
-                    f"Ray did not start in {attempt} attempts: {_first_line(error)}; see the log files in its temporary "
+                    f"Ray did not start in {attempt} attempts: {first_line(error)}; see the log files in its temporary "
                     "folder (RAY_TMPDIR)"
                 ) from error
-            log(f"Ray did not start: {_first_line(error)}; retrying (attempt {attempt + 1} of {START_ATTEMPTS})")
+            log(f"Ray did not start: {first_line(error)}; retrying (attempt {attempt + 1} of {START_ATTEMPTS})")
     raise AssertionError("unreachable")
 
 
@@ -219,10 +219,6 @@ def _log_folder() -> str:
 
     node: Any = ray._private.worker.global_worker.node
     return str(node.get_logs_dir_path()) if node else ""
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_size(config: Config, where: str, log: Callable[[str], None]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vlrm_ray.config import Config
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.ids import digest
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
@@ -93,14 +93,14 @@ class Trackers:
                 work(tracker)
             except Exception as error:  # servers, disks and libraries fail in many ways
                 del self._open[name]
-                self._log(f"tracker {name} failed and gets no more figures: {str(error).partition(chr(10))[0]}")
+                self._log(f"tracker {name} failed and gets no more figures: {first_line(error)}")
 
     def _upload(self) -> None:
         if self._folder and self._open:
             try:
                 self._folder.upload()
             except Exception as error:  # the next time uploads it again
-                self._log(f"the trackers' files were not copied to the run's folder: {error}")
+                self._log(f"the trackers' files were not copied to the run's folder: {first_line(error)}")
 
 
 NO_TRACKERS = Trackers({}, None, lambda _: None)
@@ -142,9 +142,8 @@ def open_trackers(config: Config, ledger: Ledger, log: Callable[[str], None]) ->
         try:
             found[name] = classes[name](config, digest(ledger.uri), folder.path(name))
         except Exception as error:
-            reason = str(error).partition("\n")[0]
             raise UserError(
-                f"trackers: {name} cannot be opened: {reason}; check its settings, or leave it out"
+                f"trackers: {name} cannot be opened: {first_line(error)}; check its settings, or leave it out"
             ) from error
     return Trackers(found, folder, log)
 

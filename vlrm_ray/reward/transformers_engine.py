@@ -16,7 +16,7 @@ from vlrm_ray.engines import (
     batches,
     label_tokens,
 )
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.judgement import find_judgement
 from vlrm_ray.store.images import image_batches, load_in_condition
@@ -44,7 +44,7 @@ class TransformersEngine:
         try:
             self.processor = AutoProcessor.from_pretrained(folder)
         except (OSError, ValueError) as error:
-            raise UserError(f"model {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise UserError(f"model {folder} cannot be loaded: {first_line(error)}") from error
         self.processor.tokenizer.padding_side = "left"
         self.labels: LabelTokens = label_tokens(self.processor.tokenizer, folder)
         self.plain = PlainText.of_processor(self.processor)

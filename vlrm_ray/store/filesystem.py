@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from vlrm_ray.errors import StorageError
+from vlrm_ray.errors import StorageError, first_line
 
 OBJECT_STORES = ("s3", "gs", "gcs")
 """Schemes of storages without folders: an object's place is a bucket and a key."""
@@ -283,8 +283,7 @@ def _reason(error: Exception, uri: str) -> str:
         if number in (errno.ENOTDIR, errno.EEXIST) and not os.path.isdir(place):
             return f"{place} is a file, not a folder"
         return f"{os.strerror(number)} (in {place if os.path.isdir(place) else os.path.dirname(place)})"
-    text = str(error).strip() or type(error).__name__
-    return redacted(re.sub(r"^.*?(?=AWS Error)", "", text.splitlines()[0]))[:250]
+    return redacted(re.sub(r"^.*?(?=AWS Error)", "", first_line(error, limit=1000)))[:250]
 
 
 def _remedy(error: Exception) -> str:

@@ -1,6 +1,11 @@
-"""Holds the lease of a run while a driver works on it, and ends the driver if the lease is lost."""
+"""The lease of a run: one driver at a time works in its folder, and ends if another one takes the lease.
 
+It is the file `LEASE_FILE` in the run's folder: its owner, and the Unix time of its last renewal.
+"""
+
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -9,14 +14,73 @@ from typing import Any
 
 from vlrm_ray.errors import LeaseLost, StorageError, UserError
 from vlrm_ray.store.filesystem import redacted
-from vlrm_ray.store.ledger import LEASE_SECONDS, Ledger, driver_name
+from vlrm_ray.store.ledger import Ledger
 
+LEASE_FILE = "driver.json"
+"""Name of the file."""
+LEASE_SECONDS = 90
+"""A lease that was not renewed for this long has expired."""
 RENEW_SECONDS = 20
 """Seconds between two renewals of the lease."""
 RETRY_SECONDS = 5
 """Seconds between two attempts after a failed renewal."""
 JOIN_SECONDS = 30
 """How long the end of a run waits for a renewal in progress, so that it cannot write the lease again."""
+
+
+class Lease:
+    """The lease as one driver sees it."""
+
+    def __init__(self, ledger: Ledger, owner: str) -> None:
+        """Take the lease's run, and the driver as `driver_name` gives it."""
+        self.ledger, self.owner = ledger, owner
+
+    def claim(self) -> None:
+        """Acquire the lease.
+
+        Raises:
+            UserError: another driver holds a lease that has not expired.
+        """
+        holder, renewed = self._read()
+        if holder not in ("", self.owner) and time.time() - renewed < LEASE_SECONDS and _may_be_running(holder):
+            raise UserError(
+                f"run {redacted(self.ledger.uri)} is in use by another driver ({holder}); wait for it to finish, or choose "
+                "another name="
+            )
+        self._write()
+
+    def renew(self) -> None:
+        """Extend the lease by `LEASE_SECONDS` from now.
+
+        Raises:
+            LeaseLost: another driver has taken the lease.
+        """
+        holder, _ = self._read()
+        if holder not in ("", self.owner):
+            raise LeaseLost(
+                f"run {redacted(self.ledger.uri)} was taken over by another driver ({holder}), so this one has stopped; "
+                "follow the run there, or run the same command again when it has ended"
+            )
+        self._write()
+
+    def release(self) -> None:
+        """Release the lease, so that another driver can claim it. The lease of another driver is kept."""
+        if self._read()[0] == self.owner:
+            self.ledger.delete(LEASE_FILE)
+
+    def _read(self) -> tuple[str, float]:
+        """Owner of the lease and the Unix time of its last renewal; "" and 0 without a lease."""
+        lease = self.ledger.get_json(LEASE_FILE)
+        try:
+            return ("", 0.0) if lease is None else (str(lease["owner"]), float(lease["time"]))
+        except (KeyError, TypeError, ValueError):
+            raise StorageError(
+                f"{redacted(self.ledger.location(LEASE_FILE))} is not a lease with owner and time; delete it if no driver "
+                "works on the run"
+            ) from None
+
+    def _write(self) -> None:
+        self.ledger.put_json(LEASE_FILE, {"owner": self.owner, "time": time.time()})
 
 
 class DriverLease:
@@ -37,14 +101,13 @@ class DriverLease:
             ledger: ledger of the run.
             log: prints a line.
         """
-        self.ledger, self.log = ledger, log
-        self.owner, self.lost = driver_name(), ""
+        self.lease, self.log, self.lost = Lease(ledger, driver_name()), log, ""
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self.in_main_thread = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> "DriverLease":
-        self.ledger.claim_lease(self.owner)
+        self.lease.claim()
         self.renewed = time.monotonic()
         if self.in_main_thread:
             self.previous_handler = signal.signal(signal.SIGUSR1, self._interrupt)
@@ -63,7 +126,7 @@ class DriverLease:
 
     def _release(self) -> None:
         try:
-            self.ledger.release_lease(self.owner)
+            self.lease.release()
         except StorageError as error:
             self.log(f"the lease of the run was not released and expires in {LEASE_SECONDS} s: {error}")
 
@@ -72,7 +135,7 @@ class DriverLease:
         failed = False
         while not self.lost and not self.stop.wait(RETRY_SECONDS if failed else RENEW_SECONDS):
             try:
-                self.ledger.renew_lease(self.owner)
+                self.lease.renew()
             except LeaseLost as error:
                 self.lost = str(error)
             except Exception as error:  # the thread must go on after any error, or the run would lose its lease
@@ -97,6 +160,25 @@ class DriverLease:
             self.log(f"the lease of the run was not renewed ({reason}); trying again for {LEASE_SECONDS} s")
         if time.monotonic() - self.renewed >= LEASE_SECONDS:
             self.lost = (
-                f"the lease of run {redacted(self.ledger.uri)} could not be renewed for {LEASE_SECONDS} s, so the run has "
+                f"the lease of run {redacted(self.lease.ledger.uri)} could not be renewed for {LEASE_SECONDS} s, so the run has "
                 f"stopped ({reason}); mend the storage, then run the same command again to resume"
             )
+
+
+def driver_name() -> str:
+    """Name of this process as a lease's owner: "host:pid"."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _may_be_running(owner: str) -> bool:
+    """Whether a driver may still be running; always true for other hosts, whose processes cannot be checked."""
+    host, _, pid = owner.rpartition(":")
+    if host != driver_name().rpartition(":")[0] or not pid.isdecimal():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,8 +1,8 @@
 """The ledger: all files of a run. Parts, stage results and published versions are committed atomically.
 
     runs/<name>/config.json                             configuration of the run
-    runs/<name>/driver.json                             lease of the driver that runs it
-    runs/<name>/round-0001/<table>/part-00000.parquet   a table of a part: one for each of `TABLES`
+    runs/<name>/driver.json                             lease of the driver that runs it; see lease.py
+    runs/<name>/round-0001/<table>/part-00000.parquet   a table of a part: the output of a stage, or the complete rows
     runs/<name>/round-0001/parts/part-00000.json        marker of the part: sha256 and rows of its tables, row counts, ...
     runs/<name>/round-0001/<stage>.json                 result of the stage; it exists once the stage is finished
     runs/<name>/versions/0001/...                       files of a published reward model
@@ -18,19 +18,18 @@ import os
 import posixpath
 import shutil
 import socket
-import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from vlrm_ray.errors import LeaseLost, StorageError, UserError
+from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.store.filesystem import (
     absolute,
@@ -46,20 +45,16 @@ from vlrm_ray.store.sources import Source, list_source
 
 STAGES = ("generate", "verify", "pair", "critique", "select", "train", "evaluate", "publish")
 """Names of the stages of a round."""
-TABLES = ("generate", "verify", "pair", "critique", "select", "rows")
-"""Tables of a part: the output of each stage of the graph, and the complete rows."""
 MARKERS = "parts"
 """Folder of the parts' markers."""
 READERS = 16
-"""Markers that are read at the same time."""
+"""Parts that are read at the same time."""
 COPIES = 4
 """Files of a version that are copied at the same time."""
-LEASE_SECONDS = 90
-"""A lease that was not renewed for this long has expired."""
-LEASE_FILE = "driver.json"
-"""Name of the lease's file: its owner, and the Unix time of its last renewal."""
 SERVED = "served.json"
 """File in a run's folder that names the version which each critic loads when it starts."""
+
+T = TypeVar("T")
 
 
 class Ledger:
@@ -165,7 +160,7 @@ class Ledger:
         Args:
             round_: number of the round.
             index: index of the part.
-            tables: a table for each of `TABLES`.
+            tables: its tables, by name.
             marker: entries to add to the marker.
         """
         written = {}
@@ -178,8 +173,7 @@ class Ledger:
 
     def remove_part(self, round_: int, index: int) -> None:
         """Delete the marker of a part, so that the part is made again."""
-        with self._errors("delete", _part(round_, MARKERS, index)), suppress(FileNotFoundError):
-            self.fs.delete_file(self.path(f"{_part(round_, MARKERS, index)}.json"))
+        self.delete(f"{_part(round_, MARKERS, index)}.json")
 
     def part_marker(self, round_: int, index: int) -> dict[str, Any] | None:
         """Marker of a part; None if the part is not committed."""
@@ -189,12 +183,11 @@ class Ledger:
     def part_markers(self, round_: int) -> dict[int, dict[str, Any]]:
         """Markers of all committed parts of a round, by index; many are read at the same time."""
         indices = self.parts(round_)
-        with ThreadPoolExecutor(READERS) as readers:
-            markers = readers.map(lambda index: self.part_marker(round_, index), indices)
-            return {index: marker for index, marker in zip(indices, markers, strict=True) if marker is not None}
+        markers = self.each_part(lambda index: self.part_marker(round_, index), indices)
+        return {index: marker for index, marker in zip(indices, markers, strict=True) if marker is not None}
 
-    def get_part(self, round_: int, stage: str, index: int) -> pa.Table:
-        """A table of a committed part.
+    def get_part(self, round_: int, stage: str, index: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """A table of a committed part, or some of its columns.
 
         Raises:
             UserError: a file is missing, or the table does not match the sha256 in the marker.
@@ -206,7 +199,12 @@ class Ledger:
                 f"{self.path(name)} is damaged; delete it and {self.path(_part(round_, MARKERS, index))}.json, then run the "
                 "same command again"
             )
-        return pq.read_table(io.BytesIO(data))
+        return pq.read_table(io.BytesIO(data), columns=columns and list(columns))
+
+    def each_part(self, work: Callable[[int], T], indices: Iterable[int]) -> list[T]:
+        """What a function that reads a part returns for each of some parts; many are read at the same time."""
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(readers.map(work, indices))
 
     def parts(self, round_: int) -> list[int]:
         """Indices of the committed parts of a round."""
@@ -246,8 +244,7 @@ class Ledger:
             The sha256 of each file by its name.
         """
         source, marker = list_source(str(folder)), f"{_version(version)}.json"
-        with self._errors("delete", marker), suppress(FileNotFoundError):
-            self.fs.delete_file(self.path(marker))
+        self.delete(marker)
         self.remove(_version(version))
         with ThreadPoolExecutor(COPIES) as pool:
             names = sorted(source.files)
@@ -301,59 +298,12 @@ class Ledger:
             return self.path(_version(version))
         return node_cache().fetch(self.location(_version(version)), marker["files"], slot="version").path
 
-    # --- one driver per run ---------------------------------------------------------------------
+    # --- files ----------------------------------------------------------------------------------
 
-    def claim_lease(self, owner: str) -> None:
-        """Acquire the lease of the run for one driver.
-
-        Args:
-            owner: the driver, as `driver_name` gives it.
-
-        Raises:
-            UserError: another driver holds a lease that has not expired.
-        """
-        lease = self._lease()
-        if lease and lease[0] != owner and time.time() - lease[1] < LEASE_SECONDS and _may_be_running(lease[0]):
-            raise UserError(
-                f"run {redacted(self.uri)} is in use by another driver ({lease[0]}); wait for it to finish, or choose "
-                "another name="
-            )
-        self._write_lease(owner)
-
-    def renew_lease(self, owner: str) -> None:
-        """Extend a driver's lease by `LEASE_SECONDS` from now.
-
-        Raises:
-            LeaseLost: another driver has taken the lease.
-        """
-        lease = self._lease()
-        if lease and lease[0] != owner:
-            raise LeaseLost(
-                f"run {redacted(self.uri)} was taken over by another driver ({lease[0]}), so this one has stopped; "
-                "follow the run there, or run the same command again when it has ended"
-            )
-        self._write_lease(owner)
-
-    def release_lease(self, owner: str) -> None:
-        """Release a driver's lease, so that another driver can claim it. A lease of another driver is kept."""
-        lease = self._lease()
-        if lease and lease[0] == owner:
-            with self._errors("delete", LEASE_FILE), suppress(FileNotFoundError):
-                self.fs.delete_file(self.path(LEASE_FILE))
-
-    def _lease(self) -> tuple[str, float] | None:
-        """Owner of the lease and the Unix time of its last renewal; None without a lease."""
-        lease = self.get_json(LEASE_FILE)
-        try:
-            return None if lease is None else (str(lease["owner"]), float(lease["time"]))
-        except (KeyError, TypeError, ValueError):
-            raise StorageError(
-                f"{redacted(self.location(LEASE_FILE))} is not a lease with owner and time; delete it if no driver works "
-                "on the run"
-            ) from None
-
-    def _write_lease(self, owner: str) -> None:
-        self.put_json(LEASE_FILE, {"owner": owner, "time": time.time()})
+    def delete(self, name: str) -> None:
+        """Delete a file, if it exists."""
+        with self._errors("delete", name), suppress(FileNotFoundError):
+            self.fs.delete_file(self.path(name))
 
     def remove(self, name: str) -> None:
         """Delete a folder of working files, if it exists."""
@@ -363,25 +313,6 @@ class Ledger:
         with self._errors("delete", name):
             if self.fs.get_file_info(self.path(name)).type == pafs.FileType.Directory:
                 self.fs.delete_dir(self.path(name))
-
-
-def driver_name() -> str:
-    """Name of this process as a lease's owner: "host:pid"."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _may_be_running(owner: str) -> bool:
-    """Whether a driver may still be running; always true for other hosts, whose processes cannot be checked."""
-    host, _, pid = owner.rpartition(":")
-    if host != driver_name().rpartition(":")[0] or not pid.isdecimal():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _round(round_: int) -> str:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vlrm_ray.errors import BadImage, UserError
+from vlrm_ray.errors import BadImage, UserError, first_line
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.store.decoding import FORMATS
 from vlrm_ray.store.filesystem import open_filesystem, redacted, storage_errors
@@ -137,7 +137,7 @@ def _text_rows(file: pa.NativeFile, start: bytes, name: str, invalid: Invalid) -
         yield from _lines(io.TextIOWrapper(content, encoding, errors=errors, newline=None), name)
     except (OSError, pa.ArrowException) as error:
         if codec:
-            raise UserError(f"{name} is a damaged {codec} file: {_first_line(error)}; copy it again") from None
+            raise UserError(f"{name} is a damaged {codec} file: {first_line(error)}; copy it again") from None
         with storage_errors("read", name):
             raise
 
@@ -158,7 +158,7 @@ def _lines(text: TextIO, name: str) -> Iterator[tuple[int, Any]]:
                 return
             raise UserError(
                 f"{name} row {number}: expected one JSON object per line, but line {number} is not JSON "
-                f"({_first_line(error)}), got {line.strip()[:60]!r}; correct or remove the line, or give {EXPECTED}"
+                f"({first_line(error)}), got {line.strip()[:60]!r}; correct or remove the line, or give {EXPECTED}"
             ) from None
         first = False
         yield number, value
@@ -191,7 +191,7 @@ def _json_list(text: str, name: str) -> Iterator[tuple[int, Any]]:
         if _after_space(text, place + 1) != len(text):
             raise json.JSONDecodeError("Extra data", text, place + 1)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{name}: expected a JSON list of rows, got {_first_line(error)}") from None
+        raise UserError(f"{name}: expected a JSON list of rows, got {first_line(error)}") from None
 
 
 def _after_space(text: str, place: int) -> int:
@@ -211,7 +211,7 @@ def _parquet_rows(file: pa.NativeFile, name: str, columns: Sequence[str]) -> Ite
                 yield number, value
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         where = f" after row {number}" if number else ""
-        raise UserError(f"{name} is not a readable Parquet file{where}: {_first_line(error)}; copy it again") from None
+        raise UserError(f"{name} is not a readable Parquet file{where}: {first_line(error)}; copy it again") from None
 
 
 def image_reference(value: Any) -> str | bytes:
@@ -302,7 +302,3 @@ def store_images(images: Iterable[tuple[str, bytes]], ledger: Ledger) -> None:
                     future.result()
         for future in pending:
             future.result()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

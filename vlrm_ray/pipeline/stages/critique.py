@@ -89,7 +89,7 @@ class Critique:
         )
         if refused:
             return pair, refused[0]
-        return pair, select(self._with_own(pair) if self.rule.own else pair, self.rule)
+        return pair, select(self._with_own(pair) if self.rule.own and pair.unaided else pair, self.rule)
 
     def _with_own(self, pair: Pair) -> Pair:
         """The pair with the unaided critique as the only one of each side where it is right and states nothing false."""
