@@ -114,15 +114,21 @@ def test_the_pairs_of_round_1_about_held_out_images_are_measured(tmp_path: Path)
     assert (found[0].question, found[0].chosen, found[0].rejected) == ("What?", TRUE, FALSE)
 
 
-def test_parts_are_read_until_there_are_enough_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, read = Ledger(str(tmp_path)), []
-    for part in range(3):
-        committed(ledger, part, HASHES[:40], pairs_each=2)
-    monkeypatch.setattr(evaluators, "MOST_PAIRS", 30)
-    get_part = ledger.get_part
-    monkeypatch.setattr(ledger, "get_part", lambda r, table, part: (read.append(part), get_part(r, table, part))[1])
-    assert len(evaluators.held_out_pairs(config(), ledger)) == 30
-    assert set(read) == {0}
+def test_of_too_many_pairs_those_measured_are_from_all_parts_and_of_different_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, settings = Ledger(str(tmp_path)), config()
+    parts = [HASHES[40 * part : 40 * part + 40] for part in range(4)]
+    for part, hashes in enumerate(parts):
+        committed(ledger, part, hashes, pairs_each=3)
+    images = {sha256 for hashes in parts for sha256 in hashes if is_held_out(settings, sha256)}
+    monkeypatch.setattr(evaluators, "MOST_PAIRS", len(images) // 2)
+    found = evaluators.held_out_pairs(settings, ledger)
+    assert len({pair.sha256 for pair in found}) == len(found) == len(images) // 2
+    assert {pair.pair_id.partition("-")[0] for pair in found} == {"0", "1", "2", "3"}
+    monkeypatch.setattr(evaluators, "MOST_PAIRS", len(images) + 5)
+    found = evaluators.held_out_pairs(settings, ledger)
+    assert ({pair.sha256 for pair in found}, len(found)) == (images, len(images) + 5)
 
 
 # --- what a run is measured by ------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """What a run is measured by after each round, from its configuration; and where the results of an untrained model are cached."""
 
-from collections.abc import Iterator
-
-import pyarrow as pa
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from vlrm_ray.config import Config
 from vlrm_ray.evaluation.evaluator import Evaluator
 from vlrm_ray.evaluation.held_out import HeldOutPair, HeldOutPairs
-from vlrm_ray.ids import digest
+from vlrm_ray.ids import digest, seed_of
 from vlrm_ray.pipeline.holdout import MEASURED_ROUND, holds_out, is_held_out
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS, TOLD_PAIRS
@@ -50,30 +50,56 @@ def evaluators(config: Config, round_: int, ledger: Ledger, store: Ledger) -> It
 
 
 def held_out_pairs(config: Config, ledger: Ledger) -> list[HeldOutPair]:
-    """The first `MOST_PAIRS` verified pairs of round 1 about images that are held out.
+    """At most `MOST_PAIRS` of the verified pairs of round 1 about images that are held out.
 
-    Parts are read one after the other until there are enough.
+    They are drawn evenly from all images, and there is a second pair of an image only if all images have one.
     """
-    found: list[HeldOutPair] = []
-    for part in ledger.parts(MEASURED_ROUND):
-        if len(found) >= MOST_PAIRS:
-            break
-        prompts = _held_out_prompts(config, ledger.get_part(MEASURED_ROUND, "generate", part))
-        if prompts:
-            for pair in ledger.get_part(MEASURED_ROUND, "pair", part).to_pylist():
-                if (prompt := prompts.get(pair["prompt_id"])) is not None:
-                    found.append(HeldOutPair(pair["pair_id"], *prompt, pair["chosen"], pair["rejected"]))
-    return found[:MOST_PAIRS]
+    parts = ledger.parts(MEASURED_ROUND)
+    names = [name for part in ledger.each_part(lambda part: _names(config, ledger, part), parts) for name in part]
+    drawn = _evenly(names)[:MOST_PAIRS]
+    chosen = {name.pair_id for name in drawn}
+    found = ledger.each_part(lambda part: _pairs(ledger, part, chosen), sorted({name.part for name in drawn}))
+    return [pair for pairs in found for pair in pairs]
 
 
-def _held_out_prompts(config: Config, candidates: pa.Table) -> dict[str, tuple[str, str, str]]:
-    """Image, sha256 and question of the prompts about images that are held out, by prompt id."""
-    distinct = candidates.select(["prompt_id", "image", "sha256", "question"]).to_pylist()
-    return {
-        row["prompt_id"]: (row["image"], row["sha256"], row["question"])
-        for row in distinct
-        if is_held_out(config, row["sha256"])
-    }
+class _Name(NamedTuple):
+    """Where a pair is and which image it is about."""
+
+    part: int
+    pair_id: str
+    sha256: str
+
+
+def _names(config: Config, ledger: Ledger, part: int) -> list[_Name]:
+    """The pairs of a part that are about images that are held out."""
+    prompts = ledger.get_part(MEASURED_ROUND, "generate", part, ["prompt_id", "sha256"]).to_pylist()
+    images = {row["prompt_id"]: row["sha256"] for row in prompts if is_held_out(config, row["sha256"])}
+    pairs = ledger.get_part(MEASURED_ROUND, "pair", part, ["pair_id", "prompt_id"]).to_pylist() if images else []
+    return [_Name(part, row["pair_id"], images[row["prompt_id"]]) for row in pairs if row["prompt_id"] in images]
+
+
+def _evenly(names: Sequence[_Name]) -> list[_Name]:
+    """The pairs in an order that does not depend on the names of files: first one of each image, then second ones."""
+    before: Counter[str] = Counter()
+    order: list[tuple[int, int, _Name]] = []
+    for name in sorted(names, key=lambda name: seed_of("measured", name.pair_id)):
+        order.append((before[name.sha256], seed_of("measured", name.sha256), name))
+        before[name.sha256] += 1
+    return [name for *_, name in sorted(order)]
+
+
+def _pairs(ledger: Ledger, part: int, chosen: Collection[str]) -> list[HeldOutPair]:
+    """The chosen pairs of a part."""
+    columns = ["prompt_id", "image", "sha256", "question"]
+    prompts = {row["prompt_id"]: row for row in ledger.get_part(MEASURED_ROUND, "generate", part, columns).to_pylist()}
+    pairs = ledger.get_part(MEASURED_ROUND, "pair", part, ["pair_id", "prompt_id", "chosen", "rejected"]).to_pylist()
+    return [
+        HeldOutPair(
+            pair["pair_id"], *(prompts[pair["prompt_id"]][c] for c in columns[1:]), pair["chosen"], pair["rejected"]
+        )
+        for pair in pairs
+        if pair["pair_id"] in chosen
+    ]
 
 
 def baseline_name(config: Config) -> str:
