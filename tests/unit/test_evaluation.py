@@ -11,7 +11,7 @@ import pytest
 from vlrm_ray import report
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.evaluation import metrics
-from vlrm_ray.preferences.critique import COMPACT, format_critique, parse_critique
+from vlrm_ray.preferences.critique import COMPACT, format_critique, parse_critique, prefers_chosen
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.scenes import evaluation
 from vlrm_ray.scenes.bench import BenchItem
@@ -26,8 +26,27 @@ ITEMS = [
 ]
 
 
-def test_a_tie_is_wrong() -> None:
-    assert metrics.prefers_chosen([0.5, 0.6], [0.5, 0.5]) == [False, True]
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "right"),
+    [
+        ((0.6, 0.4), (0.5, 0.5), True),
+        ((0.5, 0.5), (0.5, 0.5), False),
+        ((0.4, 0.6), (0.6, 0.4), False),
+        ((0.0, 0.0), (0.1, 0.9), False),
+        ((0.9, 0.1), (0.0, 0.0), False),
+    ],
+    ids=["higher", "tie", "lower", "chosen not judged", "rejected not judged"],
+)
+def test_a_pair_is_right_if_both_responses_are_judged_and_the_chosen_one_higher(
+    chosen: tuple[float, float], rejected: tuple[float, float], right: bool
+) -> None:
+    assert prefers_chosen(ScoredCritique("", *chosen), ScoredCritique("", *rejected)) is right
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(3, 0), (0, 3), (2, 1)])
+def test_a_few_critiques_do_not_push_the_temperature_to_its_bounds(right: int, wrong: int) -> None:
+    odds = [0.3, -0.3] * right + [-0.3, 0.3] * wrong
+    assert 1 / 6 < temperature_scaling.fit_temperature(odds, [True, False] * (right + wrong)) < 6
 
 
 def test_a_share_has_its_wilson_interval() -> None:
@@ -167,9 +186,9 @@ def test_a_right_judgement_from_false_facts_is_counted() -> None:
 
 
 def test_the_fitted_temperature_calibrates_the_confidence() -> None:
-    """Log-odds of 4 that are right in 3 of 4 cases should have been log(3)."""
-    odds, right = [4.0, 4.0, 4.0, 4.0], [True, True, True, False]
-    assert temperature_scaling.fit_temperature(odds, right) == pytest.approx(4 / math.log(3), rel=1e-3)
+    """Log-odds of 4 that are right in 3 of 4 cases should have been log(3), where they are many."""
+    odds, right = [4.0] * 4000, [True, True, True, False] * 1000
+    assert temperature_scaling.fit_temperature(odds, right) == pytest.approx(4 / math.log(3), rel=5e-3)
     assert temperature_scaling.fit_temperature([], []) == 1.0
     assert temperature_scaling.fit_temperature([1.0], [True]) == 1.0
 

@@ -17,7 +17,7 @@ from vlrm_ray.evaluation.held_out import ACCURACY, HeldOutPair, HeldOutPairs
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.ids import seed_of
 from vlrm_ray.pipeline import evaluators
-from vlrm_ray.pipeline.holdout import is_held_out
+from vlrm_ray.pipeline.holdout import holds_out, is_held_out
 from vlrm_ray.preferences.critique import COMPACT
 from vlrm_ray.scenes import pope
 from vlrm_ray.store.ledger import Ledger
@@ -71,7 +71,32 @@ def test_accuracy_with_and_without_the_image_and_by_length() -> None:
     assert found.metrics["held_out_balanced_accuracy"].value == 1.0
     assert found.details["hits"] == {ACCURACY: "1" * 20}
     assert found.details["samples"][0]["chosen_critique"]["yes"] == 0.7
-    assert found.calibration["n"] == 40
+    assert found.metrics["held_out_undecided"].value == 0.0
+
+
+@pytest.mark.parametrize(("count", "published"), [(49, False), (50, True)])
+def test_the_temperature_of_a_few_pairs_is_not_published(count: int, published: bool) -> None:
+    found = HeldOutPairs(pairs(count), COMPACT).evaluate(sees)
+    assert found.calibration.get("n") == (2 * count if published else None)
+    assert 0 < found.details["temperature"] < 10
+
+
+def test_a_pair_with_a_refused_response_is_wrong_and_no_measure_of_rewards() -> None:
+    def judge(requests: list[Request]) -> list[Completion]:
+        answers = zip(requests, sees(requests), strict=True)
+        return [
+            Completion("", refused="too_long") if TRUE in r.text and r.image in ("0.png", "1.png") else a
+            for r, a in answers
+        ]
+
+    found = HeldOutPairs(pairs(20), COMPACT).evaluate(judge).metrics
+    assert (found[ACCURACY].value, found["held_out_undecided"].value) == (0.9, 0.1)
+    assert found["held_out_balanced_accuracy"].n == found["held_out_ece"].n == 36
+
+
+def test_pairs_that_the_model_labels_itself_do_not_measure_it() -> None:
+    assert holds_out(config())
+    assert not holds_out(config("pairing.labels=self"))
 
 
 def test_equal_requests_are_sent_once() -> None:

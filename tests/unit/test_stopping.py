@@ -9,9 +9,11 @@ import pytest
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation import metrics
-from vlrm_ray.evaluation.gains import gain_between, shows_gain
+from vlrm_ray.evaluation.gains import gain_between, main_metrics, shows_gain
 from vlrm_ray.pipeline.stopping import is_finished, rounds_to_run
 from vlrm_ray.report import build_report, schema
+from vlrm_ray.report.headline import headline
+from vlrm_ray.report.page import render_report
 from vlrm_ray.store.ledger import Ledger
 
 NAME = "hallucination_pair_accuracy"
@@ -45,16 +47,24 @@ def test_other_metrics_show_no_gain() -> None:
     assert not shows_gain(evaluated(100, name="count_pair_accuracy"), evaluated(900, name="count_pair_accuracy"))
 
 
-def run_rounds(ledger: Ledger, overrides: Sequence[str], accuracies: Sequence[int]) -> list[int]:
+def test_without_a_main_metric_public_benchmarks_show_a_gain() -> None:
+    names = ["benchmark_pope_accuracy", "benchmark_pope_pick_shorter_accuracy", "benchmark_pope_undecided", "ece"]
+    assert main_metrics(names) == ["benchmark_pope_accuracy"]
+    assert main_metrics([*names, NAME]) == [NAME]
+    assert shows_gain(evaluated(800, name=names[0]), evaluated(830, name=names[0]))
+    assert not shows_gain(evaluated(800, name=names[1]), evaluated(830, name=names[1]))
+
+
+def run_rounds(ledger: Ledger, overrides: Sequence[str], accuracies: Sequence[int], name: str = NAME) -> list[int]:
     """The rounds of a run whose evaluations, the baseline first, judge so many of 1,000 pairs rightly."""
     config, run = load(None, overrides), []
-    ledger.finish(0, "evaluate", evaluated(accuracies[0]))
+    ledger.finish(0, "evaluate", evaluated(accuracies[0], name=name))
     for number in rounds_to_run(config, ledger):
         assert not is_finished(config, ledger)
         run.append(number)
         for stage in ("select", "train", "publish"):
             ledger.finish(number, stage, {"version": number, "seconds": 1.0, "wall_seconds": 1.0})
-        ledger.finish(number, "evaluate", evaluated(accuracies[number]))
+        ledger.finish(number, "evaluate", evaluated(accuracies[number], name=name))
     assert is_finished(config, ledger)
     return run
 
@@ -75,6 +85,17 @@ def test_with_auto_the_first_round_without_a_gain_is_the_last(
     ledger = Ledger(str(tmp_path))
     assert run_rounds(ledger, overrides, accuracies) == rounds
     assert list(rounds_to_run(load(None, overrides), ledger)) == rounds, "a resumed run ends at the same round"
+
+
+def test_a_run_that_only_a_public_benchmark_measures_goes_on_while_that_rises_and_says_so(tmp_path: Path) -> None:
+    ledger, name = Ledger(str(tmp_path)), "benchmark_pope_accuracy"
+    assert run_rounds(ledger, ["rounds=auto"], [500, 670, 670], name) == [1, 2]
+    report = build_report(load(None, ["rounds=auto"]).model_dump(mode="json"), ledger, 1.0, 1)
+    assert headline(report).title == "Accuracy on items of the benchmark pope rose from 50.0 % to 67.0 %".replace(
+        " %", "\u00a0%"
+    )
+    page = render_report(ledger, report)
+    assert "All metrics as a table" in page
 
 
 def test_the_report_knows_that_an_automatic_run_is_complete(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Differences between two evaluations of a run, with their intervals."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from vlrm_ray.evaluation.metrics import Metric
 HEADLINE = ("hallucination_pair_accuracy", "reasoning_pair_accuracy", "held_out_pair_accuracy")
 """The main metrics of a run, the first one first. The choice is fixed, independent of the outcome."""
 CONSISTENCY = "reasoning_consistency"
+_BENCHMARK = re.compile(r"benchmark_(?P<name>.+)_accuracy")
+_BASELINE = re.compile(r"_pick_(shorter|longer)_accuracy$")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,18 @@ class Gain:
         return {"value": round(self.value, 6), "n": self.n, "ci95": interval, "paired": self.paired}
 
 
+def main_metrics(names: Iterable[str]) -> list[str]:
+    """Of the names of metrics those of `HEADLINE`; without any of them, the accuracies on public benchmarks."""
+    measured = list(names)
+    return [name for name in HEADLINE if name in measured] or [name for name in measured if benchmark_of(name)]
+
+
+def benchmark_of(metric: str) -> str:
+    """The public benchmark whose accuracy a metric is; "" for other metrics."""
+    found = None if _BASELINE.search(metric) else _BENCHMARK.fullmatch(metric)
+    return found["name"] if found else ""
+
+
 def gain_between(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Gain:
     """The gain in a metric from one stored evaluation result to another, paired by item if possible."""
     hits = [[hit == "1" for hit in result.get("hits", {}).get(name, "")] for result in (before, after)]
@@ -57,7 +72,7 @@ def gains_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[s
 def shows_gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether one of the main metrics has risen: its 95 % interval is above zero."""
     gains = gains_between(before, after)
-    return any(gains[name].low > 0 for name in HEADLINE if name in gains)
+    return any(gains[name].low > 0 for name in main_metrics(gains))
 
 
 def _metric(stored: Mapping[str, Any]) -> Metric:

@@ -13,12 +13,14 @@ from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.ids import seed_of
-from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique
+from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique, prefers_chosen
 from vlrm_ray.reward.temperature_scaling import calibrated_reward, fit_temperature, log_odds
 from vlrm_ray.types import ScoredCritique
 
 ACCURACY = "held_out_pair_accuracy"
 """Name of the main metric."""
+LEAST_PAIRS = 50
+"""Fewest judged pairs whose temperature is published with the model."""
 SAMPLES = 24
 """Pairs whose critiques the report shows in full."""
 CritiquePair = tuple[ScoredCritique, ScoredCritique]
@@ -60,26 +62,28 @@ class HeldOutPairs:
         return len(dict.fromkeys(self._requests()))
 
     def evaluate(self, judge: JudgeFn) -> Evaluated:
-        """Measure accuracy, also without the image, calibration, and baselines; no pair gives metrics with N = 0."""
+        """Measure accuracy, also without the image, calibration, and baselines; no pair gives metrics with N = 0.
+
+        A pair with a response that was not judged counts as wrong, and is left out of what is measured of single responses.
+        """
         requests = self._requests()
         distinct = list(dict.fromkeys(requests))
         answers = dict(zip(distinct, judge(distinct), strict=True)) if distinct else {}
         critiques = [scored_critique(answers[request]) for request in requests]
         pairs = list(zip(critiques[::2], critiques[1::2], strict=True))
         sighted, blind = pairs[: len(self.pairs)], pairs[len(self.pairs) :]
-        rewards = self._calibrated_rewards(sighted)
-        right = [True, False] * len(sighted)
-        hits = [chosen.reward > rejected.reward for chosen, rejected in sighted]
-        temperature = _temperature(sighted)
-        return Evaluated(
-            self._measure(sighted, blind, rewards),
-            {
-                "hits": {ACCURACY: "".join(str(int(hit)) for hit in hits)},
-                "samples": self._samples(sighted),
-            }
-            | ({"reliability": metrics.reliability(rewards, right), "temperature": temperature} if sighted else {}),
-            {"temperature": temperature, "n": 2 * len(sighted), "split": "held_out"} if sighted else {},
-        )
+        judged = [(pair, found) for pair, found in zip(self.pairs, sighted, strict=True) if _is_judged(found)]
+        temperature, rewards = _temperature([found for _, found in judged]), _calibrated_rewards(judged)
+        details: dict[str, Any] = {
+            "hits": {ACCURACY: "".join(str(int(prefers_chosen(*found))) for found in sighted)},
+            "samples": self._samples(sighted),
+        }
+        if judged:
+            bins = metrics.reliability(rewards, [True, False] * len(judged))
+            details |= {"reliability": bins, "temperature": temperature}
+        calibration = {"temperature": temperature, "n": 2 * len(judged), "split": "held_out"}
+        enough = len(judged) >= LEAST_PAIRS
+        return Evaluated(self._measure(sighted, blind, rewards), details, calibration if enough else {})
 
     def _requests(self) -> list[Request]:
         """Both responses of all pairs with the image, then without it."""
@@ -90,25 +94,17 @@ class HeldOutPairs:
             for response in (pair.chosen, pair.rejected)
         ]
 
-    def _calibrated_rewards(self, pairs: Sequence[CritiquePair]) -> list[float]:
-        """Rewards scaled by a temperature that was fitted on the images of the other half (two-fold cross-fitting)."""
-        folds = [seed_of("fold", pair.sha256) % 2 for pair in self.pairs]
-        fitted = [_temperature([p for p, f in zip(pairs, folds, strict=True) if f != fold]) for fold in (0, 1)]
-        return [
-            calibrated_reward(critique.yes, critique.no, fitted[fold])
-            for pair, fold in zip(pairs, folds, strict=True)
-            for critique in pair
-        ]
-
     def _measure(
         self, sighted: Sequence[CritiquePair], blind: Sequence[CritiquePair], rewards: Sequence[float]
     ) -> dict[str, Metric]:
         lengths = [(len(pair.chosen), len(pair.rejected)) for pair in self.pairs]
-        uncalibrated, right = [c.reward for pair in sighted for c in pair], [True, False] * len(sighted)
+        judged = [pair for pair in sighted if _is_judged(pair)]
+        uncalibrated, right = [c.reward for pair in judged for c in pair], [True, False] * len(judged)
         readable = [parse_critique(c.text).judgement is not None for pair in sighted for c in pair]
         return {
-            ACCURACY: metrics.share([c.reward > r.reward for c, r in sighted]),
-            f"blind_{ACCURACY}": metrics.share([c.reward > r.reward for c, r in blind]),
+            ACCURACY: metrics.share([prefers_chosen(*pair) for pair in sighted]),
+            f"blind_{ACCURACY}": metrics.share([prefers_chosen(*pair) for pair in blind]),
+            "held_out_undecided": metrics.share([not _is_judged(pair) for pair in sighted]),
             "held_out_balanced_accuracy": metrics.balanced_accuracy(uncalibrated, right),
             "held_out_ece": metrics.ece(rewards, right),
             "held_out_ece_uncalibrated": metrics.ece(uncalibrated, right),
@@ -127,6 +123,24 @@ class HeldOutPairs:
             }
             for pair, (chosen, rejected) in zip(self.pairs[:SAMPLES], sighted, strict=False)
         ]  # fmt: skip
+
+
+def _is_judged(pair: CritiquePair) -> bool:
+    return all(critique.label_mass > 0 for critique in pair)
+
+
+def _calibrated_rewards(judged: Sequence[tuple[HeldOutPair, CritiquePair]]) -> list[float]:
+    """Rewards scaled by a temperature that was fitted on the images of the other half (two-fold cross-fitting)."""
+    folds = [seed_of("fold", pair.sha256) % 2 for pair, _ in judged]
+    fitted = [
+        _temperature([critiques for (_, critiques), f in zip(judged, folds, strict=True) if f != fold])
+        for fold in (0, 1)
+    ]
+    return [
+        calibrated_reward(critique.yes, critique.no, fitted[fold])
+        for (_, critiques), fold in zip(judged, folds, strict=True)
+        for critique in critiques
+    ]
 
 
 def _temperature(pairs: Sequence[CritiquePair]) -> float:

@@ -40,11 +40,6 @@ def share(hits: Sequence[bool]) -> Metric:
     return Metric(k / n, n, float(interval.low), float(interval.high))
 
 
-def prefers_chosen(chosen: Sequence[float], rejected: Sequence[float]) -> list[bool]:
-    """For each pair, whether the chosen response has the higher reward; a tie counts as false."""
-    return [c > r for c, r in zip(chosen, rejected, strict=True)]
-
-
 def ece(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> Metric:
     """Expected calibration error of p(Yes), over bins of equal width (ECE of Guo et al. 2017, section 2).
 

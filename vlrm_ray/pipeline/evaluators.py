@@ -93,12 +93,12 @@ def _pairs(ledger: Ledger, part: int, chosen: Collection[str]) -> list[HeldOutPa
     columns = ["prompt_id", "image", "sha256", "question"]
     prompts = {row["prompt_id"]: row for row in ledger.get_part(MEASURED_ROUND, "generate", part, columns).to_pylist()}
     pairs = ledger.get_part(MEASURED_ROUND, "pair", part, ["pair_id", "prompt_id", "chosen", "rejected"]).to_pylist()
+    rows = [(pair, prompts[pair["prompt_id"]]) for pair in pairs if pair["pair_id"] in chosen]
     return [
         HeldOutPair(
-            pair["pair_id"], *(prompts[pair["prompt_id"]][c] for c in columns[1:]), pair["chosen"], pair["rejected"]
+            pair["pair_id"], prompt["image"], prompt["sha256"], prompt["question"], pair["chosen"], pair["rejected"]
         )
-        for pair in pairs
-        if pair["pair_id"] in chosen
+        for pair, prompt in rows
     ]
 
 

@@ -17,8 +17,12 @@ _SEEDS = 1 << 31
 
 
 def holds_out(config: Config) -> bool:
-    """Whether a run holds images out; runs on the embedded scenes do not, because ScenesBench measures them."""
-    return config.evaluation.holdout > 0 and config.prompts.source != SCENES
+    """Whether a run holds images out.
+
+    Runs on the embedded scenes do not, because ScenesBench measures them. Nor do those that label pairs by the model's own
+    rewards: on such pairs the model would be measured against itself.
+    """
+    return config.evaluation.holdout > 0 and config.prompts.source != SCENES and config.pairing.labels != "self"
 
 
 def is_held_out(config: Config, sha256: str) -> bool:

@@ -24,6 +24,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
+from vlrm_ray.evaluation.held_out import LEAST_PAIRS
 from vlrm_ray.pipeline import evaluators, prompts, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
 from vlrm_ray.pipeline.graph import Parts
@@ -342,6 +343,11 @@ class Rounds:
         calibration = next((result.calibration for result in results if result.calibration), {})
         if version and calibration:
             self.ledger.annotate_version(version, temperature_scaling.FILE, calibration)
+        elif version and results:
+            self.progress.log(
+                f"version {version}: rewards stay uncalibrated, which takes {LEAST_PAIRS} judged held-out pairs "
+                "(evaluation.holdout) or ScenesBench (evaluation.pairs)"
+            )
         if not results:
             self.progress.log(
                 f"round {round_}: nothing is measured: no verified pair is about a held-out image; raise prompts.per_round or "

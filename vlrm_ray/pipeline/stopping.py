@@ -22,8 +22,8 @@ def rounds_to_run(config: Config, ledger: Ledger) -> Iterator[int]:
 def is_last(config: Config, ledger: Ledger, number: int) -> bool:
     """Whether a round is the last one: the configured number is reached, or with `rounds: auto` it has shown no gain.
 
-    A round has shown a gain if the 95 % interval of the change in one of the main metrics (`HEADLINE`), against the round
-    before, is above zero.
+    A round has shown a gain if the 95 % interval of the change in one of the main metrics (`gains.main_metrics`), against
+    the round before, is above zero.
     """
     if config.rounds != "auto" or number in (0, config.max_rounds):
         return number >= config.most_rounds

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from vlrm_ray.preferences.judgement import HEADING, find_judgement, last_heading
-from vlrm_ray.types import NO, YES
+from vlrm_ray.types import NO, YES, ScoredCritique
 
 SEEN, CHECK, JUDGEMENT = "Seen:", "Check:", HEADING
 """Headings of a critique's three parts."""
@@ -108,6 +108,11 @@ _SEEN_AND_CHECK = re.compile(rf"(?:{SEEN}\s*(?P<seen>.*?))?\s*(?:{CHECK}\s*(?P<c
 _MARKDOWN = re.compile(rf"[*_#]+(?={SEEN}|{CHECK})|(?<={SEEN})[*_]+|(?<={CHECK})[*_]+")
 _MARKS = " \t\r\n*_#>`-"
 """Characters between the parts of a critique that belong to none of them."""
+
+
+def prefers_chosen(chosen: ScoredCritique, rejected: ScoredCritique) -> bool:
+    """Whether the chosen response has the higher reward; false for a tie, and if a critique has no judgement."""
+    return min(chosen.label_mass, rejected.label_mass) > 0 and chosen.reward > rejected.reward
 
 
 def format_critique(seen: str, check: str, judgement: bool) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vlrm_ray.evaluation.gains import CONSISTENCY, HEADLINE
+from vlrm_ray.evaluation.gains import CONSISTENCY, HEADLINE, benchmark_of, main_metrics
 from vlrm_ray.report.tables import JsonObject, round_label
 from vlrm_ray.report.text import percent, signed
 
@@ -37,32 +37,35 @@ class Headline:
 
 
 def headline(report: JsonObject) -> Headline:
-    """The headline of a report, about the first metric of `HEADLINE` that was measured twice."""
+    """The headline of a report, about the first main metric that was measured twice."""
     gains, measured = report.get("gains", {}), [r for r in report["rounds"] if r["metrics"]]
-    main = next((name for name in HEADLINE if name in gains), None)
-    if main:
-        title, sentence = _title(main, gains[main], measured), _sentence(main, gains[main])
+    names = main_metrics(gains)
+    if names:
+        title, sentence = _title(names[0], gains[names[0]], measured), _sentence(names[0], gains[names[0]])
+    elif len(measured) > 1:
+        title = f"{len(measured)} rounds have been evaluated, without a main metric"
+        sentence = "No accuracy was measured in the first and the last of them. The metrics measured so far are below."
     elif measured:
         title = f"Only {round_label(measured[0]['round'])} has been evaluated so far"
         sentence = "A gain can be computed after a second evaluation. The metrics measured so far are below."
     else:
         title = "Nothing has been evaluated yet"
         sentence = "No evaluation has finished. The data collected so far is below."
-    tiles = [_gain_tile(name, gains[name]) for name in HEADLINE if name in gains]
+    tiles = [_gain_tile(name, gains[name]) for name in names]
     return Headline(title, sentence, [*tiles, *_control_tiles(measured, gains)])
 
 
 def _title(name: str, gain: JsonObject, measured: Sequence[JsonObject]) -> str:
     before, after = (percent(r["metrics"][name]["value"]) for r in (measured[0], measured[-1]))
     if _tone(gain) == "quiet":
-        return f"No significant change in accuracy on {_NAMES[name]}: {before} before, {after} after"
+        return f"No significant change in accuracy on {_items(name)}: {before} before, {after} after"
     verb = "rose" if _tone(gain) == "good" else "fell"
-    return f"Accuracy on {_NAMES[name]} {verb} from {before} to {after}"
+    return f"Accuracy on {_items(name)} {verb} from {before} to {after}"
 
 
 def _sentence(name: str, gain: JsonObject) -> str:
     low, high = (signed(100 * end) for end in gain["ci95"])
-    pairs = f"{gain['n']} {_NAMES[name]}" + (" (the same ones in both rounds)" if gain["paired"] else "")
+    pairs = f"{gain['n']} {_items(name)}" + (" (the same ones in both rounds)" if gain["paired"] else "")
     rounds = f"from {round_label(gain['from_round'])} to {round_label(gain['to_round'])}"
     change = f"{signed(100 * gain['value'])} percentage points, 95\u00a0% interval {low} to {high}"
     return f"Change {rounds}, measured on {pairs}: {change}. {_interpretation(gain)}"
@@ -76,13 +79,23 @@ def _interpretation(gain: JsonObject) -> str:
     }[_tone(gain)]
 
 
+def _items(name: str) -> str:
+    """What a main metric is measured on."""
+    return _NAMES.get(name) or f"items of the benchmark {benchmark_of(name)}"
+
+
 def _tone(gain: JsonObject) -> str:
     low, high = gain["ci95"]
     return "good" if low > 0 else "bad" if high < 0 else "quiet"
 
 
 def _gain_tile(name: str, gain: JsonObject) -> Tile:
-    return Tile(_NAMES[name].capitalize(), f"{signed(100 * gain['value'])} points", _interval(gain), _tone(gain))
+    return Tile(
+        _items(name)[0].upper() + _items(name)[1:],
+        f"{signed(100 * gain['value'])} points",
+        _interval(gain),
+        _tone(gain),
+    )
 
 
 def _interval(gain: JsonObject) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlrm_ray.evaluation.gains import CONSISTENCY, HEADLINE
+from vlrm_ray.evaluation.gains import CONSISTENCY, main_metrics
 from vlrm_ray.report.text import humanize, percent, signed
 
 JsonObject = Mapping[str, Any]
@@ -49,6 +49,7 @@ METRIC_LABELS = {
     "blind_held_out_pair_accuracy": "held-out pairs, without the image",
     "held_out_balanced_accuracy": "held-out responses, balanced accuracy",
     "held_out_critique_readable": "held-out pairs: critiques with a readable judgement",
+    "held_out_undecided": "held-out pairs with a response that was not judged",
     "held_out_ece": "held-out pairs: calibration error (lower is better)",
     "held_out_ece_uncalibrated": "held-out pairs: calibration error before temperature scaling",
     "held_out_pick_shorter_accuracy": "held-out pairs, baseline: pick the shorter response",
@@ -125,7 +126,8 @@ def metrics_table(
 def gains_table(rounds: Sequence[JsonObject]) -> Table | None:
     """What each round brought over the one before, and what it cost; None before the second evaluation."""
     with_gains = [r for r in rounds if r.get("gains")]
-    labels = {name: METRIC_LABELS.get(name, humanize(name)) for name in (*HEADLINE, CONSISTENCY)}
+    names = main_metrics(dict.fromkeys(name for r in with_gains for name in r["gains"]))
+    labels = {name: METRIC_LABELS.get(name, humanize(name)) for name in (*names, CONSISTENCY)}
     rows = [
         TableRow(f"gain in {label}", [_gain_cell(r["gains"].get(name)) for r in with_gains])
         for name, label in labels.items()

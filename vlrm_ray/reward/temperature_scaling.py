@@ -2,7 +2,8 @@
 
     calibrated reward = sigmoid(log(p(Yes) / p(No)) / temperature)
 
-The temperature does not change the order of rewards, so it changes no pair's outcome.
+The temperature does not change the order of rewards, so it changes no pair's outcome. A prior on its logarithm, standard
+normal, keeps it finite and near 1 where few critiques are known, or all are judged rightly.
 """
 
 import json
@@ -57,7 +58,7 @@ def read_temperature(folder: Path) -> float | None:
 
 
 def fit_temperature(odds: Sequence[float], labels: Sequence[bool]) -> float:
-    """Fit the temperature on held-out critiques by minimizing the negative log-likelihood.
+    """Fit the temperature on held-out critiques: the maximum of the posterior under the prior.
 
     Args:
         odds: log-odds of each critique.
@@ -71,6 +72,6 @@ def fit_temperature(odds: Sequence[float], labels: Sequence[bool]) -> float:
     signed = np.asarray(odds, float) * np.where(np.asarray(labels), 1.0, -1.0)
 
     def loss(log_temperature: float) -> float:
-        return float(np.logaddexp(0.0, -signed / math.exp(log_temperature)).mean())
+        return float(np.logaddexp(0.0, -signed / math.exp(log_temperature)).sum()) + log_temperature**2 / 2
 
     return round(math.exp(minimize_scalar(loss, bounds=_RANGE, method="bounded").x), 4)

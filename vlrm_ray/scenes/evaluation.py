@@ -12,7 +12,7 @@ from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
-from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique
+from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique, prefers_chosen
 from vlrm_ray.reward.temperature_scaling import calibrated_reward, fit_temperature, log_odds
 from vlrm_ray.scenes.bench import (
     CALIBRATION,
@@ -149,10 +149,10 @@ def measure(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: 
         result[f"blind_{group}_pair_accuracy"] = _pair_accuracy(items, critiques.blind, group)
     for kind in dict.fromkeys(item.kind for item in items):
         pairs = [pair for item, pair in zip(items, sighted, strict=True) if item.kind == kind]
-        result[f"{kind}_pair_accuracy"] = metrics.share([c.reward > r.reward for c, r in pairs])
+        result[f"{kind}_pair_accuracy"] = metrics.share([prefers_chosen(*pair) for pair in pairs])
     result["reasoning_consistency"] = metrics.share(_consistent(items, critiques))
     if critiques.told:
-        result["told_pair_accuracy"] = metrics.share([c.reward > r.reward for c, r in critiques.told])
+        result["told_pair_accuracy"] = metrics.share([prefers_chosen(*pair) for pair in critiques.told])
     result |= _by_prior(items, sighted)
     return result | _baselines(items) | _pointwise(sighted, temperature) | _critique_metrics(items, sighted)
 
@@ -169,8 +169,8 @@ def details(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: 
         "reliability": metrics.reliability(rewards, [True, False] * len(critiques.sighted)),
         "hits": {
             f"{group}_pair_accuracy": "".join(
-                str(int(c.reward > r.reward))
-                for item, (c, r) in zip(items, critiques.sighted, strict=True)
+                str(int(prefers_chosen(*pair)))
+                for item, pair in zip(items, critiques.sighted, strict=True)
                 if item.group == group
             )
             for group in GROUPS
@@ -196,8 +196,9 @@ def _samples(items: Sequence[BenchItem], critiques: BenchCritiques) -> list[dict
 
 
 def _pair_accuracy(items: Sequence[BenchItem], pairs: Sequence[CritiquePair], group: str) -> Metric:
-    selected = [pair for item, pair in zip(items, pairs, strict=True) if item.group == group]
-    return metrics.share(metrics.prefers_chosen([c.reward for c, _ in selected], [r.reward for _, r in selected]))
+    return metrics.share(
+        [prefers_chosen(*pair) for item, pair in zip(items, pairs, strict=True) if item.group == group]
+    )
 
 
 def _by_prior(items: Sequence[BenchItem], pairs: Sequence[CritiquePair]) -> dict[str, Metric]:
@@ -226,11 +227,11 @@ def _pairs_about_the_prior(
     items: Sequence[BenchItem], pairs: Sequence[CritiquePair]
 ) -> Iterator[tuple[str, str, bool]]:
     """For each pair in which exactly one response matches the prior: (noun, `AGREEING` or `AGAINST`, judged correctly)."""
-    for item, (chosen, rejected) in zip(items, pairs, strict=True):
+    for item, pair in zip(items, pairs, strict=True):
         right, wrong = (matches_prior(slot) for slot in item.slots)
         if right != wrong:
             noun = prior_noun(item.slots[0] if right else item.slots[1])
-            yield noun, AGREEING if right else AGAINST, chosen.reward > rejected.reward
+            yield noun, AGREEING if right else AGAINST, prefers_chosen(*pair)
 
 
 def _consistent(items: Sequence[BenchItem], critiques: BenchCritiques) -> list[bool]:
