@@ -1,7 +1,7 @@
 """Summary of all finished runs: estimates with 95 % confidence intervals.
 
-Two kinds of intervals are used. `over_seeds` is Student's t interval of the mean over seeds. The paired bootstrap of
-`_paired_bootstrap` resamples seeds and benchmark pairs.
+Two kinds of intervals are used. `over_seeds` is Student's t interval of the mean over seeds. That of `_paired` also includes the
+sampling of benchmark pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,8 +43,6 @@ BLIND_METRICS = (
     "always_first_accuracy",
 )
 """Metrics of judges that do not get the image."""
-DRAWS = 2000
-"""Resamples of the bootstrap."""
 Summary = dict[str, Any]
 """The summary or a part of it, a JSON object."""
 Estimate = dict[str, Any]
@@ -105,7 +103,7 @@ def _steps(runs: Runs) -> dict[str, dict[str, Estimate]]:
     names = ["first", *(f"round {number}" for number in range(1, last + 1))]
     return {
         f"round {number} minus {f'round {number - 1}' if number > 1 else 'start'}": {
-            label: _paired_bootstrap(
+            label: _paired(
                 [_hits(run, name, names[number]) for run in judged],
                 [_hits(run, name, names[number - 1]) for run in judged],
             )
@@ -205,14 +203,14 @@ def _share_of_gain(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
 
 def _gain_over_pairs(runs: Runs, name: str) -> Estimate:
     """The gain with an interval that includes the sampling of the benchmark's pairs, which all seeds share."""
-    return _paired_bootstrap([_hits(r, name) for r in runs.values()], [_hits(r, name, "first") for r in runs.values()])
+    return _paired([_hits(r, name) for r in runs.values()], [_hits(r, name, "first") for r in runs.values()])
 
 
 def _full_minus(full: Runs, other: Runs) -> dict[str, Estimate]:
     """Outcomes of the full method minus those of another arm after the last round, on their common seeds."""
     seeds = sorted(full.keys() & other.keys())
     return {
-        group: _paired_bootstrap(
+        group: _paired(
             [_hits(full[s], name) for s in seeds],
             [_hits(other[s], name) for s in seeds],
         )
@@ -225,22 +223,27 @@ def _hits(run: Mapping[str, Any], name: str, when: str = "last") -> np.ndarray:
     return np.array([bit == "1" for bit in run["hits"][when][name]], float)
 
 
-def _paired_bootstrap(full: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Estimate:
-    """Mean difference with a percentile bootstrap over seeds and items.
+def _paired(full: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Estimate:
+    """Mean difference with a 95 % interval over seeds and items, which all seeds share.
 
-    All seeds judge the same items. Each resample therefore draws the items once for all seeds.
+    The variance of the mean is that of the seeds' means plus that of the items' means, and the interval is Student's t with
+    the degrees of freedom of Satterthwaite (1946): with few seeds that differ it is wide. With one seed it is over items only.
 
     Args:
         full: outcomes of shape (items,) for each seed.
         other: outcomes that are subtracted, for the same seeds.
     """
     differences = np.stack(full) - np.stack(other)
-    seeds, items = differences.shape
-    rng = np.random.default_rng(0)
-    draws = [
-        differences[rng.integers(0, seeds, seeds)].mean(axis=0)[rng.integers(0, items, items)].mean()
-        for _ in range(DRAWS)
-    ]
-    low, high = np.percentile(draws, [2.5, 97.5])
+    parts = [_mean_variance(differences.mean(axis=axis)) for axis in (1, 0)]
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts) if variance else 1.0
+    half = float(stats.t.ppf(0.975, freedom) * variance**0.5) if variance else 0.0
     value = float(differences.mean())
-    return {"difference": _rounded(value), "n": seeds, "ci95": [_rounded(float(low)), _rounded(float(high))]}
+    return {
+        "difference": _rounded(value), "n": len(differences), "ci95": [_rounded(value - half), _rounded(value + half)]
+    }  # fmt: skip
+
+
+def _mean_variance(means: np.ndarray) -> tuple[float, int]:
+    """Variance of the mean of independent values, and its degrees of freedom; 0 and 1 for a single value."""
+    return (float(means.var(ddof=1)) / len(means), len(means) - 1) if len(means) > 1 else (0.0, 1)

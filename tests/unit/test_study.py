@@ -80,15 +80,23 @@ def test_ablations_are_compared_item_by_item(results: Results) -> None:
     assert found["ci95"][0] <= 0.5 <= found["ci95"][1]
 
 
-def test_the_interval_over_pairs_resamples_the_pairs_once_for_all_seeds(results: Results) -> None:
+def test_seeds_that_agree_on_all_pairs_do_not_narrow_the_interval_over_pairs(results: Results) -> None:
     for seed in range(3):
         results.add(FULL, seed, make_record(0.5, 0.75, "1110"))
     gain = summary.summarize(results)["hallucination_gain_over_pairs"]
-    assert gain == {
-        "difference": 0.5,
-        "n": 3,
-        "ci95": [0.0, 1.0],
-    }  # seeds that agree on all pairs do not narrow the interval
+    t, error = 3.18245, 0.28868  # Student's t with 3 degrees of freedom; the standard error of 0, 1, 1, 0
+    assert (gain["difference"], gain["n"]) == (0.5, 3)
+    assert gain["ci95"] == [pytest.approx(0.5 - t * error, abs=1e-4), pytest.approx(0.5 + t * error, abs=1e-4)]
+
+
+def test_a_few_seeds_that_differ_give_students_interval_over_them(results: Results) -> None:
+    """Three runs of which each judges all pairs in the same way: 1, 1 and 0 points gained."""
+    for seed, bits in enumerate(("1111", "1111", "0000")):
+        results.add(FULL, seed, make_record(0.5, 0.75, bits))
+        results.add("no_margin", seed, make_record(0.5, 0.25, "0000"))
+    found = summary.summarize(results)["ablations"]["no_margin"]["hallucination"]
+    t, error = 4.30265, 1 / 3
+    assert found["ci95"] == [pytest.approx(2 / 3 - t * error, abs=1e-4), pytest.approx(2 / 3 + t * error, abs=1e-4)]
 
 
 def test_outcomes_are_grouped_by_kind_of_question(results: Results) -> None:

@@ -152,3 +152,13 @@ def test_parts_hold_only_what_the_training_asks_for(tmp_path: Path) -> None:
 def test_the_rate_decays_over_rounds_only_if_training_goes_on() -> None:
     assert peak_lr(load().train, 10, 3) == pytest.approx(1e-3 * 0.55**2)
     assert peak_lr(load(None, ["train.initial=base"]).train, 10, 3) == pytest.approx(1e-3)
+
+
+def test_a_part_is_read_once_for_all_its_items_and_its_marker_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, read = training_set(tmp_path, 3), list[str]()
+    get = Ledger.get
+    monkeypatch.setattr(Ledger, "get", lambda ledger, name: (read.append(name), get(ledger, name))[1])
+    assert len(data.read(range(len(data)))) == PAIRS
+    assert sorted(read) == [f"round-0003/select/part-{part:05d}.parquet" for part in range(PARTS)]

@@ -186,14 +186,29 @@ class Ledger:
         markers = self.each_part(lambda index: self.part_marker(round_, index), indices)
         return {index: marker for index, marker in zip(indices, markers, strict=True) if marker is not None}
 
-    def get_part(self, round_: int, stage: str, index: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table of a committed part, or some of its columns.
+    def get_part(
+        self,
+        round_: int,
+        stage: str,
+        index: int,
+        columns: Sequence[str] | None = None,
+        *,
+        marker: Mapping[str, Any] | None = None,
+    ) -> pa.Table:
+        """A table of a committed part.
+
+        Args:
+            round_: number of the round.
+            stage: name of the table.
+            index: index of the part.
+            columns: the columns to keep, if not all.
+            marker: the marker of the part, if it is known, so that it is not read again.
 
         Raises:
             UserError: a file is missing, or the table does not match the sha256 in the marker.
         """
         name = f"{_part(round_, stage, index)}.parquet"
-        data, marker = self.get(name), self.part_marker(round_, index)
+        data, marker = self.get(name), marker or self.part_marker(round_, index)
         if data is None or marker is None or sha256_of(data) != marker["tables"].get(stage, {}).get("sha256"):
             raise UserError(
                 f"{self.path(name)} is damaged; delete it and {self.path(_part(round_, MARKERS, index))}.json, then run the "

@@ -1,9 +1,10 @@
 """What a round is trained on, in narrow tables without what training does not need: selected pairs, and descriptions.
 
-A train worker holds only the items that its own batches need; it reads the parts one after the other and keeps its rows.
+A train worker holds only the items that its own batches need; it reads many parts at the same time and keeps its rows.
 """
 
 import random
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
@@ -98,14 +99,17 @@ class TrainingTable(Generic[T]):
 
     def read(self, indices: Collection[int]) -> dict[int, T]:
         """The items with some numbers; others are not kept in memory."""
-        wanted = sorted(set(indices))
-        found: dict[int, T] = {}
-        for part, start, end in zip(self.parts, self.starts, self.starts[1:], strict=False):
-            here = [index for index in wanted if start <= index < end]
-            if here:
-                table = self.ledger.get_part(self.round, self.name, part).take([index - start for index in here])
-                found |= {index: self._item(row) for index, row in zip(here, table.to_pylist(), strict=True)}
-        return found
+        wanted: dict[int, list[int]] = {}
+        for index in sorted(set(indices)):
+            wanted.setdefault(bisect_right(self.starts, index) - 1, []).append(index)
+
+        def items(place: int) -> dict[int, T]:
+            part, here = self.parts[place], wanted[place]
+            table = self.ledger.get_part(self.round, self.name, part, marker=self.markers[part])
+            rows = table.take([index - self.starts[place] for index in here]).to_pylist()
+            return {index: self._item(row) for index, row in zip(here, rows, strict=True)}
+
+        return {index: item for found in self.ledger.each_part(items, wanted) for index, item in found.items()}
 
     def _item(self, row: dict[str, Any]) -> T:
         values: dict[str, Any] = {
