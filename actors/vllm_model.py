@@ -13,7 +13,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from vlrm_ray import torchvision_shim
-from vlrm_ray.engines import Completion, EngineSettings, LabelTokens, PlainText, Request, Sampling, label_tokens
+from vlrm_ray.engines import (
+    Completion,
+    EngineSettings,
+    LabelTokens,
+    PlainText,
+    Request,
+    Sampling,
+    check_cpu_library,
+    label_tokens,
+)
 from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.preferences.judgement import judgement_token
@@ -50,6 +59,8 @@ class VllmModel:
 
     def __init__(self, settings: EngineSettings) -> None:
         """Load the processor; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
+        if not settings.gpus:
+            check_cpu_library()
         self.settings, self.folder = settings, local_model(settings.model)
         try:
             self.processor = AutoProcessor.from_pretrained(self.folder)

@@ -4,7 +4,10 @@
 `PlainText` makes words of the control tokens in a text; engines and the trainer prepare their texts with it.
 """
 
+import ctypes
 import re
+import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -17,6 +20,8 @@ TOO_LONG = "longer_than_the_model_takes"
 """Reason of a request that has more tokens than the engine accepts."""
 REFUSED = "refused by the engine"
 """Start of the reason of a request that an engine refuses for any other cause."""
+CPU_LIBRARY = "libnuma.so.1"
+"""System library that vLLM's CPU build is linked with."""
 _TOO_LONG_MESSAGE = re.compile(r"maximum (context|model) length|longer than the maximum", re.IGNORECASE)
 
 
@@ -334,6 +339,22 @@ def refusal_reason(error: Exception) -> str:
     if isinstance(error, BadImage):
         return str(error)
     return TOO_LONG if _TOO_LONG_MESSAGE.search(str(error)) else f"{REFUSED}: {first_line(error)}"
+
+
+def check_cpu_library() -> None:
+    """Check that this machine has the system library that vLLM's CPU build is linked with; vLLM itself fails obscurely.
+
+    Raises:
+        UserError: the library is missing.
+    """
+    try:
+        if sys.platform == "linux":
+            ctypes.CDLL(CPU_LIBRARY)
+    except OSError:
+        raise UserError(
+            f"vLLM on CPUs needs the system library {CPU_LIBRARY}, which {socket.gethostname()} does not have; on Debian or "
+            "Ubuntu: apt-get install libnuma1"
+        ) from None
 
 
 def scored_critique(answer: Completion) -> ScoredCritique:

