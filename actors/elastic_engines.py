@@ -20,6 +20,8 @@ SCALE_SECONDS = 2.0
 """Interval at which the number of engines is looked at."""
 DRAIN_SECONDS = 10.0
 """Time between taking an engine out of the directory, which callers ask every second, and its end without any request."""
+RETRY_SECONDS = 600.0
+"""Time after an engine has failed to start before another one may: others would fail in the same way, but not for ever."""
 CLOSE_SECONDS = 20
 """Timeout for an engine to shut down; after that its actor is killed."""
 
@@ -47,7 +49,7 @@ class ElasticEngines:
     open: dict[int, ActorHandle[Any]] = field(default_factory=dict)
     _starting: dict[int, tuple[ActorHandle[Any], Any]] = field(default_factory=dict)
     _draining: dict[int, tuple[ActorHandle[Any], float]] = field(default_factory=dict)
-    _failed: bool = False
+    _next_start: float = 0.0
 
     def __post_init__(self) -> None:
         self.rule = ScalingRule(self.engine.actors, self.engine.most_actors, self.engine.max_num_seqs)
@@ -69,16 +71,18 @@ class ElasticEngines:
             now: time in seconds.
         """
         unfinished = {name: load["running"] + load["waiting"] for name, load in loads.items()}
-        self._admit_started()
+        self._admit_started(now)
         self._end_drained(unfinished, now)
         of_role = sum(count for name, count in unfinished.items() if name.startswith(f"{self.role}-"))
         count = self.engine.actors + len(self.open) + len(self._starting)
         wanted = self.rule.wanted(of_role, count, now)
-        if wanted > count and not self._failed:
+        if wanted > count and now < self._next_start:
+            return
+        if wanted > count:
             self._grow(wanted - count)
         elif wanted < count:
             self._shrink(count - wanted, now)
-        if wanted != count and not self._failed:
+        if wanted != count:
             self.log(f"{self.role} engines: {count} -> {wanted}, for {of_role} unfinished sequences")
 
     def close(self) -> None:
@@ -106,7 +110,7 @@ class ElasticEngines:
         for number in sorted(self.open, reverse=True)[:count]:
             self._draining[number] = self.open.pop(number), now
 
-    def _admit_started(self) -> None:
+    def _admit_started(self, now: float) -> None:
         """Let the engines that have started take requests."""
         started = [n for n, (_, health) in self._starting.items() if ray.wait([health], timeout=0)[0]]
         for number in started:
@@ -117,9 +121,9 @@ class ElasticEngines:
                     self.admit(handle, health.version)
             except Exception as error:  # whatever it is, the actor must not stay behind
                 health = Health(f"{self.role}-{number}", 0, "", last_line(error))
-            if health.problem:  # more of them would have it too
-                self._failed = True
-                self.log(f"{self.role} engines: no more are started: {health.problem}")
+            if health.problem:
+                self._next_start = now + RETRY_SECONDS
+                self.log(f"{self.role} engines: no more are started for {RETRY_SECONDS:g} s: {health.problem}")
                 ray.kill(handle)
             else:
                 self.open[number] = handle

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -31,7 +32,9 @@ from vlrm_ray.store.models import VERSION, local_model
 
 T = TypeVar("T")
 ENGINE_RESTARTS = 2
-"""How often an actor starts its engine again after the engine's process has ended."""
+"""How often within `RESTART_SECONDS` an actor starts its engine again after the engine's process has ended."""
+RESTART_SECONDS = 3600.0
+"""Time after which a restart is forgotten: a long run outlives an engine that ends now and then."""
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +45,7 @@ class EngineHost:
     actor again and again. `health` then returns the error as `Health.problem`.
 
     If the process of the engine ends, the actor starts a new one with the same weights and repeats the calls that were
-    in progress, at most `ENGINE_RESTARTS` times. Then the calls fail with `EngineDied`.
+    in progress, at most `ENGINE_RESTARTS` times within `RESTART_SECONDS`. Then the calls fail with `EngineDied`.
 
     Attributes:
         version: version of the loaded weights; 0 is the initial model.
@@ -65,7 +68,7 @@ class EngineHost:
         self.version, self.problem = 0, ""
         self.engine: AsyncEngine | None = None
         self._model = settings.model
-        self._restarts_left = ENGINE_RESTARTS
+        self._restarts: list[float] = []
         self._restarting = asyncio.Lock()
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
@@ -135,10 +138,12 @@ class EngineHost:
         self.engine, self.problem = None, str(cause)
         with suppress(Exception):  # whatever is left of it
             await dead.close()
-        if self._restarts_left == 0:
-            self.problem += f", and it was restarted {ENGINE_RESTARTS} times before"
+        now = time.monotonic()
+        self._restarts = [restart for restart in self._restarts if now - restart < RESTART_SECONDS]
+        if len(self._restarts) == ENGINE_RESTARTS:
+            self.problem += f", and it was restarted {ENGINE_RESTARTS} times within {RESTART_SECONDS:g} s before"
             return
-        self._restarts_left -= 1
+        self._restarts.append(now)
         _log.error("%s: %s; starting it again", self._place(), cause)
         try:
             await asyncio.to_thread(self._start)

@@ -36,7 +36,10 @@ def test_an_answer_is_computed_once(ledger: Ledger) -> None:
     assert (answers.lookups, answers.hits) == (5, 2)
 
 
-def test_another_process_finds_it_and_reads_only_the_shards_it_needs(ledger: Ledger) -> None:
+def test_another_process_finds_it_and_reads_only_the_shards_it_needs(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "LIST_SECONDS", 0.0)
     first, second = (AnswerCache(ledger, "ocr", Word) for _ in range(2))
     second.get(["a"])
     first.put({"a": WORDS, "b": ()})
@@ -44,6 +47,15 @@ def test_another_process_finds_it_and_reads_only_the_shards_it_needs(ledger: Led
     assert second.get(["a", "b", "x"]) == {"a": WORDS, "b": ()}
     assert len(second.shards) == 1
     assert AnswerCache(ledger, "detector", Word).get(["a"]) == {}
+
+
+def test_new_images_list_the_shards_now_and_then(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, names = [], Ledger.names
+    monkeypatch.setattr(Ledger, "names", lambda *asked: (listed.append(asked), names(*asked))[1])
+    answers = AnswerCache(ledger, "ocr", Word)
+    for key in "abc":
+        answers.get_or_compute([key], compute([]))  # type: ignore[arg-type]
+    assert len(listed) == 1
 
 
 def test_the_answers_of_a_call_are_one_file(ledger: Ledger) -> None:

@@ -323,6 +323,22 @@ def test_an_engine_that_dies_again_and_again_is_reported_with_actor_node_and_cau
     assert len(backends) == 1 + ENGINE_RESTARTS
 
 
+def test_an_engine_that_dies_now_and_then_is_always_started_again(
+    backends: list[FakeAsyncLLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_hosts, "RESTART_SECONDS", 0.0)
+
+    async def go() -> None:
+        host = EngineHost("policy-0", SETTINGS)
+        for number in range(2 * ENGINE_RESTARTS):
+            backends[-1].dead = True
+            ((answer,),) = await host.generate(requests(f"r{number}"), Sampling(8))
+            assert answer.text == f"r{number} 0"
+
+    asyncio.run(go())
+    assert len(backends) == 1 + 2 * ENGINE_RESTARTS
+
+
 def test_an_engine_that_cannot_be_started_again_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     engines = iter([ContinuousEngine(FakeAsyncLLM(), 4)])
     monkeypatch.setattr(engine_hosts, "_start_engine", lambda settings: next(engines))

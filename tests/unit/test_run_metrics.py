@@ -35,3 +35,14 @@ def test_the_last_state_is_written_when_a_round_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyError), RunMetrics(ledger).sampled(1, lambda: {"generate": 7}, dict):
         raise KeyError
     assert lines(ledger)[-1]["rows"] == {"generate": 7}
+
+
+def test_a_long_file_is_written_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_metrics, "WRITE_SECONDS", 0.0)
+    ledger = Ledger(str(tmp_path))
+    metrics = RunMetrics(ledger)
+    metrics.add({"text": "x" * 1_000_000})  # ten seconds' worth
+    metrics.add({"round": 2})
+    assert len(RunMetrics(ledger).read()) == 1
+    metrics.write()
+    assert len(RunMetrics(ledger).read()) == 2

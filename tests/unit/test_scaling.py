@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors import elastic_engines
-from actors.elastic_engines import DRAIN_SECONDS, ElasticEngines
+from actors.elastic_engines import DRAIN_SECONDS, RETRY_SECONDS, ElasticEngines
 from vlrm_ray.config import load
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Health
@@ -146,17 +146,20 @@ def test_an_engine_that_cannot_load_the_newest_version_is_reported_and_ended() -
     world.actors["policy-1"].started = True
     world.step(1, policy_0=40)
     assert world.events[1:] == [
-        "policy engines: no more are started: policy-1 has not answered in 600 s",
+        "policy engines: no more are started for 600 s: policy-1 has not answered in 600 s",
         "kill policy-1",
     ]
     assert sorted(world.engines.present()) == [0]
 
 
-def test_an_engine_that_cannot_start_is_reported_once_and_no_more_are_started() -> None:
+def test_after_an_engine_that_cannot_start_the_next_one_starts_ten_minutes_later() -> None:
     world = World("out of memory")
     world.step(0, policy_0=20)
     world.actors["policy-1"].started = True
     world.step(1, policy_0=40)
     world.step(2, policy_0=40)
-    assert world.events[1:] == ["policy engines: no more are started: out of memory", "kill policy-1"]
+    failed = ["policy engines: no more are started for 600 s: out of memory", "kill policy-1"]
+    assert world.events[1:] == failed
     assert sorted(world.engines.present()) == [0]
+    world.step(1 + RETRY_SECONDS, policy_0=40)
+    assert world.events[3].startswith("policy engines: 1 -> ")

@@ -51,8 +51,9 @@ def test_the_records_of_an_interrupted_training_are_kept_and_repeated_steps_coun
 
 
 def test_records_wait_for_a_storage_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics = RunMetrics(Ledger(str(tmp_path)))
     monkeypatch.setattr(run_metrics, "WRITE_SECONDS", 0.0)
+    monkeypatch.setattr(run_metrics, "BYTES_PER_SECOND", 1e12)
+    metrics = RunMetrics(Ledger(str(tmp_path)))
 
     def away(*_: object) -> None:
         raise StorageError("away")

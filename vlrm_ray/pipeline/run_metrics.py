@@ -23,7 +23,9 @@ FILE = "metrics.jsonl"
 SAMPLE_SECONDS = 10.0
 """Interval between two lines."""
 WRITE_SECONDS = 60.0
-"""Interval at which the file is written. It is written as a whole, because an object store cannot append."""
+"""Shortest interval at which the file is written. It is written as a whole, because an object store cannot append."""
+BYTES_PER_SECOND = 1e5
+"""A long file is written so seldom that no more are written on average."""
 
 
 class RunMetrics:
@@ -33,21 +35,22 @@ class RunMetrics:
         """Continue the file of earlier sessions, if there is one. The `listener` gets each new line."""
         self.ledger, self.listener = ledger, listener
         self.lines = (ledger.get(FILE) or b"").decode("utf-8", "replace").splitlines()
-        self.written = time.monotonic()
+        self.written, self.interval = time.monotonic(), WRITE_SECONDS
         self._lock = threading.Lock()  # a training and work on the next round add lines at the same time
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Add a line, and write the file if it has not been written for `WRITE_SECONDS`."""
+        """Add a line, and write the file if it has not been written for a while."""
         self.lines.append(json.dumps(line))
         self.listener(line)
-        if time.monotonic() - self.written >= WRITE_SECONDS:
+        if time.monotonic() - self.written >= self.interval:
             self.write()
 
     def write(self) -> None:
         """Write the file. If that fails, the next attempt writes its lines too: a run must not end for them."""
         with self._lock, suppress(StorageError):
-            self.written = time.monotonic()
-            self.ledger.put(FILE, "".join(f"{line}\n" for line in self.lines).encode())
+            content = "".join(f"{line}\n" for line in self.lines).encode()
+            self.written, self.interval = time.monotonic(), max(WRITE_SECONDS, len(content) / BYTES_PER_SECOND)
+            self.ledger.put(FILE, content)
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, also those of earlier sessions; lines that are not JSON objects are left out."""

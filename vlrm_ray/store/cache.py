@@ -3,10 +3,12 @@
     evidence/<expert>/shard-<hash>.parquet     columns `key` (string) and `answer` (typed), one row per answer
 
 The answers that one call computes become one shard, so there are as many files as parts, not as images. The keys of all
-shards are read at the first lookup; shards that other actors have added since are found at the next miss.
+shards are read at the first lookup; shards that other actors have added since are found at a later miss.
 """
 
 import io
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,8 @@ from vlrm_ray.store.ledger import Ledger
 T = TypeVar("T")
 READERS = 16
 """Shards that are read at the same time."""
+LIST_SECONDS = 20.0
+"""Time between two looks for shards that others have added: a listing of thousands of them is not worth every new image."""
 SHARDS_IN_MEMORY = 64
 """Shards whose answers are kept in memory."""
 
@@ -54,7 +58,7 @@ class AnswerCache(Generic[T]):
         self.known: set[str] = set()
         self.shards: OrderedDict[str, dict[str, tuple[T, ...]]] = OrderedDict()
         self.lookups = self.hits = self.reported_hits = 0
-        self.lock = Lock()
+        self.lock, self.listed = Lock(), -math.inf
 
     def get_or_compute(
         self,
@@ -84,8 +88,9 @@ class AnswerCache(Generic[T]):
     def get(self, keys: Sequence[str]) -> dict[str, tuple[T, ...]]:
         """The answers that are stored, by key. Several threads may look up and store at the same time."""
         with self.lock:
-            if any(key not in self.shard_of for key in keys):
+            if any(key not in self.shard_of for key in keys) and time.monotonic() - self.listed >= LIST_SECONDS:
                 self._find_shards()
+                self.listed = time.monotonic()
             return {key: answer for key in keys if (answer := self._stored(key)) is not None}
 
     def put(self, answers: dict[str, tuple[T, ...]]) -> None:
