@@ -273,6 +273,10 @@ class Config(Section):
         return self
 
 
+COMMAND_LINE = "the command line"
+"""Where a value is from that no file has."""
+
+
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Load a configuration.
 
@@ -283,32 +287,37 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         UserError: the file cannot be read, or a key or value is invalid.
     """
-    where = str(path or "command line")
+    where = str(path or COMMAND_LINE)
     base = {} if path is None else config_loading.read_yaml(Path(path))
-    return _validated(config_loading.merge(base, overrides, text_keys(), where), where)
+    return _validated(config_loading.merge(base, overrides, text_keys(), where), where, overrides)
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """Copy of a configuration with dotted overrides; raises UserError for an invalid key or value."""
     base, where = config.model_dump(mode="json"), "overrides"
-    return _validated(config_loading.merge(base, overrides, text_keys(), where, resolve=False), where)
+    return _validated(config_loading.merge(base, overrides, text_keys(), where, resolve=False), where, overrides)
 
 
-def _validated(values: dict[Any, Any], where: str) -> Config:
+def _validated(values: dict[Any, Any], where: str, overrides: Sequence[str]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, where)) from None
+        raise UserError(_explain(error, where, [item.partition("=")[0] for item in overrides])) from None
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def _explain(error: ValidationError, where: str, overridden: Sequence[str]) -> str:
+    """A line about the first problem; `overridden` are the keys that are not from `where`, but from the command line."""
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
+    if named := [name for name in overridden if f"{name}.".startswith(f"{key}.")]:
+        key, where = named[0], COMMAND_LINE
+    elif any(f"{key}.".startswith(f"{name}.") for name in overridden):
+        where = COMMAND_LINE
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         if key in RENAMED_KEYS:
             return f"{where}: {key} was renamed to {RENAMED_KEYS[key]}{more}"
-        close = difflib.get_close_matches(key, keys(), n=1, cutoff=0.5)
+        close = difflib.get_close_matches(key, keys(), n=1, cutoff=0.6)
         hint = f"; did you mean '{close[0]}'?" if close else "; --dry-run lists all keys"
         return f"unknown key {key!r} in {where}{hint}{more}"
     message = first["msg"].removeprefix("Value error, ")

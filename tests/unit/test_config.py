@@ -180,3 +180,18 @@ def test_more_than_one_gpu_is_a_whole_number_as_ray_wants_it() -> None:
             {"CPU": 99, "GPU": 99},
             "it",
         )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trian.epochs=3", "unknown key 'trian.epochs' in the command line; did you mean 'train.epochs'?"),
+        ("train.epochs=many", "the command line: train.epochs: Input should be a valid integer"),
+        ("experts.detector={modell: x}", "unknown key 'experts.detector.modell' in the command line; did you mean"),
+        ("qqq=1", "unknown key 'qqq' in the command line; --dry-run lists all keys"),
+    ],
+)
+def test_a_wrong_override_is_not_blamed_on_the_file(override: str, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        config.load(CONFIGS / "scenes.yaml", [override])
+    assert str(raised.value).startswith(message)
