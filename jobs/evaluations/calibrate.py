@@ -185,8 +185,9 @@ def _inspect(config: Config, data: LabelledImages, progress: Progress) -> tuple[
     labelled = []
     for file, (detected, truth) in zip(data.files, found, strict=True):
         crowds = tuple((renamed[name], box) for name, box in file.crowds)
-        judged = replace(file, crowds=crowds).measurable(detected, known)
-        labelled.append(LabelledEvidence.of(judged, _named(truth, renamed), known - {name for name, _ in crowds}))
+        truth = _named(truth, renamed)
+        judged = replace(file, crowds=crowds).measurable(detected, truth, known)
+        labelled.append(LabelledEvidence.of(judged, truth, known, frozenset(name for name, _ in crowds)))
     return labelled, sorted(names - known)
 
 

@@ -5,23 +5,27 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from jobs.evaluations import calibrate
 from vlrm_ray.config import Detector, Experts, asset_path, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.calibration import DetectorCalibration, load_calibration
+from vlrm_ray.experts.claim_measurement import measure_object_claims
 from vlrm_ray.experts.labelled_images import LabelledFile, read_coco, read_yolo
 from vlrm_ray.experts.measurement import measure_detector
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.preflight import check_inputs
+from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.scenes.ground_truth import true_evidence
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import SHAPES, World
-from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Verdict
+from vlrm_ray.types import Claim, ClaimType, Detection, Detections, Evidence, Finding, Noun, Verdict
 
 SCENES = 110
 S, C, U = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNVERIFIABLE
@@ -193,7 +197,37 @@ def test_boxes_in_a_crowd_and_of_unlabelled_classes_are_not_measured() -> None:
     file = LabelledFile(Path("a.png"), (), (("person", (0, 0, 50, 50)),))
     inside, outside = (Detection("person", (x, 10, x + 20, 40), 0.9) for x in (10, 70))
     detected = Evidence(100, 100, (inside, outside, Detection("bus", (10, 10, 30, 40), 0.9)))
-    assert file.measurable(detected, frozenset({"person"})).objects == (outside,)
+    assert file.measurable(detected, Evidence(100, 100), frozenset({"person"})).objects == (outside,)
+
+
+def test_beside_a_crowd_a_labelled_object_is_found_and_the_number_of_objects_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COCO matches labelled objects first: a crowd excuses only the boxes that are left."""
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
+    labels = [(7, [40, 10, 20, 30], 0), (8, [5, 60, 20, 20], 0), (7, [30, 0, 70, 50], 1)]
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 7, "name": "Human"}, {"id": 8, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_id": c, "bbox": box, "iscrowd": crowd} for c, box, crowd in labels],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
+    right, left_over = Detection("human", (41, 11, 60, 40), 0.9), Detection("human", (70, 10, 90, 40), 0.9)
+    seen = Detections(100, 100, (right, left_over, Detection("dog", (5, 60, 25, 80), 0.9)))
+
+    class Experts:
+        def detections(self, images: list[Any]) -> list[Detections]:
+            return [seen for _ in images]
+
+    monkeypatch.setattr(calibrate, "load_vision_experts", lambda config: Experts())
+    (image,), _ = calibrate._inspect(load(None), read_coco(tmp_path / "labels.json", tmp_path), Progress())
+    assert right in image.detected.objects and left_over not in image.detected.objects
+    known = measure_detector("x", [image.detected], [image.truth], 0.35).classes["human"]
+    assert (known.recall.hits, known.recall.n, known.precision.n) == (1, 1, 1)
+    claims = measure_object_claims([image], 0.95, 20)
+    assert sum(claims.any_object.true) == 2  # there are a human and a dog
+    assert sum(claims.counts.true) == 1  # of dogs only
+    assert not sum(claims.relations[""].true) + sum(claims.relations[""].false)
 
 
 @pytest.mark.parametrize(("content", "problem"), [
