@@ -112,9 +112,9 @@ def measure_object_claims(images: Sequence[LabelledEvidence], stated: float, min
 
 
 def _labelled_classes(images: Sequence[LabelledEvidence]) -> dict[str, int]:
-    """The labelled classes that the detector reports, with the number of images that each is in."""
-    occurring = Counter(name for image in images for name in image.counts)
-    labelled = occurring.keys() | {name for image in images for name in image.absent}
+    """The labelled classes that the detector reports, with the number of typical images that each is in."""
+    occurring = Counter(name for image in images if image.typical for name in image.counts)
+    labelled = {name for image in images for name in (*image.counts, *image.absent)}
     reported = {d.name for image in images for d in (*image.detected.objects, *image.detected.faint)}
     return {name: occurring[name] for name in sorted(labelled & reported)}
 
