@@ -82,7 +82,7 @@ def run(data: Path, **options: object) -> Path:
         "config": str(config),
         "confidence": 0.9,
     }
-    calibrate.run(argparse.Namespace(**defaults | {"min_images": 20, "json": False} | options))
+    calibrate.run(argparse.Namespace(**defaults | {"min_images": 20, "json": False, "force": False} | options))
     return data / "mine.pt"
 
 
@@ -110,6 +110,52 @@ def test_the_printed_table_names_what_stays_uncalibrated(data: Path, capsys: pyt
     text = " ".join((printed.out + printed.err).split())
     assert "not reported by the detector, so uncalibrated: Dog" in text
     assert json.loads(printed.out.splitlines()[-1])["circle"]["supported_from"] is not None
+    (data / "mine.calibration.json").unlink()
+
+
+def part_of(data: Path, images: int) -> Path:
+    """Labels of the first images only."""
+    coco = json.loads((data / "annotations.json").read_text())
+    coco["images"] = coco["images"][:images]
+    coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] < images]
+    (data / f"first{images}.json").write_text(json.dumps(coco))
+    return data / f"first{images}.json"
+
+
+def images_of(model: Path) -> int:
+    calibration = load_calibration(str(model), DetectorCalibration)
+    return calibration.images if calibration else 0
+
+
+def test_a_calibration_on_more_images_is_replaced_only_by_force(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, file = data / "mine.pt", data / "mine.calibration.json"
+    run(data, coco=part_of(data, 3))
+    assert "replaces" not in capsys.readouterr().out
+    run(data, coco=part_of(data, 4))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"replaces the calibration {file}, measured on 3 images, by one measured on 4" in printed
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(UserError, match=r"on 4 images, more than these 2; .* --force"),
+    ):
+        patched.setattr(calibrate, "_inspect", None)  # refused before any image is looked at
+        run(data, coco=part_of(data, 2))
+    assert images_of(model) == 4
+    run(data, coco=part_of(data, 2), force=True)
+    assert images_of(model) == 2
+    file.write_text("damaged")
+    run(data, coco=part_of(data, 2))
+    assert images_of(model) == 2
+    file.unlink()
+
+
+def test_a_table_of_classes_without_figures_is_not_printed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(data, coco=part_of(data, 3))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "no table of the classes: in 3 images none occurs in 20 (--min-images)" in printed
+    assert "supported from, absent below" not in printed and "precision" not in printed
     (data / "mine.calibration.json").unlink()
 
 
