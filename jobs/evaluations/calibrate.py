@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -55,6 +55,8 @@ from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.images import open_image
 from vlrm_ray.types import Evidence
 
+T = TypeVar("T", DetectorCalibration, ReaderCalibration)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -89,12 +91,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.photos is not None:
         photos = PhotoSet.open(arguments.photos, arguments.config)
         labelled, kinds = photos.labelled("calibration", progress), photos.kinds("calibration")
+        experts = photos.config.experts
+        detector, reader = experts.detector.model, experts.reader.recognition_model
         placed = sum(image.placed for image in labelled.values())
         for kind in KINDS:
-            _check_replaced(
-                photos.config, DetectorCalibration, placed, photos.calibration_file(kind), arguments, progress
-            )
-        _check_replaced(photos.config, ReaderCalibration, len(labelled), "", arguments, progress)
+            _check_replaced(detector, DetectorCalibration, placed, photos.calibration_file(kind), arguments, progress)
+        _check_replaced(reader, ReaderCalibration, len(labelled), "", arguments, progress)
         for kind in KINDS:
             progress.log(f"{kind} images")
             images = [replace(image, typical=kinds[name] == kind) for name, image in labelled.items()]
@@ -103,7 +105,8 @@ def run(arguments: argparse.Namespace) -> None:
         result |= _calibrate_reader(photos.config, images, arguments, progress)
     elif arguments.words:
         config = load(arguments.config)
-        _check_replaced(config, ReaderCalibration, len(read_words(arguments.words)), "", arguments, progress)
+        reader, number = config.experts.reader.recognition_model, len(read_words(arguments.words))
+        _check_replaced(reader, ReaderCalibration, number, "", arguments, progress)
         images = inspect_words(config, arguments.words, arguments.images, progress)
         result = _calibrate_reader(config, images, arguments, progress)
     else:
@@ -112,8 +115,8 @@ def run(arguments: argparse.Namespace) -> None:
             data = read_coco(arguments.coco, arguments.images or arguments.coco.parent)
         else:
             data = read_yolo(arguments.yolo)
-        file = config.experts.detector.calibration
-        _check_replaced(config, DetectorCalibration, len(data.files), file, arguments, progress)
+        detector, file = config.experts.detector.model, config.experts.detector.calibration
+        _check_replaced(detector, DetectorCalibration, len(data.files), file, arguments, progress)
         images, unused = _inspect(config, data, progress)
         result = _calibrate_detector(config, images, unused, file, arguments, progress)
     if arguments.json:
@@ -121,16 +124,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_replaced(
-    config: Config,
-    kind: type[DetectorCalibration] | type[ReaderCalibration],
-    images: int,
-    file: str,
-    arguments: argparse.Namespace,
-    progress: Progress,
+    model: str, kind: type[T], images: int, file: str, arguments: argparse.Namespace, progress: Progress
 ) -> None:
     """Say that a calibration will be replaced, if there is one; raises UserError if that was measured on more images."""
-    experts = config.experts
-    model = experts.detector.model if kind is DetectorCalibration else experts.reader.recognition_model
     if not model:
         return
     path = redacted(calibration_file(model, file))
