@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--out {arguments.out} is a file; give a folder")
     judge = judge_from_folder(arguments.rm, arguments.judge, arguments.k, arguments.config, arguments.overrides)
     items = _read_items(benchmark, arguments, progress)
-    claim_output_folder(arguments.out, benchmark.name, judge)
+    claim_output_folder(arguments.out, benchmark.name, judge, arguments.images)
     scorer = _scorer(judge, arguments)
     todo = scorer.missing(items, arguments.order == "both")
     progress.log(f"{benchmark.name}: {len(items)} items, {len(todo)} to judge; {judge.description}")

@@ -6,7 +6,8 @@
     python jobs/evaluate.py calibrate --photos       both experts, on the photographs of `make photos`
 
 The result is written beside the model, or where experts.detector.calibration says. It belongs to this model and its
-settings: runs use it from then on, and refuse it for another model. Use images like those of your prompts, with every
+settings: runs use it from then on, and refuse it for another model. It replaces an earlier one; one that was measured on more
+images only with --force. Use images like those of your prompts, with every
 object of the labelled classes (every text) marked, and not the images that the expert was trained on.
 
 --words reads an object a line: {"image": path, "texts": [{"text": "STOP", "box": [x0, y0, x1, y1]}]}.
@@ -17,18 +18,21 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from actors.local import load_vision_experts
-from jobs.evaluations.calibrate_reader import inspect_words, print_reader
+from jobs.evaluations.calibrate_reader import inspect_words, print_reader, read_words
 from jobs.evaluations.photo_set import KINDS, PhotoSet
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.calibration import (
     ClassCalibration,
     DetectorCalibration,
+    ReaderCalibration,
+    calibration_file,
+    load_calibration,
     save_calibration,
 )
 from vlrm_ray.experts.claim_measurement import (
@@ -47,8 +51,11 @@ from vlrm_ray.experts.reliability import MIN_PROBABILITY
 from vlrm_ray.experts.score_calibration import Proportion
 from vlrm_ray.experts.vision_experts import BATCH
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.images import open_image
 from vlrm_ray.types import Evidence
+
+T = TypeVar("T", DetectorCalibration, ReaderCalibration)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-images", type=int, default=MIN_IMAGES, metavar="N",
         help="a class that occurs in fewer images has no figures of its own (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="replace a calibration that was measured on more images")
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON on the last line")
 
 
@@ -83,6 +91,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.photos is not None:
         photos = PhotoSet.open(arguments.photos, arguments.config)
         labelled, kinds = photos.labelled("calibration", progress), photos.kinds("calibration")
+        experts = photos.config.experts
+        detector, reader = experts.detector.model, experts.reader.recognition_model
+        placed = sum(image.placed for image in labelled.values())
+        for kind in KINDS:
+            _check_replaced(detector, DetectorCalibration, placed, photos.calibration_file(kind), arguments, progress)
+        _check_replaced(reader, ReaderCalibration, len(labelled), "", arguments, progress)
         for kind in KINDS:
             progress.log(f"{kind} images")
             images = [replace(image, typical=kinds[name] == kind) for name, image in labelled.items()]
@@ -91,6 +105,8 @@ def run(arguments: argparse.Namespace) -> None:
         result |= _calibrate_reader(photos.config, images, arguments, progress)
     elif arguments.words:
         config = load(arguments.config)
+        reader, number = config.experts.reader.recognition_model, len(read_words(arguments.words))
+        _check_replaced(reader, ReaderCalibration, number, "", arguments, progress)
         images = inspect_words(config, arguments.words, arguments.images, progress)
         result = _calibrate_reader(config, images, arguments, progress)
     else:
@@ -99,10 +115,32 @@ def run(arguments: argparse.Namespace) -> None:
             data = read_coco(arguments.coco, arguments.images or arguments.coco.parent)
         else:
             data = read_yolo(arguments.yolo)
+        detector, file = config.experts.detector.model, config.experts.detector.calibration
+        _check_replaced(detector, DetectorCalibration, len(data.files), file, arguments, progress)
         images, unused = _inspect(config, data, progress)
-        result = _calibrate_detector(config, images, unused, config.experts.detector.calibration, arguments, progress)
+        result = _calibrate_detector(config, images, unused, file, arguments, progress)
     if arguments.json:
         print(json.dumps(result))
+
+
+def _check_replaced(
+    model: str, kind: type[T], images: int, file: str, arguments: argparse.Namespace, progress: Progress
+) -> None:
+    """Say that a calibration will be replaced, if there is one; raises UserError if that was measured on more images."""
+    if not model:
+        return
+    path = redacted(calibration_file(model, file))
+    try:
+        old = load_calibration(model, kind, file)
+    except UserError:  # a damaged one is measured again
+        progress.log(f"replaces the damaged calibration {path} by one measured on {images} images")
+        return
+    if old and old.images > images and not arguments.force:
+        raise UserError(
+            f"{path} was measured on {old.images} images, more than these {images}; move it away, or replace it with --force"
+        )
+    if old:
+        progress.log(f"replaces the calibration {path}, measured on {old.images} images, by one measured on {images}")
 
 
 def _calibrate_detector(
@@ -185,8 +223,9 @@ def _inspect(config: Config, data: LabelledImages, progress: Progress) -> tuple[
     labelled = []
     for file, (detected, truth) in zip(data.files, found, strict=True):
         crowds = tuple((renamed[name], box) for name, box in file.crowds)
-        judged = replace(file, crowds=crowds).measurable(detected, known)
-        labelled.append(LabelledEvidence.of(judged, _named(truth, renamed), known - {name for name, _ in crowds}))
+        truth = _named(truth, renamed)
+        judged = replace(file, crowds=crowds).measurable(detected, truth, known)
+        labelled.append(LabelledEvidence.of(judged, truth, known, frozenset(name for name, _ in crowds)))
     return labelled, sorted(names - known)
 
 
@@ -241,13 +280,13 @@ def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, 
         if not figures["images"]:
             continue
         rows.append([f"{name} *" if figures["pooled"] else name, str(figures["images"]), *shares, *limits])
-    progress.table(f"{calibration.images} images, confidence {calibration.stated}", columns, rows)
-    progress.log(
-        "supported from, absent below: an object is supported if its highest score is at least the first, and contradicted if it "
-        "is below the second; recall: objects with a box of any score"
-    )
-    if calibration.claims and calibration.claims.pooled:
-        progress.log(f"* in fewer than {least} images: the figures of true claims are those of all classes")
+    if all(cell in ("-", "never") for row in rows for cell in row[2:]):
+        progress.log(
+            f"no table of the classes: in {calibration.images} images none occurs in {least} (--min-images), so none has figures of "
+            "its own, and no object is ever supported or absent; label more images"
+        )
+    else:
+        _print_classes(calibration, columns, rows, least, progress)
     never = [name for name, number in (calibration.claims or DetectorClaims(1)).images.items() if number < SEEN_IMAGES]
     if never:
         progress.log(
@@ -258,6 +297,18 @@ def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, 
         progress.log(f"{name}: measured on {sum(table.true)} true and {sum(table.false)} false claims{remark}")
     if unused:
         progress.log(f"not labelled, or not reported by the detector, so uncalibrated: {', '.join(unused)}")
+
+
+def _print_classes(
+    calibration: DetectorCalibration, columns: list[str], rows: list[list[str]], least: int, progress: Progress
+) -> None:
+    progress.table(f"{calibration.images} images, confidence {calibration.stated}", columns, rows)
+    progress.log(
+        "supported from, absent below: an object is supported if its highest score is at least the first, and contradicted if it "
+        "is below the second; recall: objects with a box of any score"
+    )
+    if calibration.claims and calibration.claims.pooled:
+        progress.log(f"* in fewer than {least} images: the figures of true claims are those of all classes")
 
 
 def _tables(claims: DetectorClaims) -> Iterator[tuple[str, ClaimTable]]:

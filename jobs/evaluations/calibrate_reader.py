@@ -24,7 +24,7 @@ def inspect_words(config: Config, path: Path, folder: Path | None, progress: Pro
     Raises:
         UserError: the file or one of its images cannot be used.
     """
-    rows = _read(path)
+    rows = read_words(path)
     reader = Paddle(config.experts.reader)
     labelled = []
     with progress.stage("read", len(rows), "images") as meter:
@@ -45,8 +45,8 @@ def inspect_words(config: Config, path: Path, folder: Path | None, progress: Pro
     return labelled
 
 
-def _read(path: Path) -> list[tuple[str, tuple[Word, ...]]]:
-    """Path and texts of each image."""
+def read_words(path: Path) -> list[tuple[str, tuple[Word, ...]]]:
+    """Path and texts of each image; raises UserError if the file cannot be used."""
     rows: list[tuple[str, tuple[Word, ...]]] = []
     number = 0
     try:

@@ -123,7 +123,7 @@ def _brief(figures: dict[str, Any]) -> dict[str, Any]:
 
 def print_report(report: dict[str, Any], progress: Progress) -> None:
     """Print the tables of a report."""
-    columns = ["", "supported: right", "contradicted: right", "decided", "aim", "ECE", "statements"]
+    columns = ["", "supported: right", "contradicted: right", "decided", "aim", "ECE", "statements", "clusters"]
     for part in ("all", "natural", "composite"):
         rows = [
             [
@@ -132,12 +132,16 @@ def print_report(report: dict[str, Any], progress: Progress) -> None:
                 f"{100 * AIMS[kind]:.0f} %",
                 _metric(parts[part]["ece"], 1),
                 str(parts[part]["n"]),
+                str(parts[part]["clusters"]),
             ]
             for kind, parts in report["types"].items()
         ]
         whole = report["parts"][part]
-        rows.append(["all", *_figures(whole), "", _metric(whole["ece"], 1), str(whole["n"])])
+        rows.append(["all", *_figures(whole), "", _metric(whole["ece"], 1), str(whole["n"]), str(whole["clusters"])])
         progress.table(f"{report['split']} split, {part} images", columns, rows)
+    progress.log(
+        "clusters: cut-outs and natural photographs that statements are about; the intervals take them as independent"
+    )
     rows = [
         [f"{point['stated']:.2f}", *(_curve(point[kind]) for kind in ("all", *report["types"]))]
         for point in report["curve"]

@@ -51,6 +51,7 @@ class PhotoStatement:
         text: the sentence.
         true: whether it is true.
         hedged: whether it says that it is unsure; then it should not be decided.
+        cutouts: the cut-outs in the image, the largest first, each with the nouns for what it shows.
     """
 
     image: str
@@ -59,6 +60,7 @@ class PhotoStatement:
     text: str
     true: bool
     hedged: bool = False
+    cutouts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,16 @@ class PhotoSet:
 
     def statements(self, split: str) -> list[PhotoStatement]:
         """The statements about the images of a split."""
+        shown = {row["image"]: cutouts_of(row) for row in _rows(self.folder / split / "truth.jsonl")}
         return [
             PhotoStatement(
-                row["image"], row["kind"], ClaimType(row["type"]), row["text"], row["true"], row.get("hedged", False)
+                row["image"],
+                row["kind"],
+                ClaimType(row["type"]),
+                row["text"],
+                row["true"],
+                row.get("hedged", False),
+                shown[row["image"]],
             )
             for row in _rows(self.folder / "statements.jsonl")
             if row["split"] == split
@@ -158,6 +167,14 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); build the photograph set again with `make photos`") from None
+
+
+def cutouts_of(row: dict[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The cut-outs in an image, the largest first, each with the nouns for what it shows; from a line of truth.jsonl."""
+    pasted = [o for o in (*row["objects"], *row.get("others", ())) if o["cutout"]]
+    pasted.sort(key=lambda o: -(o["box"][2] - o["box"][0]) * (o["box"][3] - o["box"][1]))
+    nouns = {o["cutout"]: tuple(noun for noun in (o["name"], o["noun"]) if noun) for o in pasted}
+    return tuple((cutout, nouns[cutout]) for cutout in dict.fromkeys(o["cutout"] for o in pasted))
 
 
 def _labelled(row: dict[str, Any], detected: Evidence) -> LabelledEvidence:

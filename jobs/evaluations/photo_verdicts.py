@@ -1,5 +1,8 @@
 """Figures of verdicts on photographs: precision, decided share and calibration, each with N and its 95 % interval.
 
+The same cut-out is in many composites, and where the experts err about it once, they often do so again. The intervals therefore
+take clusters of statements as independent: those about the same cut-out, or about the same natural photograph.
+
 A statement is contradicted if one of its claims is. It is supported if none is, and all its claims of the statement's type are
 supported. Then the verdict's confidence is the largest one of the contradicted, or the smallest one of the supported claims.
 """
@@ -10,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.evaluations.photo_set import KINDS, PhotoStatement
-from vlrm_ray.evaluation.metrics import ece, share
-from vlrm_ray.types import CHECKED_TYPES, CheckedClaim, Verdict
+from vlrm_ray.evaluation.clusters import clustered_ece, clustered_share
+from vlrm_ray.experts.hierarchy import noun_hierarchy
+from vlrm_ray.types import CHECKED_TYPES, CheckedClaim, Noun, Verdict
 
 AIMS = {"object": 0.6, "count": 0.4, "text": 0.5, "attribute": 0.5, "relation": 0.4}
 """Decided shares to aim at, by type of statement."""
@@ -26,12 +30,19 @@ class PhotoOutcome:
         verdict: the verdict.
         confidence: its confidence.
         reason: why it is open.
+        cutout: the cut-out that the statement is about; "" if there is none in the image.
     """
 
     statement: PhotoStatement
     verdict: Verdict
     confidence: float = 0.0
     reason: str = ""
+    cutout: str = ""
+
+    @property
+    def cluster(self) -> str:
+        """Statements of different clusters are taken as independent."""
+        return self.cutout or self.statement.image
 
     @property
     def decided(self) -> bool:
@@ -46,14 +57,25 @@ class PhotoOutcome:
 
 def outcome_of(statement: PhotoStatement, checked: Sequence[CheckedClaim]) -> PhotoOutcome:
     """Verdict on a statement from those on its claims."""
+    cutout = cutout_of(statement, [c.claim.subject for c in checked])
     contradicted = [c.finding for c in checked if c.finding.verdict is Verdict.CONTRADICTED]
     if contradicted:
-        return PhotoOutcome(statement, Verdict.CONTRADICTED, max(f.confidence for f in contradicted))
+        confidence = max(f.confidence for f in contradicted)
+        return PhotoOutcome(statement, Verdict.CONTRADICTED, confidence, cutout=cutout)
     own = [c.finding for c in checked if c.claim.type is statement.type]
     if own and all(f.verdict is Verdict.SUPPORTED for f in own):
-        return PhotoOutcome(statement, Verdict.SUPPORTED, min(f.confidence for f in own))
+        return PhotoOutcome(statement, Verdict.SUPPORTED, min(f.confidence for f in own), cutout=cutout)
     reasons = [f.reason for f in own if f.verdict is Verdict.UNVERIFIABLE]
-    return PhotoOutcome(statement, Verdict.UNVERIFIABLE, reason=reasons[0] if reasons else "no_claim")
+    return PhotoOutcome(statement, Verdict.UNVERIFIABLE, reason=reasons[0] if reasons else "no_claim", cutout=cutout)
+
+
+def cutout_of(statement: PhotoStatement, subjects: Sequence[Noun]) -> str:
+    """The cut-out that a statement is about: the largest one that a subject of its claims describes, or else the largest."""
+    nouns = noun_hierarchy()
+    for cutout, names in statement.cutouts:
+        if any(nouns.includes(s.name, name) or nouns.may_show(name, s.name) for s in subjects for name in names):
+            return cutout
+    return statement.cutouts[0][0] if statement.cutouts else ""
 
 
 def report_of(outcomes: Sequence[PhotoOutcome]) -> dict[str, Any]:
@@ -94,12 +116,20 @@ def report_of(outcomes: Sequence[PhotoOutcome]) -> dict[str, Any]:
 
 
 def figures(outcomes: Sequence[PhotoOutcome]) -> dict[str, Any]:
-    """Precision of both verdicts, decided share and calibration error of some outcomes."""
+    """Precision of both verdicts, decided share and calibration error of some outcomes, and the number of their clusters."""
     decided = [o for o in outcomes if o.decided]
+    supported = [o for o in decided if o.verdict is Verdict.SUPPORTED]
+    contradicted = [o for o in decided if o.verdict is Verdict.CONTRADICTED]
+    confidences, right = [o.confidence for o in decided], [o.right for o in decided]
     return {
         "n": len(outcomes),
-        "supported": share([o.right for o in decided if o.verdict is Verdict.SUPPORTED]).as_json(),
-        "contradicted": share([o.right for o in decided if o.verdict is Verdict.CONTRADICTED]).as_json(),
-        "decided": share([o.decided for o in outcomes]).as_json(),
-        "ece": ece([o.confidence for o in decided], [o.right for o in decided]).as_json(),
+        "clusters": len(set(_clusters(outcomes))),
+        "supported": clustered_share([o.right for o in supported], _clusters(supported)).as_json(),
+        "contradicted": clustered_share([o.right for o in contradicted], _clusters(contradicted)).as_json(),
+        "decided": clustered_share([o.decided for o in outcomes], _clusters(outcomes)).as_json(),
+        "ece": clustered_ece(confidences, right, _clusters(decided)).as_json(),
     }
+
+
+def _clusters(outcomes: Sequence[PhotoOutcome]) -> list[str]:
+    return [o.cluster for o in outcomes]

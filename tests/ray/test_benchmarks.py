@@ -102,7 +102,7 @@ def test_an_interrupted_run_resumes_and_ends_the_same(
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--k", "2"], "has results of another benchmark or judge (k: 1 -> 2)"),
+        (["--k", "2"], "has results of another benchmark, model or setting (k: 1 -> 2)"),
         (["--limit", "0"], "--limit 0: expected at least 1"),
         (["critic.model=x"], "critic.model cannot be overridden"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.setup import Judge, claim_output_folder, judge_from_folder
+from vlrm_ray.store.ledger import Ledger
 
 MODEL = Path(__file__).parents[2] / "vlrm_ray" / "scenes" / "assets" / "vlm"
 
@@ -75,13 +76,43 @@ def test_a_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
 
 def test_results_of_two_judges_are_not_mixed(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    claim_output_folder(out, "pope", judge(folder))
-    claim_output_folder(out, "pope", judge(folder))
+    claim_output_folder(out, "pope", judge(folder), None)
+    claim_output_folder(out, "pope", judge(folder), None)
     with pytest.raises(UserError, match=r"k: 1 -> 3"):
-        claim_output_folder(out, "pope", judge(folder, k=3))
+        claim_output_folder(out, "pope", judge(folder, k=3), None)
     with pytest.raises(UserError, match=r"benchmark: pope -> amber"):
-        claim_output_folder(out, "amber", judge(folder))
+        claim_output_folder(out, "amber", judge(folder), None)
     with pytest.raises(UserError, match="model: "):
-        claim_output_folder(
-            out, "pope", judge(card(folder, {"critique_format": "detailed", "canary": {"yes": 0.2}}), kind="pairwise")
-        )
+        judged = judge(card(folder, {"critique_format": "detailed", "canary": {"yes": 0.2}}), kind="pairwise")
+        claim_output_folder(out, "pope", judged, None)
+
+
+def test_two_models_of_the_same_shape_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    """All files have the same names and sizes; only one weight differs."""
+    out, weights = tmp_path / "out", folder / "model.safetensors"
+    claim_output_folder(out, "pope", judge(folder), None)
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()
+    weights.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"another benchmark, model or setting \(model: \w+ -> \w+\); give another folder"
+    ):
+        claim_output_folder(out, "pope", judge(folder), None)
+
+
+def test_results_with_other_images_are_not_mixed(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    claim_output_folder(out, "pope", judge(folder), Path("photos"))
+    claim_output_folder(out, "pope", judge(folder), Path("photos"))
+    with pytest.raises(UserError, match=r"\(images: photos -> others\)"):
+        claim_output_folder(out, "pope", judge(folder), Path("others"))
+    with pytest.raises(UserError, match=r"\(images: photos -> \)"):
+        claim_output_folder(out, "pope", judge(folder), None)
+
+
+def test_a_folder_from_before_models_were_told_apart_by_content_is_refused(folder: Path, tmp_path: Path) -> None:
+    ledger, judged = Ledger(str(tmp_path / "out")), judge(folder)
+    ledger.put_json("bench.json", {"benchmark": "pope", **judged.identity, "model": "names and sizes"})
+    with pytest.raises(UserError, match=r"images: None -> ; model: names and sizes -> \w+\); give another folder"):
+        claim_output_folder(tmp_path / "out", "pope", judged, None)

@@ -5,23 +5,27 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from jobs.evaluations import calibrate
 from vlrm_ray.config import Detector, Experts, asset_path, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.calibration import DetectorCalibration, load_calibration
+from vlrm_ray.experts.claim_measurement import measure_object_claims
 from vlrm_ray.experts.labelled_images import LabelledFile, read_coco, read_yolo
 from vlrm_ray.experts.measurement import measure_detector
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.preflight import check_inputs
+from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.scenes.ground_truth import true_evidence
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import SHAPES, World
-from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Verdict
+from vlrm_ray.types import Claim, ClaimType, Detection, Detections, Evidence, Finding, Noun, Verdict
 
 SCENES = 110
 S, C, U = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNVERIFIABLE
@@ -78,7 +82,7 @@ def run(data: Path, **options: object) -> Path:
         "config": str(config),
         "confidence": 0.9,
     }
-    calibrate.run(argparse.Namespace(**defaults | {"min_images": 20, "json": False} | options))
+    calibrate.run(argparse.Namespace(**defaults | {"min_images": 20, "json": False, "force": False} | options))
     return data / "mine.pt"
 
 
@@ -106,6 +110,52 @@ def test_the_printed_table_names_what_stays_uncalibrated(data: Path, capsys: pyt
     text = " ".join((printed.out + printed.err).split())
     assert "not reported by the detector, so uncalibrated: Dog" in text
     assert json.loads(printed.out.splitlines()[-1])["circle"]["supported_from"] is not None
+    (data / "mine.calibration.json").unlink()
+
+
+def part_of(data: Path, images: int) -> Path:
+    """Labels of the first images only."""
+    coco = json.loads((data / "annotations.json").read_text())
+    coco["images"] = coco["images"][:images]
+    coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] < images]
+    (data / f"first{images}.json").write_text(json.dumps(coco))
+    return data / f"first{images}.json"
+
+
+def images_of(model: Path) -> int:
+    calibration = load_calibration(str(model), DetectorCalibration)
+    return calibration.images if calibration else 0
+
+
+def test_a_calibration_on_more_images_is_replaced_only_by_force(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, file = data / "mine.pt", data / "mine.calibration.json"
+    run(data, coco=part_of(data, 3))
+    assert "replaces" not in capsys.readouterr().out
+    run(data, coco=part_of(data, 4))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"replaces the calibration {file}, measured on 3 images, by one measured on 4" in printed
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(UserError, match=r"on 4 images, more than these 2; .* --force"),
+    ):
+        patched.setattr(calibrate, "_inspect", None)  # refused before any image is looked at
+        run(data, coco=part_of(data, 2))
+    assert images_of(model) == 4
+    run(data, coco=part_of(data, 2), force=True)
+    assert images_of(model) == 2
+    file.write_text("damaged")
+    run(data, coco=part_of(data, 2))
+    assert images_of(model) == 2
+    file.unlink()
+
+
+def test_a_table_of_classes_without_figures_is_not_printed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(data, coco=part_of(data, 3))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "no table of the classes: in 3 images none occurs in 20 (--min-images)" in printed
+    assert "supported from, absent below" not in printed and "precision" not in printed
     (data / "mine.calibration.json").unlink()
 
 
@@ -193,7 +243,37 @@ def test_boxes_in_a_crowd_and_of_unlabelled_classes_are_not_measured() -> None:
     file = LabelledFile(Path("a.png"), (), (("person", (0, 0, 50, 50)),))
     inside, outside = (Detection("person", (x, 10, x + 20, 40), 0.9) for x in (10, 70))
     detected = Evidence(100, 100, (inside, outside, Detection("bus", (10, 10, 30, 40), 0.9)))
-    assert file.measurable(detected, frozenset({"person"})).objects == (outside,)
+    assert file.measurable(detected, Evidence(100, 100), frozenset({"person"})).objects == (outside,)
+
+
+def test_beside_a_crowd_a_labelled_object_is_found_and_the_number_of_objects_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COCO matches labelled objects first: a crowd excuses only the boxes that are left."""
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
+    labels = [(7, [40, 10, 20, 30], 0), (8, [5, 60, 20, 20], 0), (7, [30, 0, 70, 50], 1)]
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 7, "name": "Human"}, {"id": 8, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_id": c, "bbox": box, "iscrowd": crowd} for c, box, crowd in labels],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
+    right, left_over = Detection("human", (41, 11, 60, 40), 0.9), Detection("human", (70, 10, 90, 40), 0.9)
+    seen = Detections(100, 100, (right, left_over, Detection("dog", (5, 60, 25, 80), 0.9)))
+
+    class Experts:
+        def detections(self, images: list[Any]) -> list[Detections]:
+            return [seen for _ in images]
+
+    monkeypatch.setattr(calibrate, "load_vision_experts", lambda config: Experts())
+    (image,), _ = calibrate._inspect(load(None), read_coco(tmp_path / "labels.json", tmp_path), Progress())
+    assert right in image.detected.objects and left_over not in image.detected.objects
+    known = measure_detector("x", [image.detected], [image.truth], 0.35).classes["human"]
+    assert (known.recall.hits, known.recall.n, known.precision.n) == (1, 1, 1)
+    claims = measure_object_claims([image], 0.95, 20)
+    assert sum(claims.any_object.true) == 2  # there are a human and a dog
+    assert sum(claims.counts.true) == 1  # of dogs only
+    assert not sum(claims.relations[""].true) + sum(claims.relations[""].false)
 
 
 @pytest.mark.parametrize(("content", "problem"), [

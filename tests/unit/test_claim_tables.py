@@ -175,6 +175,17 @@ def test_a_class_with_few_images_is_judged_by_all_classes_together() -> None:
     assert finding(Claim(ClaimType.OBJECT, Noun("cat")), seen(("cat", 0.9)), claims).verdict is S
 
 
+def test_a_class_that_only_other_kinds_of_images_show_is_never_called_absent() -> None:
+    """Cats in composites do not show that the detector finds the cats of photographs."""
+    cat, claim = Detection("cat", box(0, 0), 0.9), Claim(ClaimType.OBJECT, Noun("cat"))
+    composite = LabelledEvidence.of(Evidence(240, 180, (cat,)), Evidence(240, 180, (cat,)), CLASSES)
+    photographs = [image for image in simulated(0, 1500, 0.0) if "cat" not in image.counts]
+    others = measure_object_claims([*photographs, *[replace(composite, typical=False)] * 30], 0.95, 20)
+    assert (others.images["cat"], finding(claim, seen(("car", 0.9)), others).verdict) == (0, U)
+    same = measure_object_claims([*photographs, *[composite] * 30], 0.95, 20)
+    assert (same.images["cat"], finding(claim, seen(("car", 0.9)), same).verdict) == (30, C)
+
+
 def test_a_noun_that_was_not_measured_is_left_to_other_rules() -> None:
     assert MeasuredJudge(seen(), CLAIMS, None).judge(Claim(ClaimType.OBJECT, Noun("zebra"))) is None
     assert MeasuredJudge(seen(), None, None).judge(Claim(ClaimType.OBJECT, Noun("cat"))) is None

@@ -64,6 +64,27 @@ def test_balanced_accuracy_by_hand() -> None:
     assert metrics.balanced_accuracy([0.9, 0.1, 0.1, 0.1], [True, True, False, False]).value == 0.75
 
 
+def test_balanced_accuracy_of_one_pair_is_not_certain() -> None:
+    """The Wilson interval of one right answer of one is [0.2065, 1]; of two such accuracies the mean has [0.439, 1]."""
+    found = metrics.balanced_accuracy([0.9, 0.1], [True, False])
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(1 - (1 - 0.2065) / math.sqrt(2), abs=1e-3)
+    half = metrics.balanced_accuracy([0.9] * 40, [True, False] * 20)
+    assert half.value == 0.5
+    assert (half.low, half.high) == (
+        pytest.approx(0.5 - 0.1611 / 2, abs=1e-3),
+        pytest.approx(0.5 + 0.1611 / 2, abs=1e-3),
+    )
+
+
+def test_a_few_items_that_are_alike_have_no_bootstrap_interval() -> None:
+    for metric in (metrics.ece, metrics.f1):
+        few, enough = (metric([0.05] * n, [False] * n) for n in (19, 20))
+        assert (few.low, few.high) == (0.0, 1.0)
+        assert enough.high - enough.low < 1e-9
+        assert few.value == pytest.approx(enough.value)
+
+
 def test_no_items_give_the_widest_interval() -> None:
     assert metrics.share([]) == metrics.Metric(0.0, 0, 0.0, 1.0)
 

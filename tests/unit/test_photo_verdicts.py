@@ -1,13 +1,17 @@
 """Figures of verdicts on photographs, computed by hand, and the cross-validation that calibrates for them."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.evaluations import experts_photos
-from jobs.evaluations.photo_set import PhotoStatement, _labelled
+from jobs.evaluations.photo_set import PhotoSet, PhotoStatement, _labelled, cutouts_of
 from jobs.evaluations.photo_verdicts import PhotoOutcome, figures, outcome_of, report_of
+from vlrm_ray.config import load
+from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.experts.claim_measurement import LabelledEvidence
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Detection, Evidence, Finding, Noun, Verdict
@@ -57,6 +61,50 @@ def test_precision_counts_decided_statements_and_the_decided_share_all() -> None
     assert (found["contradicted"]["value"], found["contradicted"]["n"]) == (1.0, 1)
     assert (found["decided"]["value"], found["decided"]["n"], found["n"]) == (0.5, 10, 10)
     assert found["ece"]["value"] == pytest.approx(0.1)  # 0.9 is stated, 4 of 5 are right
+
+
+COMPOSITE = {
+    "objects": [
+        {"name": "dog", "box": [0, 0, 50, 50], "noun": "husky", "cutout": "dog-3"},
+        {"name": "person", "box": [0, 0, 90, 90], "noun": "firefighter", "cutout": "fire-1"},
+        {"name": "dog", "box": [0, 0, 60, 60], "noun": "husky", "cutout": "dog-3"},
+    ],
+    "others": [{"name": "other", "box": [0, 0, 20, 20], "noun": "lemon", "cutout": "lemon-1"}],
+}
+
+
+@pytest.mark.parametrize(("subject", "cutout"), [
+    ("dog", "dog-3"), ("husky", "dog-3"), ("animal", "dog-3"), ("puppy", "dog-3"), ("lemon", "lemon-1"), ("man", "fire-1"),
+    ("cat", "fire-1"), ("sign", "fire-1"),
+])  # fmt: skip
+def test_a_statement_belongs_to_the_cut_out_that_it_names_or_to_the_largest(subject: str, cutout: str) -> None:
+    statement = replace(STATEMENT, kind="composite", cutouts=cutouts_of(COMPOSITE))
+    said = CheckedClaim(Claim(ClaimType.OBJECT, Noun(subject)), Finding(OPEN))
+    assert [name for name, _ in statement.cutouts] == ["fire-1", "dog-3", "lemon-1"]
+    assert outcome_of(statement, [said]).cluster == cutout
+    assert outcome_of(STATEMENT, [said]).cluster == "a.jpg"  # in a natural photograph there are no cut-outs
+
+
+def test_the_statements_of_a_set_know_the_cut_outs_in_their_images(tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/truth.jsonl").write_text(json.dumps({"image": "c.jpg", **COMPOSITE}))
+    row = {"image": "c.jpg", "split": "test", "kind": "composite", "type": "object", "text": "A dog.", "true": True}
+    (tmp_path / "statements.jsonl").write_text(json.dumps(row))
+    (statement,) = PhotoSet(tmp_path, tmp_path, load(None)).statements("test")
+    assert statement.cutouts == cutouts_of(COMPOSITE)
+
+
+def test_many_statements_about_one_cut_out_are_no_more_certain_than_one() -> None:
+    """100 right verdicts about five cut-outs in 100 images: the interval is that of five."""
+    outcomes = [
+        replace(outcome(SUPPORTED, true=True, image=f"{number}.jpg", kind="composite"), cutout=f"cut-{number % 5}")
+        for number in range(100)
+    ]
+    found = figures(outcomes)
+    assert (found["n"], found["clusters"]) == (100, 5)
+    assert found["supported"]["ci95"] == share([True] * 5).as_json()["ci95"]
+    natural = figures([replace(o, cutout="") for o in outcomes])
+    assert natural["supported"]["ci95"] == share([True] * 100).as_json()["ci95"]
 
 
 def test_hedged_statements_count_by_themselves_and_are_wrong_if_decided() -> None:

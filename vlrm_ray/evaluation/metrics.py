@@ -8,6 +8,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 BOOTSTRAP_RESAMPLES = 200
+MIN_BOOTSTRAP = 20
+"""With fewer items no bootstrap interval is stated but 0 to 1: a few items are often alike, and then all resamples are."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def share(hits: Sequence[bool]) -> Metric:
 def ece(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> Metric:
     """Expected calibration error of p(Yes), over bins of equal width (ECE of Guo et al. 2017, section 2).
 
-    The interval is a percentile bootstrap over items with a fixed seed.
+    The interval is a percentile bootstrap over items with a fixed seed; 0 to 1 with fewer than `MIN_BOOTSTRAP` items.
 
     Args:
         rewards: p(Yes) of each response, in [0, 1].
@@ -59,6 +61,8 @@ def ece(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> Metr
 def _bootstrap(x: np.ndarray, y: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
     """A statistic of the paired values x and y, each of shape (n,), with a percentile bootstrap interval (seed 0)."""
     value = statistic(x, y)
+    if len(x) < MIN_BOOTSTRAP:
+        return Metric(value, len(x), 0.0, 1.0)
     rng = np.random.default_rng(0)
     samples = [statistic(x[i], y[i]) for i in (rng.integers(0, len(x), len(x)) for _ in range(BOOTSTRAP_RESAMPLES))]
     low, high = np.percentile(samples, [2.5, 97.5])
@@ -128,22 +132,22 @@ def phi(before: Sequence[bool], after: Sequence[bool]) -> float:
 def balanced_accuracy(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
     """Mean of the accuracies on right and on wrong responses, where a reward above 0.5 predicts "right".
 
-    The interval is a normal approximation from the binomial variances of the two accuracies.
+    The interval combines the Wilson intervals of the two accuracies by the square-and-add method, as `gain` does.
     """
     correct = [(r > 0.5) == y for r, y in zip(rewards, right, strict=True)]
     classes = [[c for c, y in zip(correct, right, strict=True) if y is label] for label in (True, False)]
     if not all(classes):
         return Metric(0.0, len(rewards), 0.0, 1.0)
-    means = [sum(s) / len(s) for s in classes]
-    value = sum(means) / 2
-    spread = 1.96 * math.sqrt(sum(m * (1 - m) / len(s) for m, s in zip(means, classes, strict=True))) / 2
-    return Metric(value, len(rewards), max(0.0, value - spread), min(1.0, value + spread))
+    a, b = map(share, classes)
+    value = (a.value + b.value) / 2
+    down, up = math.hypot(a.value - a.low, b.value - b.low) / 2, math.hypot(a.high - a.value, b.high - b.value) / 2
+    return Metric(value, len(rewards), max(0.0, value - down), min(1.0, value + up))
 
 
 def f1(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
     """F1 of detecting wrong responses (the positive class), where a reward of at most 0.5 predicts "wrong".
 
-    The interval is a percentile bootstrap over items with a fixed seed.
+    The interval is a percentile bootstrap over items with a fixed seed; 0 to 1 with fewer than `MIN_BOOTSTRAP` items.
     """
     flagged, wrong = np.asarray(rewards, float) <= 0.5, ~np.asarray(right, bool)
     if len(wrong) == 0:

@@ -47,6 +47,7 @@ class LabelledEvidence:
         colors: colors of a class's objects, for classes whose objects all have a known color.
         objects: names of the objects, if the same ones can be seen in several images.
         others: nouns of objects that belong to no class.
+        crowded: classes of which there are more objects than are labelled, so that their number is not known.
         typical: whether the image is like those whose claims are to be judged. Others only add to the figures of relations
             and colors, which depend less on the kind of images.
     """
@@ -58,15 +59,19 @@ class LabelledEvidence:
     colors: Mapping[str, frozenset[str]] = field(default_factory=dict)
     objects: frozenset[str] = frozenset()
     others: frozenset[str] = frozenset()
+    crowded: frozenset[str] = frozenset()
     typical: bool = True
 
     @classmethod
-    def of(cls, detected: Evidence, truth: Evidence, classes: Iterable[str]) -> "LabelledEvidence":
-        """An image in which each object of the classes has a labelled box."""
+    def of(
+        cls, detected: Evidence, truth: Evidence, classes: Iterable[str], crowded: frozenset[str] = frozenset()
+    ) -> "LabelledEvidence":
+        """An image in which each object of the classes has a labelled box, except for the crowded ones."""
         counts = Counter(o.name for o in truth.objects)
         colors = {name: frozenset(o.color for o in truth.objects if o.name == name) for name in counts}
         known = {name: words for name, words in colors.items() if "" not in words}
-        return cls(detected, truth, counts, frozenset(classes) - counts.keys(), known)
+        absent = frozenset(classes) - counts.keys() - crowded
+        return cls(detected, truth, counts, absent, known, crowded=crowded)
 
     @property
     def placed(self) -> bool:
@@ -107,9 +112,9 @@ def measure_object_claims(images: Sequence[LabelledEvidence], stated: float, min
 
 
 def _labelled_classes(images: Sequence[LabelledEvidence]) -> dict[str, int]:
-    """The labelled classes that the detector reports, with the number of images that each is in."""
-    occurring = Counter(name for image in images for name in image.counts)
-    labelled = occurring.keys() | {name for image in images for name in image.absent}
+    """The labelled classes that the detector reports, with the number of typical images that each is in."""
+    occurring = Counter(name for image in images if image.typical for name in image.counts)
+    labelled = {name for image in images for name in (*image.counts, *image.absent)}
     reported = {d.name for image in images for d in (*image.detected.objects, *image.detected.faint)}
     return {name: occurring[name] for name in sorted(labelled & reported)}
 
@@ -234,7 +239,7 @@ def _missed(images: Sequence[LabelledEvidence], known: DetectorClaims) -> tuple[
 
 def _counted(image: LabelledEvidence, known: DetectorClaims, number: int) -> list[str]:
     """The counted classes of an image, and as many that are absent."""
-    present = [name for name in image.measured(known) if image.counts[name]]
+    present = [name for name in image.measured(known) if image.counts[name] and name not in image.crowded]
     absent = sorted(image.absent & known.images.keys())
     return present + random.Random(number).sample(absent, min(len(absent), len(present)))
 
@@ -248,7 +253,7 @@ def _count_answers(image: LabelledEvidence, known: DetectorClaims, number: int) 
 
 def _relation_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterator[tuple[str, float, bool]]:
     strengths, size = Strengths(image.detected, known), (image.truth.width, image.truth.height)
-    boxes: dict[str, list[Box]] = {name: [] for name in image.measured(known)}
+    boxes: dict[str, list[Box]] = {name: [] for name in image.measured(known) if name not in image.crowded}
     for o in image.truth.objects:
         boxes.get(o.name, []).append(o.box)
     for a, b in ((a, b) for a in boxes for b in boxes if a != b):

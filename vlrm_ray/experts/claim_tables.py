@@ -28,7 +28,7 @@ fails that is one-sided at 95 % (1.645, which is 1.163 times the square root of 
 BINS = 100
 """Number of equal bins of strengths above 0; strength 0 has a bin of its own."""
 SEEN_IMAGES = 5
-"""Of a class that occurs in fewer images, absence is never concluded."""
+"""Of a class that occurs in fewer images of the kind that is judged, absence is never concluded."""
 MIN_CLAIMS = 20
 """A table decides nothing with fewer true or fewer false claims."""
 Counts = tuple[int, ...]
@@ -160,7 +160,8 @@ class DetectorClaims:
 
     Attributes:
         stated: a claim is decided if the verdict is right with this probability.
-        images: number of images with an object of a class, for each class that was labelled and that the detector reports.
+        images: number of images with an object of a class, for each class that was labelled and that the detector reports. Only
+            images like those whose claims are judged are counted: see `LabelledEvidence.typical`.
         objects: existence of an object, for each class.
         any_object: the same for all classes together.
         pooled: classes in too few images: the true claims in their tables are those of all classes together.

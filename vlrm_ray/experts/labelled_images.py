@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.experts.geometry import Box, intersection_over_smaller
+from vlrm_ray.experts.geometry import Box, intersection_over_smaller, iou
+from vlrm_ray.experts.measurement import MATCH_IOU
 from vlrm_ray.types import Detection, Evidence
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 _CROWD_COVER = 0.5
-"""A box that lies in a labelled crowd by at least this share of it is not measured."""
+"""A box that shows no labelled object is not measured if it lies in a labelled crowd by at least this share of it."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,20 @@ class LabelledFile:
             objects.append(Detection(name, (x0, y0, x1, y1), 1.0))
         return Evidence(width, height, tuple(objects))
 
-    def measurable(self, detected: Evidence, classes: frozenset[str]) -> Evidence:
-        """The detections that the labels can judge: of the labelled `classes`, and outside crowds."""
+    def measurable(self, detected: Evidence, truth: Evidence, classes: frozenset[str]) -> Evidence:
+        """The detections that the labels can judge: of the labelled classes, and on a labelled object or outside crowds.
+
+        As COCO's evaluation does, labelled objects are matched first; a crowd excuses only the boxes that match none.
+
+        Args:
+            detected: what was detected in the image.
+            truth: the labelled objects, by the detector's names of their classes, as `crowds` must have them too.
+            classes: the labelled classes.
+        """
 
         def kept(box: Detection) -> bool:
+            if any(o.name == box.name and iou(o.box, box.box) >= MATCH_IOU for o in truth.objects):
+                return True
             return box.name in classes and not any(
                 name == box.name and intersection_over_smaller(crowd, box.box) >= _CROWD_COVER
                 for name, crowd in self.crowds

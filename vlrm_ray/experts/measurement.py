@@ -1,7 +1,9 @@
 """Measures the experts on images with ground truth; the results are calibrations (see `calibration.py`)."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -41,24 +43,26 @@ def measure_detector(
         min_images: with `stated`, classes that occur in fewer images are left out, and so stay uncalibrated.
         typical: what was detected in the images that the ranges of sizes and quality are taken from; empty takes all.
     """
-    matches = [match for d, t in zip(detected, truth, strict=True) for match in _match_boxes(d, t)]
-    confident = [(box, target) for box, target in matches if box.score >= confidence]
-    targets = [(target, d.objects) for d, t in zip(detected, truth, strict=True) for target in t.objects]
+    matches, targets = _matches(detected, truth), _targets(detected, truth)
     with_text = {o for t in truth for o in t.objects if any(contains_word(o, word) for word in t.words)}
     colored = [
-        (box, target) for box, target in confident if target and box.color and target.color and target not in with_text
+        (box, target)
+        for box, target in chain.from_iterable(matches.values())
+        if box.score >= confidence and target and box.color and target.color and target not in with_text
     ]
-    names = sorted({target.name for target, _ in targets})
     typical = typical or detected
-    calibrated = {name: _measure_class(name, detected, targets, confident) for name in names}
+    sizes = _box_sizes(detected)
+    calibrated = {
+        name: _measure_class(sizes[name], matches[name], targets[name], confidence) for name in sorted(targets)
+    }
     if stated is not None:
-        known = (_measure_scores(name, calibrated[name], detected, truth, stated) for name in names)
-        calibrated = {name: c for name, c in zip(names, known, strict=True) if (c.images or 0) >= min_images}
+        known = {name: _measure_scores(c, matches[name], targets[name], stated) for name, c in calibrated.items()}
+        calibrated = {name: c for name, c in known.items() if (c.images or 0) >= min_images}
     return DetectorCalibration(
         expert=expert,
         images=len(detected),
         classes=calibrated,
-        scores=_by_score([(b.score, _is_right(b, t), t is not None and t.name != b.name) for b, t in matches]),
+        scores=_by_score(_answers(chain.from_iterable(matches.values()))),
         colors=_proportion(box.color == target.color for box, target in colored if target),
         blur=_range([d.quality.blur for d in typical]),
         unexplained=_range([d.quality.unexplained for d in typical]),
@@ -69,54 +73,72 @@ def measure_detector(
     )
 
 
-def _measure_class(
-    name: str,
-    detected: Sequence[Evidence],
-    targets: Sequence[tuple[Detection, Sequence[Detection]]],
-    confident: Sequence[tuple[Detection, Detection | None]],
-) -> ClassCalibration:
-    """Recall, precision and box shapes of a class.
+@dataclass(frozen=True)
+class _Target:
+    """A ground-truth object.
 
-    Args:
-        name: the class.
-        detected: what the detector reported, one entry per image.
-        targets: each ground-truth object, with the objects that were detected in its image.
-        confident: each box with a sufficient score, with the ground-truth object that it matches.
+    Attributes:
+        target: the object.
+        image: number of its image.
+        detected: whether a box of its class matches it that is not faint.
+        found: whether any box of its class matches it.
     """
-    sizes = _box_sizes(name, detected)
+
+    target: Detection
+    image: int
+    detected: bool
+    found: bool
+
+
+_Match = tuple[Detection, Detection | None]
+"""A box, and the ground-truth object that it matches."""
+
+
+def _matches(detected: Sequence[Evidence], truth: Sequence[Evidence]) -> dict[str, list[_Match]]:
+    """All boxes with the objects that they match, by the class of the box; no boxes for other classes."""
+    found: dict[str, list[_Match]] = defaultdict(list)
+    for d, t in zip(detected, truth, strict=True):
+        for box, target in _match_boxes(d, t):
+            found[box.name].append((box, target))
+    return found
+
+
+def _targets(detected: Sequence[Evidence], truth: Sequence[Evidence]) -> dict[str, list[_Target]]:
+    """All ground-truth objects, by class."""
+    found: dict[str, list[_Target]] = {}
+    for image, (d, t) in enumerate(zip(detected, truth, strict=True)):
+        for target in t.objects:
+            sure = _is_detected(target, d.objects)
+            known = _Target(target, image, sure, sure or _is_detected(target, d.faint))
+            found.setdefault(target.name, []).append(known)
+    return found
+
+
+def _measure_class(
+    sizes: Sequence[tuple[float, float]], matches: Sequence[_Match], targets: Sequence[_Target], confidence: float
+) -> ClassCalibration:
+    """Recall, precision and box shapes of a class, from its boxes and its objects; precision from a score on."""
     return ClassCalibration(
-        recall=_proportion(_is_detected(target, objects) for target, objects in targets if target.name == name),
-        precision=_proportion(_is_right(box, target) for box, target in confident if box.name == name),
+        recall=_proportion(target.detected for target in targets),
+        precision=_proportion(_is_right(box, target) for box, target in matches if box.score >= confidence),
         sides=_range([side for size in sizes for side in size]),
         aspect=_range([width / height for width, height in sizes]),
     )
 
 
 def _measure_scores(
-    name: str, known: ClassCalibration, detected: Sequence[Evidence], truth: Sequence[Evidence], stated: float
+    known: ClassCalibration, matches: Sequence[_Match], targets: Sequence[_Target], stated: float
 ) -> ClassCalibration:
     """Add what is measured of a class by itself; see `ClassCalibration`."""
-    pairs = list(zip(detected, truth, strict=True))
-    answers = [
-        (box.score, _is_right(box, target), target is not None and target.name != name)
-        for d, t in pairs
-        for box, target in _match_boxes(d, t)
-        if box.name == name
-    ]
-    found = [
-        (_size_of(target), _is_detected(target, (*d.objects, *d.faint)))
-        for d, t in pairs
-        for target in t.objects
-        if target.name == name
-    ]
-    scores = _by_score(answers)
+    scores = _by_score(_answers(matches))
+    sizes = [(_size_of(target.target), target.found) for target in targets]
     return replace(
         known,
-        found=_proportion(hit for _, hit in found),
-        images=sum(any(target.name == name for target in t.objects) for t in truth),
+        found=_proportion(target.found for target in targets),
+        images=len({target.image for target in targets}),
         scores=scores,
         supported_from=_supported_from(scores, stated),
-        by_size={size: _proportion(hit for s, hit in found if s == size) for size in (*SIZES, LARGE)},
+        by_size={size: _proportion(hit for s, hit in sizes if s == size) for size in (*SIZES, LARGE)},
     )
 
 
@@ -173,15 +195,27 @@ def _is_detected(target: Detection, objects: Sequence[Detection]) -> bool:
     return any(o.name == target.name and iou(o.box, target.box) >= MATCH_IOU for o in objects)
 
 
-def _box_sizes(name: str, detected: Sequence[Evidence]) -> list[tuple[float, float]]:
-    """Width and height of the boxes of a class, as shares of the image's longer side."""
-    boxes = [(o.box, max(d.width, d.height)) for d in detected for o in d.objects if o.name == name]
-    return [((box[2] - box[0]) / longer, (box[3] - box[1]) / longer) for box, longer in boxes]
+def _box_sizes(detected: Sequence[Evidence]) -> dict[str, list[tuple[float, float]]]:
+    """Width and height of the boxes of each class, as shares of the image's longer side; none for other classes."""
+    sizes: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for d in detected:
+        longer = max(d.width, d.height)
+        for o in d.objects:
+            x0, y0, x1, y1 = o.box
+            sizes[o.name].append(((x1 - x0) / longer, (y1 - y0) / longer))
+    return sizes
+
+
+def _answers(matches: Iterable[_Match]) -> list[tuple[float, bool, bool]]:
+    """Score of each box, whether it shows an object of its class, and whether it shows one of another class."""
+    return [(b.score, _is_right(b, target), target is not None and target.name != b.name) for b, target in matches]
 
 
 def _by_score(answers: Sequence[tuple[float, bool, bool]]) -> ScoreCalibration:
     """Calibration from the score of each answer, whether it was right, and whether it was confused."""
-    groups = [[a for a in answers if score_bin(a[0]) == b] for b in range(SCORE_BINS)]
+    groups: list[list[tuple[float, bool, bool]]] = [[] for _ in range(SCORE_BINS)]
+    for answer in answers:
+        groups[score_bin(answer[0])].append(answer)
     return ScoreCalibration(
         tuple(_proportion(right for _, right, _ in group) for group in groups),
         tuple(_proportion(confused for _, _, confused in group) for group in groups),

@@ -14,7 +14,7 @@ narrower one ("man") those of the class that shows it.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
@@ -97,6 +97,7 @@ class Strengths:
     evidence: Evidence
     known: DetectorClaims
     _classes: dict[str, ClassesOf] = field(default_factory=dict)
+    _boxes: dict[Noun, Sequence[Box]] = field(default_factory=dict)
 
     def classes(self, noun: str) -> ClassesOf:
         """The measured classes that a noun means."""
@@ -104,9 +105,14 @@ class Strengths:
             self._classes[noun] = classes_of(noun, self.known.images)
         return self._classes[noun]
 
-    def boxes(self, noun: Noun) -> list[Box]:
+    def boxes(self, noun: Noun) -> Sequence[Box]:
         """Boxes that may show an object of the noun; a color among its attributes lowers their probability."""
-        names, found = self.classes(noun.name).names, []
+        if noun not in self._boxes:
+            self._boxes[noun] = tuple(self._boxes_of(noun))
+        return self._boxes[noun]
+
+    def _boxes_of(self, noun: Noun) -> Iterator[Box]:
+        names = self.classes(noun.name).names
         for detection, index in self._all:
             if detection.name in names:
                 score = detection.score
@@ -117,15 +123,14 @@ class Strengths:
             probability = self.known.boxes.probability(score) if score else 0.0
             for color in noun.attributes:
                 probability *= self.known.colors.probability(color_of(detection, color))
-            found.append(Box(detection, score, probability, index))
-        return found
+            yield Box(detection, score, probability, index)
 
     def object(self, noun: str) -> tuple[float, bool]:
         """Highest score of a box of the noun, and whether a related class has a box with a higher one."""
         score = max((box.score for box in self.boxes(Noun(noun))), default=0.0)
         names, nouns = self.classes(noun).names, noun_hierarchy()
-        rivals = (d.score for d, _ in self._all if d.name not in names and any(nouns.related(d.name, n) for n in names))
-        return score, max(rivals, default=0.0) > score
+        better = {d.name for d, _ in self._all if d.score > score} - names
+        return score, any(nouns.related(rival, name) for rival in better for name in names)
 
     def numbers(self, noun: Noun) -> list[float]:
         """Probability of each number of objects from 0 to `MOST_COUNTED`; the last one is that of all higher numbers."""

@@ -8,13 +8,12 @@ from typing import Any
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE
-from vlrm_ray.ids import digest
 from vlrm_ray.preferences.critique import DETAILED
 from vlrm_ray.reward.model_folder import check_model, read_card
 from vlrm_ray.reward.scoring import token_limits
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.models import local_model, portable
+from vlrm_ray.store.models import local_model, model_fingerprint, portable
 
 IDENTITY_FILE = "bench.json"
 _JUDGE_ONLY = (
@@ -90,7 +89,7 @@ def judge_from_folder(
     critic = config.critic
     identity = {
         "judge": kind,
-        "model": digest(sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file()), card),
+        "model": model_fingerprint(reference),
         **critic.model_dump(mode="json", include={"format", "k", "max_tokens", "temperature"}),
         "engine": critic.engine.model_dump(mode="json", include={"kind", "dtype", "max_model_len"}),
         "label_mass": config.selection.label_mass,
@@ -99,14 +98,14 @@ def judge_from_folder(
     return Judge(kind, config, identity)
 
 
-def claim_output_folder(out: Path, benchmark: str, judge: Judge) -> None:
-    """Record benchmark and judge in the output folder, so that results of different judges are never mixed.
+def claim_output_folder(out: Path, benchmark: str, judge: Judge, images: Path | None) -> None:
+    """Record benchmark, judge and folder of images in the output folder, so that different results are never mixed.
 
     Raises:
-        UserError: the folder already has results of another benchmark or judge.
+        UserError: the folder already has results of another benchmark, judge or folder of images.
     """
     ledger = Ledger(str(out))
-    identity = {"benchmark": benchmark, **judge.identity}
+    identity = {"benchmark": benchmark, "images": str(images or ""), **judge.identity}
     recorded = ledger.get_json(IDENTITY_FILE)
     if recorded is None:
         ledger.put_json(IDENTITY_FILE, identity)
@@ -116,8 +115,8 @@ def claim_output_folder(out: Path, benchmark: str, judge: Judge) -> None:
     ]
     if changed:
         raise UserError(
-            f"--out {out} has results of another benchmark or judge ({'; '.join(changed)[:200]}); "
-            "give another folder or the same settings as before"
+            f"--out {out} has results of another benchmark, model or setting ({'; '.join(changed)[:200]}); "
+            "give another folder, or the model and settings of these results"
         )
 
 
