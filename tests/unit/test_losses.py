@@ -240,9 +240,7 @@ def test_two_ranks_give_the_same_loss_and_gradients(
             assert_equal(found, reference, f"round {index}")
 
 
-def trained_by_all(
-    learner: Any, batches: Sequence[MicroBatch], world: int
-) -> tuple[float, Gradients, torch.Tensor]:
+def trained_by_all(learner: Any, batches: Sequence[MicroBatch], world: int) -> tuple[float, Gradients, torch.Tensor]:
     """`trained`, summed over ranks, of which each has as many micro-batches."""
     total, grads, parts = trained(learner, batches)
     loss = torch.tensor(total)
@@ -267,7 +265,9 @@ def test_ranks_may_use_their_images_differently_often(tmp_path: Path) -> None:
 
     expected = [alone(pairs, tied=False) for pairs in (TWO, TWO[1:], TWO[:1])]
     for results in run_ranks(2, tmp_path, on_rank):
-        for found, reference, ranks in zip(results, expected, ("once, thrice", "thrice, blank", "blank, once"), strict=True):
+        for found, reference, ranks in zip(
+            results, expected, ("once, thrice", "thrice, blank", "blank, once"), strict=True
+        ):
             assert_equal(found, reference, ranks)
 
 

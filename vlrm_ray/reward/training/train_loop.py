@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.errors import UserError
+from vlrm_ray.reward.model_folder import refuse_packing
 from vlrm_ray.reward.training.activity import doing
 from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, global_batches, pairs_per_batch
 from vlrm_ray.reward.training.task import TrainTask
@@ -177,6 +178,7 @@ class Worker:
     def _learner(self) -> Any:
         """The model with its losses: sharded, then loaded."""
         base = base_model(self.model)
+        refuse_packing(self.initial_model, base.config.to_dict(), self.settings)
         if self.settings.packing:
             packed_attention.install(base)
         elif self.device.type == "cpu":
