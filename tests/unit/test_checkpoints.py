@@ -1,8 +1,10 @@
 """A training continues from a sharded checkpoint on any number of ranks, and executes nothing that is in it."""
 
+import errno
 import os
 import pickle
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointUploadMode
 from torch import nn
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -231,19 +234,42 @@ def test_checkpoints_go_to_ray_train_and_come_back(tmp_path: Path, monkeypatch: 
     assert last == {"step-0000006/progress.json", "step-0000006/hf", "step-0000006/hf/config.json"}
 
 
-def test_a_checkpoint_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def failed_writes(folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[BaseException]:
+    """What two ranks raise if writing a checkpoint raises an error on rank 1."""
     monkeypatch.setattr("ray.train.report", lambda *_, **__: None)
 
-    def on_rank(rank: int, world: int) -> str:
+    def write(*_: object, **__: object) -> None:
+        raise error
+
+    def on_rank(rank: int, world: int) -> BaseException:
         training = Training(world)
         training.steps(0, 1)
         checkpoints = Checkpoints(training.model, training.optimizer, None)
-        monkeypatch.setattr("torch.save", lambda *_, **__: 1 / 0)
-        checkpoints.save({"step": 1}, {})
-        with pytest.raises(UserError, match=f"rank {rank} could not write a checkpoint") as error:
-            checkpoints.finish()
-        monkeypatch.undo()
-        return str(error.value)
+        with monkeypatch.context() as patch:
+            if rank == 1:
+                patch.setattr(FileSystemWriter, "write_data", write)
+            checkpoints.save({"step": 1}, {})
+            with pytest.raises((UserError, RuntimeError)) as raised:
+                checkpoints.finish()
+        return type(raised.value)(*raised.value.args)  # without its cause, which cannot be pickled
 
-    [message] = run_ranks(1, tmp_path, on_rank)
-    assert "\n" not in message
+    return run_ranks(2, folder, on_rank)
+
+
+def test_a_full_disk_is_for_the_user_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another attempt would meet it again; ranks with space only say which one has none."""
+    found = failed_writes(tmp_path, monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
+    line = (
+        f"rank 1 could not write a checkpoint to {tempfile.gettempdir()} (OSError: [Errno 28] No space left on device)"
+    )
+    assert [type(error) for error in found] == [RuntimeError, UserError]
+    assert [str(error) for error in found] == [line, f"{line}; free space there, or name another folder by TMPDIR"]
+
+
+def test_a_checkpoint_that_fails_otherwise_ends_the_attempt_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the connection to a rank is lost while it is written: another attempt is made."""
+    found = failed_writes(tmp_path, monkeypatch, ConnectionResetError(errno.ECONNRESET, "Connection reset\nby peer"))
+    assert [type(error) for error in found] == [RuntimeError, RuntimeError]
+    assert all("rank 1 could not write a checkpoint" in str(error) and "\n" not in str(error) for error in found)

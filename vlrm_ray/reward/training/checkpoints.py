@@ -32,7 +32,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import STORAGE_ERRNOS, UserError
 from vlrm_ray.reward.training.checkpoint_reader import CheckpointReader
 
 PROGRESS = "progress.json"
@@ -80,7 +80,8 @@ class Checkpoints:
                 after the last step, and then nothing else is saved.
 
         Raises:
-            UserError: the checkpoint before could not be written.
+            UserError: this node has no space for the checkpoint before.
+            RuntimeError: it could not be written for another reason.
         """
         self.finish()
         folder = Path(tempfile.mkdtemp(prefix="vlrm-checkpoint-"))
@@ -134,7 +135,8 @@ class Checkpoints:
         """Wait until the last checkpoint is written on this node; Ray Train waits for uploads at the end of a worker.
 
         Raises:
-            UserError: it could not be written.
+            UserError: this node has no space for it.
+            RuntimeError: it could not be written for another reason.
         """
         saving, self.saving = self.saving, None
         if saving is not None:
@@ -144,20 +146,27 @@ class Checkpoints:
 def _wait(saving: Future[Any]) -> None:
     """Wait until a checkpoint is written.
 
-    PyTorch's CheckpointException is no Exception, and Ray Train's threads would end without a word.
+    Only a full or broken disk of this rank is for the user to mend. All else ends this attempt: after the loss of a
+    rank, the others fail here too. PyTorch's CheckpointException is no Exception, and Ray Train's threads would end
+    without a word.
     """
     try:
         saving.result()
     except (Exception, CheckpointException) as error:
         rank = dist.get_rank()
-        cause: BaseException = error
+        found: dict[int, BaseException] = {rank: error}
         if isinstance(error, CheckpointException) and error.failures:
-            rank, (cause, _) = next(iter(error.failures.items()))
-        text = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
-        raise UserError(
-            f"rank {rank} could not write a checkpoint to {tempfile.gettempdir()} ({text}); free space there, or name "
-            "another folder by TMPDIR"
-        ) from error
+            found = {number: cause for number, (cause, _) in error.failures.items()}
+        first = rank if rank in found else min(found)
+        cause = found[first]
+        line = f"rank {first} could not write a checkpoint to {tempfile.gettempdir()} ({_one_line(cause)})"
+        if first == rank and isinstance(cause, OSError) and cause.errno in STORAGE_ERRNOS:
+            raise UserError(f"{line}; free space there, or name another folder by TMPDIR") from error
+        raise RuntimeError(line) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def trained_state(
