@@ -14,6 +14,7 @@ from vlrm_ray import torchvision_shim
 from vlrm_ray.config import asset_path
 from vlrm_ray.errors import BadImage, StorageError
 from vlrm_ray.preferences.critique import COMPACT, format_critique
+from vlrm_ray.reward.training import packing
 from vlrm_ray.reward.training.examples import Example
 from vlrm_ray.reward.training.packing import CRITIQUE, JUDGEMENT, RESPONSE, Tree
 from vlrm_ray.store.images import UNREADABLE
@@ -180,6 +181,20 @@ def test_a_worker_without_pairs_gets_a_blank_image_without_weight() -> None:
     empty = collator().empty()
     assert (float(empty.targets.weights.sum()), empty.uses) == (0.0, (0,))
     assert empty.patches > 0
+
+
+def test_masks_are_computed_only_where_attention_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With long trees they are the largest part of a micro-batch, and attention on GPUs takes none."""
+    made = list[Tree]()
+    monkeypatch.setattr(packing, "mask_of", lambda tree: made.append(tree) or torch.zeros(len(tree), len(tree)))
+    (batch,) = collator().micro_batches([collator().pair("a", examples(), IMAGE)])
+    on_gpu = batch.to(torch.device("meta"))
+    assert made == []
+    assert on_gpu.packing is not None and on_gpu.packing.query_starts.is_meta
+    assert batch.packing is not None
+    assert [mask.shape for mask in (*batch.packing.masks, *batch.packing.masks)] == [(batch.tokens, batch.tokens)] * 2
+    assert len(made) == 1
+    assert batch.to(torch.device("cpu")).tokens == batch.tokens
 
 
 def test_padded_rows_are_as_long_as_their_longest_sequence() -> None:

@@ -4,7 +4,7 @@ Tokenizing and image preprocessing happen in `Collator.pair`, which background t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -101,12 +101,10 @@ class MicroBatch:
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(device, non_blocking=True)
-    if isinstance(value, Packing) and device.type != "cpu":
-        value = replace(value, trees=())  # masks are for CPUs
     if isinstance(value, dict):
         return {name: _moved(item, device) for name, item in value.items()}
     if isinstance(value, MicroBatch | Packing | Targets):
-        return replace(value, **{name: _moved(item, device) for name, item in vars(value).items()})
+        return replace(value, **{each.name: _moved(getattr(value, each.name), device) for each in fields(value)})
     return value
 
 

@@ -65,9 +65,9 @@ def packed_attention(
     if cu_seq_lens_q is not None:
         return _windows(query, key, value, scaling, cu_seq_lens_q).transpose(1, 2), None
     assert packing is not None
-    lengths = [end - start for start, end, _ in packing.trees]
-    parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), packing.trees, strict=True)
-    outputs = [_attend(q, k, v, scaling, mask) for q, k, v, (_, _, mask) in parts]
+    lengths = [len(tree) for tree in packing.trees]
+    parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), packing.masks, strict=True)
+    outputs = [_attend(q, k, v, scaling, mask) for q, k, v, mask in parts]
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
