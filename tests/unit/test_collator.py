@@ -141,7 +141,7 @@ def test_an_answer_that_begins_inside_a_token_is_dropped_and_counted() -> None:
 
 
 def test_a_template_that_merges_every_answer_is_refused() -> None:
-    with pytest.raises(UserError, match="the chat template of .* merges the first token of every answer"):
+    with pytest.raises(UserError, match=r"the chat template of .* merges the first token of every answer"):
         collator_with(QWEN.replace("<|end|>", "\n"))
 
 
