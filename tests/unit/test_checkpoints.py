@@ -316,6 +316,7 @@ def test_what_earlier_attempts_of_a_run_left_is_removed(tmp_path: Path, monkeypa
 def failed_writes(folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[BaseException]:
     """What two ranks raise if writing a checkpoint raises an error on rank 1."""
     monkeypatch.setattr("ray.train.report", lambda *_, **__: None)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
 
     def write(*_: object, **__: object) -> None:
         raise error
