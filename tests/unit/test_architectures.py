@@ -1,4 +1,4 @@
-"""Models of other architectures than the shipped one: packed sequences train like each sequence alone."""
+"""Models of other architectures than the shipped one: their micro-batches train like each sequence alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,15 +15,19 @@ torchvision_shim.install()
 
 from transformers import (  # noqa: E402
     CLIPVisionConfig,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    SiglipVisionConfig,
 )
 
 from vlrm_ray.reward.training import packed_attention  # noqa: E402
-from vlrm_ray.reward.training.collator import _packed  # noqa: E402
+from vlrm_ray.reward.training.collator import MicroBatch, _packed, _padded  # noqa: E402
 from vlrm_ray.reward.training.losses import Learner  # noqa: E402
 
 IMAGE_TOKEN, PROMPT = 5, (1, 6, 5, 5, 5, 5, 7, 9)
@@ -53,6 +57,14 @@ def qwen3_vl() -> tuple[Any, dict[str, torch.Tensor]]:
     return Qwen3VLForConditionalGeneration(config), images
 
 
+def gemma3() -> tuple[Any, dict[str, torch.Tensor]]:
+    """Gemma3, whose tokens of an image attend to each other in both directions."""
+    vision = SiglipVisionConfig(**SIZES, image_size=28, patch_size=14)
+    text = Gemma3TextConfig(**SIZES, num_key_value_heads=2, head_dim=16, vocab_size=100, sliding_window=32)
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_id=IMAGE_TOKEN)
+    return Gemma3ForConditionalGeneration(config), {"pixel_values": torch.randn(2, 3, 28, 28)}
+
+
 def sequence(answer: Sequence[int], axes: int) -> TokenSequence:
     """A prompt with an image, and an answer that is learned."""
     ids = torch.tensor([*PROMPT, *answer])
@@ -65,27 +77,48 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize(("new", "axes"), [(llava, 1), (qwen3_vl, 3)])
-def test_packed_sequences_of_two_images_train_like_each_alone(new: Any, axes: int, shared: bool) -> None:
-    torch.manual_seed(0)
-    model, images = new()
-    model.train()
-    answers = [sequence(answer, axes) for answer in ANSWERS]
+def alone(model: Any, images: dict[str, torch.Tensor], answers: Sequence[TokenSequence]) -> dict[str, torch.Tensor]:
+    """Gradients of plain forward passes, one per image and answer."""
     for index in range(2):
         rows = {name: value.chunk(2)[index] for name, value in images.items()}
         for one in answers:
-            hidden = model.base_model(input_ids=one.ids[None], position_ids=one.positions[:, None].squeeze(0), **rows)
+            positions = one.positions[:, None].squeeze(0)
+            types = {"token_type_ids": one.types[None]} if isinstance(model, Gemma3ForConditionalGeneration) else {}
+            hidden = model.base_model(input_ids=one.ids[None], position_ids=positions, **types, **rows)
             logits = model.lm_head(hidden.last_hidden_state)[0, len(PROMPT) - 1 : -1]
             cross_entropy(logits, one.ids[len(PROMPT) :], reduction="sum").backward()
-    expected = gradients(model)
+    found = gradients(model)
     model.zero_grad()
-    packed_attention.install(model)
-    trees = merge(answers, shared_prefix=shared)
-    batch = _packed(trees * 2, images, tuple(index for index in range(2) for _ in trees))
+    return found
+
+
+def assert_trained_like(model: Any, batch: MicroBatch, expected: dict[str, torch.Tensor]) -> None:
     Learner(model, LabelTokens(frozenset([20]), frozenset([21])))(batch).total.backward()
     found = gradients(model)
     assert found.keys() == expected.keys()
     largest = max(float(grad.abs().max()) for grad in expected.values())
     for name, grad in expected.items():
         assert float((found[name] - grad).abs().max()) <= 1e-5 * largest, name
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("new", "axes"), [(llava, 1), (qwen3_vl, 3)])
+def test_packed_sequences_of_two_images_train_like_each_alone(new: Any, axes: int, shared: bool) -> None:
+    torch.manual_seed(0)
+    model, images = new()
+    answers = [sequence(answer, axes) for answer in ANSWERS]
+    expected = alone(model.train(), images, answers)
+    packed_attention.install(model)
+    trees = merge(answers, shared_prefix=shared)
+    batch = _packed(trees * 2, images, tuple(index for index in range(2) for _ in trees))
+    assert_trained_like(model, batch, expected)
+
+
+def test_padded_sequences_whose_images_attend_in_both_directions_train_like_each_alone() -> None:
+    """Such models are refused with packing, and told to be trained without."""
+    torch.manual_seed(0)
+    model, images = gemma3()
+    answers = [sequence(answer, axes=1) for answer in ANSWERS]
+    expected = alone(model.train(), images, answers)
+    trees = merge(answers, shared_prefix=False)
+    assert_trained_like(model, _padded(trees * 2, images, (0, 0, 1, 1)), expected)

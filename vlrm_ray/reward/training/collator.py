@@ -237,7 +237,8 @@ class Collator:
         images = {} if image is None else {"images": [[image]]}
         inputs = self.processor(text=[prompt + answer], return_tensors="pt", **images)
         ids = inputs["input_ids"][0]
-        types = inputs["mm_token_type_ids"][0].long() if "mm_token_type_ids" in inputs else torch.zeros_like(ids)
+        of_tokens = inputs.get("mm_token_type_ids", inputs.get("token_type_ids"))
+        types = torch.zeros_like(ids) if of_tokens is None else of_tokens[0].long()
         of_image = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
         weights, kinds = self._learned(example, ids, answer)
         return TokenSequence(ids, self.positions(ids, types, of_image), types, weights, kinds), of_image

@@ -17,6 +17,9 @@ from vlrm_ray.reward.training.packing import CRITIQUE, JUDGEMENT, RESPONSE
 CHUNK = 1024
 """Learned tokens whose logits exist at the same time; with 152,064 token ids they take 0.6 GB in float32."""
 
+IMAGE_TYPES = {"gemma3": "token_type_ids", "gemma4": "mm_token_type_ids"}
+"""Models whose tokens of an image attend to each other in both directions, and the argument that says which these are."""
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -53,7 +56,11 @@ class Learner(nn.Module):
         """The losses of a micro-batch on the model's device."""
         plain = self._plain[0]
         positions = batch.positions if len(batch.positions) > 1 else batch.positions[0]
-        extra = {} if batch.packing is None else {"packing": batch.packing}
+        extra: dict[str, Any] = {}
+        if batch.packing is not None:
+            extra = {"packing": batch.packing}
+        elif name := IMAGE_TYPES.get(plain.config.model_type):
+            extra = {name: batch.types}
         hidden = plain.base_model(
             input_ids=batch.ids, attention_mask=batch.mask, position_ids=positions, use_cache=False,
             **self._images(batch), **extra,
