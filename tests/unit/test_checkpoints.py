@@ -1,8 +1,11 @@
 """A training continues from a sharded checkpoint on any number of ranks, and executes nothing that is in it."""
 
+import errno
 import os
 import pickle
 import shutil
+import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointUploadMode
 from torch import nn
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -22,6 +26,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training.checkpoint_reader import METADATA, read_metadata
 from vlrm_ray.reward.training.checkpoints import Checkpoints, load_state, save_state, trained_state
 from vlrm_ray.reward.training.optimizer import WeightAverage
+from vlrm_ray.reward.training.temporary_folders import TemporaryFolders
 
 LOCAL = pafs.LocalFileSystem()
 
@@ -179,6 +184,10 @@ def test_a_damaged_description_is_one_line(data: bytes) -> None:
     assert "\n" not in str(error.value)
 
 
+def folders(rank: int = 0) -> TemporaryFolders:
+    return TemporaryFolders("/runs/a", rank)
+
+
 class RayTrain:
     """Stands for Ray Train in one worker: reports are uploaded at once, into one folder."""
 
@@ -208,12 +217,12 @@ def test_checkpoints_go_to_ray_train_and_come_back(tmp_path: Path, monkeypatch: 
     def on_rank(rank: int, world: int) -> None:
         del rank
         first = Training(world)
-        checkpoints = Checkpoints(first.model, first.optimizer, first.average)
+        checkpoints = Checkpoints(first.model, first.optimizer, first.average, folders())
         assert checkpoints.restore() is None
         first.steps(0, 3)
         checkpoints.save({"step": 3}, {"loss": 0.5})
         second = Training(world)
-        again = Checkpoints(second.model, second.optimizer, second.average)
+        again = Checkpoints(second.model, second.optimizer, second.average, folders())
         assert again.restore() == {"step": 3}
         expected = first.whole_state()
         assert all(torch.equal(value, expected[key]) for key, value in second.whole_state().items())
@@ -231,19 +240,116 @@ def test_checkpoints_go_to_ray_train_and_come_back(tmp_path: Path, monkeypatch: 
     assert last == {"step-0000006/progress.json", "step-0000006/hf", "step-0000006/hf/config.json"}
 
 
-def test_a_checkpoint_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.train.report", lambda *_, **__: None)
+class SlowRayTrain(RayTrain):
+    """Uploads in a thread when it is told to."""
 
-    def on_rank(rank: int, world: int) -> str:
+    def __init__(self, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(storage, monkeypatch)
+        self.gate, self.steps = threading.Event(), list[str]()
+
+    def report(self, metrics: dict[str, Any], **options: Any) -> None:
+        self.steps.append(options["checkpoint_dir_name"])
+
+        def upload() -> None:
+            self.gate.wait(30)
+            super(SlowRayTrain, self).report(metrics, **options)
+
+        threading.Thread(target=upload, daemon=True).start()
+
+
+def test_a_checkpoint_waits_for_the_upload_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow storage cannot fill the node's disk; one that does not answer ends the attempt."""
+    ray_train = SlowRayTrain(tmp_path / "storage", monkeypatch)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def on_rank(rank: int, world: int) -> tuple[list[str], list[str]]:
         training = Training(world)
         training.steps(0, 1)
-        checkpoints = Checkpoints(training.model, training.optimizer, None)
-        monkeypatch.setattr("torch.save", lambda *_, **__: 1 / 0)
+        checkpoints = Checkpoints(training.model, training.optimizer, training.average, folders(rank), timeout=0.5)
         checkpoints.save({"step": 1}, {})
-        with pytest.raises(UserError, match=f"rank {rank} could not write a checkpoint") as error:
-            checkpoints.finish()
-        monkeypatch.undo()
-        return str(error.value)
+        with pytest.raises(RuntimeError, match=r"took longer than train.step_timeout=0.5 s; look at the storage"):
+            checkpoints.save({"step": 2}, {})
+        waiting = [path.name for path in tmp_path.glob("vlrm-train-*")]
+        ray_train.gate.set()
+        checkpoints.timeout = 30
+        checkpoints.save({"step": 3}, {})
+        return waiting, ray_train.steps
 
-    [message] = run_ranks(1, tmp_path, on_rank)
-    assert "\n" not in message
+    [(waiting, steps)] = run_ranks(1, tmp_path / "ranks", on_rank)
+    assert len(waiting) == 1
+    assert steps == ["step-0000001", "step-0000003"]
+
+
+def test_a_busy_storage_gets_the_checkpoint_when_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Train calls the upload again after errors that pass."""
+    ray_train = RayTrain(tmp_path / "storage", monkeypatch)
+
+    def on_rank(rank: int, world: int) -> None:
+        calls = list[Any]()
+        monkeypatch.setattr("ray.train.report", lambda metrics, **options: calls.append(options))
+        training = Training(world)
+        training.steps(0, 1)
+        checkpoints = Checkpoints(training.model, training.optimizer, training.average, folders(rank))
+        checkpoints.save({"step": 1}, {})
+        with monkeypatch.context() as patch:
+            patch.setattr(ray_train, "persist_current_checkpoint", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                ray_train.report({}, **calls[0])
+        ray_train.report({}, **calls[0])
+
+    run_ranks(1, tmp_path / "ranks", on_rank)
+    assert (tmp_path / "storage" / "step-0000001" / "__0_0.distcp").is_file()
+
+
+def test_what_earlier_attempts_of_a_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By ranks that run elsewhere now too; folders of other runs stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = [folders(rank).new(kind) for rank in (0, 3) for kind in ("checkpoint", "model")]
+    other = TemporaryFolders("/runs/b", 0).new("checkpoint")
+    (left[0] / "__0_0.distcp").write_text("")
+    folders().clear()
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def failed_writes(folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[BaseException]:
+    """What two ranks raise if writing a checkpoint raises an error on rank 1."""
+    monkeypatch.setattr("ray.train.report", lambda *_, **__: None)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+
+    def write(*_: object, **__: object) -> None:
+        raise error
+
+    def on_rank(rank: int, world: int) -> BaseException:
+        training = Training(world)
+        training.steps(0, 1)
+        checkpoints = Checkpoints(training.model, training.optimizer, None, folders(rank))
+        with monkeypatch.context() as patch:
+            if rank == 1:
+                patch.setattr(FileSystemWriter, "write_data", write)
+            checkpoints.save({"step": 1}, {})
+            with pytest.raises((UserError, RuntimeError)) as raised:
+                checkpoints.finish()
+        return type(raised.value)(*raised.value.args)  # without its cause, which cannot be pickled
+
+    return run_ranks(2, folder, on_rank)
+
+
+def test_a_full_disk_is_for_the_user_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another attempt would meet it again; ranks with space only say which one has none."""
+    found = failed_writes(tmp_path, monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
+    line = (
+        f"rank 1 could not write a checkpoint to {tempfile.gettempdir()} (OSError: [Errno 28] No space left on device)"
+    )
+    assert [type(error) for error in found] == [RuntimeError, UserError]
+    assert [str(error) for error in found] == [line, f"{line}; free space there, or name another folder by TMPDIR"]
+
+
+def test_a_checkpoint_that_fails_otherwise_ends_the_attempt_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the connection to a rank is lost while it is written: another attempt is made."""
+    found = failed_writes(tmp_path, monkeypatch, ConnectionResetError(errno.ECONNRESET, "Connection reset\nby peer"))
+    assert [type(error) for error in found] == [RuntimeError, RuntimeError]
+    assert all("rank 1 could not write a checkpoint" in str(error) and "\n" not in str(error) for error in found)

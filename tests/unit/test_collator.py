@@ -12,8 +12,9 @@ from PIL import Image
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import asset_path
-from vlrm_ray.errors import BadImage, StorageError
+from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.preferences.critique import COMPACT, format_critique
+from vlrm_ray.reward.training import packing
 from vlrm_ray.reward.training.examples import Example
 from vlrm_ray.reward.training.packing import CRITIQUE, JUDGEMENT, RESPONSE, Tree
 from vlrm_ray.store.images import UNREADABLE
@@ -23,7 +24,7 @@ torchvision_shim.install()
 from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
 from vlrm_ray.reward.training import collator as module  # noqa: E402
-from vlrm_ray.reward.training.collator import TOO_LONG, Collator  # noqa: E402
+from vlrm_ray.reward.training.collator import MERGED, TOO_LONG, Collator  # noqa: E402
 from vlrm_ray.reward.training.losses import positions_of  # noqa: E402
 
 ASSET = asset_path("assets:vlm")
@@ -114,6 +115,36 @@ def test_an_example_longer_than_the_budget_is_dropped_and_counted() -> None:
     assert collator().micro_batches([nothing]) == []
 
 
+def collator_with(template: str) -> Collator:
+    """A collator with a token of two newlines, as Qwen's tokenizers have, and a chat template."""
+    processor = AutoProcessor.from_pretrained(ASSET)
+    processor.tokenizer.add_tokens(["\n\n"])
+    processor.chat_template = template
+    return Collator(processor, ASSET, positions_of(parts()[1]), judgement_weight=8.0, max_tokens=1000)
+
+
+QWEN = (
+    "{% for m in messages %}<|{{m.role}}|>\n{% for part in m.content %}{% if part.type == 'text' %}{{part.text}}{% else %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def test_an_answer_that_begins_inside_a_token_is_dropped_and_counted() -> None:
+    """The template's newline and that of the answer are one token, which belongs to neither."""
+    ours = collator_with(QWEN)
+    fine, bad = Example("What?", "A star.", False), Example("What?", "\nA star.", False)
+    pair = ours.pair("a", [fine, bad, bad], None)
+    assert pair.dropped == {MERGED: 2}
+    assert decoded(pair.trees[0].targets.ids).startswith("A star.")
+    nothing = ours.pair("a", [bad], None)
+    assert (nothing.trees, nothing.dropped) == ([], {MERGED: 1})
+
+
+def test_a_template_that_merges_every_answer_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the chat template of .* merges the first token of every answer"):
+        collator_with(QWEN.replace("<|end|>", "\n"))
+
+
 def test_a_pair_whose_image_is_gone_is_dropped_and_a_silent_storage_ends_the_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +211,20 @@ def test_a_worker_without_pairs_gets_a_blank_image_without_weight() -> None:
     empty = collator().empty()
     assert (float(empty.targets.weights.sum()), empty.uses) == (0.0, (0,))
     assert empty.patches > 0
+
+
+def test_masks_are_computed_only_where_attention_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With long trees they are the largest part of a micro-batch, and attention on GPUs takes none."""
+    made = list[Tree]()
+    monkeypatch.setattr(packing, "mask_of", lambda tree: made.append(tree) or torch.zeros(len(tree), len(tree)))
+    (batch,) = collator().micro_batches([collator().pair("a", examples(), IMAGE)])
+    on_gpu = batch.to(torch.device("meta"))
+    assert made == []
+    assert on_gpu.packing is not None and on_gpu.packing.query_starts.is_meta
+    assert batch.packing is not None
+    assert [mask.shape for mask in (*batch.packing.masks, *batch.packing.masks)] == [(batch.tokens, batch.tokens)] * 2
+    assert len(made) == 1
+    assert batch.to(torch.device("cpu")).tokens == batch.tokens
 
 
 def test_padded_rows_are_as_long_as_their_longest_sequence() -> None:

@@ -1,5 +1,7 @@
 """The background loader: results in order and ahead of time, errors where they belong, and nothing goes on unused."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -74,11 +76,46 @@ def test_items_are_given_up_when_the_consumer_stops() -> None:
     assert started == [0, 1]
 
 
-def test_an_item_that_takes_too_long_ends_with_one_line() -> None:
+def test_an_item_that_takes_too_long_ends_with_one_line_at_once() -> None:
+    """The thread is stuck all the while."""
     gate = threading.Event()
-    results = BackgroundLoader[int, bool](lambda item: gate.wait(10), workers=1, timeout=0.1)([1])
-    threading.Timer(0.3, gate.set).start()
-    with pytest.raises(
-        UserError, match=r"not ready within train.step_timeout=0.1 s; look at the storage of the images"
-    ):
-        next(results)
+    results = BackgroundLoader[int, bool](lambda item: gate.wait(30), workers=1, timeout=0.1)([1])
+    start = time.monotonic()
+    try:
+        with pytest.raises(
+            UserError, match=r"not ready within train.step_timeout=0.1 s; look at the storage of the images"
+        ):
+            next(results)
+        assert time.monotonic() - start < 10
+    finally:
+        gate.set()
+
+
+def test_a_process_can_end_while_a_thread_is_stuck() -> None:
+    program = """
+import time
+from vlrm_ray.reward.training.loader import BackgroundLoader
+next(BackgroundLoader(time.sleep, workers=1, timeout=0.1)([1000]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert "UserError: the images and texts of a training step were not ready" in ended.stderr
+
+
+def test_a_timeout_inside_the_function_is_its_own_error() -> None:
+    def silent(item: int) -> int:
+        raise TimeoutError("the bucket does not answer")
+
+    with pytest.raises(TimeoutError, match="the bucket does not answer"):
+        next(BackgroundLoader(silent, workers=1, timeout=10)([1]))
+
+
+def test_few_results_wait_for_a_slow_consumer_whatever_the_number_of_threads() -> None:
+    """Each may be a whole step: one for each thread that works, and one more."""
+    started = list[int]()
+    results = BackgroundLoader(started.append, workers=6, timeout=10)(range(100))
+    next(results)
+    deadline = time.monotonic() + 10
+    while len(started) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert len(started) == 1 + 6 + 1

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,9 +100,10 @@ def processor() -> Any:
     return AutoProcessor.from_pretrained(ASSET)
 
 
-def new_model() -> Any:
+def new_model(tied: bool = True) -> Any:
     """A small Qwen2.5-VL with random weights, grouped key heads and a vision block with windows of unequal sizes."""
     config = AutoConfig.from_pretrained(ASSET)
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = tied
     text, vision = config.text_config, config.vision_config
     text.num_hidden_layers, text.num_key_value_heads, text.layer_types = 2, 2, ["full_attention"] * 2
     text.initializer_range = vision.initializer_range = 0.08
@@ -110,9 +112,9 @@ def new_model() -> Any:
     return AutoModelForImageTextToText.from_config(config, dtype=torch.float32).train()
 
 
-def new_learner(packing: bool, checkpointing: bool = False) -> Learner:
+def new_learner(packing: bool, checkpointing: bool = False, tied: bool = True) -> Learner:
     """The model with its losses, prepared as the training loop does."""
-    model = new_model()
+    model = new_model(tied)
     if packing:
         packed_attention.install(model)
     if checkpointing:
@@ -148,9 +150,9 @@ def trained(learner: Learner, batches: Sequence[MicroBatch]) -> tuple[float, Gra
     return total, gradients(learner.model), parts
 
 
-def alone(pairs: Sequence[Pair]) -> tuple[float, Gradients, torch.Tensor]:
+def alone(pairs: Sequence[Pair], tied: bool = True) -> tuple[float, Gradients, torch.Tensor]:
     """The same of plain forward passes of transformers, one per sequence, with full logits."""
-    model, labels = new_model(), new_collator().labels
+    model, labels = new_model(tied), new_collator().labels
     total, parts = 0.0, torch.zeros(3, 3)
     for pair in pairs:
         for example in pair.examples:
@@ -229,18 +231,44 @@ def test_two_ranks_give_the_same_loss_and_gradients(
             most = torch.tensor(max(1, len(batches)))
             dist.all_reduce(most, dist.ReduceOp.MAX)
             batches += [collator.empty()] * (int(most) - len(batches))
-            total, grads, parts = trained(learner, batches)
-            loss = torch.tensor(total)
-            for tensor in (loss, parts):
-                dist.all_reduce(tensor)
-            # FSDP averages gradients
-            results.append((float(loss), {name: grad * world for name, grad in grads.items()}, parts))
+            results.append(trained_by_all(learner, batches, world))
         return results
 
     expected = [alone(pairs) for pairs in rounds]
     for results in run_ranks(2, tmp_path_factory.mktemp("ranks"), on_rank):
         for index, (found, reference) in enumerate(zip(results, expected, strict=True)):
             assert_equal(found, reference, f"round {index}")
+
+
+def trained_by_all(learner: Any, batches: Sequence[MicroBatch], world: int) -> tuple[float, Gradients, torch.Tensor]:
+    """`trained`, summed over ranks, of which each has as many micro-batches."""
+    total, grads, parts = trained(learner, batches)
+    loss = torch.tensor(total)
+    for tensor in (loss, parts):
+        dist.all_reduce(tensor)
+    return float(loss), {name: grad * world for name, grad in grads.items()}, parts  # FSDP averages gradients
+
+
+def test_ranks_may_use_their_images_differently_often(tmp_path: Path) -> None:
+    """FSDP gathers an embedding of its own and the vision tower in the same order on all ranks, whatever their batches."""
+
+    def on_rank(rank: int, world: int) -> list[tuple[float, Gradients, torch.Tensor]]:
+        torch.set_float32_matmul_precision("highest")
+        once, thrice = new_collator(max_tokens=600), new_collator(shared_prefix=False, max_tokens=600)
+        (shared,), (apart,), blank = micro_batches(once, TWO[:1]), micro_batches(thrice, TWO[1:]), once.empty()
+        assert (shared.uses, apart.uses, blank.uses) == ((0,), (0, 0, 0), (0,))
+        results = []
+        for of_ranks in ((shared, apart), (apart, blank), (blank, shared)):
+            learner: Any = shard(new_learner(True, tied=False), CPU, world)
+            results.append(trained_by_all(learner, [of_ranks[rank]], world))
+        return results
+
+    expected = [alone(pairs, tied=False) for pairs in (TWO, TWO[1:], TWO[:1])]
+    for results in run_ranks(2, tmp_path, on_rank):
+        for found, reference, ranks in zip(
+            results, expected, ("once, thrice", "thrice, blank", "blank, once"), strict=True
+        ):
+            assert_equal(found, reference, ranks)
 
 
 def patches_seen(learner: Learner, batch: MicroBatch) -> list[int]:

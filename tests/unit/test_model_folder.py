@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from vlrm_ray.config import asset_path, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.setup import judge_from_folder
 from vlrm_ray.pipeline.preflight import check_inputs
-from vlrm_ray.reward.model_folder import check_model
+from vlrm_ray.reward.model_folder import check_model, check_packing
 
 CASES = Path(__file__).parents[1] / "data" / "cases" / "21"
 POINTER = (CASES / "lfs-pointer.txt").read_bytes()
@@ -122,6 +123,43 @@ def test_every_model_of_a_run_is_checked(key: str, folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(POINTER)
     with pytest.raises(UserError, match=rf"^{key}: .* is a Git LFS pointer"):
         check_inputs(load(None, [f"{key}={folder}", "experts.extractor=llm"]))
+
+
+WINDOW = {"sliding_window": 1024, "layer_types": ["sliding_attention", "full_attention"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"text_config": WINDOW}, "its sliding window of 1024 tokens is shorter than train.max_tokens=8192"),
+        ({"text_config": {"sliding_window": 4096}}, "its sliding window of 4096 tokens is shorter"),
+        ({"text_config": {"layer_types": ["linear_attention"]}}, "it has layers of linear_attention"),
+        ({"model_type": "gemma3"}, "its images attend in both directions"),
+        ({"text_config": {"use_bidirectional_attention": "vision"}}, "its images attend in both directions"),
+    ],
+)
+def test_a_critic_whose_attention_cannot_be_packed_is_refused(
+    change: dict[str, Any], problem: str, folder: Path
+) -> None:
+    (folder / "config.json").write_text(json.dumps(change))
+    message = f"^critic.model: {folder} cannot be trained with packed sequences, because {problem}.*; set train.packing=false$"
+    with pytest.raises(UserError, match=message):
+        check_inputs(load(None, [f"critic.model={folder}"]))
+    check_packing("critic.model", str(folder), load(None, ["train.packing=false"]).train)
+
+
+@pytest.mark.parametrize(
+    ("change", "max_tokens"),
+    [
+        ({"text_config": WINDOW}, 1024),
+        ({"sliding_window": 32, "use_sliding_window": False}, 8192),
+        ({"text_config": {"sliding_window": 32, "layer_types": ["full_attention"]}}, 8192),
+        ({}, 8192),
+    ],
+)
+def test_a_window_that_leaves_no_token_out_can_be_packed(change: dict[str, Any], max_tokens: int, folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(change))
+    check_packing("critic.model", str(folder), load(None, [f"train.max_tokens={max_tokens}"]).train)
 
 
 def test_the_judge_of_a_benchmark_is_checked(folder: Path) -> None:

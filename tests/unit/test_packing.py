@@ -92,7 +92,7 @@ def test_a_token_attends_to_its_own_path_up_to_itself_and_kernels_are_told_the_s
     assert by_kernel(packing.query_starts, packing.key_starts, packing.keys) == expected
     assert packing.longest_query == packing.query_starts.diff().max()
     assert packing.longest_key == packing.key_starts.diff().max()
-    assert [block[:2] for block in packing.trees][-1][1] == offset
+    assert [len(mask) for mask in packing.masks] == [len(tree) for tree in trees]
 
 
 def by_kernel(queries: torch.Tensor, keys: torch.Tensor, index: torch.Tensor | None) -> list[set[int]]:

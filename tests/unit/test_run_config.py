@@ -25,6 +25,7 @@ def ledger(tmp_path: Path) -> Ledger:
         "rounds=9", "cluster.cpus=64", "cluster.address=10.0.0.1:6379", "cluster.stages.verify.max=8",
         "policy.engine.actors=16", "policy.engine.cpus=8", "policy.engine.gpus=1", "critic.engine.tensor_parallel=2",
         "train.workers=8", "train.gpus=1", "train.max_tokens=2048", "train.checkpointing=blocks", "train.loader_workers=1",
+        "train.packing=false", "train.shared_prefix=false",
         "train.step_timeout=900", "experts.detector.pool.max=4", "quarantine_limit=0.5",
     ],
 )  # fmt: skip

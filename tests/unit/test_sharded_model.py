@@ -253,6 +253,18 @@ def test_an_unsharded_model_is_published_as_transformers_saves_it(tmp_path: Path
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def test_sampling_parameters_of_the_base_model_are_published_as_they_are(tmp_path: Path) -> None:
+    """Also without `do_sample`, with which transformers reads them and refuses to save them."""
+    base = Path(shutil.copytree(ASSET, tmp_path / "base"))
+    given = {"temperature": 0.9, "top_p": 0.6, "max_length": 4096}
+    (base / "generation_config.json").write_text(json.dumps(given))
+    model = meta_model(str(base), Train(), CPU)
+    load_weights(model, str(base), CPU, seed=0)
+    published = republished(model, AutoProcessor.from_pretrained(ASSET), tmp_path / "published")
+    written = json.loads((published / "generation_config.json").read_text())
+    assert {name: written.get(name) for name in (*given, "do_sample")} == {**given, "do_sample": None}
+
+
 BROKEN = {
     "pickled weights only": (["model.safetensors"], {}, r"has no model\.safetensors .*pickled weights are not loaded"),
     "missing shard": ([], {"visual.merger.ln_q.weight": "model-00002-of-00002.safetensors"},

@@ -65,6 +65,9 @@ def test_another_attempt_does_not_help_against_bad_input_but_against_storage() -
     assert unrecoverable({0: bad, 1: bad}, 2) == "the pairs a, b give a loss that is not finite"
     assert unrecoverable({1: bad}, 2) == "rank 1: the pairs a, b give a loss that is not finite"
     assert unrecoverable({0: WorkerFailure("x"), 1: StorageError("away")}, 2) is None
+    assert (
+        unrecoverable({0: bad, 1: of_dead_process("node lost")}, 2) is None
+    )  # a rank's death explains the other's error
 
 
 def test_too_little_gpu_memory_names_what_to_change() -> None:

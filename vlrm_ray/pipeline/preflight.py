@@ -21,6 +21,7 @@ from vlrm_ray.reward.model_folder import (
     check_adapters,
     check_model,
     check_no_pointers,
+    check_packing,
     check_positions,
     refuse_pointers,
 )
@@ -87,6 +88,7 @@ def _check_model(key: str, name: str) -> Remarks:
 
 def _check_critic(config: Config) -> Remarks:
     check_model("critic.model", config.critic.model)
+    check_packing("critic.model", config.critic.model, config.train)
     if config.train.lora.rank:
         check_adapters("critic.model", config.critic.model, config.train)
     return ()

@@ -28,7 +28,16 @@ RESOURCE_KEYS = frozenset(
 """Configuration keys, in any section, that say where and with how much a run works, and do not determine its results."""
 RESOURCE_PATHS = frozenset(
     f"train.{key}"
-    for key in ("max_tokens", "checkpointing", "compile", "loader_workers", "step_timeout", "checkpoint_steps")
+    for key in (
+        "max_tokens",
+        "packing",
+        "shared_prefix",
+        "checkpointing",
+        "compile",
+        "loader_workers",
+        "step_timeout",
+        "checkpoint_steps",
+    )
 )
 """The same by dotted key: how a training uses memory and time. Its steps do not depend on them, but examples longer than
 `train.max_tokens` are dropped."""

@@ -5,7 +5,7 @@ Of a folder given by a URI only the small files and the weights' headers are fet
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ JSON_FILES = (
 """JSON files of a model folder that engines read, if they are there."""
 VOCABULARIES = ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
 """Files of a tokenizer without tokenizer.json, which transformers converts."""
+BIDIRECTIONAL_IMAGES = ("gemma3", "paligemma")
+"""Types of models whose tokens of an image attend to each other in both directions; newer ones say so in a key."""
 _POINTER = b"version https://git-lfs."
 
 
@@ -72,6 +74,54 @@ def check_positions(key: str, name: str, tokens: int, purpose: str) -> None:
     positions = content.get("max_position_embeddings") or content.get("text_config", {}).get("max_position_embeddings")
     if isinstance(positions, int) and positions < tokens:
         raise UserError(f"{key}: {name} has {positions} positions, and {purpose} needs {tokens}; set another model")
+
+
+def check_packing(key: str, name: str, settings: Train) -> None:
+    """Check by the configuration of a model that its sequences can be packed; a hub name is not checked.
+
+    Args:
+        key: configuration key of the model, for messages.
+        name: value of that key, which `check_model` has accepted.
+        settings: the section `train`.
+
+    Raises:
+        UserError: see `refuse_packing`.
+    """
+
+    def check(key: str, folder: Path) -> None:
+        refuse_packing(f"{key}: {folder}", _read_json(key, folder / "config.json"), settings)
+
+    if is_remote(name):
+        _check_remote(key, name, check)
+    elif (path := Path(asset_path(portable(name)))).exists():
+        check(key, path)
+
+
+def refuse_packing(model: str, content: Mapping[str, Any], settings: Train) -> None:
+    """Refuse `train.packing` for attention that packed sequences do not have.
+
+    Args:
+        model: the model, for messages.
+        content: content of its config.json.
+        settings: `packing`, and `max_tokens`: a sliding window that holds so many tokens leaves none out.
+
+    Raises:
+        UserError: tokens of images attend to later ones, or layers have a shorter window or no attention at all.
+    """
+    if not settings.packing:
+        return
+    text = {**content, **(content.get("text_config") or {})}
+    window, limit = text.get("sliding_window") or 0, settings.max_tokens
+    kinds = text.get("layer_types") or ["sliding_attention" if window and text.get("use_sliding_window", True) else ""]
+    problem = ""
+    if content.get("model_type") in BIDIRECTIONAL_IMAGES or text.get("use_bidirectional_attention"):
+        problem = "its images attend in both directions"
+    elif other := sorted({*kinds} - {"", "full_attention", "sliding_attention"}):
+        problem = f"it has layers of {other[0]}"
+    elif "sliding_attention" in kinds and window < limit:
+        problem = f"its sliding window of {window} tokens is shorter than train.max_tokens={limit}"
+    if problem:
+        raise UserError(f"{model} cannot be trained with packed sequences, because {problem}; set train.packing=false")
 
 
 def check_adapters(key: str, name: str, settings: Train) -> None:

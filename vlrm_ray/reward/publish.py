@@ -85,7 +85,10 @@ def _canary_dtype(module: Any, model: nn.Module) -> str:
 
 
 def _write_config(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:
-    """Write the configurations of a model and of its generation, as transformers' `save_pretrained` does."""
+    """Write the configurations of a model and of its generation, as transformers' `save_pretrained` does.
+
+    That refuses sampling parameters without `do_sample`, which many models have; they are written as they are.
+    """
     config = deepcopy(model.config)
     for part in (config, *(getattr(config, name) for name in config.sub_configs)):
         if part is not None and (part is config or part.dtype is not None):
@@ -93,7 +96,7 @@ def _write_config(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> N
     config.architectures = [type(model).__name__.removeprefix("FSDP")]
     config.save_pretrained(folder)
     if model.can_generate():
-        model.generation_config.save_pretrained(folder)
+        model.generation_config.to_json_file(folder / "generation_config.json", keys_to_pop=["compile_config"])
 
 
 def _forget_loading(path: Path) -> None:

@@ -21,5 +21,6 @@ optimizer.py            AdamW, learning rate, averaged weights
 flops.py                floating-point operations of a step, peaks of devices
 checkpoints.py          sharded checkpoints, written in the background
 checkpoint_reader.py    reads them without executing anything
+temporary_folders.py    folders on this node, and the removal of what earlier attempts left
 activity.py             what the worker is doing, for messages
 """

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 import pyarrow.fs as pafs
@@ -32,8 +33,9 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import STORAGE_ERRNOS, UserError
 from vlrm_ray.reward.training.checkpoint_reader import CheckpointReader
+from vlrm_ray.reward.training.temporary_folders import TemporaryFolders
 
 PROGRESS = "progress.json"
 MODEL, OPTIMIZER, AVERAGE = "model", "optimizer", "average"
@@ -54,7 +56,12 @@ class Checkpoints:
     """Saves and restores the state of a training; all ranks call the same methods in the same order."""
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Averaged | None, timeout: float = 1800
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: Averaged | None,
+        folders: TemporaryFolders,
+        timeout: float = 1800,
     ) -> None:
         """Prepare to save. Collective: makes a process group on CPU for the background.
 
@@ -62,16 +69,21 @@ class Checkpoints:
             model: the sharded module.
             optimizer: optimizer of its trained parameters.
             average: averaged weights, if there are any.
-            timeout: timeout in seconds of a collective operation.
+            folders: where checkpoints are written before their upload.
+            timeout: timeout in seconds of a collective operation, and of an upload.
         """
-        self.model, self.optimizer, self.average = model, optimizer, average
+        self.model, self.optimizer, self.average, self.folders = model, optimizer, average, folders
+        self.timeout = timeout
         self.group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         self.saving: Future[Any] | None = None
+        self.uploaded = Event()
+        self.uploaded.set()
 
     def save(self, progress: Mapping[str, Any], metrics: Mapping[str, Any], model_folder: Path | None = None) -> None:
         """Save a checkpoint and report it to Ray Train. Returns when the state is copied to the CPU's memory.
 
-        Waits for the checkpoint before, so that there is memory for one copy at a time.
+        Waits for the checkpoint before and for its upload, so that there is memory for one copy at a time, and one
+        folder: Ray Train's queue of uploads has no limit.
 
         Args:
             progress: JSON values to continue with; `step` names the checkpoint.
@@ -80,28 +92,35 @@ class Checkpoints:
                 after the last step, and then nothing else is saved.
 
         Raises:
-            UserError: the checkpoint before could not be written.
+            UserError: this node has no space for the checkpoint before.
+            RuntimeError: it could not be written for another reason, or was not uploaded in time.
         """
         self.finish()
-        folder = Path(tempfile.mkdtemp(prefix="vlrm-checkpoint-"))
+        if not self.uploaded.wait(self.timeout):
+            raise RuntimeError(
+                f"the upload of a checkpoint took longer than train.step_timeout={self.timeout:g} s; look at the storage "
+                "of the run, or raise train.checkpoint_steps"
+            )
+        folder = self.folders.new("checkpoint")
         if dist.get_rank() == 0:
             (folder / PROGRESS).write_text(json.dumps(dict(progress)))
         if model_folder is None:
             self.saving = save_state(trained_state(self.model, self.optimizer, self.average), folder, self.group)
         else:
             shutil.move(model_folder, folder / "hf")
-        saving = self.saving
+        saving, uploaded = self.saving, Event()
+        self.uploaded = uploaded
 
         def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
-            """In a thread of Ray Train; what it raises ends this worker."""
+            """In a thread of Ray Train, which tries again if a storage is busy; what it raises ends this worker."""
             try:
                 if saving is not None:
                     _wait(saving)
-                storage = ray.train.get_context().get_storage()
-                uploaded: Checkpoint = storage.persist_current_checkpoint(checkpoint, name)
-                return uploaded
-            finally:
+                stored: Checkpoint = ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
                 shutil.rmtree(folder, ignore_errors=True)
+                return stored
+            finally:
+                uploaded.set()
 
         ray.train.report(
             dict(metrics),
@@ -134,7 +153,8 @@ class Checkpoints:
         """Wait until the last checkpoint is written on this node; Ray Train waits for uploads at the end of a worker.
 
         Raises:
-            UserError: it could not be written.
+            UserError: this node has no space for it.
+            RuntimeError: it could not be written for another reason.
         """
         saving, self.saving = self.saving, None
         if saving is not None:
@@ -144,20 +164,27 @@ class Checkpoints:
 def _wait(saving: Future[Any]) -> None:
     """Wait until a checkpoint is written.
 
-    PyTorch's CheckpointException is no Exception, and Ray Train's threads would end without a word.
+    Only a full or broken disk of this rank is for the user to mend. All else ends this attempt: after the loss of a
+    rank, the others fail here too. PyTorch's CheckpointException is no Exception, and Ray Train's threads would end
+    without a word.
     """
     try:
         saving.result()
     except (Exception, CheckpointException) as error:
         rank = dist.get_rank()
-        cause: BaseException = error
+        found: dict[int, BaseException] = {rank: error}
         if isinstance(error, CheckpointException) and error.failures:
-            rank, (cause, _) = next(iter(error.failures.items()))
-        text = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
-        raise UserError(
-            f"rank {rank} could not write a checkpoint to {tempfile.gettempdir()} ({text}); free space there, or name "
-            "another folder by TMPDIR"
-        ) from error
+            found = {number: cause for number, (cause, _) in error.failures.items()}
+        first = rank if rank in found else min(found)
+        cause = found[first]
+        line = f"rank {first} could not write a checkpoint to {tempfile.gettempdir()} ({_one_line(cause)})"
+        if first == rank and isinstance(cause, OSError) and cause.errno in STORAGE_ERRNOS:
+            raise UserError(f"{line}; free space there, or name another folder by TMPDIR") from error
+        raise RuntimeError(line) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def trained_state(

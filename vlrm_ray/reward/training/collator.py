@@ -3,8 +3,9 @@
 Tokenizing and image preprocessing happen in `Collator.pair`, which background threads call; see `loader.py`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import ProcessorMixin
 
 from vlrm_ray.engines import LabelTokens, PlainText, label_tokens
-from vlrm_ray.errors import BadImage, StorageError
+from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.preferences.judgement import judgement_token
 from vlrm_ray.reward.training.examples import Example
 from vlrm_ray.reward.training.packing import (
@@ -36,6 +37,8 @@ BLANK = Image.new("RGB", (56, 56), (128, 128, 128))
 """Image of a micro-batch that has no other."""
 TOO_LONG = "longer_than_max_tokens"
 """Reason of a dropped example that does not fit into a micro-batch."""
+MERGED = "answer_merges_with_prompt"
+"""Reason of a dropped example whose answer begins with a part of a token, as a newline after the prompt's newline may."""
 TEXT_INPUTS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
 """Outputs of a processor with a value per token; all others belong to the image."""
 Positions = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
@@ -101,13 +104,15 @@ class MicroBatch:
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(device, non_blocking=True)
-    if isinstance(value, Packing) and device.type != "cpu":
-        value = replace(value, trees=())  # masks are for CPUs
     if isinstance(value, dict):
         return {name: _moved(item, device) for name, item in value.items()}
     if isinstance(value, MicroBatch | Packing | Targets):
-        return replace(value, **{name: _moved(item, device) for name, item in vars(value).items()})
+        return replace(value, **{each.name: _moved(getattr(value, each.name), device) for each in fields(value)})
     return value
+
+
+class _MergedTokens(Exception):
+    """An answer has a token in common with the prompt before it."""
 
 
 class Collator:
@@ -141,6 +146,9 @@ class Collator:
             packing: whether sequences are packed into one row; otherwise they are padded.
             shared_prefix: whether packed sequences of a pair share their common beginning.
             max_pixels: most pixels of an image, as for the engines; 0 means no limit.
+
+        Raises:
+            UserError: the chat template merges even an empty answer with the prompt.
         """
         self.processor, self.judgement_weight, self.max_pixels = processor, judgement_weight, max_pixels
         self.positions, self.max_tokens, self.packing = positions, max_tokens, packing
@@ -150,6 +158,11 @@ class Collator:
         self.labels: LabelTokens = label_tokens(self.tokenizer, model)
         self.plain = PlainText.of_processor(processor)
         self.blank = _without_loss(self.pair("", [Example("", "", False)], BLANK))
+        if MERGED in self.blank.dropped:
+            raise UserError(
+                f"the chat template of {model} merges the first token of every answer with the prompt; use a model whose "
+                "chat template does not"
+            )
 
     def load(self, uri: str) -> Image.Image:
         """Read and decode an image."""
@@ -176,21 +189,24 @@ class Collator:
             pair_id: id of the pair.
             examples: its examples.
             image: the decoded image; None without one.
-
-        Raises:
-            ValueError: if the chat template does not keep the answer's tokens separate from the prompt's.
         """
         inputs: dict[str, torch.Tensor] = {}
         sequences = []
+        dropped: Counter[str] = Counter()
         for example in examples:
-            sequence, inputs = self.sequence(example, image)
+            try:
+                sequence, inputs = self.sequence(example, image)
+            except _MergedTokens:
+                dropped[MERGED] += 1
+                continue
             if len(sequence) <= self.max_tokens:
                 sequences.append(sequence)
+            else:
+                dropped[TOO_LONG] += 1
         trees = merge(sequences, shared_prefix=self.shared_prefix) if sequences else []
         if sum(map(len, trees[:1])) > self.max_tokens:
             trees = merge(sequences, shared_prefix=False)
-        lost = len(examples) - len(sequences)
-        return PairTrees(pair_id, trees, inputs if trees else {}, {TOO_LONG: lost} if lost else {})
+        return PairTrees(pair_id, trees, inputs if trees else {}, dict(dropped))
 
     def micro_batches(self, pairs: Sequence[PairTrees]) -> list[MicroBatch]:
         """The micro-batches of pairs, as few as their order allows."""
@@ -221,7 +237,8 @@ class Collator:
         images = {} if image is None else {"images": [[image]]}
         inputs = self.processor(text=[prompt + answer], return_tensors="pt", **images)
         ids = inputs["input_ids"][0]
-        types = inputs["mm_token_type_ids"][0].long() if "mm_token_type_ids" in inputs else torch.zeros_like(ids)
+        of_tokens = inputs.get("mm_token_type_ids", inputs.get("token_type_ids"))
+        types = torch.zeros_like(ids) if of_tokens is None else of_tokens[0].long()
         of_image = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
         weights, kinds = self._learned(example, ids, answer)
         return TokenSequence(ids, self.positions(ids, types, of_image), types, weights, kinds), of_image
@@ -231,9 +248,7 @@ class Collator:
         answer = self.tokenizer.encode(answer_text, add_special_tokens=False)
         start = len(ids) - len(answer)
         if ids[start:].tolist() != answer:
-            raise ValueError(
-                "the chat template merges the answer's first token with the prompt; use a model whose chat template does not"
-            )
+            raise _MergedTokens
         weights, kinds = torch.zeros(len(ids)), torch.full((len(ids),), _kind(example))
         weights[start:] = example.weight
         if example.continues:

@@ -49,6 +49,8 @@ def out_of_memory(activity: str, settings: Train) -> str:
 def unrecoverable(failures: Mapping[int, BaseException], workers: int) -> str | None:
     """The line for a failure that every further attempt would meet again; None if another attempt can help.
 
+    A process that died makes other ranks fail, whatever they say, and another attempt has a new one.
+
     Args:
         failures: the exception of each rank that failed.
         workers: number of ranks.
@@ -58,7 +60,7 @@ def unrecoverable(failures: Mapping[int, BaseException], workers: int) -> str | 
         for rank, error in failures.items()
         if isinstance(error, UserError) and not isinstance(error, StorageError)
     }
-    if not found:
+    if not found or any(_death(error) for error in failures.values()):
         return None
     rank, message = min(found.items())
     return message if len(found) == workers else f"rank {rank}: {message}"
@@ -90,10 +92,16 @@ def explain(failures: Mapping[int, BaseException], settings: Train) -> str:
 
 def _line(error: BaseException, settings: Train) -> str:
     """One rank's failure; that of a process that died says so, with the reason that Ray knows."""
-    failure = getattr(error, "health_check_failure", None)
+    failure = _death(error)
     if failure is not None:
         return died(failure, settings)
     return str(error) if isinstance(error, WorkerFailure) else cause_of(error)
+
+
+def _death(error: BaseException) -> BaseException | None:
+    """How Ray Train learned that a rank's process has ended; None if the rank has raised the error itself."""
+    failure: BaseException | None = getattr(error, "health_check_failure", None)
+    return failure
 
 
 def died(failure: BaseException, settings: Train) -> str:

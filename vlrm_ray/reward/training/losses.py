@@ -17,6 +17,9 @@ from vlrm_ray.reward.training.packing import CRITIQUE, JUDGEMENT, RESPONSE
 CHUNK = 1024
 """Learned tokens whose logits exist at the same time; with 152,064 token ids they take 0.6 GB in float32."""
 
+IMAGE_TYPES = {"gemma3": "token_type_ids", "gemma4": "mm_token_type_ids"}
+"""Models whose tokens of an image attend to each other in both directions, and the argument that says which these are."""
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -53,7 +56,11 @@ class Learner(nn.Module):
         """The losses of a micro-batch on the model's device."""
         plain = self._plain[0]
         positions = batch.positions if len(batch.positions) > 1 else batch.positions[0]
-        extra = {} if batch.packing is None else {"packing": batch.packing}
+        extra: dict[str, Any] = {}
+        if batch.packing is not None:
+            extra = {"packing": batch.packing}
+        elif name := IMAGE_TYPES.get(plain.config.model_type):
+            extra = {name: batch.types}
         hidden = plain.base_model(
             input_ids=batch.ids, attention_mask=batch.mask, position_ids=positions, use_cache=False,
             **self._images(batch), **extra,
@@ -63,14 +70,18 @@ class Learner(nn.Module):
         return Losses((losses * batch.targets.weights).sum(), self._parts(losses.detach(), yes, batch))
 
     def _images(self, batch: MicroBatch) -> dict[str, Any]:
-        """Arguments for the images: their features, computed once per image, or the inputs of all uses."""
-        inner, count = self._plain[0].base_model, len(set(batch.uses))
-        if len(batch.uses) == count:
-            return dict(batch.images)
+        """Arguments for the images: their features, computed once per image, or the inputs of all uses.
+
+        The model alone decides which, never the batch: FSDP gathers the vision tower and the embedding in the order in
+        which they run, which must be the same on all ranks.
+        """
+        count = len(set(batch.uses))
         if not self.takes_features:
             return _repeated(batch.images, batch.uses, count)
-        features = inner.get_image_features(**batch.images, return_dict=True)
-        features.pooler_output = [features.pooler_output[index] for index in batch.uses]
+        features = self._plain[0].base_model.get_image_features(**batch.images, return_dict=True)
+        features.pooler_output = _for_uses(features.pooler_output, batch.uses, count)
+        if layers := getattr(features, "deepstack_features", None):
+            features.deepstack_features = [_for_uses(layer, batch.uses, count) for layer in layers]
         return {"mm_encoder_outputs": {"image": features}}
 
     def _token_losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,9 +131,20 @@ def positions_of(model: Any) -> Positions:
 
 def _repeated(images: Mapping[str, torch.Tensor], uses: tuple[int, ...], count: int) -> dict[str, torch.Tensor]:
     """The images' inputs for each use. Inputs with more rows than images have as many per image as its grid says."""
-    sizes = {"pixel_values": images["image_grid_thw"].prod(-1).tolist()} if "image_grid_thw" in images else {}
-    repeated = {}
-    for name, value in images.items():
-        rows = value.split(sizes.get(name, [len(value) // count] * count))
-        repeated[name] = torch.cat([rows[index] for index in uses])
-    return repeated
+    if len(uses) == count:
+        return dict(images)
+    rows: dict[str, Any] = dict(images)
+    if "image_grid_thw" in images:
+        rows["pixel_values"] = images["pixel_values"].split(images["image_grid_thw"].prod(-1).tolist())
+    repeated = {name: _for_uses(value, uses, count) for name, value in rows.items()}
+    return {name: value if isinstance(value, torch.Tensor) else torch.cat(value) for name, value in repeated.items()}
+
+
+def _for_uses(values: Any, uses: tuple[int, ...], count: int) -> Any:
+    """What `count` images have, once per use: the entries of a list, or the rows of a tensor, equally many per image."""
+    if len(uses) == count:
+        return values
+    if isinstance(values, torch.Tensor):
+        rows = values.split(len(values) // count)
+        return torch.cat([rows[index] for index in uses])
+    return [values[index] for index in uses]

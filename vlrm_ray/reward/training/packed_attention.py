@@ -1,15 +1,18 @@
 """Attention over packed sequences, registered with transformers under the name `NAME`.
 
 On GPUs it is PyTorch's `varlen_attn` (FlashAttention). On CPU it computes one tree, or one window of the vision tower,
-after the other; windows of equal length are computed together.
+after the other; windows of equal length are computed together. Vision towers that compute each image by itself keep
+PyTorch's `scaled_dot_product_attention`.
 """
 
+import inspect
 from typing import Any
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
 from vlrm_ray.reward.training.packing import Packing
+from vlrm_ray.reward.training.sharded_model import vision_tower
 
 NAME = "packed_flash_attention"
 """Name of the implementation. With "flash" in it, vision towers pass the lengths of their windows."""
@@ -18,10 +21,14 @@ CAUSAL = (-1, 0)
 
 
 def install(model: PreTrainedModel) -> None:
-    """Let a model use this attention, in its vision tower too."""
+    """Let a model's text part use this attention, and its vision tower if that takes patches of all images in one row."""
     AttentionInterface.register(NAME, packed_attention)
+    tower = vision_tower(model)
+    model.config._attn_implementation = "sdpa"
     # set_attn_implementation would look for a compiled kernel, because of "flash" in the name
-    model.config._attn_implementation = NAME
+    model.config.get_text_config()._attn_implementation = NAME
+    if isinstance(tower, PreTrainedModel) and "grid_thw" in inspect.signature(tower.forward).parameters:
+        tower.config._attn_implementation = NAME
 
 
 def packed_attention(
@@ -58,9 +65,9 @@ def packed_attention(
     if cu_seq_lens_q is not None:
         return _windows(query, key, value, scaling, cu_seq_lens_q).transpose(1, 2), None
     assert packing is not None
-    lengths = [end - start for start, end, _ in packing.trees]
-    parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), packing.trees, strict=True)
-    outputs = [_attend(q, k, v, scaling, mask) for q, k, v, (_, _, mask) in parts]
+    lengths = [len(tree) for tree in packing.trees]
+    parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), packing.masks, strict=True)
+    outputs = [_attend(q, k, v, scaling, mask) for q, k, v, mask in parts]
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 

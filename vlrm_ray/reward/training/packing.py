@@ -7,6 +7,7 @@ the tree, so every sequence sees exactly what it would see alone, and the result
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -120,7 +121,7 @@ class Packing:
         keys: index of the token of each key, int64; None if the keys are the tokens themselves, in their order.
         longest_query: largest number of queries in a segment.
         longest_key: largest number of keys in a segment.
-        trees: for each tree its first and last token, and its mask; see `mask_of`. Used on CPU.
+        trees: the trees, in their order.
     """
 
     query_starts: torch.Tensor
@@ -128,7 +129,12 @@ class Packing:
     keys: torch.Tensor | None
     longest_query: int
     longest_key: int
-    trees: tuple[tuple[int, int, torch.Tensor], ...]
+    trees: tuple[Tree, ...]
+
+    @cached_property
+    def masks(self) -> tuple[torch.Tensor, ...]:
+        """The mask of each tree; see `mask_of`. Only attention on CPU asks for them."""
+        return tuple(mask_of(tree) for tree in self.trees)
 
 
 def merge(sequences: Sequence[TokenSequence], *, shared_prefix: bool) -> list[Tree]:
@@ -197,7 +203,7 @@ def _targets(sequence: TokenSequence, start: int, path: tuple[tuple[int, int], .
 
 def packing_of(trees: Sequence[Tree]) -> Packing:
     """How the tokens of trees attend to each other that lie one after the other in one row."""
-    queries, keys, index, blocks = [0], [0], [], []
+    queries, keys, index = [0], [0], []
     offset = 0
     for tree in trees:
         for segment in tree.segments:
@@ -205,7 +211,6 @@ def packing_of(trees: Sequence[Tree]) -> Packing:
             index += [torch.arange(offset + a, offset + b) for a, b in ranges]
             queries.append(queries[-1] + segment.end - segment.start)
             keys.append(keys[-1] + sum(b - a for a, b in ranges))
-        blocks.append((offset, offset + len(tree), mask_of(tree)))
         offset += len(tree)
     query_starts, key_starts = torch.tensor(queries, dtype=torch.int32), torch.tensor(keys, dtype=torch.int32)
     return Packing(
@@ -214,7 +219,7 @@ def packing_of(trees: Sequence[Tree]) -> Packing:
         None if keys == queries else torch.cat(index),
         int(query_starts.diff().max()),
         int(key_starts.diff().max()),
-        tuple(blocks),
+        tuple(trees),
     )
 
 

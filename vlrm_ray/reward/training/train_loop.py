@@ -6,7 +6,6 @@ The gradient of a step is that of the whole batch, whatever the number of worker
 """
 
 import resource
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,9 +20,11 @@ import torch.distributed as dist
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.errors import UserError
+from vlrm_ray.reward.model_folder import refuse_packing
 from vlrm_ray.reward.training.activity import doing
 from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, global_batches, pairs_per_batch
 from vlrm_ray.reward.training.task import TrainTask
+from vlrm_ray.reward.training.temporary_folders import TemporaryFolders
 from vlrm_ray.reward.training.training_data import Item, TrainingPair, TrainingSet
 from vlrm_ray.store.models import local_model
 
@@ -120,6 +121,8 @@ class Worker:
         if self.device.type == "cpu":
             torch.set_num_threads(1)
             torch.set_float32_matmul_precision("medium")  # bfloat16 products on CPUs that support them
+        self.folders = TemporaryFolders(task.ledger.uri, self.rank)
+        self.folders.clear()
         doing("loading the model")
         self.initial_model = local_model(task.initial_model, task.ledger)
         self.processor = AutoProcessor.from_pretrained(self.initial_model)
@@ -129,7 +132,9 @@ class Worker:
         self.lr = peak_lr(self.settings, parameter_count(self.model), task.round)
         self.optimizer = build_optimizer(self.model, self.lr, self.settings, self.device)
         self.average = WeightAverage(self.model, self.settings.average) if self.settings.average else None
-        self.checkpoints = Checkpoints(self.model, self.optimizer, self.average, self.settings.step_timeout)
+        self.checkpoints = Checkpoints(
+            self.model, self.optimizer, self.average, self.folders, self.settings.step_timeout
+        )
         self.flops = model_flops(self.model)
         self.peak = peak_flops(torch.cuda.get_device_name(self.device)) if self.device.type == "cuda" else None
         self.loader = BackgroundLoader(self.prepare, self.settings.loader_workers, self.settings.step_timeout)
@@ -177,6 +182,7 @@ class Worker:
     def _learner(self) -> Any:
         """The model with its losses: sharded, then loaded."""
         base = base_model(self.model)
+        refuse_packing(self.initial_model, base.config.to_dict(), self.settings)
         if self.settings.packing:
             packed_attention.install(base)
         elif self.device.type == "cpu":
@@ -349,7 +355,7 @@ class Worker:
 
     def _write_model(self, metrics: dict[str, Any]) -> Path:
         """Write this worker's files of the model folder to publish; returns their folder."""
-        config, folder = self.task.config, Path(tempfile.mkdtemp(prefix="vlrm-model-"))
+        config, folder = self.task.config, self.folders.new("model")
         metadata = {
             "version": self.task.round,
             "base_model": config.critic.model,
