@@ -154,7 +154,9 @@ class Worker:
             pairs, descriptions = range(self.data.pairs), range(self.data.pairs, len(self.data))
             batches = global_batches(pairs, self.per_batch, epoch, seed, descriptions)[self.step % self.per_epoch :]
             shares = [batch[self.rank :: self.world] for batch in batches]
+            doing("reading the pairs")
             self.items = self.data.read([number for share in shares for number in share])
+            totals.waited = time.perf_counter() - start
             waited = self.loader.waited
             for data in self.loader(shares):
                 self.train_step(epoch, data, self.loader.waited - waited, totals)
