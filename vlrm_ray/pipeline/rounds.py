@@ -294,6 +294,7 @@ class Rounds:
             with training_steps.followed(round_, self.fleet.steps, self.metrics, meter.set_state):
                 log, board = self.progress.log, self.fleet.board
                 folder, metrics = fit(self.config, self.ledger, round_, initial_model, board=board, log=log)
+            hashes = metrics.pop("files", {})
             meter.set_summary(f"loss {metrics['loss']:.3f}")
         steps = training_steps.summary(training_steps.records_of(round_, self.metrics), metrics.get("dropped", {}))
         rows = RowCounts(rows_in=kept, kept=kept).as_json()
@@ -303,7 +304,7 @@ class Rounds:
         self.fleet.reacquire_devices()
         start = self.clock.start()
         version = base + 1
-        files = self.ledger.publish(version, folder)
+        files = self.ledger.publish(version, folder, hashes)
         self._wait_for_critics()
         moved = self.fleet.load(version, published=True)
         self.progress.log(

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -51,6 +52,8 @@ READERS = 16
 """Parts that are read at the same time."""
 COPIES = 4
 """Files of a version that are copied at the same time."""
+COPIED_BYTES = 5 << 30
+"""Size of the largest object that S3 copies in one request."""
 SERVED = "served.json"
 """File in a run's folder that names the version which each critic loads when it starts."""
 
@@ -246,14 +249,18 @@ class Ledger:
 
     # --- versions -------------------------------------------------------------------------------
 
-    def publish(self, version: int, folder: str | Path) -> dict[str, str]:
+    def publish(
+        self, version: int, folder: str | Path, hashes: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[str, str]:
         """Publish the model in a folder as a version, in place of an earlier version of this number.
 
-        The version does not exist until all of its files are written.
+        The version does not exist until all of its files are written. Files whose sha256 is known and that are in the same
+        object store are copied there: they do not pass through this process.
 
         Args:
             version: number of the version.
             folder: local folder or URI of the model.
+            hashes: the sha256 of files of the folder, by their names in it, as far as they are known.
 
         Returns:
             The sha256 of each file by its name.
@@ -263,15 +270,20 @@ class Ledger:
         self.remove(_version(version))
         with ThreadPoolExecutor(COPIES) as pool:
             names = sorted(source.files)
-            copied = pool.map(lambda name: self._copy(source, name, f"{_version(version)}/{name}"), names)
-            hashes = dict(zip(names, copied, strict=True))
-        self.put_json(marker, {"version": version, "files": hashes})
-        return hashes
+            copied = pool.map(lambda name: self._copy(source, name, f"{_version(version)}/{name}", hashes), names)
+            files = dict(zip(names, copied, strict=True))
+        self.put_json(marker, {"version": version, "files": files})
+        return files
 
-    def _copy(self, source: Source, file: str, name: str) -> str:
+    def _copy(self, source: Source, file: str, name: str, hashes: Mapping[str, str]) -> str:
         """Copy a file of another folder; returns its sha256."""
-        with self._errors("write", name), source.open(file) as stream:
-            return write_atomically(self.fs, self.path(name), stream)
+        small = (source.files[file].size or 0) <= COPIED_BYTES
+        with self._errors("write", name):
+            if file in hashes and small and not self.local and source.filesystem.equals(self.fs):
+                self.fs.copy_file(source.path(file), self.path(name))
+                return hashes[file]
+            with source.open(file) as stream:
+                return write_atomically(self.fs, self.path(name), stream)
 
     def annotate_version(self, version: int, name: str, content: dict[str, Any]) -> None:
         """Add a JSON file, such as evaluation results, to the folder of a published version."""

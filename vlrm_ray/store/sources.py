@@ -27,9 +27,13 @@ class Source:
     root: str
     files: Mapping[str, pafs.FileInfo]
 
+    def path(self, name: str) -> str:
+        """Path of one of the files on the file system."""
+        return posixpath.join(self.root, name).rstrip("/")
+
     def open(self, name: str) -> pa.NativeFile:
         """Open one of the files for reading at any position."""
-        return self.filesystem.open_input_file(posixpath.join(self.root, name).rstrip("/"))
+        return self.filesystem.open_input_file(self.path(name))
 
     @property
     def name(self) -> str:

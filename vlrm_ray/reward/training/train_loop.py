@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from vlrm_ray import torchvision_shim
 from vlrm_ray.errors import UserError
+from vlrm_ray.ids import sha256_of_file
 from vlrm_ray.reward.model_folder import refuse_packing
 from vlrm_ray.reward.training.activity import doing
 from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, global_batches, pairs_per_batch
@@ -352,8 +353,11 @@ class Worker:
             "wait_share": totals.waited / seconds,
             "memory_gb": self.peak_memory() / 1e9,
         }
-        last = epoch + 1 == self.settings.epochs
-        self.checkpoints.save({"step": self.step}, metrics, self._write_model(metrics) if last else None)
+        folder = None
+        if epoch + 1 == self.settings.epochs:
+            folder = self._write_model(metrics)
+            metrics["files"] = self._hashes(folder)
+        self.checkpoints.save({"step": self.step}, metrics, folder)
 
     def _write_model(self, metrics: dict[str, Any]) -> Path:
         """Write this worker's files of the model folder to publish; returns their folder."""
@@ -377,6 +381,14 @@ class Worker:
                 initial_model=self.task.initial_model,
             )
         return folder
+
+    def _hashes(self, folder: Path) -> dict[str, str]:
+        """The sha256 of the files that all workers have written, by their names in the model folder. Collective."""
+        doing("hashing the model")
+        own = {str(path.relative_to(folder)): sha256_of_file(path) for path in folder.rglob("*") if path.is_file()}
+        everyone: list[Any] = [None] * self.world
+        dist.all_gather_object(everyone, own)
+        return {name: sha256 for files in everyone for name, sha256 in files.items()}
 
     def peak_memory(self) -> int:
         """Peak memory in bytes: of the device, or of this process on CPU."""
