@@ -11,6 +11,7 @@ resource_plan.py    the resources that a run needs, compared with the cluster's
 placement.py        labels and resources of the cluster's nodes, compared with what the run places on them
 preflight.py        checks the inputs before anything starts
 doctor.py           lists everything that would be in the way of a run; machine.py examines this machine
+recorder.py         records the metrics of a run in Ray
 progress.py         progress lines for the terminal or a log
 background.py       work repeated in the background of the driver
 run_metrics.py      `metrics.jsonl`

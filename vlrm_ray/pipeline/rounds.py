@@ -30,6 +30,7 @@ from vlrm_ray.pipeline.graph import Parts
 from vlrm_ray.pipeline.monitor import RunMonitor
 from vlrm_ray.pipeline.part_stream import PartStream
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.recorder import Recorder
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stage_clock import StageClock
@@ -114,7 +115,7 @@ class Rounds:
     def __init__(self, config: Config, ledger: Ledger, fleet: Fleet, progress: Progress) -> None:
         self.config, self.ledger, self.fleet, self.progress = config, ledger, fleet, progress
         self.store = Ledger(config.cache) if config.cache else ledger
-        self.monitor = RunMonitor(config, ledger)
+        self.monitor = RunMonitor(config, ledger, Recorder(config.name, progress.log))
         self.metrics = RunMetrics(ledger, self.monitor.trained_step)
         self.ahead, self.clock = Ahead(), StageClock()
         self.stream = PartStream(

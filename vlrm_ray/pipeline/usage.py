@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from vlrm_ray.config import Config
-from vlrm_ray.monitoring import Recorder
+from vlrm_ray.pipeline.recorder import Recorder
 
 HITS = " cache hits"
 """End of the names under which stages report how often a cache had the answer."""
@@ -41,21 +41,20 @@ class Usage:
     def __init__(self, config: Config, fleet: Watched, recorder: Recorder) -> None:
         """Begin now; steps that were trained before do not count."""
         self.fleet, self.recorder, self.devices = fleet, recorder, Devices(config)
-        self.problem = ""
         self._before: dict[tuple[str, str], float] = {}
         self._owed: dict[str, float] = defaultdict(float)
         self._steps, self._at = len(fleet.steps(0)), time.monotonic()
         self._engines: set[str] = set()
 
     def sample(self) -> None:
-        """Record a sample; never raises."""
+        """Record a sample; an error is reported by the recorder and never raised."""
         try:
             now = time.monotonic()
             busy = self._sample_engines() | self._sample_pools() | self._sample_training()
             self._record_idle(busy, now - self._at)
             self._at = now
         except Exception as error:  # a run must not end because it cannot be watched
-            self.problem = str(error)
+            self.recorder.report(error)
 
     def _sample_engines(self) -> dict[str, float]:
         loads, busy = self.fleet.loads(), {}
