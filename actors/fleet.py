@@ -36,9 +36,9 @@ MAX_CALLS = 10_000
 """Calls that an engine's actor has in progress at the same time; further ones wait."""
 CLOSE_SECONDS = 20
 """Timeout for an engine to shut down; after that its actor is killed."""
-REQUESTS_PER_CALL = 256
-"""Requests in one call of a reproducible engine, outside the Ray Data graph. A call is a batch."""
-REQUESTS_PER_CALL_IN_TURN = 16
+REQUESTS_PER_BATCH = 256
+"""Requests in one call of a reproducible engine, outside the Ray Data graph: it answers calls in turn, each as one batch."""
+REQUESTS_PER_CALL = 16
 """The same for other engines, which work on many calls at the same time."""
 RESTARTS_WITH_NODES = 20
 """Restarts of each engine, and retries of its calls, where engines come and go with their nodes: each lost node costs one."""
@@ -258,7 +258,7 @@ class Fleet:
             UserError: an actor did not answer in time, or died.
         """
         engine = self.config.policy.engine if role == "policy" else self.config.critic.engine
-        size = REQUESTS_PER_CALL if engine.is_reproducible else REQUESTS_PER_CALL_IN_TURN
+        size = REQUESTS_PER_BATCH if engine.is_reproducible else REQUESTS_PER_CALL
         # twice what an engine can work on at the same time, so that it never waits
         calls = 2 * max(1, engine.max_num_seqs // (size * sampling.n))
         calls *= engine.most_actors

@@ -3,14 +3,17 @@
     prompts ─► generate ─► verify ─► pair ─► critique ─► select ─► train ─► publish ─► evaluate
                └──── gather: one Ray Data execution (graph.py) ───┘
 
-    method      stages                   consumes                         produces
-    gather()    generate ... select      prompts, newest version          parts of these five stages
-    prepare()   generate, verify, pair   prompts                          prepared parts, which gather() starts from
-    train()     train, publish           parts of select                  versions/k, loaded into the critics
-    evaluate()  evaluate                 held-out data, newest version    metrics, temperature of the reward
+    method      stages                consumes                                      produces
+    gather()    generate ... select   prompts, the critics' version                 parts of these five stages
+    prepare()   those of the next     prompts; the critics' version                 parts, or prepared parts that gather()
+                round, ahead          if it is the untrained model                  starts from
+    train()     train, publish        parts of select                               versions/k, loaded into the critics
+    evaluate()  evaluate              held-out data, newest version                 metrics, temperature of the reward
 
-`gather` is the rollout and critique phase. Each method waits for the one before it, except that `prepare` works on the
-next round in the background, until `gather` of that round. Each stage commits its result to the ledger, and is skipped
+`gather` is the rollout and critique phase. The critics' version depends on the configuration: the untrained model with
+`critic.writer: base` (the default), as long as the selection does not ask the newest version. Then `prepare` runs all five
+stages; otherwise it stops before the first stage that asks the critics. Each method waits for the one before it, except
+that `prepare` works in the background, until `gather` of its round. Each stage commits its result to the ledger, and is skipped
 if the ledger already has the result: this is how an interrupted run resumes.
 """
 
