@@ -14,7 +14,7 @@ from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline import row_accounting
 from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences.critique import format_critique
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.rows import Row, to_table
 from vlrm_ray.types import (  # fmt: skip
     Candidate,
@@ -43,7 +43,7 @@ TRAINING: dict[str, Any] = {
         {"step": 3, "loss": 0.5, "accuracy": 0.75},
     ],
 }  # fmt: skip
-STAGES = ("generate", "verify", "pair", "critique", "select", "train", "publish", "evaluate")
+STAGES = (*ROLLOUT_STAGES, "train", "publish", "evaluate")
 
 
 def config() -> Config:

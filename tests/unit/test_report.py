@@ -13,7 +13,7 @@ from vlrm_ray import report
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.pipeline import part_statistics
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import STAGES, Ledger
 
 
 def built(ledger: Ledger) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def test_a_complete_report_is_valid_and_has_no_next_stage(tmp_path: Path) -> Non
 
 def test_the_committed_parts_of_a_killed_run_count(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path, until="select")
-    for name in ("generate", "verify", "pair", "critique", "select", "train", "publish", "evaluate"):
+    for name in STAGES:
         Path(ledger.path("round-0001", f"{name}.json")).unlink(missing_ok=True)
     content = built(ledger)
     jsonschema.validate(content, report.schema())

@@ -10,7 +10,7 @@ import ray.data
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline import prompts
+from vlrm_ray.pipeline import prompts, remedies
 from vlrm_ray.pipeline.begun_graph import BegunGraph, tables
 from vlrm_ray.pipeline.graph import Parts, build_candidates_graph, build_graph
 from vlrm_ray.pipeline.quarantine import QuarantineLimit
@@ -163,11 +163,11 @@ class PartStream:
                 refused.update(tally.refused)
                 answered = answered or sum(tally.refused.values()) < tally.prompts
                 if not answered and refused.total() >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
-                    self.ledger.remove(f"round-{round_:04d}")
+                    self.ledger.remove_round(round_)
                     reason = next(iter(refused))
                     raise UserError(
                         f"the policy's engine refused all of the first {refused.total()} prompts ({reason}); "
-                        f"{prompts.remedy(reason)}"
+                        f"{remedies.for_prompts(reason)}"
                     )
                 done(tally.prompts)
                 self.committed(tally)

@@ -27,7 +27,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
-from vlrm_ray.pipeline import evaluators, prompts, row_accounting, training_steps, utilization
+from vlrm_ray.pipeline import evaluators, remedies, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
 from vlrm_ray.pipeline.graph import Parts
 from vlrm_ray.pipeline.monitor import RunMonitor
@@ -39,7 +39,7 @@ from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stage_clock import StageClock
 from vlrm_ray.pipeline.stages.critics import critic_versions, waits_for_newest
 from vlrm_ray.reward import temperature_scaling
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.models import VERSION, portable
 from vlrm_ray.store.prepared_parts import PreparedParts
 from vlrm_ray.types import RowCounts
@@ -218,8 +218,8 @@ class Rounds:
             first = next(marker["first_quarantined"] for marker in markers if marker["first_quarantined"])
             text = f"{row_accounting.counts_text(prompts_lost, prompt_count)} prompts (first: {first})"
             if sum(prompts_lost.values()) == prompt_count:
-                self.ledger.remove(f"round-{round_:04d}")
-                remedy = prompts.remedy(max(prompts_lost, key=lambda reason: prompts_lost[reason]))
+                self.ledger.remove_round(round_)
+                remedy = remedies.for_prompts(max(prompts_lost, key=lambda reason: prompts_lost[reason]))
                 raise UserError(f"round {round_}: no prompt can be used: {text}; {remedy}")
             texts.append(text)
         if pairs_lost:
@@ -267,7 +267,7 @@ class Rounds:
         assert selected is not None, "gather comes first"
         base = self.base_version(round_)
         if selected["rows"]["kept"] == 0:
-            results = {stage: (self.ledger.result(round_, stage) or {})["rows"] for stage in row_accounting.DATA_STAGES}
+            results = {stage: (self.ledger.result(round_, stage) or {})["rows"] for stage in ROLLOUT_STAGES}
             self.progress.log(
                 f"round {round_}: {row_accounting.why_nothing_is_trained(results)}; version {base} is kept"
             )
@@ -315,7 +315,7 @@ class Rounds:
         )
         self.ledger.finish(round_, "publish", {"version": version, "files": files} | self.clock.times(start))
         self.monitor.published(round_, version)
-        self.ledger.remove(f"train/round-{round_:04d}")
+        self.ledger.remove_training(round_)
         self._advise(round_)
 
     def _advise(self, round_: int) -> None:
@@ -389,7 +389,7 @@ class Rounds:
 
 def _sum_row_counts(markers: Sequence[JsonDict]) -> dict[str, RowCounts]:
     """Row counts of the five stages, summed over parts."""
-    counts = {stage: RowCounts() for stage in row_accounting.DATA_STAGES}
+    counts = {stage: RowCounts() for stage in ROLLOUT_STAGES}
     for stage, total in counts.items():
         for marker in markers:
             total.add(RowCounts(**marker["row_counts"][stage]))
