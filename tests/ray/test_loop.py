@@ -13,7 +13,7 @@ import pytest
 
 from jobs import iterate
 from tests.ray.programs import ROOT, TIMEOUT, exit_status, run_program, started_program
-from vlrm_ray import report
+from vlrm_ray.report.build import schema
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import UNBIASED_WORLD
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
@@ -104,7 +104,7 @@ def hashes(run: Path) -> dict[str, Any]:
 
 def test_the_report_follows_its_schema_and_counts_every_row(finished: Path) -> None:
     found = json.loads((finished / "report.json").read_text())
-    jsonschema.validate(found, report.schema())
+    jsonschema.validate(found, schema())
     assert [r["rm_version"] for r in found["rounds"]] == [0, 1]
     for rows in found["rounds"][1]["rows"].values():
         assert rows["in"] == rows["kept"] + sum(rows["dropped"].values()) + sum(rows["quarantined"].values())
