@@ -76,13 +76,7 @@ def pair(
 
 def row(pairs: Sequence[Pair], keep: Sequence[str], image: str = "a.png", sha256: str = "", text: str = "What?") -> Row:
     """A row in which the pairs in `keep` are selected, and all others dropped for their margin."""
-    selected = [
-        SelectedPair(
-            p.pair_id, p.chosen.text, p.rejected.text, p.chosen_critiques[0].text, p.rejected_critiques[0].text,
-            p.chosen_critiques[0].reward, p.rejected_critiques[0].reward,
-        )
-        for p in pairs if p.pair_id in keep
-    ]  # fmt: skip
+    selected = [SelectedPair(p, p.chosen_critiques[0], p.rejected_critiques[0]) for p in pairs if p.pair_id in keep]
     candidates = tuple(c for p in pairs for c in (p.chosen, p.rejected))
     return Row(
         part=0, round=1, prompt=Prompt("feedbeef01", image, sha256, text), asked=len(candidates), candidates=candidates,
