@@ -1,5 +1,6 @@
 """Data types shared by all stages. Plain dataclasses; this module imports no torch, ray or vllm."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -121,6 +122,11 @@ class Claim:
     negated: bool = False
     hedged: bool = False
     span: tuple[int, int] = (0, 0)
+
+    @property
+    def content(self) -> tuple[Hashable, ...]:
+        """What it states: the claim without its span."""
+        return self.type, self.subject, self.value, self.object, self.negated, self.hedged
 
 
 @dataclass(frozen=True)

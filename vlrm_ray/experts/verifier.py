@@ -97,10 +97,9 @@ class Verifier:
         """
         assessed, checked = self._assess(evidence), []
         for claim in claims:
-            content = (claim.type, claim.subject, claim.value, claim.object, claim.negated, claim.hedged)
-            finding = assessed.findings.get(content)
+            finding = assessed.findings.get(claim.content)
             if finding is None:
-                finding = assessed.findings[content] = judge(claim, assessed)
+                finding = assessed.findings[claim.content] = judge(claim, assessed)
             checked.append(CheckedClaim(claim, finding))
         return tuple(checked)
 
