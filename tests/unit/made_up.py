@@ -12,6 +12,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline import row_accounting
+from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences.critique import format_critique
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
@@ -83,6 +84,33 @@ def row(pairs: Sequence[Pair], keep: Sequence[str], image: str = "a.png", sha256
         width=64, height=48, objects=(Detection("circle", (4, 4, 20, 20), 0.9, "red"),), words=(Word(text[:40] or "?", (30, 4, 60, 20), 0.8),),
         pairs=tuple(pairs), selected=tuple(selected), rejected={p.pair_id: "margin" for p in pairs if p.pair_id not in keep},
     )  # fmt: skip
+
+
+class FakeBoard(BoardClient):
+    """Stands for the progress board, with what has been reported to it."""
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+        self.rows: dict[str, int] = {}
+        self.busy: dict[str, float] = {}
+        self.trained: list[dict[str, Any]] = []
+
+    def counts(self) -> dict[str, int]:
+        return self.rows
+
+    def seconds(self) -> dict[str, float]:
+        return {}
+
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        return {}
+
+    def actor_seconds(self) -> dict[str, float]:
+        return self.busy
+
+    def reset_counts(self, *, only_times: bool = False) -> None: ...
+
+    def steps(self, start: int) -> list[dict[str, Any]]:
+        return self.trained[start:]
 
 
 def write_image(folder: Path) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.fleet import Fleet
-from tests.unit.made_up import candidate
+from tests.unit.made_up import FakeBoard, candidate
 from tests.unit.test_refused_requests import PickyEngine
 from tests.unit.test_stages import Board, FakeActor, pool
 from vlrm_ray.config import Config, Pairing, load
@@ -305,7 +305,7 @@ def test_a_fleet_without_a_policy_starts_no_actor_for_it(
     monkeypatch.setattr(Fleet, "_remote", lambda *_: actor)
     monkeypatch.setattr(Fleet, "_get_all", lambda *_, **__: [])
     config = load(None, [f"policy.samples={samples}", "critic.engine.actors=1", "policy.engine.actors=1"])
-    Fleet(config, Ledger(str(tmp_path)), board=SimpleNamespace()).start()  # type: ignore[arg-type]
+    Fleet(config, Ledger(str(tmp_path)), board=FakeBoard()).start()
     assert started == expected
 
 

@@ -1,6 +1,6 @@
 """The metrics of a run: what is recorded, that nothing is counted twice, and that nothing that fails ends a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,22 +182,11 @@ class Fleet:
     """Stands for a fleet, with what it reports."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
-        self.busy: dict[str, float] = {}
+        self.board = made_up.FakeBoard()
         self.engines: dict[str, dict[str, Any]] = {}
-        self.trained: list[dict[str, Any]] = []
-
-    def counts(self) -> Mapping[str, int]:
-        return self.rows
-
-    def actor_seconds(self) -> Mapping[str, float]:
-        return self.busy
 
     def loads(self) -> Mapping[str, Mapping[str, Any]]:
         return self.engines
-
-    def steps(self, start: int) -> Sequence[Mapping[str, Any]]:
-        return self.trained[start:]
 
 
 def load(running: int = 0, waiting: int = 0, tokens: int = 0, busy: float = 0.0) -> dict[str, Any]:
@@ -234,13 +223,13 @@ def sampled(usage: Usage, clock: Clock, seconds: float = 10.0) -> None:
 def test_differences_are_counted_also_when_a_count_starts_again(recorder: Recorder, shown: Shown, clock: Clock) -> None:
     fleet = Fleet()
     usage = Usage(configuration.load(), fleet, recorder)
-    fleet.rows = {"generate": 40, "detect cache hits": 3}
+    fleet.board.rows = {"generate": 40, "detect cache hits": 3}
     fleet.engines = {"policy-0": load(2, 5, tokens=100, busy=4.0)}
-    fleet.busy = {"detect-0": 1.5, "policy-0": 9.0}
+    fleet.board.busy = {"detect-0": 1.5, "policy-0": 9.0}
     sampled(usage, clock)
-    fleet.rows, fleet.engines = {"generate": 60, "detect cache hits": 3}, {"policy-0": load(tokens=30, busy=1.0)}
+    fleet.board.rows, fleet.engines = {"generate": 60, "detect cache hits": 3}, {"policy-0": load(tokens=30, busy=1.0)}
     sampled(usage, clock)  # the engine was started again
-    fleet.rows, fleet.busy = {"generate": 5}, {"detect-0": 0.5}
+    fleet.board.rows, fleet.board.busy = {"generate": 5}, {"detect-0": 0.5}
     sampled(usage, clock)  # the next round
     assert shown.of("vlrm_rows") == {("generate",): 65}
     assert shown.of("vlrm_cache_hits") == {("detect",): 3}
@@ -277,7 +266,7 @@ def test_experts_without_gpus_count_for_none(recorder: Recorder, shown: Shown, c
     fleet = Fleet()
     pools = ["experts.detector.pool.gpus=0.25", "experts.detector.pool.min=2", "experts.detector.pool.max=2"]
     usage = Usage(configuration.load(None, [*GPUS, *pools, "experts.reader.pool.gpus=0"]), fleet, recorder)
-    fleet.busy = {"detect-0": 1.0, "detect-1": 1.0, "read-0": 10.0}
+    fleet.board.busy = {"detect-0": 1.0, "detect-1": 1.0, "read-0": 10.0}
     sampled(usage, clock)
     assert shown.of("vlrm_gpu_idle_fraction")["expert",] == pytest.approx(0.9)
     assert shown.of("vlrm_gpu_idle_fraction")["all",] == pytest.approx(1 - 0.5 / 85)  # of 8.5 GPUs in 10 s
@@ -286,7 +275,7 @@ def test_experts_without_gpus_count_for_none(recorder: Recorder, shown: Shown, c
 def test_phased_roles_take_turns_on_the_same_gpus(recorder: Recorder, shown: Shown, clock: Clock) -> None:
     fleet = Fleet()
     usage = Usage(configuration.load(None, [*GPUS, "cluster.placement=phased"]), fleet, recorder)
-    fleet.trained = [{"seconds": 10.0, "wait_seconds": 2.0}]
+    fleet.board.trained = [{"seconds": 10.0, "wait_seconds": 2.0}]
     sampled(usage, clock)
     assert shown.of("vlrm_gpu_idle_fraction")["all",] == pytest.approx(0.2)
 
@@ -295,7 +284,7 @@ def test_work_that_is_reported_late_is_spread_over_samples(recorder: Recorder, s
     """A step of 25 s is reported at its end; a role is never more than busy."""
     fleet = Fleet()
     usage = Usage(configuration.load(None, GPUS), fleet, recorder)
-    fleet.trained = [{"seconds": 25.0, "wait_seconds": None}]
+    fleet.board.trained = [{"seconds": 25.0, "wait_seconds": None}]
     idle = []
     for _ in range(3):
         sampled(usage, clock)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from tests.unit import made_up
 from vlrm_ray.config import Config, load
 from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, Request
 from vlrm_ray.errors import UserError
@@ -30,22 +31,14 @@ class FakeFleet:
     loaded: Sequence[int] = ()
     """Versions that were loaded into the critics."""
 
+    def __init__(self) -> None:
+        self.board = made_up.FakeBoard()
+
     def stage_actors(self) -> Any:
         return None
 
-    def counts(self) -> dict[str, int]:
-        return {}
-
-    def seconds(self) -> dict[str, float]:
-        return {}
-
     def loads(self) -> dict[str, dict[str, int]]:
         return {"policy-0": {"running": 1, "waiting": 2}}
-
-    def spans(self) -> dict[str, list[tuple[float, float]]]:
-        return {}
-
-    def reset_counts(self, *, only_times: bool = False) -> None: ...
 
     def load(self, version: int, *, published: bool = False) -> float:
         self.loaded = [*self.loaded, version]

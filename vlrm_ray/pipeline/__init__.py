@@ -9,6 +9,7 @@ begun_graph.py       a graph that runs before its tables are asked for
 stage_actors.py      the actors that the graph is given
 stages/              the stages of the graph
 ahead.py             work on the next round in a thread, while the round before trains
+board_client.py      what the driver asks the progress board
 engine_calls.py      calls of actors, with a timeout
 scaling.py           when the number of engines changes
 evaluators.py        what a run is measured by after each round

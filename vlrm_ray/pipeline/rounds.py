@@ -29,6 +29,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
 from vlrm_ray.pipeline import evaluators, remedies, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
+from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.graph import Parts
 from vlrm_ray.pipeline.monitor import RunMonitor
 from vlrm_ray.pipeline.part_stream import PartStream
@@ -53,37 +54,17 @@ class Fleet(Protocol):
     """The long-lived actors of a run, as far as a round uses them; `actors/fleet.py` implements it.
 
     Attributes:
-        board: handle of the progress board, which collects the records of training steps.
+        board: the progress board, on which the stages and the training report.
     """
 
-    board: Any
+    board: BoardClient
 
     def stage_actors(self) -> StageActors:
         """The actors that the graph works with."""
         ...
 
-    def counts(self) -> Mapping[str, int]:
-        """Rows that have left each stage of the graph."""
-        ...
-
-    def seconds(self) -> Mapping[str, float]:
-        """Busy seconds of each stage of the graph."""
-        ...
-
-    def steps(self, start: int) -> Sequence[JsonDict]:
-        """The records of training steps that have arrived, without the first `start`; [] if it cannot be told."""
-        ...
-
     def loads(self) -> Mapping[str, Mapping[str, int]]:
         """Running and waiting sequences of each engine."""
-        ...
-
-    def spans(self) -> Mapping[str, list[tuple[float, float]]]:
-        """Busy intervals of each actor of the graph, as (start, end) in Unix time."""
-        ...
-
-    def reset_counts(self, *, only_times: bool = False) -> None:
-        """Reset all counts, seconds and spans, or only the last two."""
         ...
 
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
@@ -132,7 +113,7 @@ class Rounds:
         """
         is_new = not self.ledger.result(1, "select") and not self.ledger.newest_version()
         if is_new and self.config.most_rounds and begins_early(self.config):
-            self.fleet.reset_counts()
+            self.fleet.board.reset_counts()
             self.stream.begin(1)
 
     def gather(self, round_: int) -> None:
@@ -149,13 +130,13 @@ class Rounds:
         self.ahead.finish(round_)
         parts, prompt_count = self.stream.todo(round_)
         if self.ahead.round != round_:  # otherwise they go on
-            self.fleet.reset_counts(only_times=self.stream.has_begun(round_))
-        with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.counts) as meter:
+            self.fleet.board.reset_counts(only_times=self.stream.has_begun(round_))
+        with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.board.counts) as meter:
             meter.add(prompt_count - sum(map(len, parts.values())))
             start, ahead = self.clock.start(), self.stream.made_ahead(round_) if self.ahead.round == round_ else 0
             if parts:
                 self.fleet.load_writers(self.base_version(round_))
-                with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
+                with self.metrics.sampled(round_, self.fleet.board.counts, self.fleet.loads):
                     self.stream.gather(round_, parts, meter.add)
             markers = self._markers(round_)
             counts = _sum_row_counts(markers)
@@ -179,13 +160,13 @@ class Rounds:
             self.ahead.wait()
             if not waits_for_newest(self.config):
                 self.fleet.load_writers(self.base_version(round_ - 1))
-            self.fleet.reset_counts()
+            self.fleet.board.reset_counts()
             self.ahead.start(round_, partial(self._work_ahead, round_, parts))
 
     def _work_ahead(self, round_: int, parts: Parts) -> None:
         start, done = time.monotonic(), Counter[str]()
         self.progress.log(f"round {round_}: gather ahead ...")
-        with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
+        with self.metrics.sampled(round_, self.fleet.board.counts, self.fleet.loads):
             self.stream.work_ahead(round_, parts, lambda count: done.update(prompts=count), lambda: self.ahead.stopped)
         self.progress.log(
             f"round {round_}: {done['prompts']} prompts gathered ahead in {time.monotonic() - start:.1f} s"
@@ -230,8 +211,8 @@ class Rounds:
         self, round_: int, counts: Mapping[str, RowCounts], markers: Sequence[JsonDict], times: JsonDict, ahead: int
     ) -> None:
         """Commit the results of the five stages from their parts, of which some were made ahead."""
-        busy = self.fleet.seconds()
-        of_round = {"spans": self.fleet.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
+        busy = self.fleet.board.seconds()
+        of_round = {"spans": self.fleet.board.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {
@@ -294,8 +275,8 @@ class Rounds:
         self.fleet.release_devices()
         with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:
             start = self.clock.start()
-            with training_steps.followed(round_, self.fleet.steps, self.metrics, meter.set_state):
-                log, board = self.progress.log, self.fleet.board
+            with training_steps.followed(round_, self.fleet.board.steps, self.metrics, meter.set_state):
+                log, board = self.progress.log, self.fleet.board.handle
                 folder, metrics = fit(self.config, self.ledger, round_, initial_model, board=board, log=log)
             meter.set_summary(f"loss {metrics['loss']:.3f}")
         steps = training_steps.summary(training_steps.records_of(round_, self.metrics), metrics.get("dropped", {}))
