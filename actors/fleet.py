@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal
 
 import ray
@@ -227,16 +228,15 @@ class Fleet:
         # twice what an engine can work on at the same time, so that it never waits
         calls = 2 * max(1, engine.max_num_seqs // (size * sampling.n))
         calls *= engine.most_actors
-
-        def actors() -> dict[int, ActorHandle[Any]]:
-            permanent = dict(enumerate(self.policy if role == "policy" else self.critics))
-            return permanent | (self.scaling.open(role) if self.scaling else {})
-
-        parts = list(batches(requests, size))
-        groups = asyncio.run(
-            generate_directly(role, actors, parts, sampling, done, calls, self.config.cluster.call_timeout)
-        )
+        parts, timeout = list(batches(requests, size)), self.config.cluster.call_timeout
+        actors = partial(self.present, role)
+        groups = asyncio.run(generate_directly(role, actors, parts, sampling, done, calls, timeout))
         return [group for groups_of_part in groups for group in groups_of_part]
+
+    def present(self, role: Literal["policy", "critic"]) -> dict[int, ActorHandle[Any]]:
+        """The engines of a role that take requests now, by number: the permanent ones, and those that scaling has added."""
+        permanent = dict(enumerate(self.policy if role == "policy" else self.critics))
+        return permanent | (self.scaling.open(role) if self.scaling else {})
 
     def load(self, version: int, *, published: bool = False) -> float:
         """Load a version into all critique writers, in parallel, and check that they hold it.

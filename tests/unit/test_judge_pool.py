@@ -59,14 +59,19 @@ def batches(texts: str, taken: list[str] | None = None) -> Iterator[list[Request
         yield [Request(text, None), Request(text.upper(), None)]
 
 
+def pool(*actors: Any, sampling: Sampling | None = SAMPLING, in_flight: int = 2) -> JudgePool:
+    """A pool of critics that stay, which must answer within 60 s."""
+    return JudgePool(lambda: dict(enumerate(actors)), sampling, 60, in_flight)
+
+
 def texts_of(outputs: Sequence[Sequence[Completion]]) -> list[str]:
     return [group[0].text for group in outputs]
 
 
 def test_batches_are_divided_among_the_critics_and_answered_in_order_of_completion(calls: Calls) -> None:
     calls.choose = lambda pending: pending[-1]
-    pool = JudgePool([calls.actor(0), calls.actor(1)], SAMPLING, 60)
-    answers = {number: texts_of(outputs) for number, outputs in pool(batches("abcde"))}
+    judges = pool(calls.actor(0), calls.actor(1))
+    answers = {number: texts_of(outputs) for number, outputs in judges(batches("abcde"))}
     assert list(answers) == [3, 4, 2, 1, 0]
     assert answers == {number: [text, text.upper()] for number, text in enumerate("abcde")}
     assert calls.sent[:4] == [(0, "a"), (1, "b"), (0, "c"), (1, "d")]
@@ -74,17 +79,27 @@ def test_batches_are_divided_among_the_critics_and_answered_in_order_of_completi
 
 def test_a_critic_gets_no_more_batches_than_it_may_have_and_none_is_made_before_it_is_sent(calls: Calls) -> None:
     taken: list[str] = []
-    answers = JudgePool([calls.actor(0), calls.actor(1)], SAMPLING, 60, in_flight=1)(batches("abcd", taken))
+    answers = pool(calls.actor(0), calls.actor(1), in_flight=1)(batches("abcd", taken))
     next(answers)
     assert taken == ["a", "b"]
     next(answers)
     assert calls.sent == [(0, "a"), (1, "b"), (0, "c")]
 
 
+def test_critics_that_join_get_batches_and_those_that_leave_get_no_more(calls: Calls) -> None:
+    present = {0: calls.actor(0), 1: calls.actor(1)}
+    answers = JudgePool(lambda: present, SAMPLING, 60, in_flight=1)(batches("abcdef"))
+    next(answers)
+    present[2] = calls.actor(2)
+    del present[1]
+    assert [number for number, _ in answers] == [1, 2, 3, 4, 5]
+    assert calls.sent == [(0, "a"), (1, "b"), (0, "c"), (2, "d"), (0, "e"), (2, "f")]
+
+
 def test_without_sampling_the_requests_are_scored(calls: Calls) -> None:
     actor = calls.actor(0, lambda request: Completion(request.text, 0.9, 0.1))
     actor.generate = None
-    ((_, outputs),) = JudgePool([actor], None, 60)(batches("a"))
+    ((_, outputs),) = pool(actor, sampling=None)(batches("a"))
     assert outputs == [[Completion("a", 0.9, 0.1)], [Completion("A", 0.9, 0.1)]]
 
 
@@ -94,17 +109,17 @@ def test_a_critic_that_does_not_answer_or_dies_is_named(calls: Calls) -> None:
 
     calls.choose = lambda pending: None
     with pytest.raises(UserError, match=r"critic-0, critic-1: no answer within 60 s while waiting for judgements"):
-        list(JudgePool([calls.actor(0), calls.actor(1)], SAMPLING, 60)(batches("ab")))
+        list(pool(calls.actor(0), calls.actor(1))(batches("ab")))
     calls.choose = lambda pending: pending[-1]
     with pytest.raises(UserError, match=r"critic-1 died while it was asked for judgements"):
-        list(JudgePool([calls.actor(0), calls.actor(1, dead)], SAMPLING, 60)(batches("ab")))
+        list(pool(calls.actor(0), calls.actor(1, dead))(batches("ab")))
 
 
 @pytest.mark.parametrize("reason", [TOO_LONG, f"{REFUSED}: out of memory"])
 def test_an_engine_that_refuses_everything_from_the_start_ends_the_judging(calls: Calls, reason: str) -> None:
     actor = calls.actor(0, lambda request: [Completion("", refused=reason)])
     with pytest.raises(UserError, match=rf"refused all of the first 16 requests \({reason}\); check --rm"):
-        list(JudgePool([actor], SAMPLING, 60)(batches("abcdefghijk")))
+        list(pool(actor)(batches("abcdefghijk")))
 
 
 @pytest.mark.parametrize("first", [Completion("fine"), Completion("", refused="image_missing")])
@@ -112,4 +127,4 @@ def test_it_goes_on_if_one_request_was_answered_or_the_images_are_at_fault(calls
     def answer(request: Request) -> list[Completion]:
         return [first if first.refused or request.text == "a" else Completion("", refused=TOO_LONG)]
 
-    assert len(list(JudgePool([calls.actor(0, answer)], SAMPLING, 60)(batches("abcdefghijk")))) == 11
+    assert len(list(pool(calls.actor(0, answer))(batches("abcdefghijk")))) == 11
