@@ -113,9 +113,9 @@ def test_the_first_graph_starts_while_the_engines_do_and_the_results_are_the_sam
 
         def ready(self) -> list[Health]:
             deadline = time.monotonic() + 120
-            while self.counts().get("prompts", 0) < PROMPTS and time.monotonic() < deadline:
+            while self.board.counts().get("prompts", 0) < PROMPTS and time.monotonic() < deadline:
                 time.sleep(0.05)
-            prompts_before_ready.append(self.counts().get("prompts", 0))
+            prompts_before_ready.append(self.board.counts().get("prompts", 0))
             return super().ready()
 
     monkeypatch.setattr("actors.fleet.Fleet", SlowToStart)
