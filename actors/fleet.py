@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
 from actors.direct_calls import generate_directly
 from actors.elastic_engines import ElasticEngines, Scaling
@@ -23,6 +24,8 @@ from vlrm_ray.config_sections import Engine, Role
 from vlrm_ray.engines import Completion, Health, Request, Sampling, batches
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.pipeline.board_client import NAME as BOARD
+from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
 from vlrm_ray.pipeline.engine_calls import REPORT_TIMEOUT, get
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
@@ -36,9 +39,9 @@ MAX_CALLS = 10_000
 """Calls that an engine's actor has in progress at the same time; further ones wait."""
 CLOSE_SECONDS = 20
 """Timeout for an engine to shut down; after that its actor is killed."""
-REQUESTS_PER_CALL = 256
-"""Requests in one call of a reproducible engine, outside the Ray Data graph. A call is a batch."""
-REQUESTS_PER_CALL_IN_TURN = 16
+REQUESTS_PER_BATCH = 256
+"""Requests in one call of a reproducible engine, outside the Ray Data graph: it answers calls in turn, each as one batch."""
+REQUESTS_PER_CALL = 16
 """The same for other engines, which work on many calls at the same time."""
 RESTARTS_WITH_NODES = 20
 """Restarts of each engine, and retries of its calls, where engines come and go with their nodes: each lost node costs one."""
@@ -54,7 +57,7 @@ class Fleet:
         critics: handles of the critique writers.
         extractors: handle of the LLM claim extractor; empty with `experts.extractor: rule`.
         versions: the version that each critique writer holds.
-        board: handle of the progress board.
+        board: the progress board.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Fleet:
         verifier: Verifier | None = None,
         *,
         restarts: int = 2,
-        board: ActorHandle[Any] | None = None,
+        board: BoardClient | None = None,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Start the progress board; `launch` or `start` starts the engines.
@@ -76,17 +79,12 @@ class Fleet:
             experts: actor classes of the detector and of the OCR reader.
             verifier: verifier for the claims; None creates one from the configured calibrations.
             restarts: how often Ray restarts an actor, and retries a call, after a crash.
-            board: handle of an existing progress board to use.
+            board: an existing progress board to use.
             log: prints a line when the number of engines changes.
         """
         self.config, self.ledger, self.experts, self.verifier = config, ledger, experts, verifier
         self.restarts = restarts
-        if board is None:
-            options = ray.remote(ProgressBoard).options(
-                name="progress-board", **on_lasting_node(self.config.cluster.labels.get("cpu"))
-            )
-            board = options.remote()
-        self.board, self.log = board, log
+        self.board, self.log = board or self._start_board(), log
         self.policy: list[ActorHandle[Any]] = []
         self.critics: list[ActorHandle[Any]] = []
         self.extractors: list[ActorHandle[Any]] = []
@@ -178,43 +176,11 @@ class Fleet:
         extractor = self.extractors[0] if self.extractors else None
         if self.config.experts.extractor == "llm" and extractor is None:
             extractor = self.policy[-1]  # `experts.extractor_model` is empty: the policy extracts the claims
-        board = ProgressReporter(self.board)
+        board = ProgressReporter(self.board.handle)
         directory = self.scaling.directory if self.scaling else None
         return StageActors(
             self.policy, self.critics, *self.experts, board, extractor, self.verifier, directory, tuple(self.versions)
         )
-
-    def counts(self) -> dict[str, int]:
-        """Rows finished since the last reset, by stage."""
-        counts: dict[str, int] = self._ask_board(self.board.counts)
-        return counts
-
-    def seconds(self) -> dict[str, float]:
-        """Busy seconds since the last reset, by stage."""
-        seconds: dict[str, float] = self._ask_board(self.board.busy)[0]
-        return seconds
-
-    def spans(self) -> dict[str, list[tuple[float, float]]]:
-        """When each actor of the graph worked since the last reset: (start, end) in Unix time."""
-        spans: dict[str, list[tuple[float, float]]] = self._ask_board(self.board.busy)[1]
-        return spans
-
-    def actor_seconds(self) -> dict[str, float]:
-        """Busy seconds since the last reset, by actor of the graph."""
-        seconds: dict[str, float] = self._ask_board(self.board.actor_seconds)
-        return seconds
-
-    def reset_counts(self, *, only_times: bool = False) -> None:
-        """Reset counts, seconds and spans, or only the last two."""
-        self._ask_board(self.board.clear_times if only_times else self.board.clear)
-
-    def steps(self, start: int) -> list[dict[str, Any]]:
-        """The records of training steps that have arrived, without the first `start`; [] if the board does not answer."""
-        try:
-            records: list[dict[str, Any]] = ray.get(self.board.steps.remote(start), timeout=REPORT_TIMEOUT)
-        except (RayError, GetTimeoutError):  # a training goes on without its records
-            return []
-        return records
 
     def loads(self) -> dict[str, dict[str, int]]:
         """Running, waiting and finished sequences of each engine that answers at once, by the name of its actor."""
@@ -258,20 +224,19 @@ class Fleet:
             UserError: an actor did not answer in time, or died.
         """
         engine = self.config.policy.engine if role == "policy" else self.config.critic.engine
-        size = REQUESTS_PER_CALL if engine.is_reproducible else REQUESTS_PER_CALL_IN_TURN
+        size = REQUESTS_PER_BATCH if engine.is_reproducible else REQUESTS_PER_CALL
         # twice what an engine can work on at the same time, so that it never waits
         calls = 2 * max(1, engine.max_num_seqs // (size * sampling.n))
         calls *= engine.most_actors
-
-        def actors() -> dict[int, ActorHandle[Any]]:
-            permanent = dict(enumerate(self.policy if role == "policy" else self.critics))
-            return permanent | (self.scaling.open(role) if self.scaling else {})
-
-        parts = list(batches(requests, size))
-        groups = asyncio.run(
-            generate_directly(role, actors, parts, sampling, done, calls, self.config.cluster.call_timeout)
-        )
+        parts, timeout = list(batches(requests, size)), self.config.cluster.call_timeout
+        actors = partial(self.present, role)
+        groups = asyncio.run(generate_directly(role, actors, parts, sampling, done, calls, timeout))
         return [group for groups_of_part in groups for group in groups_of_part]
+
+    def present(self, role: Literal["policy", "critic"]) -> dict[int, ActorHandle[Any]]:
+        """The engines of a role that take requests now, by number: the permanent ones, and those that scaling has added."""
+        permanent = dict(enumerate(self.policy if role == "policy" else self.critics))
+        return permanent | (self.scaling.open(role) if self.scaling else {})
 
     def load(self, version: int, *, published: bool = False) -> float:
         """Load a version into all critique writers, in parallel, and check that they hold it.
@@ -337,7 +302,12 @@ class Fleet:
     def close(self) -> None:
         """Stop all actors and wait until their names are free."""
         self._stop_engines()
-        kill_all({"progress-board": self.board})
+        kill_all({BOARD: self.board.handle})
+
+    def _start_board(self) -> BoardClient:
+        options = on_lasting_node(self.config.cluster.labels.get("cpu"))
+        handle = ray.remote(ProgressBoard).options(name=BOARD, **options).remote()
+        return BoardClient(handle, self.config.cluster.start_timeout)
 
     def _start_scaling(self) -> Scaling | None:
         """Let the number of engines follow the work, for the roles that are configured so."""
@@ -371,10 +341,6 @@ class Fleet:
         """Call a method of several engine actors, which start or load within `cluster.start_timeout`."""
         references = {name: getattr(actor, method).remote(*arguments) for name, actor in actors.items()}
         return get(references, self.config.cluster.start_timeout, waiting_for, "cluster.start_timeout")
-
-    def _ask_board(self, method: Any) -> Any:
-        timeout = self.config.cluster.start_timeout
-        return get({"progress-board": method.remote()}, timeout, "the progress", "cluster.start_timeout")[0]
 
     def _stop_engines(self) -> None:
         if self.scaling:

@@ -1,6 +1,7 @@
 """Judges the items of a benchmark on several critique writers: batches in parallel, in order of completion."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -12,24 +13,21 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput
 from vlrm_ray.evaluation.benchmarks.scoring import Batch
 from vlrm_ray.pipeline.engine_calls import died, too_late
+from vlrm_ray.pipeline.refusals import RefusalGuard
 
 BATCHES_IN_FLIGHT = 2
 """Batches sent to each actor at a time, so that it has the next one when it finishes one."""
-MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
-"""If this many requests are refused before any is answered, the engine is at fault, and judging stops."""
 
 
 class JudgePool:
     """Generates the outputs of batches on a pool of actors, in order of completion.
 
-    Attributes:
-        answered: whether any request has been answered.
-        refused: number of requests that the engine has refused.
+    Batches are made while others are judged, and each goes to the actor with the fewest of them.
     """
 
     def __init__(
         self,
-        actors: Sequence[ActorHandle[Any]],
+        actors: Callable[[], Mapping[int, ActorHandle[Any]]],
         sampling: Sampling | None,
         timeout: float,
         in_flight: int = BATCHES_IN_FLIGHT,
@@ -37,13 +35,13 @@ class JudgePool:
         """Create the pool.
 
         Args:
-            actors: handles of critique writers.
+            actors: returns the critique writers at present, by number.
             sampling: sampling parameters of all requests; None scores the next token without generating a text.
             timeout: seconds within which one of the actors must answer.
             in_flight: batches sent to each actor at a time.
         """
         self.actors, self.sampling, self.timeout, self.in_flight = actors, sampling, timeout, in_flight
-        self.answered, self.refused = False, 0
+        self._guard = RefusalGuard()
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[tuple[int, list[JudgeOutput]]]:
         """Implements `vlrm_ray.evaluation.benchmarks.scoring.JudgeFn`.
@@ -52,13 +50,11 @@ class JudgePool:
             UserError: an actor died or does not answer, or the engine refuses all requests.
         """
         pending: dict[Any, tuple[int, int]] = {}
-        free = [index for _ in range(self.in_flight) for index in range(len(self.actors))]
         numbered = enumerate(batches)
         while True:
-            while free and (following := next(numbered, None)) is not None:
-                number, batch = following
-                index = free.pop(0)
-                pending[self._send(self.actors[index], batch)] = (number, index)
+            while (free := self._free(pending)) and (following := next(numbered, None)) is not None:
+                (index, actor), (number, batch) = free, following
+                pending[self._send(actor, batch)] = (number, index)
             if not pending:
                 return
             ready, _ = ray.wait(list(pending), timeout=self.timeout)
@@ -66,8 +62,13 @@ class JudgePool:
                 names = sorted({f"critic-{index}" for _, index in pending.values()})
                 raise too_late(names, "judgements of a batch", self.timeout)
             number, index = pending.pop(ready[0])
-            free.append(index)
             yield number, self._checked(_outputs(ready[0], f"critic-{index}"))
+
+    def _free(self, pending: Mapping[Any, tuple[int, int]]) -> tuple[int, ActorHandle[Any]] | None:
+        """The actor with the fewest batches, with its number; None if all have as many as they may have."""
+        counts = Counter(index for _, index in pending.values())
+        index, actor = min(self.actors().items(), key=lambda item: counts[item[0]])
+        return (index, actor) if counts[index] < self.in_flight else None
 
     def _send(self, actor: ActorHandle[Any], batch: Batch) -> Any:
         return actor.score.remote(batch) if self.sampling is None else actor.generate.remote(batch, self.sampling)
@@ -78,14 +79,9 @@ class JudgePool:
         Images that cannot be used do not count: they are no fault of the engine.
         """
         reasons = [output[0].refused for output in outputs]
-        self.answered |= "" in reasons
-        refused = [reason for reason in reasons if reason == TOO_LONG or reason.startswith(REFUSED)]
-        self.refused += len(refused)
-        if not self.answered and refused and self.refused >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
-            raise UserError(
-                f"the engine refused all of the first {self.refused} requests ({refused[0]}); check --rm and the "
-                "settings critic.engine.*"
-            )
+        refused = Counter(reason for reason in reasons if reason == TOO_LONG or reason.startswith(REFUSED))
+        if self._guard.add("" in reasons, refused):
+            raise UserError(f"the engine {self._guard.text('requests')}; check --rm and the settings critic.engine.*")
         return outputs
 
 

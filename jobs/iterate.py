@@ -62,11 +62,12 @@ def main() -> None:
 
 def run(config: Config, progress: Progress) -> None:
     """Run all unfinished rounds of a run, and write its report."""
-    from vlrm_ray import report
     from vlrm_ray.pipeline import stopping
+    from vlrm_ray.report.build import final_table
+    from vlrm_ray.report.reporter import Reporter
 
     ledger = Ledger(joined(config.folder, config.name))
-    reporter = report.Reporter(config, ledger)
+    reporter = Reporter(config, ledger)
     with DriverLease(ledger, progress.log):
         bind_config(config, ledger)
         bind_models(config, ledger)
@@ -79,7 +80,7 @@ def run(config: Config, progress: Progress) -> None:
                     meter.set_summary(f"dashboard http://{dashboard}" if dashboard else "no dashboard")
                 run_rounds(config, ledger, progress, reporter.write)
         final_report = reporter.write()
-    progress.table(f"run {config.name}", *report.final_table(final_report))
+    progress.table(f"run {config.name}", *final_table(final_report))
     where = redacted(ledger.location("report"))
     progress.log(f"report: {where}.html (to read in a browser), {where}.json (for programs)")
 

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,10 @@ class _Run:
         fleet = Fleet(self.config, self.out.ledger)
         stack.callback(fleet.close)
         fleet.start(policy=False)
+        critics = partial(fleet.present, "critic")
         sequences = self.size * (self.scoring.sampling.n if self.scoring.sampling else 1)
         in_flight = max(BATCHES_IN_FLIGHT, 2 * self.config.critic.engine.max_num_seqs // sequences)
-        return JudgePool(fleet.critics, self.scoring.sampling, self.config.cluster.call_timeout, in_flight)
+        return JudgePool(critics, self.scoring.sampling, self.config.cluster.call_timeout, in_flight)
 
     def _batches(self, finished: set[int], done: Any) -> Iterator[list[Request]]:
         """The requests of each part; rows that cannot be sent have their score at once."""

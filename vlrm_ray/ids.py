@@ -5,6 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+_SEEDS = 1 << 31
+"""Number of different seeds."""
+
 
 def digest(*parts: object) -> str:
     """Id of some values: the first 16 hex digits of the sha256 of their JSON form."""
@@ -14,7 +17,12 @@ def digest(*parts: object) -> str:
 
 def seed_of(*parts: object) -> int:
     """Sampling seed derived from some values, an integer of 31 bits."""
-    return int(digest("seed", *parts), 16) & 0x7FFFFFFF
+    return int(digest("seed", *parts), 16) % _SEEDS
+
+
+def falls_in(share: float, *parts: object) -> bool:
+    """Whether some values belong to a share, 0 to 1, of all possible ones. Those of a smaller share belong to a larger one."""
+    return seed_of(*parts) < share * _SEEDS
 
 
 def sha256_of(data: bytes) -> str:

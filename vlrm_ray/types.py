@@ -1,5 +1,6 @@
 """Data types shared by all stages. Plain dataclasses; this module imports no torch, ray or vllm."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -121,6 +122,11 @@ class Claim:
     negated: bool = False
     hedged: bool = False
     span: tuple[int, int] = (0, 0)
+
+    @property
+    def content(self) -> tuple[Hashable, ...]:
+        """What it states: the claim without its span."""
+        return self.type, self.subject, self.value, self.object, self.negated, self.hedged
 
 
 @dataclass(frozen=True)
@@ -340,26 +346,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class SelectedPair:
-    """A pair as it is used for training: response, critique and reward of each side."""
+    """A pair as it is used for training, with the critique of each side that is learned."""
 
-    pair_id: str
-    chosen: str
-    rejected: str
-    chosen_critique: str
-    rejected_critique: str
-    chosen_reward: float
-    rejected_reward: float
-
-    @classmethod
-    def of(cls, pair: Pair, chosen: ScoredCritique, rejected: ScoredCritique) -> "SelectedPair":
-        """A pair with one critique of each side."""
-        texts = pair.chosen.text, pair.rejected.text, chosen.text, rejected.text
-        return cls(pair.pair_id, *texts, chosen.reward, rejected.reward)
+    pair: Pair
+    chosen: ScoredCritique
+    rejected: ScoredCritique
 
     @property
     def margin(self) -> float:
         """reward(chosen, critique+) - reward(rejected, critique-)."""
-        return self.chosen_reward - self.rejected_reward
+        return self.chosen.reward - self.rejected.reward
 
 
 @dataclass

@@ -17,8 +17,7 @@ from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import utilization
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.pipeline.row_accounting import DATA_STAGES
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 START_ATTEMPTS = 5
@@ -132,7 +131,8 @@ def _run(scratch: Path, name: str, overrides: tuple[str, ...], progress: Progres
     with mock.patch("actors.fleet.Fleet", Fleet), mock.patch("vlrm_ray.reward.training.fit.fit", fit):
         iterate.run_rounds(config, ledger, progress, slow_down)
     results = {
-        n: {s: r for s in (*DATA_STAGES, "train", "evaluate") if (r := ledger.result(n, s))} for n in range(ROUNDS + 1)
+        n: {s: r for s in (*ROLLOUT_STAGES, "train", "evaluate") if (r := ledger.result(n, s))}
+        for n in range(ROUNDS + 1)
     }
     settings = config.model_dump(mode="json")
     found = utilization.idle(settings, results)

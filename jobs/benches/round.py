@@ -16,7 +16,7 @@ from vlrm_ray.ids import seed_of
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.prompts import prompts_of_round
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.types import ImageCondition
 
 if TYPE_CHECKING:
@@ -133,9 +133,7 @@ def _run_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, 
         cpu_seconds = _gather(rounds)
         rounds.train(1)
         rounds.evaluate(1)
-    results: dict[str, Any] = {
-        s: ledger.result(1, s) or {} for s in ("generate", "verify", "pair", "critique", "select", "train", "evaluate")
-    }
+    results: dict[str, Any] = {s: ledger.result(1, s) or {} for s in (*ROLLOUT_STAGES, "train", "evaluate")}
     figures = {"seconds, start Ray and engines": start_seconds}
     figures |= {
         f"seconds busy, {stage}": result["seconds"] for stage, result in results.items() if result.get("seconds")

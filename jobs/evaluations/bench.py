@@ -29,6 +29,7 @@ import asyncio
 import os
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def _judge(
             fleet = Fleet(config, Ledger(str(arguments.out)))
             stack.callback(fleet.close)
             fleet.start(policy=False)
-        judges = JudgePool(fleet.critics, scorer.settings.sampling, config.cluster.call_timeout)
+        judges = JudgePool(partial(fleet.present, "critic"), scorer.settings.sampling, config.cluster.call_timeout)
         with progress.stage("judge", len(todo), "items") as meter:
             start = time.monotonic()
             scorer.score(todo, judges, meter.add, keep=arguments.bare)

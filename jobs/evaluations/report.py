@@ -12,7 +12,8 @@ running or killed run it shows what has been committed so far. The screenshot in
 import argparse
 from pathlib import Path
 
-from vlrm_ray import report
+from vlrm_ray.report.prompts import write_file
+from vlrm_ray.report.reporter import REPORT_JSON, REPORT_PAGE, rebuild_report, report_page
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 
@@ -26,12 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Build the report and write it."""
     ledger = Ledger(arguments.run)
-    content = report.rebuild_report(ledger)
-    page = report.report_page(ledger, content)
+    content = rebuild_report(ledger)
+    page = report_page(ledger, content)
     if arguments.out:
-        report.write_file(arguments.out, page)
+        write_file(arguments.out, page)
         print(arguments.out)
         return
-    ledger.put_json(report.REPORT_JSON, content)
-    ledger.put(report.REPORT_PAGE, page)
-    print(redacted(ledger.location(report.REPORT_PAGE)))
+    ledger.put_json(REPORT_JSON, content)
+    ledger.put(REPORT_PAGE, page)
+    print(redacted(ledger.location(REPORT_PAGE)))

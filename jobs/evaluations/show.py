@@ -10,7 +10,8 @@ The first characters of an id suffice. The page is one self-contained file: open
 import argparse
 from pathlib import Path
 
-from vlrm_ray import report
+from vlrm_ray.report.prompts import find_prompt, prompt_line, sample_prompts, write_file
+from vlrm_ray.report.reporter import prompt_page
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 
@@ -33,13 +34,13 @@ def run(arguments: argparse.Namespace) -> None:
     """List some prompts, or find one prompt and write its page."""
     ledger = Ledger(arguments.run)
     if not arguments.prompt:
-        for row in report.sample_prompts(ledger):
-            print(report.prompt_line(row))
+        for row in sample_prompts(ledger):
+            print(prompt_line(row))
         return
-    row = report.find_prompt(ledger, arguments.prompt)
-    page = report.prompt_page(ledger, row)
+    row = find_prompt(ledger, arguments.prompt)
+    page = prompt_page(ledger, row)
     if arguments.out:
-        report.write_file(arguments.out, page)
+        write_file(arguments.out, page)
         print(arguments.out)
         return
     name = f"prompts/{row.prompt.prompt_id}.html"

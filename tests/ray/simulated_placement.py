@@ -202,7 +202,7 @@ def run(folder: str, name: str, *overrides: str, with_rollout: bool) -> dict[str
         found["engines"] = alive()
         if with_rollout:
             found["rollout"] = rollout(config, ledger, fleet)
-            ledger.remove("round-0001")
+            ledger.remove_round(1)
         commit_selected_pairs(ledger, 2)
         fleet.release_devices()
         found["training"] = fitted(config, ledger)

@@ -13,10 +13,10 @@ import pytest
 
 from jobs import iterate
 from tests.ray.programs import ROOT, TIMEOUT, exit_status, run_program, started_program
-from vlrm_ray import report
+from vlrm_ray.report.build import schema
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import UNBIASED_WORLD
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 
 IMAGES, BROKEN = 8, 3
 QUESTIONS = ("Describe the image.", "What do you see?", "How many circles are there?")
@@ -97,17 +97,14 @@ def finished(runs: Runs) -> Path:
 def hashes(run: Path) -> dict[str, Any]:
     """Content hashes of everything a run committed."""
     ledger = Ledger(str(run))
-    found: dict[str, Any] = {
-        stage: (ledger.result(1, stage) or {})["sha256"]
-        for stage in ("generate", "verify", "pair", "critique", "select")
-    }
+    found: dict[str, Any] = {stage: (ledger.result(1, stage) or {})["sha256"] for stage in ROLLOUT_STAGES}
     files = dict((ledger.result(1, "publish") or {})["files"])
     return found | {"version": files, "metrics": (ledger.result(1, "evaluate") or {})["metrics"]}
 
 
 def test_the_report_follows_its_schema_and_counts_every_row(finished: Path) -> None:
     found = json.loads((finished / "report.json").read_text())
-    jsonschema.validate(found, report.schema())
+    jsonschema.validate(found, schema())
     assert [r["rm_version"] for r in found["rounds"]] == [0, 1]
     for rows in found["rounds"][1]["rows"].values():
         assert rows["in"] == rows["kept"] + sum(rows["dropped"].values()) + sum(rows["quarantined"].values())

@@ -25,7 +25,9 @@ from vlrm_ray import config as configuration
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.monitoring import CATALOGUE
 from vlrm_ray.pipeline import training_steps
+from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.monitor import RunMonitor
+from vlrm_ray.pipeline.recorder import Recorder
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
 from vlrm_ray.pipeline.stages import Commit, Tally
@@ -50,19 +52,10 @@ class Watched:
     def __init__(self) -> None:
         engine = ray.remote(SimulatedEngine).options(num_cpus=0, max_concurrency=100)
         self.engines = {"policy-0": engine.remote(4, 0.1), "critic-0": engine.remote(4, 0.1, critic=True)}
-        self.board: Any = ray.remote(ProgressBoard).options(num_cpus=0).remote()
-
-    def counts(self) -> Mapping[str, int]:
-        return dict(ray.get(self.board.counts.remote()))
-
-    def actor_seconds(self) -> Mapping[str, float]:
-        return dict(ray.get(self.board.actor_seconds.remote()))
+        self.board = BoardClient(ray.remote(ProgressBoard).options(num_cpus=0).remote(), DEADLINE)
 
     def loads(self) -> Mapping[str, Mapping[str, Any]]:
         return {name: vars(ray.get(engine.load_report.remote())) for name, engine in self.engines.items()}
-
-    def steps(self, start: int) -> list[dict[str, Any]]:
-        return list(ray.get(self.board.steps.remote(start)))
 
     def generate(self) -> None:
         """Let both engines answer a request."""
@@ -73,11 +66,11 @@ class Watched:
 @pytest.fixture(scope="module")
 def exported(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunMonitor]:
     """A run that has done something of everything: its stages, engines, a training and an evaluation."""
-    ledger, watched = Ledger(str(tmp_path_factory.mktemp("run"))), Watched()
+    ledger, watched, log = Ledger(str(tmp_path_factory.mktemp("run"))), Watched(), list[str]()
     config = configuration.load(None, [f"name={NAME}", "train.workers=1"])
-    monitor = RunMonitor(config, ledger)
+    monitor = RunMonitor(config, ledger, Recorder(config.name, log.append))
     monitor.start(watched)
-    reporter = ProgressReporter(watched.board)
+    reporter = ProgressReporter(watched.board.handle)
     try:
         monitor.began(1)
         reporter.add("prompts", 2)
@@ -90,10 +83,11 @@ def exported(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for tally in Tally.of_table(Commit(config, ledger)(to_table([good, broken]))):
             monitor.committed(tally)
         monitor.published(1, 1)
-        with training_steps.followed(1, watched.steps, RunMetrics(ledger, monitor.trained_step), print):
-            ray.get([watched.board.add_step.remote(step.as_json()) for step in STEPS])
+        with training_steps.followed(1, watched.board.steps, RunMetrics(ledger, monitor.trained_step), print):
+            ray.get([watched.board.handle.add_step.remote(step.as_json()) for step in STEPS])
         monitor.evaluated(1, {"hallucination.accuracy": {"value": 0.75}})
         yield monitor
+        assert log == []
     finally:
         monitor.close()
 
@@ -131,7 +125,6 @@ def test_every_metric_of_the_catalogue_is_exported_with_its_tags(exported: RunMo
     wait_for(lambda: EXPECTED.keys() - series().keys())
     for name, tags in EXPECTED.items():
         assert all(labels.keys() >= tags for labels, _ in series()[name]), name
-    assert exported.recorder.problem == ""
 
 
 def test_nothing_is_counted_twice(exported: RunMonitor) -> None:

@@ -13,9 +13,8 @@ from vlrm_ray import config as configuration
 from vlrm_ray.engines import Health
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.pipeline.row_accounting import DATA_STAGES
 from vlrm_ray.reward.training import fit
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.prepared_parts import PreparedParts
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -50,7 +49,7 @@ def results(ledger: Ledger) -> dict[str, Any]:
     """Everything that a run found, without its times."""
     found: dict[str, Any] = {}
     for round_ in range(3):
-        for stage in (*DATA_STAGES, "publish", "evaluate"):
+        for stage in (*ROLLOUT_STAGES, "publish", "evaluate"):
             result = ledger.result(round_, stage) or {}
             found[f"{round_} {stage}"] = {k: result.get(k) for k in ("rows", "sha256", "files", "version", "metrics")}
     return found
@@ -114,9 +113,9 @@ def test_the_first_graph_starts_while_the_engines_do_and_the_results_are_the_sam
 
         def ready(self) -> list[Health]:
             deadline = time.monotonic() + 120
-            while self.counts().get("prompts", 0) < PROMPTS and time.monotonic() < deadline:
+            while self.board.counts().get("prompts", 0) < PROMPTS and time.monotonic() < deadline:
                 time.sleep(0.05)
-            prompts_before_ready.append(self.counts().get("prompts", 0))
+            prompts_before_ready.append(self.board.counts().get("prompts", 0))
             return super().ready()
 
     monkeypatch.setattr("actors.fleet.Fleet", SlowToStart)

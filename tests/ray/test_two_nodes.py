@@ -21,7 +21,7 @@ from tests.ray.test_joined_cluster import PORTS, free_ports
 from tests.s3_server import S3Server, s3_server
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import UNBIASED_WORLD
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 
 IMAGES, QUESTIONS = 8, ("Describe the image.", "What do you see?", "How many circles are there?")
 SETTINGS = (
@@ -129,8 +129,7 @@ def bucket() -> Iterator[S3Server]:
 
 def hashes(ledger: Ledger) -> dict[str, Any]:
     """Content hashes of everything that a run committed."""
-    stages = ("generate", "verify", "pair", "critique", "select")
-    found: dict[str, Any] = {stage: (ledger.result(1, stage) or {})["sha256"] for stage in stages}
+    found: dict[str, Any] = {stage: (ledger.result(1, stage) or {})["sha256"] for stage in ROLLOUT_STAGES}
     return found | {"version": (ledger.result(1, "publish") or {})["files"]}
 
 

@@ -12,9 +12,10 @@ from vlrm_ray.config import Config
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline import row_accounting
+from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences.critique import format_critique
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.rows import Row, to_table
 from vlrm_ray.types import (  # fmt: skip
     Candidate,
@@ -43,7 +44,7 @@ TRAINING: dict[str, Any] = {
         {"step": 3, "loss": 0.5, "accuracy": 0.75},
     ],
 }  # fmt: skip
-STAGES = ("generate", "verify", "pair", "critique", "select", "train", "publish", "evaluate")
+STAGES = (*ROLLOUT_STAGES, "train", "publish", "evaluate")
 
 
 def config() -> Config:
@@ -76,19 +77,40 @@ def pair(
 
 def row(pairs: Sequence[Pair], keep: Sequence[str], image: str = "a.png", sha256: str = "", text: str = "What?") -> Row:
     """A row in which the pairs in `keep` are selected, and all others dropped for their margin."""
-    selected = [
-        SelectedPair(
-            p.pair_id, p.chosen.text, p.rejected.text, p.chosen_critiques[0].text, p.rejected_critiques[0].text,
-            p.chosen_critiques[0].reward, p.rejected_critiques[0].reward,
-        )
-        for p in pairs if p.pair_id in keep
-    ]  # fmt: skip
+    selected = [SelectedPair(p, p.chosen_critiques[0], p.rejected_critiques[0]) for p in pairs if p.pair_id in keep]
     candidates = tuple(c for p in pairs for c in (p.chosen, p.rejected))
     return Row(
         part=0, round=1, prompt=Prompt("feedbeef01", image, sha256, text), asked=len(candidates), candidates=candidates,
         width=64, height=48, objects=(Detection("circle", (4, 4, 20, 20), 0.9, "red"),), words=(Word(text[:40] or "?", (30, 4, 60, 20), 0.8),),
         pairs=tuple(pairs), selected=tuple(selected), rejected={p.pair_id: "margin" for p in pairs if p.pair_id not in keep},
     )  # fmt: skip
+
+
+class FakeBoard(BoardClient):
+    """Stands for the progress board, with what has been reported to it."""
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+        self.rows: dict[str, int] = {}
+        self.busy: dict[str, float] = {}
+        self.trained: list[dict[str, Any]] = []
+
+    def counts(self) -> dict[str, int]:
+        return self.rows
+
+    def seconds(self) -> dict[str, float]:
+        return {}
+
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        return {}
+
+    def actor_seconds(self) -> dict[str, float]:
+        return self.busy
+
+    def reset_counts(self, *, only_times: bool = False) -> None: ...
+
+    def steps(self, start: int) -> list[dict[str, Any]]:
+        return self.trained[start:]
 
 
 def write_image(folder: Path) -> tuple[str, str]:

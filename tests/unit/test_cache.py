@@ -1,13 +1,17 @@
 """The cache of experts' and models' answers: looked up by content, stored in shards, shared between processes."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vlrm_ray.store import cache
 from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.types import Word
+from vlrm_ray.types import Detection, Detections, Quality, Shade, Word
 
 WORDS = (Word("STOP", (1.0, 2.0, 3.0, 4.0), 0.9),)
 
@@ -61,6 +65,35 @@ def test_new_images_list_the_shards_now_and_then(ledger: Ledger, monkeypatch: py
 def test_the_answers_of_a_call_are_one_file(ledger: Ledger) -> None:
     AnswerCache(ledger, "ocr", Word).get_or_compute([str(i) for i in range(40)], compute([]))  # type: ignore[arg-type]
     assert len(ledger.names("evidence/ocr", "shard-", ".parquet")) == 1
+
+
+def shard(ledger: Ledger, answers: dict[str, list[dict[str, Any]]]) -> None:
+    """Write a shard as dicts, without the codecs of `arrow_types`."""
+    folder = Path(ledger.path("evidence/old"))
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"key": list(answers), "answer": list(answers.values())}), folder / "shard-0.parquet")
+
+
+def test_shards_of_older_versions_are_read(ledger: Ledger) -> None:
+    """Those that were written by another converter, without the fields that came later, with some that are gone."""
+    dog = Detection("dog", (1.0, 2.0, 3.5, 4.0), 0.9, "red", "cat", (Shade(50.0, 1.0, 2.0, 0.6),))
+    seen = Detections(64, 48, (dog, dog), (dog,), Quality(0.1, 0.2))
+    older = asdict(seen)
+    for record in (*older["objects"], *older["faint"]):
+        record["track"] = 7
+        del record["rival"]
+    shard(ledger, {"a": [older], "b": []})
+    plain = replace(dog, rival="")
+    assert AnswerCache(ledger, "old", Detections).get(["a", "b"]) == {
+        "a": (replace(seen, objects=(plain, plain), faint=(plain,)),),
+        "b": (),
+    }
+
+
+def test_a_shard_of_another_type_is_refused(ledger: Ledger) -> None:
+    shard(ledger, {"a": [{"text": "STOP"}]})
+    with pytest.raises(TypeError, match="box"):
+        AnswerCache(ledger, "old", Word).get(["a"])
 
 
 def test_an_answer_may_be_left_out(ledger: Ledger) -> None:

@@ -36,7 +36,7 @@ def fail(times: int, error: Exception, started: list[psutil.Process]) -> Callabl
         started.append(psutil.Process(subprocess.Popen(["sleep", "600"]).pid))
         if len(started) <= times:
             raise error
-        return SimpleNamespace(dashboard_url=None)
+        return SimpleNamespace(dashboard_url=None, address_info={"session_dir": "/ray/session"})
 
     return init
 
@@ -58,7 +58,10 @@ def test_a_start_that_misses_rays_deadline_is_retried_without_the_processes_it_l
     assert not failed.is_running()
     assert running.is_running()
     running.kill()
-    assert lines == [f"Ray did not start: {LATE.splitlines()[0]}; retrying (attempt 2 of {cluster.START_ATTEMPTS})"]
+    assert lines == [
+        f"Ray did not start: {LATE.splitlines()[0]}; retrying (attempt 2 of {cluster.START_ATTEMPTS})",
+        "Ray's log files are in /ray/session/logs",
+    ]
 
 
 def test_a_start_that_keeps_failing_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_its_own_critique_is_learned_where_it_is_right_and_states_nothing_false(
     stage = critique_stage(config, FakeActor(Judge("base")), FakeActor(Judge("newest")))  # type: ignore[arg-type]
     (row,) = run(stage, paired_rows("It is blue."))
     (selected,) = row.selected
-    assert selected.chosen_critique.startswith("Seen: newest.")
+    assert selected.chosen.text.startswith("Seen: newest.")
     assert count_rows([row])["critiques"] == {"own": {"kept": 2, "checked": 2, "false": 0}}
     assert from_table(to_table([row])) == [row]
 
@@ -121,7 +121,7 @@ def test_critiques_with_false_statements_are_learned_only_if_there_is_no_other()
     truthful, false = critique("Yes", 0.97, 0, " true"), critique("Yes", 0.99, 1, " false")
     made = Pair("p", good, bad, (false, truthful), (critique("No", 0.1, 3),))
     selected = [select(made, Selection(checked=checked)) for checked in (False, True)]
-    assert [s.chosen_critique for s in selected if not isinstance(s, str)] == [false.text, truthful.text]
+    assert [s.chosen for s in selected if not isinstance(s, str)] == [false, truthful]
 
 
 # --- who writes ---------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from vlrm_ray import report
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.preferences.critique import COMPACT, format_critique, parse_critique, prefers_chosen
+from vlrm_ray.report.build import build_report, schema
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.scenes import evaluation
 from vlrm_ray.scenes.bench import BenchItem
@@ -240,10 +240,10 @@ def test_the_schema_accepts_a_report_and_rejects_unknown_keys(tmp_path: Path) ->
     ledger.finish(
         0, "evaluate", {"metrics": {"ece": metrics.ece([0.5], [True]).as_json()}, "version": 0, "seconds": 1.0}
     )
-    found = json.loads(json.dumps(report.build_report(Config().model_dump(mode="json"), ledger, 1.0, 1)))
-    jsonschema.validate(found, report.schema())
+    found = json.loads(json.dumps(build_report(Config().model_dump(mode="json"), ledger, 1.0, 1)))
+    jsonschema.validate(found, schema())
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**found, "extra": 1}, report.schema())
+        jsonschema.validate({**found, "extra": 1}, schema())
 
 
 def test_the_prior_table_groups_pairs_by_noun_and_side() -> None:

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.fleet import Fleet
-from tests.unit.made_up import candidate
+from tests.unit.made_up import FakeBoard, candidate
 from tests.unit.test_refused_requests import PickyEngine
 from tests.unit.test_stages import Board, FakeActor, pool
 from vlrm_ray.config import Config, Pairing, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import sha256_of
-from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
+from vlrm_ray.pipeline import prompts, remedies, resource_plan, row_accounting
 from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.prompt_rows import EMBEDDED, prompt_of_row
 from vlrm_ray.pipeline.prompts import prompts_of_round, read_source
@@ -253,7 +253,7 @@ def test_samples_of_the_policy_are_added_and_stay_the_same(tmp_path: Path) -> No
 def test_without_policy_and_response_a_prompt_is_quarantined(tmp_path: Path) -> None:
     made = generated([given(tmp_path, "a dog"), given(tmp_path)], tmp_path)
     assert [r.quarantined for r in made] == ["", prompts.NO_RESPONSE]
-    assert "policy.samples" in prompts.remedy(prompts.NO_RESPONSE)
+    assert "policy.samples" in remedies.for_prompts(prompts.NO_RESPONSE)
 
 
 def test_a_part_without_given_responses_is_stored_as_before(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_fleet_without_a_policy_starts_no_actor_for_it(
     monkeypatch.setattr(Fleet, "_remote", lambda *_: actor)
     monkeypatch.setattr(Fleet, "_get_all", lambda *_, **__: [])
     config = load(None, [f"policy.samples={samples}", "critic.engine.actors=1", "policy.engine.actors=1"])
-    Fleet(config, Ledger(str(tmp_path)), board=SimpleNamespace()).start()  # type: ignore[arg-type]
+    Fleet(config, Ledger(str(tmp_path)), board=FakeBoard()).start()
     assert started == expected
 
 

@@ -11,9 +11,9 @@ from tests.unit.test_stages import Board, FakeActor, counts, critique_stage, pai
 from vlrm_ray.config import Config, load
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline.holdout import HELD_OUT, is_held_out
-from vlrm_ray.pipeline.row_accounting import DATA_STAGES, why_nothing_is_trained
+from vlrm_ray.pipeline.row_accounting import why_nothing_is_trained
 from vlrm_ray.pipeline.stages import Generate, Ingest, prompt_table
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.rows import from_table, with_columns
 from vlrm_ray.types import PromptRef
 
@@ -94,7 +94,7 @@ def test_only_the_first_round_makes_pairs_of_held_out_images(round_: int, tmp_pa
 
 def test_a_round_of_held_out_images_says_so() -> None:
     some = {"in": 2, "kept": 2, "dropped": {}, "quarantined": {}}
-    results = dict.fromkeys(DATA_STAGES, some) | {
+    results = dict.fromkeys(ROLLOUT_STAGES, some) | {
         "critique": {"in": 0, "kept": 0, "dropped": {}, "quarantined": {}},
         "select": {"in": 2, "kept": 0, "dropped": {HELD_OUT: 2}, "quarantined": {}},
     }

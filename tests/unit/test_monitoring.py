@@ -1,6 +1,6 @@
 """The metrics of a run: what is recorded, that nothing is counted twice, and that nothing that fails ends a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import pytest
 from tests.unit import made_up
 from vlrm_ray import config as configuration
 from vlrm_ray import monitoring
-from vlrm_ray.monitoring import CATALOGUE, Definition, Recorder, bins
+from vlrm_ray.monitoring import CATALOGUE, Definition, bins
 from vlrm_ray.pipeline.monitor import RunMonitor, short
+from vlrm_ray.pipeline.recorder import Recorder
 from vlrm_ray.pipeline.stages import Commit, Tally
 from vlrm_ray.pipeline.usage import Usage, role_of
 from vlrm_ray.store.ledger import Ledger
@@ -54,8 +55,16 @@ def shown() -> Shown:
 
 
 @pytest.fixture
-def recorder(shown: Shown) -> Recorder:
-    return Recorder("run", shown.series)
+def log() -> list[str]:
+    """The lines that a recorder has logged."""
+    return []
+
+
+@pytest.fixture
+def recorder(shown: Shown, log: list[str]) -> Iterator[Recorder]:
+    """A recorder that records everything without an error."""
+    yield Recorder("run", log.append, shown.series)
+    assert log == []
 
 
 # --- catalogue and recorder ---------------------------------------------------------------------
@@ -104,21 +113,22 @@ def test_a_counter_takes_no_zero_because_ray_refuses_it(recorder: Recorder, show
     assert shown.values == {}
 
 
-def test_what_fails_is_kept_as_a_problem_and_never_raised() -> None:
+def test_what_fails_is_never_raised_but_logged_once(log: list[str]) -> None:
     def broken(definition: Definition) -> Any:
-        raise RuntimeError("Ray is gone")
+        raise RuntimeError("Ray is gone\nTraceback ...")
 
-    recorder = Recorder("run", broken)
-    recorder.record("vlrm_round", 1)
-    assert recorder.problem == "vlrm_round: Ray is gone"
+    recorder = Recorder("run", log.append, broken)
+    for _ in range(3):
+        recorder.record("vlrm_round", 1)
+        recorder.record("vlrm_version", 1)  # the same error
+    assert log == ["metrics: vlrm_round: Ray is gone"]
     recorder.record("vlrm_unknown", 1)
-    assert "vlrm_unknown" in recorder.problem
+    assert log[1:] == ["metrics: vlrm_unknown: 'vlrm_unknown'"]
 
 
-def test_without_ray_nothing_is_recorded() -> None:
-    recorder = Recorder("run")
-    recorder.record("vlrm_round", 1)
-    assert recorder.problem == ""
+def test_without_ray_nothing_is_recorded(log: list[str]) -> None:
+    Recorder("run", log.append).record("vlrm_round", 1)
+    assert log == []
 
 
 # --- rounds -------------------------------------------------------------------------------------
@@ -136,7 +146,6 @@ def test_a_part_is_counted_by_verdict_outcome_and_reason(tmp_path: Path, recorde
     assert bins("vlrm_margin", shown.observed["vlrm_margin", "refused"]) == bins("vlrm_margin", [-0.4])
     assert bins("vlrm_reward", shown.observed["vlrm_reward", "chosen"]) == bins("vlrm_reward", [0.9, 0.8, 0.3])
     assert len(shown.observed["vlrm_label_mass", "rejected"]) == 2
-    assert recorder.problem == ""
 
 
 def test_reasons_are_tags_without_their_details() -> None:
@@ -164,7 +173,6 @@ def test_the_step_of_a_training_is_recorded_without_what_is_unknown(
     assert shown.of("vlrm_train_loss") == {(): 2}
     assert shown.of("vlrm_train_tokens") == {(): 4}
     assert shown.of("vlrm_train_mfu") == shown.of("vlrm_train_skipped") == {}
-    assert recorder.problem == ""
 
 
 # --- usage --------------------------------------------------------------------------------------
@@ -174,22 +182,11 @@ class Fleet:
     """Stands for a fleet, with what it reports."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
-        self.busy: dict[str, float] = {}
+        self.board = made_up.FakeBoard()
         self.engines: dict[str, dict[str, Any]] = {}
-        self.trained: list[dict[str, Any]] = []
-
-    def counts(self) -> Mapping[str, int]:
-        return self.rows
-
-    def actor_seconds(self) -> Mapping[str, float]:
-        return self.busy
 
     def loads(self) -> Mapping[str, Mapping[str, Any]]:
         return self.engines
-
-    def steps(self, start: int) -> Sequence[Mapping[str, Any]]:
-        return self.trained[start:]
 
 
 def load(running: int = 0, waiting: int = 0, tokens: int = 0, busy: float = 0.0) -> dict[str, Any]:
@@ -221,19 +218,18 @@ GPUS = (
 def sampled(usage: Usage, clock: Clock, seconds: float = 10.0) -> None:
     clock.now += seconds
     usage.sample()
-    assert usage.problem == ""
 
 
 def test_differences_are_counted_also_when_a_count_starts_again(recorder: Recorder, shown: Shown, clock: Clock) -> None:
     fleet = Fleet()
     usage = Usage(configuration.load(), fleet, recorder)
-    fleet.rows = {"generate": 40, "detect cache hits": 3}
+    fleet.board.rows = {"generate": 40, "detect cache hits": 3}
     fleet.engines = {"policy-0": load(2, 5, tokens=100, busy=4.0)}
-    fleet.busy = {"detect-0": 1.5, "policy-0": 9.0}
+    fleet.board.busy = {"detect-0": 1.5, "policy-0": 9.0}
     sampled(usage, clock)
-    fleet.rows, fleet.engines = {"generate": 60, "detect cache hits": 3}, {"policy-0": load(tokens=30, busy=1.0)}
+    fleet.board.rows, fleet.engines = {"generate": 60, "detect cache hits": 3}, {"policy-0": load(tokens=30, busy=1.0)}
     sampled(usage, clock)  # the engine was started again
-    fleet.rows, fleet.busy = {"generate": 5}, {"detect-0": 0.5}
+    fleet.board.rows, fleet.board.busy = {"generate": 5}, {"detect-0": 0.5}
     sampled(usage, clock)  # the next round
     assert shown.of("vlrm_rows") == {("generate",): 65}
     assert shown.of("vlrm_cache_hits") == {("detect",): 3}
@@ -270,7 +266,7 @@ def test_experts_without_gpus_count_for_none(recorder: Recorder, shown: Shown, c
     fleet = Fleet()
     pools = ["experts.detector.pool.gpus=0.25", "experts.detector.pool.min=2", "experts.detector.pool.max=2"]
     usage = Usage(configuration.load(None, [*GPUS, *pools, "experts.reader.pool.gpus=0"]), fleet, recorder)
-    fleet.busy = {"detect-0": 1.0, "detect-1": 1.0, "read-0": 10.0}
+    fleet.board.busy = {"detect-0": 1.0, "detect-1": 1.0, "read-0": 10.0}
     sampled(usage, clock)
     assert shown.of("vlrm_gpu_idle_fraction")["expert",] == pytest.approx(0.9)
     assert shown.of("vlrm_gpu_idle_fraction")["all",] == pytest.approx(1 - 0.5 / 85)  # of 8.5 GPUs in 10 s
@@ -279,7 +275,7 @@ def test_experts_without_gpus_count_for_none(recorder: Recorder, shown: Shown, c
 def test_phased_roles_take_turns_on_the_same_gpus(recorder: Recorder, shown: Shown, clock: Clock) -> None:
     fleet = Fleet()
     usage = Usage(configuration.load(None, [*GPUS, "cluster.placement=phased"]), fleet, recorder)
-    fleet.trained = [{"seconds": 10.0, "wait_seconds": 2.0}]
+    fleet.board.trained = [{"seconds": 10.0, "wait_seconds": 2.0}]
     sampled(usage, clock)
     assert shown.of("vlrm_gpu_idle_fraction")["all",] == pytest.approx(0.2)
 
@@ -288,7 +284,7 @@ def test_work_that_is_reported_late_is_spread_over_samples(recorder: Recorder, s
     """A step of 25 s is reported at its end; a role is never more than busy."""
     fleet = Fleet()
     usage = Usage(configuration.load(None, GPUS), fleet, recorder)
-    fleet.trained = [{"seconds": 25.0, "wait_seconds": None}]
+    fleet.board.trained = [{"seconds": 25.0, "wait_seconds": None}]
     idle = []
     for _ in range(3):
         sampled(usage, clock)
@@ -312,15 +308,15 @@ def test_more_actors_than_planned_count_too(recorder: Recorder, shown: Shown, cl
     assert shown.of("vlrm_gpu_idle_fraction")["generate",] == 0.5
 
 
-def test_a_fleet_that_cannot_be_asked_does_not_end_the_run(recorder: Recorder, clock: Clock) -> None:
+def test_a_fleet_that_cannot_be_asked_does_not_end_the_run(shown: Shown, log: list[str], clock: Clock) -> None:
     class Dead(Fleet):
         def loads(self) -> Mapping[str, Mapping[str, Any]]:
             raise RuntimeError("the board is dead")
 
-    usage = Usage(configuration.load(), Dead(), recorder)
-    clock.now += 1
-    usage.sample()
-    assert usage.problem == "the board is dead"
+    usage = Usage(configuration.load(), Dead(), Recorder("run", log.append, shown.series))
+    sampled(usage, clock)
+    sampled(usage, clock)
+    assert log == ["metrics: the board is dead"]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from tests.unit import made_up
 from vlrm_ray.config import Config, load
 from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, Request
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline import part_stream, rounds, row_accounting
+from vlrm_ray.pipeline import part_stream, prompts, rounds, row_accounting
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences import pairing, selection
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.rows import Row, to_table
 from vlrm_ray.types import Candidate, ImageCondition, Prompt, PromptRef
 
@@ -30,22 +31,14 @@ class FakeFleet:
     loaded: Sequence[int] = ()
     """Versions that were loaded into the critics."""
 
+    def __init__(self) -> None:
+        self.board = made_up.FakeBoard()
+
     def stage_actors(self) -> Any:
         return None
 
-    def counts(self) -> dict[str, int]:
-        return {}
-
-    def seconds(self) -> dict[str, float]:
-        return {}
-
     def loads(self) -> dict[str, dict[str, int]]:
         return {"policy-0": {"running": 1, "waiting": 2}}
-
-    def spans(self) -> dict[str, list[tuple[float, float]]]:
-        return {}
-
-    def reset_counts(self, *, only_times: bool = False) -> None: ...
 
     def load(self, version: int, *, published: bool = False) -> float:
         self.loaded = [*self.loaded, version]
@@ -84,7 +77,7 @@ def row_of(part: int, ref: PromptRef, problem: str, part_rows: int) -> Row:
 
 def run_of(folder: Path, monkeypatch: pytest.MonkeyPatch, problems: Sequence[str]) -> tuple[rounds.Rounds, io.StringIO]:
     refs = [PromptRef(f"/data/{i}.png", "Why?") for i in range(len(problems))]
-    monkeypatch.setattr(rounds.prompts, "prompts_of_round", lambda *_: refs)
+    monkeypatch.setattr(prompts, "prompts_of_round", lambda *_: refs)
     monkeypatch.setattr(part_stream, "build_graph", graph_of(problems))
     output = io.StringIO()
     progress = Progress(Console(file=output, width=2000, soft_wrap=True))
@@ -162,8 +155,8 @@ def test_a_round_without_a_usable_prompt_ends_the_run_and_can_be_made_again(
 )
 def test_the_reasons_are_those_of_the_first_stage_that_kept_nothing(stage: str, reason: str, advice: str) -> None:
     results: dict[str, dict[str, Any]] = {}
-    for name in row_accounting.DATA_STAGES:
-        before = row_accounting.DATA_STAGES.index(name) < row_accounting.DATA_STAGES.index(stage)
+    for name in ROLLOUT_STAGES:
+        before = ROLLOUT_STAGES.index(name) < ROLLOUT_STAGES.index(stage)
         results[name] = {"kept": 5 if before else 0, "dropped": {}, "quarantined": {}}
     results[stage]["dropped"] = {"other": 1, reason: 4}
     text = row_accounting.why_nothing_is_trained(results)

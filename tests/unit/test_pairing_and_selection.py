@@ -173,7 +173,7 @@ def test_among_equal_rewards_the_most_frequent_critique_is_kept() -> None:
     )
     selected = select(Pair("p", GOOD, BAD, (rare, common, common), (scored_critique("No", 0.1),)), SELECTION)
     assert isinstance(selected, SelectedPair)
-    assert selected.chosen_critique == common.text
+    assert selected.chosen == common
 
 
 def test_keep_all_takes_the_first_critiques_whatever_their_judgement() -> None:
@@ -186,7 +186,7 @@ def test_keep_all_takes_the_first_critiques_whatever_their_judgement() -> None:
     )
     selected = select(pair, SELECTION.model_copy(update={"margin": KEEP_ALL}))
     assert isinstance(selected, SelectedPair)
-    assert (selected.chosen_reward, selected.rejected_reward) == (0.1, 0.8)
+    assert (selected.chosen.reward, selected.rejected.reward) == (0.1, 0.8)
 
 
 def test_self_labelling_ignores_the_experts() -> None:

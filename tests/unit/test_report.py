@@ -9,18 +9,17 @@ import pytest
 
 from actors.progress_board import ProgressBoard
 from tests.unit.made_up import TRAINING, config, evaluation_result, ledger_of_one_round, pair, row
-from vlrm_ray import report
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.pipeline import part_statistics
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.report.build import build_report, schema
+from vlrm_ray.report.reporter import Reporter
+from vlrm_ray.store.ledger import STAGES, Ledger
 
 
 def built(ledger: Ledger) -> dict[str, Any]:
     """The report of a ledger, as it is read back from the file."""
-    content: dict[str, Any] = json.loads(
-        json.dumps(report.build_report(config().model_dump(mode="json"), ledger, 1.0, 1))
-    )
+    content: dict[str, Any] = json.loads(json.dumps(build_report(config().model_dump(mode="json"), ledger, 1.0, 1)))
     return content
 
 
@@ -104,16 +103,16 @@ def test_the_timeline_starts_at_the_first_work(tmp_path: Path) -> None:
 
 def test_a_complete_report_is_valid_and_has_no_next_stage(tmp_path: Path) -> None:
     content = built(ledger_of_one_round(tmp_path))
-    jsonschema.validate(content, report.schema())
+    jsonschema.validate(content, schema())
     assert (content["schema_version"], content["next"]) == (2, "")
 
 
 def test_the_committed_parts_of_a_killed_run_count(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path, until="select")
-    for name in ("generate", "verify", "pair", "critique", "select", "train", "publish", "evaluate"):
+    for name in STAGES:
         Path(ledger.path("round-0001", f"{name}.json")).unlink(missing_ok=True)
     content = built(ledger)
-    jsonschema.validate(content, report.schema())
+    jsonschema.validate(content, schema())
     assert content["next"] == "round 1: gather"
     assert content["rounds"][1]["rows"]["select"] == {"in": 2, "kept": 1, "dropped": {"margin": 1}, "quarantined": {}}
     assert sum(content["rounds"][1]["statistics"]["margins"]["kept"]) == 1
@@ -127,7 +126,7 @@ def test_an_empty_run_has_no_rounds(tmp_path: Path) -> None:
 def test_time_is_not_counted_twice_when_the_report_is_written_twice(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
     ledger.put_json("report.json", {"wall_seconds": 100.0, "peak_memory_bytes": 7 << 40})
-    reporter = report.Reporter(config(), ledger)
+    reporter = Reporter(config(), ledger)
     reporter.write()
     content = reporter.write()
     reporter.memory.stop()

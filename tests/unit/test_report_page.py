@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from jobs.evaluations import report as report_command
 from jobs.evaluations import show as show_command
 from tests.unit.made_up import config, ledger_of_one_round, row
-from vlrm_ray import report
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import format_critique
+from vlrm_ray.report.build import build_report
 from vlrm_ray.report.headline import headline
 from vlrm_ray.report.images import ImageEmbedder
+from vlrm_ray.report.prompts import find_prompt
+from vlrm_ray.report.reporter import prompt_page, report_page
 from vlrm_ray.report.tables import metrics_table, pope_metrics
 from vlrm_ray.report.text import (
     MAX_CHARACTERS,
@@ -70,13 +72,11 @@ class Reader(HTMLParser):
 
 
 def page_of(ledger: Ledger) -> str:
-    return report.report_page(
-        ledger, report.build_report(config().model_dump(mode="json"), ledger, 60.0, 1 << 30)
-    ).decode()
+    return report_page(ledger, build_report(config().model_dump(mode="json"), ledger, 60.0, 1 << 30)).decode()
 
 
-def prompt_page(ledger: Ledger) -> str:
-    return report.prompt_page(ledger, report.find_prompt(ledger, "feed")).decode()
+def page_of_prompt(ledger: Ledger) -> str:
+    return prompt_page(ledger, find_prompt(ledger, "feed")).decode()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("make", [page_of, prompt_page])
+@pytest.mark.parametrize("make", [page_of, page_of_prompt])
 def test_text_from_models_stays_text(tmp_path: Path, text: str, make) -> None:  # type: ignore[no-untyped-def]
     harmless, hostile = (
         Reader(make(ledger_of_one_round(tmp_path / str(i), text=t))) for i, t in enumerate(("Red.", text))
@@ -100,7 +100,7 @@ def test_text_from_models_stays_text(tmp_path: Path, text: str, make) -> None:  
     assert replace_invisible(text).split("\n")[0][:20] in hostile.text
 
 
-@pytest.mark.parametrize("make", [page_of, prompt_page])
+@pytest.mark.parametrize("make", [page_of, page_of_prompt])
 def test_the_policy_allows_this_style_sheet_and_nothing_else(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
     page = make(ledger_of_one_round(tmp_path))
     (policy,) = [a["content"] for tag, a in Reader(page).elements if tag == "meta" and a.get("http-equiv")]
@@ -122,14 +122,14 @@ def test_a_megabyte_of_text_leaves_a_small_page(tmp_path: Path) -> None:
 
 def test_images_beyond_the_budget_are_left_out_with_a_note(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
-    prompt_row = report.find_prompt(ledger, "feed")
+    prompt_row = find_prompt(ledger, "feed")
     image = ImageEmbedder(ledger, budget=10).embed_row(prompt_row, "x")
     assert (image.data, image.problem) == ("", "left_out_for_size")
 
 
 def test_a_moved_run_finds_its_own_images_and_no_others(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path / "run")
-    original = report.find_prompt(ledger, "feed")
+    original = find_prompt(ledger, "feed")
     moved = row([], [], image="/gone/images/a.png", sha256=original.prompt.sha256)
     assert ImageEmbedder(ledger, 10_000).embed_row(moved, "x").data
     changed = row([], [], image="/gone/images/a.png", sha256="0" * 64)
@@ -383,7 +383,7 @@ def test_a_user_error_is_one_line_and_status_2(tmp_path: Path) -> None:
 def test_an_unknown_prompt_is_rejected(tmp_path: Path) -> None:
     ledger = ledger_of_one_round(tmp_path)
     with pytest.raises(UserError, match=r"no prompt id .* starts with it"):
-        report.find_prompt(ledger, "beef")
+        find_prompt(ledger, "beef")
 
 
 # --- training ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.gains import gain_between, main_metrics, shows_gain
 from vlrm_ray.pipeline.stopping import is_finished, rounds_to_run
-from vlrm_ray.report import build_report, schema
+from vlrm_ray.report.build import build_report, schema
 from vlrm_ray.report.headline import headline
 from vlrm_ray.report.page import render_report
 from vlrm_ray.store.ledger import Ledger

@@ -13,8 +13,10 @@ import pytest
 from tests.unit import made_up
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import UserError
+from vlrm_ray.monitoring import STEP_FIELDS
 from vlrm_ray.pipeline import trackers
 from vlrm_ray.pipeline.monitor import RunMonitor
+from vlrm_ray.pipeline.recorder import Recorder
 from vlrm_ray.pipeline.trackers import PRIVACY, Trackers, check_trackers, open_trackers, settings_of
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import RowCounts
@@ -34,7 +36,7 @@ def a_run(folder: Path, *names: str) -> Path:
     """Log a round with two steps to trackers; returns the run's folder."""
     config = load(None, [f"trackers=[{','.join(names)}]", f"folder={folder}"])
     ledger, log = Ledger(f"{folder}/run"), list[str]()
-    monitor = RunMonitor(config, ledger)
+    monitor = RunMonitor(config, ledger, Recorder(config.name, log.append))
     monitor.trackers = open_trackers(config, ledger, log.append)
     counts = {"select": RowCounts(5, 3, {"margin": 1}, {"longer_than_the_model_takes": 1})}
     monitor.gathered(1, counts)
@@ -49,8 +51,6 @@ def a_run(folder: Path, *names: str) -> Path:
 
 
 def trackers_fields() -> tuple[str, ...]:
-    from vlrm_ray.monitoring import STEP_FIELDS
-
     return STEP_FIELDS
 
 

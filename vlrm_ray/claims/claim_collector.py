@@ -1,6 +1,6 @@
 """Collects the claims of one response."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vlrm_ray.claims.lexicon import Lexicon
@@ -60,10 +60,15 @@ class ClaimCollector:
 
     def unique(self) -> tuple[Claim, ...]:
         """Each claim once, in the order of the text; of claims that start together, written text comes first."""
-        by_content: dict[tuple[object, ...], Claim] = {}
-        for c in sorted(self.claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])):
-            by_content.setdefault((c.type, c.subject, c.value, c.object, c.negated, c.hedged), c)
-        return tuple(by_content.values())
+        return unique_claims(sorted(self.claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])))
+
+
+def unique_claims(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """The first of the claims with the same content, in their order."""
+    by_content: dict[tuple[Hashable, ...], Claim] = {}
+    for claim in claims:
+        by_content.setdefault(claim.content, claim)
+    return tuple(by_content.values())
 
 
 def decided_claims(claims: Sequence[Claim], presupposed: Collection[str] = ()) -> tuple[Claim, ...]:

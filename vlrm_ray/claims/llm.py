@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vlrm_ray.claims import GenerateFunction
+from vlrm_ray.claims.claim_collector import unique_claims
 from vlrm_ray.claims.lexicon import load_lexicon
 from vlrm_ray.claims.tokens import split_pieces
 from vlrm_ray.engines import Request, Sampling
@@ -140,7 +141,7 @@ class LlmExtractor:
             chunks = halves
         if self.counts.lost > before.lost:
             _LOG.warning("LLM claim extractor: %s", self._losses(before, len(sent)))
-        return [_unique(claims) for claims in found]
+        return [unique_claims(sorted(claims, key=lambda claim: claim.span[0])) for claims in found]
 
     def _losses(self, before: AnswerCounts, responses: int) -> str:
         now = self.counts
@@ -266,14 +267,6 @@ def _halves(chunk: _Chunk, response: str) -> list[_Chunk]:
     middle = min(ends, key=lambda end: abs(2 * end - chunk.start - chunk.end))
     parts = (chunk.start, middle), (middle, chunk.end)
     return [_Chunk(chunk.row, a, b, chunk.halvings + 1) for a, b in parts if response[a:b].strip()]
-
-
-def _unique(claims: Sequence[Claim]) -> tuple[Claim, ...]:
-    """Each claim once, in the order of the text."""
-    by_content: dict[tuple[object, ...], Claim] = {}
-    for c in sorted(claims, key=lambda c: c.span[0]):
-        by_content.setdefault((c.type, c.subject, c.value, c.object, c.negated, c.hedged), c)
-    return tuple(by_content.values())
 
 
 def prompt(response: str, question: str, *, max_body_bytes: int = MAX_BODY_BYTES) -> str:

@@ -20,7 +20,7 @@ a viewer sees well may be too small for the detector; see `Calibrations.usable_s
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -210,7 +210,7 @@ class AssessedEvidence:
         size_problem: why the image's size forbids claims of absence; "" if it does not.
         in_distribution: whether the image's size and quality are in the range of the calibration images.
         distinct: number of detected objects without duplicates.
-        findings: findings of the verifier so far, by the claim without its span.
+        findings: findings of the verifier so far, by `Claim.content`.
     """
 
     evidence: Evidence
@@ -220,7 +220,7 @@ class AssessedEvidence:
     size_problem: str = ""
     in_distribution: bool = True
     distinct: int = 0
-    findings: dict[tuple[object, ...], Finding] = field(default_factory=dict)
+    findings: dict[tuple[Hashable, ...], Finding] = field(default_factory=dict)
     _bounds: dict[Noun, CountBounds] = field(default_factory=dict)
     _bounding_classes: dict[str, frozenset[str]] = field(default_factory=dict)
 

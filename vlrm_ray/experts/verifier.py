@@ -3,11 +3,14 @@
     Verifier.check(claim, evidence)
       1. AssessedEvidence (reliability.py): which detections are certain; for a noun, how many objects match it at
          least and at most
-      2. judge(claim, assessed): the rule for the claim's type returns a `Finding`
+      2. judge(claim, assessed), which returns a `Finding`:
+           by tables (measured_judge.py), if a calibration measured how often such claims are true: the probability at the
+           strength of the claim's evidence decides
+           by bounds (this module) otherwise: the rule for the claim's type decides
       3. a negated claim ("there is no dog") gets the opposite verdict
 
-A rule returns `supported` if the claim is true for every count between the bounds, `contradicted` if it is false for
-every such count, and `unverifiable` with a reason otherwise:
+A rule by bounds returns `supported` if the claim is true for every count between the bounds, `contradicted` if it is false
+for every such count, and `unverifiable` with a reason otherwise:
 
     type        supported                              contradicted
     object      at least 1 certain object              at most 0
@@ -18,7 +21,7 @@ every such count, and `unverifiable` with a reason otherwise:
     text        every word of the claim was read       no word of the claim resembles a word that was read, and
                                                        nothing in the image is uncertain
 
-A hedged claim ("perhaps a dog"), an attribute that is not a color and a state ("sitting") are always unverifiable. The confidence of a
+A hedged claim ("perhaps a dog"), an attribute that is not a color and a state ("sitting") are always unverifiable. The confidence of such a
 finding is the smallest probability among the detections, words and recall values that it relies on, multiplied by the
 probability that a named color is right if the claim names one.
 """
@@ -94,10 +97,9 @@ class Verifier:
         """
         assessed, checked = self._assess(evidence), []
         for claim in claims:
-            content = (claim.type, claim.subject, claim.value, claim.object, claim.negated, claim.hedged)
-            finding = assessed.findings.get(content)
+            finding = assessed.findings.get(claim.content)
             if finding is None:
-                finding = assessed.findings[content] = judge(claim, assessed)
+                finding = assessed.findings[claim.content] = judge(claim, assessed)
             checked.append(CheckedClaim(claim, finding))
         return tuple(checked)
 
@@ -109,13 +111,23 @@ class Verifier:
 
 
 def judge(claim: Claim, assessed: AssessedEvidence) -> Finding:
-    """Verdict on one claim: apply the rule of its type, then invert the verdict if the claim is negated."""
+    """Verdict on one claim: by measured tables if there are any for it, else by bounds; inverted if it is negated."""
     if claim.hedged:
         return _unverifiable("hedged")
-    finding = assessed.measured.judge(claim) or _RULES[claim.type](claim, assessed)
+    finding = _judge_by_tables(claim, assessed) or _judge_by_bounds(claim, assessed)
     if not claim.negated:
         return finding
     return replace(finding, verdict=_OPPOSITE.get(finding.verdict, finding.verdict))
+
+
+def _judge_by_tables(claim: Claim, assessed: AssessedEvidence) -> Finding | None:
+    """Verdict by how often such claims were true on labelled images; None if that was not measured."""
+    return assessed.measured.judge(claim)
+
+
+def _judge_by_bounds(claim: Claim, assessed: AssessedEvidence) -> Finding:
+    """Verdict by what is certain in the image, with the rule of the claim's type."""
+    return _RULES[claim.type](claim, assessed)
 
 
 def _judge_object(claim: Claim, assessed: AssessedEvidence) -> Finding:

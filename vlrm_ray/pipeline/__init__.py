@@ -1,18 +1,55 @@
 """The pipeline of a run: rounds, the Ray Data graph, and everything they need around them.
 
-rounds.py           runs a round's stages, commits their results, resumes
-graph.py            the Ray Data graph from prompts to selected critiques
-stage_actors.py     the actors that the graph is given
-prompts.py          reads the prompts of a round
-row_accounting.py   a stage's table and row counts of a part
-part_statistics.py  a part's margins, verdicts and pairs as counts
-cluster.py          joins a Ray cluster or starts a local one
-resource_plan.py    the resources that a run needs, compared with the cluster's
-placement.py        labels and resources of the cluster's nodes, compared with what the run places on them
-preflight.py        checks the inputs before anything starts
-doctor.py           lists everything that would be in the way of a run; machine.py examines this machine
-progress.py         progress lines for the terminal or a log
-background.py       work repeated in the background of the driver
-run_metrics.py      `metrics.jsonl`
-training_steps.py   the records of training steps, for `metrics.jsonl`, the progress line and the report
+A round:
+
+rounds.py            runs a round's stages, commits their results, resumes (start reading here)
+part_stream.py       the parts of a round that are still to be made, and the graphs that make them
+graph.py             the Ray Data graph from prompts to selected critiques
+begun_graph.py       a graph that runs before its tables are asked for
+stage_actors.py      the actors that the graph is given
+stages/              the stages of the graph
+ahead.py             work on the next round in a thread, while the round before trains
+board_client.py      what the driver asks the progress board
+engine_calls.py      calls of actors, with a timeout
+scaling.py           when the number of engines changes
+evaluators.py        what a run is measured by after each round
+stopping.py          when a run ends
+
+Prompts, and what becomes of them:
+
+prompts.py           reads the prompts of a round
+prompt_rows.py       a prompt from a row of a file
+holdout.py           the images that no reward model is trained on
+quarantine.py        stops a run of which too many prompts cannot be used
+remedies.py          what to do about rows that were lost
+refusals.py          whether an engine refuses everything from the start
+row_accounting.py    a stage's table and row counts of a part
+training_tables.py   the tables of a part that training reads
+part_statistics.py   a part's margins, verdicts and pairs as counts
+
+Before anything starts:
+
+run_config.py        what determines a run's results does not change when it resumes
+preflight.py         checks the inputs before anything starts
+doctor.py            lists everything that would be in the way of a run
+machine.py           examines this machine for it
+resource_plan.py     the resources that a run needs, compared with the cluster's
+placement.py         labels and resources of the cluster's nodes, compared with what the run places on them
+cluster.py           joins a Ray cluster or starts a local one
+cluster_probe.py     checks a cluster before it is joined
+loopback.py          a cluster that only this machine can reach
+
+What a run shows of itself:
+
+progress.py          progress lines for the terminal or a log
+background.py        work repeated in the background of the driver
+monitor.py           shows what a run does, in Ray's metrics and in experiment trackers
+recorder.py          records the metrics of a run in Ray
+usage.py             how busy engines, experts and train workers are, for the metrics
+trackers.py          TensorBoard, wandb and MLflow
+run_metrics.py       `metrics.jsonl`
+training_steps.py    the records of training steps, for `metrics.jsonl`, the progress line and the report
+node_watch.py        the number of nodes over time, for `metrics.jsonl`
+stage_clock.py       how long the stages of a round take, and what they cost
+utilization.py       how busy the GPUs were, and how they would be divided best
 """

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,6 +39,25 @@ CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCH
 """Additional environment of an engine without GPU."""
 START_ATTEMPTS = 5
 """How often the start of a local cluster is tried."""
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """What is known of the cluster that the driver is connected to.
+
+    Attributes:
+        dashboard: address of its dashboard; "" without one.
+        log_folder: folder of Ray's log files on this node; "" if it is unknown.
+    """
+
+    dashboard: str
+    log_folder: str
+
+    @classmethod
+    def of(cls, context: Any) -> "_Connection":
+        """Read what `ray.init` returns."""
+        session = context.address_info.get("session_dir")
+        return cls(str(context.dashboard_url or ""), os.path.join(session, "logs") if session else "")
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -106,14 +126,14 @@ def _connected(config: Config, address: str, log: Callable[[str], None]) -> Iter
 
     if address:
         address = prepare_to_join(address, "cluster.address" if config.cluster.address else "RAY_ADDRESS")
-    dashboard = _join(config, address, log)
+    connection = _join(config, address, log)
     try:
         where = f"the cluster at {address}" if address else "the local cluster"
         _check_size(config, where, log)
-        if folder := _log_folder():
-            log(f"Ray's log files are in {folder}")
+        if connection.log_folder:
+            log(f"Ray's log files are in {connection.log_folder}")
         with _sigterm_raises():
-            yield dashboard
+            yield connection.dashboard
     finally:
         ray.shutdown()
 
@@ -141,8 +161,8 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
-def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
-    """Connect to the cluster at `address`, or start a local one; returns the dashboard's address."""
+def _join(config: Config, address: str, log: Callable[[str], None]) -> _Connection:
+    """Connect to the cluster at `address`, or start a local one."""
     from ray.job_config import JobConfig
 
     settings = config.cluster
@@ -170,13 +190,13 @@ def _join(config: Config, address: str, log: Callable[[str], None]) -> str:
     return _start_local(options, log)
 
 
-def _connect(address: str, options: dict[str, Any]) -> str:
-    """Join a cluster that has answered before; returns the dashboard's address."""
+def _connect(address: str, options: dict[str, Any]) -> _Connection:
+    """Join a cluster that has answered before."""
     import ray
 
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one attempt to connect, instead of 20
     try:
-        return str(ray.init(address=address, **options).dashboard_url or "")
+        return _Connection.of(ray.init(address=address, **options))
     except Exception as error:  # Ray raises many types
         ray.shutdown()
         raise UserError(
@@ -184,14 +204,14 @@ def _connect(address: str, options: dict[str, Any]) -> str:
         ) from error
 
 
-def _start_local(options: dict[str, Any], log: Callable[[str], None]) -> str:
+def _start_local(options: dict[str, Any], log: Callable[[str], None]) -> _Connection:
     """Start a cluster on this machine. Ray allows a node 30 s to start, which a busy machine exceeds: so retry."""
     import ray
 
     for attempt in range(1, START_ATTEMPTS + 1):
         others = set(psutil.Process().children(recursive=True))
         try:
-            return str(ray.init(address="local", **options).dashboard_url or "")
+            return _Connection.of(ray.init(address="local", **options))
         except Exception as error:  # Ray raises many types, also plain Exception
             ray.shutdown()
             _kill_children(others)
@@ -211,14 +231,6 @@ def _kill_children(others: set[psutil.Process]) -> None:
         with suppress(psutil.NoSuchProcess):
             child.kill()
     psutil.wait_procs(children, timeout=10)
-
-
-def _log_folder() -> str:
-    """Folder of Ray's log files on this node; "" if it is unknown."""
-    import ray
-
-    node: Any = ray._private.worker.global_worker.node
-    return str(node.get_logs_dir_path()) if node else ""
 
 
 def _check_size(config: Config, where: str, log: Callable[[str], None]) -> None:

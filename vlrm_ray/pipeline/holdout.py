@@ -6,14 +6,13 @@ images of a smaller one, and more.
 """
 
 from vlrm_ray.config import Config
-from vlrm_ray.ids import seed_of
+from vlrm_ray.ids import falls_in
 from vlrm_ray.pipeline.prompts import SCENES
 
 HELD_OUT = "held_out"
 """Reason of a pair that is made, but not trained on, and of a prompt of which nothing is made."""
 MEASURED_ROUND = 1
 """The round whose held-out pairs are judged after every round, so that the rounds can be compared pair by pair."""
-_SEEDS = 1 << 31
 
 
 def holds_out(config: Config) -> bool:
@@ -27,7 +26,7 @@ def holds_out(config: Config) -> bool:
 
 def is_held_out(config: Config, sha256: str) -> bool:
     """Whether an image with some sha256 is held out."""
-    return holds_out(config) and seed_of(HELD_OUT, config.seed, sha256) < config.evaluation.holdout * _SEEDS
+    return holds_out(config) and falls_in(config.evaluation.holdout, HELD_OUT, config.seed, sha256)
 
 
 def is_skipped(config: Config, round_: int, sha256: str) -> bool:

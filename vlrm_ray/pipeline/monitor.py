@@ -4,7 +4,7 @@
                                             ├─► RunMonitor ─┬─► Recorder ─► Ray's metrics (Prometheus)
     fleet ─── loads, counts, steps ─► Usage ┘               └─► Trackers (TensorBoard, wandb, MLflow)
 
-Everything is recorded in the driver, and nothing that goes wrong here ends a run or delays it for long.
+Everything is recorded in the driver, and nothing that goes wrong here ends a run or delays it for long: the log names it.
 """
 
 import threading
@@ -14,7 +14,8 @@ from typing import Any
 import ray
 
 from vlrm_ray.config import Config
-from vlrm_ray.monitoring import STEP_FIELDS, TRAIN, Recorder
+from vlrm_ray.monitoring import STEP_FIELDS, TRAIN
+from vlrm_ray.pipeline.recorder import Recorder
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.pipeline.trackers import NO_TRACKERS, Trackers
@@ -39,10 +40,9 @@ class RunMonitor:
         trackers: the experiment trackers.
     """
 
-    def __init__(self, config: Config, ledger: Ledger, recorder: Recorder | None = None) -> None:
+    def __init__(self, config: Config, ledger: Ledger, recorder: Recorder) -> None:
         """Record the progress of a run; `start` also watches its actors."""
-        self.config, self.ledger = config, ledger
-        self.recorder = recorder or Recorder(config.name)
+        self.config, self.ledger, self.recorder = config, ledger, recorder
         self.trackers: Trackers = NO_TRACKERS
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

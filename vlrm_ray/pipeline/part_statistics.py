@@ -10,6 +10,7 @@ from typing import Any
 
 from vlrm_ray.monitoring import bins
 from vlrm_ray.preferences.difficulty import difficulty_of
+from vlrm_ray.preferences.selection import candidates_of
 from vlrm_ray.store.rows import Row
 from vlrm_ray.types import ClaimType, Pair, RowCounts, ScoredCritique, SelectedPair, Verdict
 
@@ -18,8 +19,12 @@ MARGIN_BINS = 40
 """Number of bins of equal width over the range of margins, -1 to 1."""
 
 
-def count_rows(rows: Sequence[Row]) -> Counts:
+def count_rows(rows: Sequence[Row], own: bool = False) -> Counts:
     """Count the rows of a part.
+
+    Args:
+        rows: the rows.
+        own: whether unaided critiques are learned (`selection.own`).
 
     Returns:
         `margins`: histograms of the kept and the refused pairs' margins, each with `MARGIN_BINS` bins.
@@ -35,16 +40,15 @@ def count_rows(rows: Sequence[Row]) -> Counts:
     difficulty: dict[str, dict[str, int]] = {}
     critiques: dict[str, dict[str, int]] = {}
     for row in rows:
-        selected_pairs = {selected.pair_id: selected for selected in row.selected}
+        selected_pairs = {selected.pair.pair_id: selected for selected in row.selected}
         for pair in row.pairs:
-            margin = margin_of(pair, selected_pairs.get(pair.pair_id))
-            if margin is not None:
-                (kept if pair.pair_id in selected_pairs else refused)[_bin(margin)] += 1
-            is_kept = pair.pair_id in selected_pairs
-            _add(pairs, pair.rejected.condition.value, made=1, kept=int(is_kept))
+            selected = selected_pairs.get(pair.pair_id)
+            if (margin := margin_of(pair, selected, own)) is not None:
+                (kept if selected else refused)[_bin(margin)] += 1
+            _add(pairs, pair.rejected.condition.value, made=1, kept=int(selected is not None))
             if pair.unaided:
-                _add(difficulty, difficulty_of(pair.unaided).value, made=1, kept=int(is_kept))
-            for critique in learned_critiques(pair, selected_pairs[pair.pair_id]) if is_kept else ():
+                _add(difficulty, difficulty_of(pair.unaided).value, made=1, kept=int(selected is not None))
+            for critique in (selected.chosen, selected.rejected) if selected else ():
                 false = critique.false_statements
                 _add(critiques, critique.writer, kept=1, checked=int(false is not None), false=int(bool(false)))
         for candidate in row.candidates:
@@ -56,27 +60,19 @@ def count_rows(rows: Sequence[Row]) -> Counts:
     }  # fmt: skip
 
 
-def learned_critiques(pair: Pair, selected: SelectedPair) -> list[ScoredCritique]:
-    """The critiques of a selected pair that are learned: of the chosen, then of the rejected candidate."""
-    texts = (selected.chosen_critique, selected.chosen_reward), (selected.rejected_critique, selected.rejected_reward)
-    return [
-        next(critique for critique in pair.options(side) if (critique.text, critique.reward) == text)
-        for side, text in enumerate(texts)
-    ]
-
-
 def _add(counts: dict[str, dict[str, int]], name: str, **numbers: int) -> None:
     entry = counts.setdefault(name, dict.fromkeys(numbers, 0))
     for key, number in numbers.items():
         entry[key] += number
 
 
-def figures(rows: Sequence[Row], counts: Mapping[str, RowCounts]) -> Counts:
+def figures(rows: Sequence[Row], counts: Mapping[str, RowCounts], own: bool = False) -> Counts:
     """What Ray's metrics show of a part.
 
     Args:
         rows: the rows of the part.
         counts: their counts by stage.
+        own: whether unaided critiques are learned (`selection.own`).
 
     Returns:
         `candidates` by image condition, `verdicts` by claim type and verdict, `pairs` by outcome and reason,
@@ -87,10 +83,10 @@ def figures(rows: Sequence[Row], counts: Mapping[str, RowCounts]) -> Counts:
     margins: dict[str, list[float]] = {"kept": [], "refused": []}
     critiques = {"chosen": list[ScoredCritique](), "rejected": list[ScoredCritique]()}
     for row in rows:
-        selected_pairs = {selected.pair_id: selected for selected in row.selected}
+        selected_pairs = {selected.pair.pair_id: selected for selected in row.selected}
         for pair in row.pairs:
             selected = selected_pairs.get(pair.pair_id)
-            if (margin := margin_of(pair, selected)) is not None:
+            if (margin := margin_of(pair, selected, own)) is not None:
                 margins["kept" if selected else "refused"].append(margin)
             critiques["chosen"] += pair.chosen_critiques
             critiques["rejected"] += pair.rejected_critiques
@@ -109,8 +105,13 @@ def figures(rows: Sequence[Row], counts: Mapping[str, RowCounts]) -> Counts:
     }
 
 
-def margin_of(pair: Pair, selected: SelectedPair | None) -> float | None:
+def margin_of(pair: Pair, selected: SelectedPair | None, own: bool = False) -> float | None:
     """Margin of a pair.
+
+    Args:
+        pair: the pair.
+        selected: the same pair with its selected critiques; None if it was refused.
+        own: whether unaided critiques are learned (`selection.own`).
 
     Returns:
         For a selected pair its margin. For a refused pair the largest margin that its critiques reach: the highest
@@ -119,8 +120,8 @@ def margin_of(pair: Pair, selected: SelectedPair | None) -> float | None:
     if selected is not None:
         return selected.margin
     plus, minus = (
-        [c.reward for c in critiques if c.label_mass > 0 and math.isfinite(c.reward)]
-        for critiques in (pair.chosen_critiques, pair.rejected_critiques)
+        [c.reward for c in candidates_of(pair, side, own) if c.label_mass > 0 and math.isfinite(c.reward)]
+        for side in (0, 1)
     )
     return max(plus) - min(minus) if plus and minus else None
 

@@ -1,6 +1,5 @@
 """The parts of a round: which of them are still to be made, and the graphs that make them."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ import ray.data
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline import prompts
+from vlrm_ray.pipeline import prompts, remedies
 from vlrm_ray.pipeline.begun_graph import BegunGraph, tables
 from vlrm_ray.pipeline.graph import Parts, build_candidates_graph, build_graph
 from vlrm_ray.pipeline.quarantine import QuarantineLimit
+from vlrm_ray.pipeline.refusals import RefusalGuard
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.pipeline.stages.critics import waits_for_newest
@@ -22,8 +22,6 @@ from vlrm_ray.store.prepared_parts import PreparedParts
 
 CLOSE_SECONDS = 10
 """Time that a graph gets to end, after its engines."""
-MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
-"""If the engine refuses this many prompts before it answers any, the run stops."""
 
 
 @dataclass(frozen=True)
@@ -156,19 +154,14 @@ class PartStream:
         done: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> None:
-        answered, refused = resumed, Counter[str]()
+        guard = RefusalGuard(answered=resumed)
         limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
         for table in tallies:
             for tally in Tally.of_table(table):
-                refused.update(tally.refused)
-                answered = answered or sum(tally.refused.values()) < tally.prompts
-                if not answered and refused.total() >= MAX_REFUSALS_BEFORE_FIRST_ANSWER:
-                    self.ledger.remove(f"round-{round_:04d}")
-                    reason = next(iter(refused))
-                    raise UserError(
-                        f"the policy's engine refused all of the first {refused.total()} prompts ({reason}); "
-                        f"{prompts.remedy(reason)}"
-                    )
+                if guard.add(sum(tally.refused.values()) < tally.prompts, tally.refused):
+                    self.ledger.remove_round(round_)
+                    remedy = remedies.for_prompts(guard.reason)
+                    raise UserError(f"the policy's engine {guard.text('prompts')}; {remedy}")
                 done(tally.prompts)
                 self.committed(tally)
                 limit.check(tally)

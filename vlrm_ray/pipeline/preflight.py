@@ -13,7 +13,7 @@ from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
 from vlrm_ray.experts.named_models import check_zero_shot, detection_folder, detector_path, recognition_folder
 from vlrm_ray.experts.verifier import Verifier
-from vlrm_ray.pipeline import prompts, resource_plan, row_accounting
+from vlrm_ray.pipeline import prompts, remedies, resource_plan, row_accounting
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.prompt_rows import EMBEDDED
 from vlrm_ray.pipeline.trackers import check_trackers
@@ -253,7 +253,7 @@ def check_images(config: Config, ledger: Ledger) -> None:
     counts = row_accounting.counts_text(reasons, len(refs))
     raise UserError(
         f"no prompt of prompts.source {config.prompts.source} can be used: {counts} prompts (first: {first}); "
-        f"{prompts.remedy(reasons.most_common(1)[0][0])}"
+        f"{remedies.for_prompts(reasons.most_common(1)[0][0])}"
     )
 
 

@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from vlrm_ray.config import Config
-from vlrm_ray.engines import REFUSED, TOO_LONG
 from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.ids import digest, seed_of, sha256_of
 from vlrm_ray.pipeline.prompt_rows import (
@@ -218,25 +217,6 @@ def _local_files(folder: Path) -> Iterator[tuple[str, str]]:
 def _path_of(source: str) -> Path:
     """Path of a local source, which may be a file:// URI."""
     return Path(file_uri_path(source) if source[:6].lower() == "file:/" else source)
-
-
-def remedy(reason: str) -> str:
-    """What to do about prompts that are quarantined for a reason."""
-    if reason == TOO_LONG:
-        return "raise policy.engine.max_model_len or shorten the questions"
-    if reason.startswith(REFUSED):
-        return "check policy.model and policy.engine"
-    if reason == "image_missing":
-        return (
-            "correct the image paths (a relative path starts at the prompt file's folder), then run the command again"
-        )
-    if reason == "image_url_not_fetched":
-        return "list their hosts in prompts.allow_hosts, or download the images and give their paths"
-    if reason == NO_RESPONSE:
-        return "give every row responses, or set policy.samples above 0"
-    if reason.startswith("image_url_"):
-        return "check the addresses and whether all nodes reach them, then run the command again"
-    return f"give readable images ({', '.join(FORMATS)}) and questions, then run the command again"
 
 
 def _read_folder(files: Iterable[tuple[str, str]], source: str, question: str) -> PromptSource:

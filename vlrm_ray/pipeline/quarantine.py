@@ -3,7 +3,7 @@
 from collections import Counter
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline import prompts, row_accounting
+from vlrm_ray.pipeline import remedies, row_accounting
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prepared_parts import PreparedParts
@@ -49,5 +49,5 @@ class QuarantineLimit:
         raise UserError(
             f"round {self.round}: {quarantined} of {self.prompts} prompts are quarantined, more than "
             f"quarantine_limit={self.share:g}: {row_accounting.counts_text(self.reasons)} (first: {self.first}); "
-            f"{prompts.remedy(reason)}, or raise quarantine_limit"
+            f"{remedies.for_prompts(reason)}, or raise quarantine_limit"
         )

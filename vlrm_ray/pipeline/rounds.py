@@ -3,14 +3,17 @@
     prompts ─► generate ─► verify ─► pair ─► critique ─► select ─► train ─► publish ─► evaluate
                └──── gather: one Ray Data execution (graph.py) ───┘
 
-    method      stages                   consumes                         produces
-    gather()    generate ... select      prompts, newest version          parts of these five stages
-    prepare()   generate, verify, pair   prompts                          prepared parts, which gather() starts from
-    train()     train, publish           parts of select                  versions/k, loaded into the critics
-    evaluate()  evaluate                 held-out data, newest version    metrics, temperature of the reward
+    method      stages                consumes                                      produces
+    gather()    generate ... select   prompts, the critics' version                 parts of these five stages
+    prepare()   those of the next     prompts; the critics' version                 parts, or prepared parts that gather()
+                round, ahead          if it is the untrained model                  starts from
+    train()     train, publish        parts of select                               versions/k, loaded into the critics
+    evaluate()  evaluate              held-out data, newest version                 metrics, temperature of the reward
 
-`gather` is the rollout and critique phase. Each method waits for the one before it, except that `prepare` works on the
-next round in the background, until `gather` of that round. Each stage commits its result to the ledger, and is skipped
+`gather` is the rollout and critique phase. The critics' version depends on the configuration: the untrained model with
+`critic.writer: base` (the default), as long as the selection does not ask the newest version. Then `prepare` runs all five
+stages; otherwise it stops before the first stage that asks the critics. Each method waits for the one before it, except
+that `prepare` works in the background, until `gather` of its round. Each stage commits its result to the ledger, and is skipped
 if the ledger already has the result: this is how an interrupted run resumes.
 """
 
@@ -25,18 +28,20 @@ from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
 from vlrm_ray.evaluation.held_out import LEAST_PAIRS
-from vlrm_ray.pipeline import evaluators, prompts, row_accounting, training_steps, utilization
+from vlrm_ray.pipeline import evaluators, remedies, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
+from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.graph import Parts
 from vlrm_ray.pipeline.monitor import RunMonitor
 from vlrm_ray.pipeline.part_stream import PartStream
 from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.pipeline.recorder import Recorder
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stage_clock import StageClock
 from vlrm_ray.pipeline.stages.critics import critic_versions, waits_for_newest
 from vlrm_ray.reward import temperature_scaling
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.models import VERSION, portable
 from vlrm_ray.store.prepared_parts import PreparedParts
 from vlrm_ray.types import RowCounts
@@ -50,37 +55,17 @@ class Fleet(Protocol):
     """The long-lived actors of a run, as far as a round uses them; `actors/fleet.py` implements it.
 
     Attributes:
-        board: handle of the progress board, which collects the records of training steps.
+        board: the progress board, on which the stages and the training report.
     """
 
-    board: Any
+    board: BoardClient
 
     def stage_actors(self) -> StageActors:
         """The actors that the graph works with."""
         ...
 
-    def counts(self) -> Mapping[str, int]:
-        """Rows that have left each stage of the graph."""
-        ...
-
-    def seconds(self) -> Mapping[str, float]:
-        """Busy seconds of each stage of the graph."""
-        ...
-
-    def steps(self, start: int) -> Sequence[JsonDict]:
-        """The records of training steps that have arrived, without the first `start`; [] if it cannot be told."""
-        ...
-
     def loads(self) -> Mapping[str, Mapping[str, int]]:
         """Running and waiting sequences of each engine."""
-        ...
-
-    def spans(self) -> Mapping[str, list[tuple[float, float]]]:
-        """Busy intervals of each actor of the graph, as (start, end) in Unix time."""
-        ...
-
-    def reset_counts(self, *, only_times: bool = False) -> None:
-        """Reset all counts, seconds and spans, or only the last two."""
         ...
 
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:
@@ -115,7 +100,7 @@ class Rounds:
     def __init__(self, config: Config, ledger: Ledger, fleet: Fleet, progress: Progress) -> None:
         self.config, self.ledger, self.fleet, self.progress = config, ledger, fleet, progress
         self.store = Ledger(config.cache) if config.cache else ledger
-        self.monitor = RunMonitor(config, ledger)
+        self.monitor = RunMonitor(config, ledger, Recorder(config.name, progress.log))
         self.metrics = RunMetrics(ledger, self.monitor.trained_step)
         self.ahead, self.clock = Ahead(), StageClock()
         self.stream = PartStream(
@@ -129,7 +114,7 @@ class Rounds:
         """
         is_new = not self.ledger.result(1, "select") and not self.ledger.newest_version()
         if is_new and self.config.most_rounds and begins_early(self.config):
-            self.fleet.reset_counts()
+            self.fleet.board.reset_counts()
             self.stream.begin(1)
 
     def gather(self, round_: int) -> None:
@@ -146,13 +131,13 @@ class Rounds:
         self.ahead.finish(round_)
         parts, prompt_count = self.stream.todo(round_)
         if self.ahead.round != round_:  # otherwise they go on
-            self.fleet.reset_counts(only_times=self.stream.has_begun(round_))
-        with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.counts) as meter:
+            self.fleet.board.reset_counts(only_times=self.stream.has_begun(round_))
+        with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.board.counts) as meter:
             meter.add(prompt_count - sum(map(len, parts.values())))
             start, ahead = self.clock.start(), self.stream.made_ahead(round_) if self.ahead.round == round_ else 0
             if parts:
                 self.fleet.load_writers(self.base_version(round_))
-                with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
+                with self.metrics.sampled(round_, self.fleet.board.counts, self.fleet.loads):
                     self.stream.gather(round_, parts, meter.add)
             markers = self._markers(round_)
             counts = _sum_row_counts(markers)
@@ -176,13 +161,13 @@ class Rounds:
             self.ahead.wait()
             if not waits_for_newest(self.config):
                 self.fleet.load_writers(self.base_version(round_ - 1))
-            self.fleet.reset_counts()
+            self.fleet.board.reset_counts()
             self.ahead.start(round_, partial(self._work_ahead, round_, parts))
 
     def _work_ahead(self, round_: int, parts: Parts) -> None:
         start, done = time.monotonic(), Counter[str]()
         self.progress.log(f"round {round_}: gather ahead ...")
-        with self.metrics.sampled(round_, self.fleet.counts, self.fleet.loads):
+        with self.metrics.sampled(round_, self.fleet.board.counts, self.fleet.loads):
             self.stream.work_ahead(round_, parts, lambda count: done.update(prompts=count), lambda: self.ahead.stopped)
         self.progress.log(
             f"round {round_}: {done['prompts']} prompts gathered ahead in {time.monotonic() - start:.1f} s"
@@ -215,8 +200,8 @@ class Rounds:
             first = next(marker["first_quarantined"] for marker in markers if marker["first_quarantined"])
             text = f"{row_accounting.counts_text(prompts_lost, prompt_count)} prompts (first: {first})"
             if sum(prompts_lost.values()) == prompt_count:
-                self.ledger.remove(f"round-{round_:04d}")
-                remedy = prompts.remedy(max(prompts_lost, key=lambda reason: prompts_lost[reason]))
+                self.ledger.remove_round(round_)
+                remedy = remedies.for_prompts(max(prompts_lost, key=lambda reason: prompts_lost[reason]))
                 raise UserError(f"round {round_}: no prompt can be used: {text}; {remedy}")
             texts.append(text)
         if pairs_lost:
@@ -227,8 +212,8 @@ class Rounds:
         self, round_: int, counts: Mapping[str, RowCounts], markers: Sequence[JsonDict], times: JsonDict, ahead: int
     ) -> None:
         """Commit the results of the five stages from their parts, of which some were made ahead."""
-        busy = self.fleet.seconds()
-        of_round = {"spans": self.fleet.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
+        busy = self.fleet.board.seconds()
+        of_round = {"spans": self.fleet.board.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {
@@ -264,7 +249,7 @@ class Rounds:
         assert selected is not None, "gather comes first"
         base = self.base_version(round_)
         if selected["rows"]["kept"] == 0:
-            results = {stage: (self.ledger.result(round_, stage) or {})["rows"] for stage in row_accounting.DATA_STAGES}
+            results = {stage: (self.ledger.result(round_, stage) or {})["rows"] for stage in ROLLOUT_STAGES}
             self.progress.log(
                 f"round {round_}: {row_accounting.why_nothing_is_trained(results)}; version {base} is kept"
             )
@@ -291,8 +276,8 @@ class Rounds:
         self.fleet.release_devices()
         with self.progress.stage(f"round {round_}: train on {kept} pairs") as meter:
             start = self.clock.start()
-            with training_steps.followed(round_, self.fleet.steps, self.metrics, meter.set_state):
-                log, board = self.progress.log, self.fleet.board
+            with training_steps.followed(round_, self.fleet.board.steps, self.metrics, meter.set_state):
+                log, board = self.progress.log, self.fleet.board.handle
                 folder, metrics = fit(self.config, self.ledger, round_, initial_model, board=board, log=log)
             hashes = metrics.pop("files", {})
             meter.set_summary(f"loss {metrics['loss']:.3f}")
@@ -313,7 +298,7 @@ class Rounds:
         )
         self.ledger.finish(round_, "publish", {"version": version, "files": files} | self.clock.times(start))
         self.monitor.published(round_, version)
-        self.ledger.remove(f"train/round-{round_:04d}")
+        self.ledger.remove_training(round_)
         self._advise(round_)
 
     def _advise(self, round_: int) -> None:
@@ -392,7 +377,7 @@ class Rounds:
 
 def _sum_row_counts(markers: Sequence[JsonDict]) -> dict[str, RowCounts]:
     """Row counts of the five stages, summed over parts."""
-    counts = {stage: RowCounts() for stage in row_accounting.DATA_STAGES}
+    counts = {stage: RowCounts() for stage in ROLLOUT_STAGES}
     for stage, total in counts.items():
         for marker in markers:
             total.add(RowCounts(**marker["row_counts"][stage]))

@@ -17,16 +17,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from vlrm_ray.engines import TOO_LONG
-from vlrm_ray.pipeline import training_tables
+from vlrm_ray.pipeline import remedies, training_tables
 from vlrm_ray.pipeline.holdout import HELD_OUT
-from vlrm_ray.preferences import pairing, selection
 from vlrm_ray.preferences.difficulty import MASTERED
+from vlrm_ray.store.ledger import ROLLOUT_STAGES
 from vlrm_ray.store.rows import Row
 from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
 
-DATA_STAGES = ("generate", "verify", "pair", "critique", "select")
-"""Stages of the graph, in order."""
 _EMPTY_STAGES = {
     "generate": ("there is no response", "check policy.model, policy.max_tokens and the prompts"),
     "verify": ("no response makes a checkable claim", "ask for descriptions, or check experts.extractor"),
@@ -35,24 +32,6 @@ _EMPTY_STAGES = {
     "select": ("no pair was selected", "raise critic.k or prompts.per_round"),
 }
 """What it means that a stage kept no row, and what to do about it."""
-_REMEDIES = {
-    ("generate", HELD_OUT): "lower evaluation.holdout or raise prompts.per_round",
-    ("generate", TOO_LONG): "raise policy.engine.max_model_len or shorten the questions",
-    ("pair", pairing.NO_CLAIMS): "use experts that know what the images show (experts.detector), or other questions",
-    ("pair", pairing.LENGTH): "raise pairing.max_length_ratio or policy.samples",
-    ("pair", pairing.DUPLICATE): "raise policy.temperature or policy.samples",
-    ("critique", TOO_LONG): "raise critic.engine.max_model_len",
-    ("select", HELD_OUT): "lower evaluation.holdout or raise prompts.per_round",
-    (
-        "select",
-        MASTERED,
-    ): "the newest version has little left to learn from such prompts; raise prompts.per_round or selection.mastered",
-    ("select", TOO_LONG): "raise critic.engine.max_model_len",
-    ("select", selection.MARGIN): "lower selection.margin or raise prompts.per_round",
-    ("select", selection.LABEL_MASS): "lower selection.label_mass, or check critic.model and critic.format",
-    ("select", selection.NO_JUDGEMENT): "raise critic.max_tokens, or check critic.model and critic.format",
-}
-"""What to do if most rows of a stage were lost for a certain reason."""
 _NOT_CRITIQUED = (HELD_OUT, MASTERED)
 """Reasons of pairs that no critiques are requested for."""
 _MOST_REASONS = 5
@@ -169,15 +148,15 @@ def why_nothing_is_trained(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Why no pair was selected, and what to change: by the first stage that kept no row.
 
     Args:
-        results: row counts of each of `DATA_STAGES`, as in a stage's result.
+        results: row counts of each of `ROLLOUT_STAGES`, as in a stage's result.
     """
-    lost = [stage for stage in DATA_STAGES if not results[stage]["kept"]]
+    lost = [stage for stage in ROLLOUT_STAGES if not results[stage]["kept"]]
     all_held_out = lost[0] == "critique" and results["select"]["dropped"].keys() == {HELD_OUT}
     stage = "select" if all_held_out else lost[0]
     reasons = Counter[str]({**results[stage]["dropped"], **results[stage]["quarantined"]})
     outcome, remedy = _EMPTY_STAGES[stage]
     if reasons:
-        remedy = _REMEDIES.get((stage, reasons.most_common(1)[0][0]), remedy)
+        remedy = remedies.for_reason(stage, reasons.most_common(1)[0][0]) or remedy
     return f"{outcome} ({counts_text(reasons) or 'there was none'}), so nothing is trained; {remedy}"
 
 

@@ -14,24 +14,19 @@ from vlrm_ray.store.rows import Row
 
 def selected_pairs(rows: Sequence[Row]) -> pa.Table:
     """Table of the rows' selected pairs."""
-    pairs = []
-    for row in rows:
-        made = {pair.pair_id: pair for pair in row.pairs}
-        for pair in row.selected:
-            prompt = row.prompt
-            pairs.append(
-                TrainingPair(
-                    pair.pair_id, prompt.image, prompt.sha256, prompt.question, pair.chosen, pair.rejected,
-                    pair.chosen_critique, pair.rejected_critique, *wordings_of(made[pair.pair_id]),
-                )
-            )  # fmt: skip
+    pairs = [
+        TrainingPair(
+            pair.pair_id, row.prompt.image, row.prompt.sha256, row.prompt.question, pair.chosen.text, pair.rejected.text,
+            selected.chosen.text, selected.rejected.text, *wordings_of(pair),
+        )
+        for row in rows for selected in row.selected for pair in (selected.pair,)
+    ]  # fmt: skip
     return to_table(pairs, TrainingPair)
 
 
 def wordings(rows: Sequence[Row]) -> Counts:
     """How often each wording is true and false in the rows' selected pairs."""
-    selected = {pair.pair_id for row in rows for pair in row.selected}
-    return count_wordings(wordings_of(pair) for row in rows for pair in row.pairs if pair.pair_id in selected)
+    return count_wordings(wordings_of(selected.pair) for row in rows for selected in row.selected)
 
 
 def descriptions(rows: Sequence[Row], config: Config) -> pa.Table:

@@ -2,11 +2,12 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from vlrm_ray.config import Config
-from vlrm_ray.monitoring import Recorder
+from vlrm_ray.pipeline.board_client import BoardClient
+from vlrm_ray.pipeline.recorder import Recorder
 
 HITS = " cache hits"
 """End of the names under which stages report how often a cache had the answer."""
@@ -16,22 +17,16 @@ ALL = "all"
 
 
 class Watched(Protocol):
-    """The part of a fleet that is watched; `actors/fleet.py` implements it."""
+    """The part of a fleet that is watched; `actors/fleet.py` implements it.
 
-    def counts(self) -> Mapping[str, int]:
-        """Rows that have left each stage of the graph since the round began, and cache hits."""
-        ...
+    Attributes:
+        board: the progress board, on which the stages and the training report.
+    """
 
-    def actor_seconds(self) -> Mapping[str, float]:
-        """Busy seconds of each actor of the graph since the round began."""
-        ...
+    board: BoardClient
 
     def loads(self) -> Mapping[str, Mapping[str, Any]]:
         """The load report of each engine by the name of its actor."""
-        ...
-
-    def steps(self, start: int) -> Sequence[Mapping[str, Any]]:
-        """The records of training steps that have arrived, without the first `start`."""
         ...
 
 
@@ -41,21 +36,20 @@ class Usage:
     def __init__(self, config: Config, fleet: Watched, recorder: Recorder) -> None:
         """Begin now; steps that were trained before do not count."""
         self.fleet, self.recorder, self.devices = fleet, recorder, Devices(config)
-        self.problem = ""
         self._before: dict[tuple[str, str], float] = {}
         self._owed: dict[str, float] = defaultdict(float)
-        self._steps, self._at = len(fleet.steps(0)), time.monotonic()
+        self._steps, self._at = len(fleet.board.steps(0)), time.monotonic()
         self._engines: set[str] = set()
 
     def sample(self) -> None:
-        """Record a sample; never raises."""
+        """Record a sample; an error is reported by the recorder and never raised."""
         try:
             now = time.monotonic()
             busy = self._sample_engines() | self._sample_pools() | self._sample_training()
             self._record_idle(busy, now - self._at)
             self._at = now
         except Exception as error:  # a run must not end because it cannot be watched
-            self.problem = str(error)
+            self.recorder.report(error)
 
     def _sample_engines(self) -> dict[str, float]:
         loads, busy = self.fleet.loads(), {}
@@ -72,19 +66,19 @@ class Usage:
         return busy
 
     def _sample_pools(self) -> dict[str, float]:
-        for stage, count in self.fleet.counts().items():
+        for stage, count in self.fleet.board.counts().items():
             gained, hits = self._gained(stage, "rows", count), stage.endswith(HITS)
             name, tag = ("vlrm_cache_hits", stage.removesuffix(HITS)) if hits else ("vlrm_rows", stage)
             self.recorder.record(name, gained, {"stage": tag})
         busy = {}
-        for name, seconds in self.fleet.actor_seconds().items():
+        for name, seconds in self.fleet.board.actor_seconds().items():
             if name not in self._engines:  # those count their time themselves, also outside the graph
                 busy[name] = self._gained(name, "busy", seconds)
                 self.recorder.record("vlrm_busy_seconds", busy[name], {"role": role_of(name), "actor": name})
         return busy
 
     def _sample_training(self) -> dict[str, float]:
-        records = self.fleet.steps(self._steps)
+        records = self.fleet.board.steps(self._steps)
         self._steps += len(records)
         seconds = sum((record["seconds"] or 0.0) - (record["wait_seconds"] or 0.0) for record in records)
         self.recorder.record("vlrm_busy_seconds", seconds, {"role": "train", "actor": "train"})

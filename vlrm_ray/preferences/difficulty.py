@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from vlrm_ray.config import Selection
-from vlrm_ray.ids import seed_of
+from vlrm_ray.ids import falls_in
 from vlrm_ray.preferences.critique import parse_critique
 from vlrm_ray.types import Pair, ScoredCritique
 
 MASTERED = "mastered"
 """Reason of a pair that is not selected, because the newest version has mastered it."""
-_SEEDS = 1 << 31
 
 
 class Difficulty(StrEnum):
@@ -43,4 +42,4 @@ def is_kept(pair: Pair, rule: Selection) -> bool:
     """Whether a pair is learned, given its unaided critiques: of mastered ones a share, chosen by their ids."""
     if not pair.unaided or difficulty_of(pair.unaided) is not Difficulty.MASTERED:
         return True
-    return seed_of(MASTERED, pair.pair_id) < rule.mastered * _SEEDS
+    return falls_in(rule.mastered, MASTERED, pair.pair_id)

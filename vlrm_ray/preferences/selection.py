@@ -35,7 +35,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     margin is at least `rule.margin`. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
     that was sampled most often is taken, because frequent texts are more often correct.
 
-    With `rule.checked`, critiques whose statements the evidence contradicts are used only if a side has no other.
+    With `rule.checked`, critiques whose statements the evidence contradicts are used only if a side has no other. With
+    `rule.own`, the unaided critique comes first; see `candidates_of`.
 
     With `rule.margin == KEEP_ALL` the first usable critique of each side is taken, whatever its judgement.
 
@@ -43,11 +44,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
         The selected pair, or the reason why the pair is dropped.
     """
     best: list[ScoredCritique] = []
-    for critiques, correct, reason_if_wrong in (
-        (pair.chosen_critiques, True, WRONG_CHOSEN),
-        (pair.rejected_critiques, False, WRONG_REJECTED),
-    ):
-        usable, reason = usable_critiques(critiques, rule.label_mass)
+    for side, correct, reason_if_wrong in ((0, True, WRONG_CHOSEN), (1, False, WRONG_REJECTED)):
+        usable, reason = usable_critiques(candidates_of(pair, side, rule.own), rule.label_mass)
         if not usable:
             return reason
         if rule.margin == KEEP_ALL:
@@ -60,7 +58,20 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     plus, minus = best
     if plus.reward - minus.reward < rule.margin:
         return MARGIN
-    return SelectedPair.of(pair, plus, minus)
+    return SelectedPair(pair, plus, minus)
+
+
+def candidates_of(pair: Pair, side: int, own: bool) -> tuple[ScoredCritique, ...]:
+    """The critiques that one is selected of, of the chosen (0) or the rejected (1) candidate.
+
+    These are the critiques written from the evidence. With `own`, it is the unaided one alone, where its judgement is right
+    and it states nothing false.
+    """
+    if own and pair.unaided:
+        unaided = pair.unaided[side]
+        if parse_critique(unaided.text).judgement is (side == 0) and not unaided.false_statements:
+            return (unaided,)
+    return (pair.chosen_critiques, pair.rejected_critiques)[side]
 
 
 def _truthful(critiques: Sequence[ScoredCritique]) -> list[ScoredCritique]:

@@ -15,9 +15,8 @@ from vlrm_ray import __version__
 from vlrm_ray.evaluation.gains import gains_between, shows_gain
 from vlrm_ray.pipeline import node_watch, part_statistics, utilization
 from vlrm_ray.pipeline.prompts import SCENES
-from vlrm_ray.pipeline.row_accounting import DATA_STAGES
 from vlrm_ray.pipeline.run_metrics import RunMetrics
-from vlrm_ray.store.ledger import STAGES, Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, STAGES, Ledger
 from vlrm_ray.types import RowCounts
 
 SCHEMA_VERSION = 2
@@ -76,7 +75,7 @@ def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int
     evaluated = results.get("evaluate", {})
     markers = list(ledger.part_markers(round_).values())
     statistics = [marker["statistics"] for marker in markers]
-    unfinished = [stage for stage in DATA_STAGES if stage not in results] if markers else []
+    unfinished = [stage for stage in ROLLOUT_STAGES if stage not in results] if markers else []
     content = {
         "round": round_,
         "rm_version": results.get("publish", {}).get("version", previous_version),

@@ -87,6 +87,7 @@ class CritiqueView:
         reward: the reward p(Yes) / (p(Yes) + p(No)).
         label_mass: p(Yes) + p(No).
         selected: whether the reward model is trained on it.
+        unaided: whether the newest version wrote it without evidence.
     """
 
     seen: str
@@ -97,6 +98,7 @@ class CritiqueView:
     reward: float
     label_mass: float
     selected: bool = False
+    unaided: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,20 +183,20 @@ def _round_robin(groups: dict[str, list[tuple[Row, Pair]]], limit: int) -> list[
     return mixed[:limit]
 
 
-def pair_card(row: Row, pair: Pair, embedder: ImageEmbedder) -> PromptCard:
-    """A card with the two responses of a pair and their critiques."""
+def pair_card(row: Row, pair: Pair, embedder: ImageEmbedder, own: bool = False) -> PromptCard:
+    """A card with the two responses of a pair and their critiques; `own` is `selection.own`."""
     anchor = f"pair-{row.round}-{pair.pair_id}"
     image = embedder.embed_row(row, f"{anchor}-image")
     roles = (("chosen", pair.chosen), ("rejected", pair.rejected))
     responses = [_response(row, c, image, f"{anchor}-{role}", role) for role, c in roles]
-    return _card(row, image, responses, [_pair(row, pair)])
+    return _card(row, image, responses, [_pair(row, pair, own)])
 
 
-def prompt_card(row: Row, embedder: ImageEmbedder) -> PromptCard:
-    """A card with all responses and pairs of a prompt."""
+def prompt_card(row: Row, embedder: ImageEmbedder, own: bool = False) -> PromptCard:
+    """A card with all responses and pairs of a prompt; `own` is `selection.own`."""
     image = embedder.embed_row(row, f"prompt-{row.prompt.prompt_id}-image")
     responses = [_response(row, c, image, f"response-{i}", f"response {i}") for i, c in enumerate(row.candidates, 1)]
-    return _card(row, image, responses, [_pair(row, pair) for pair in row.pairs])
+    return _card(row, image, responses, [_pair(row, pair, own) for pair in row.pairs])
 
 
 def _card(row: Row, image: PageImage, responses: Sequence[ResponseView], pairs: Sequence[PairView]) -> PromptCard:
@@ -230,28 +232,27 @@ def _claim(checked: CheckedClaim, image: PageImage, anchor: str) -> ClaimView:
     )
 
 
-def _pair(row: Row, pair: Pair) -> PairView:
-    selected = next((s for s in row.selected if s.pair_id == pair.pair_id), None)
-    chosen, rejected = (selected.chosen_critique, selected.rejected_critique) if selected else (None, None)
+def _pair(row: Row, pair: Pair, own: bool) -> PairView:
+    selected = next((s for s in row.selected if s.pair.pair_id == pair.pair_id), None)
     return PairView(
         pair_id=pair.pair_id,
         outcome="kept" if selected else humanize(row.rejected.get(pair.pair_id, "not selected yet")),
-        margin=margin_of(pair, selected),
+        margin=margin_of(pair, selected, own),
         chosen=display_text(pair.chosen.text, MAX_RESPONSE_CHARACTERS),
         rejected=display_text(pair.rejected.text, MAX_RESPONSE_CHARACTERS),
-        chosen_critiques=_critiques(pair.chosen_critiques, True, chosen),
-        rejected_critiques=_critiques(pair.rejected_critiques, False, rejected),
+        chosen_critiques=_critiques(pair, 0, selected.chosen if selected else None),
+        rejected_critiques=_critiques(pair, 1, selected.rejected if selected else None),
     )
 
 
-def _critiques(critiques: Sequence[ScoredCritique], right: bool, selected: str | None) -> list[CritiqueView]:
-    """All critiques of a response; the first one with the selected text is marked as selected."""
-    texts = [critique.text for critique in critiques]
-    index = texts.index(selected) if selected in texts else -1
-    return [critique_view(critique, right, i == index) for i, critique in enumerate(critiques)]
+def _critiques(pair: Pair, side: int, selected: ScoredCritique | None) -> list[CritiqueView]:
+    """All critiques of the chosen (0) or the rejected (1) response, the unaided one last; the selected one is marked."""
+    critiques, unaided = pair.options(side), len(pair.options(side)) - bool(pair.unaided)
+    index = critiques.index(selected) if selected else -1
+    return [critique_view(c, side == 0, i == index, i >= unaided) for i, c in enumerate(critiques)]
 
 
-def critique_view(critique: ScoredCritique, right: bool, selected: bool = False) -> CritiqueView:
+def critique_view(critique: ScoredCritique, right: bool, selected: bool = False, unaided: bool = False) -> CritiqueView:
     """The view of a critique; `right` is the right judgement, True for Yes."""
     parts = parse_critique(critique.text)
     return CritiqueView(
@@ -263,4 +264,5 @@ def critique_view(critique: ScoredCritique, right: bool, selected: bool = False)
         reward=critique.reward,
         label_mass=critique.label_mass,
         selected=selected,
+        unaided=unaided,
     )

@@ -80,7 +80,8 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
     embedder = ImageEmbedder(ledger, IMAGE_BUDGET, confidence=confidence_of_run(report["config"]))
     samples = _bench_samples(ledger, rounds, embedder)
     with_data = [r["round"] for r in rounds if r["rows"].get("select")]
-    kept, dropped, problem = _gallery(ledger, with_data[-1], embedder) if with_data else ([], [], "")
+    own = _learns_own(report["config"])
+    kept, dropped, problem = _gallery(ledger, with_data[-1], embedder, own) if with_data else ([], [], "")
     kinds, pope = tables.question_kinds(rounds), tables.pope_metrics(rounds)
     accuracies = [plots.metric_by_round(rounds, name, tables.HEADLINE_TITLES[name]) for name in HEADLINE]
     return _render(
@@ -120,8 +121,9 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
 
 def render_prompt(ledger: Ledger, run: str, row: Row) -> str:
     """The HTML of the page about one prompt of the run with this name."""
-    confidence = confidence_of_run(ledger.get_json("config.json") or {})
-    card = prompt_card(row, ImageEmbedder(ledger, IMAGE_BUDGET, confidence=confidence))
+    config = ledger.get_json("config.json") or {}
+    embedder = ImageEmbedder(ledger, IMAGE_BUDGET, confidence=confidence_of_run(config))
+    card = prompt_card(row, embedder, _learns_own(config))
     return _render("show.html.j2", title=f"{run}: prompt {row.prompt.prompt_id}", run=run, card=card)
 
 
@@ -182,7 +184,14 @@ def _latest_margins(rounds: Sequence[JsonObject], threshold: float) -> Plot | No
     return drawn[-1] if drawn else None
 
 
-def _gallery(ledger: Ledger, round_: int, embedder: ImageEmbedder) -> tuple[list[PromptCard], list[PromptCard], str]:
+def _learns_own(config: JsonObject) -> bool:
+    """`selection.own` of a run, which older runs do not have."""
+    return bool(config.get("selection", {}).get("own"))
+
+
+def _gallery(
+    ledger: Ledger, round_: int, embedder: ImageEmbedder, own: bool
+) -> tuple[list[PromptCard], list[PromptCard], str]:
     """Cards of kept and of dropped pairs, and the error message if a part could not be read."""
     rows: list[Row] = []
     problem = ""
@@ -195,8 +204,8 @@ def _gallery(ledger: Ledger, round_: int, embedder: ImageEmbedder) -> tuple[list
         problem = str(error)
     kept, dropped = select_pairs(rows, MAX_PAIRS)
     return (
-        [pair_card(row, pair, embedder) for row, pair in kept],
-        [pair_card(row, pair, embedder) for row, pair in dropped],
+        [pair_card(row, pair, embedder, own) for row, pair in kept],
+        [pair_card(row, pair, embedder, own) for row, pair in dropped],
         problem,
     )
 

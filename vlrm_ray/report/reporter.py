@@ -7,7 +7,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.report.build import JsonDict, build_report
 from vlrm_ray.report.memory import MemoryWatch
-from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.rows import Row
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
@@ -67,6 +67,5 @@ def rebuild_report(ledger: Ledger) -> JsonDict:
 
 def _finished_seconds(report: JsonDict) -> float:
     """Wall seconds of the finished stages, for a run that was killed before it wrote a report."""
-    streaming = ("generate", "verify", "pair", "critique", "select")
-    seconds = [s for r in report["rounds"] for stage, s in r["seconds"].items() if stage not in streaming]
+    seconds = [s for r in report["rounds"] for stage, s in r["seconds"].items() if stage not in ROLLOUT_STAGES]
     return round(float(sum(seconds)), 1)

@@ -6,11 +6,10 @@ from typing import Any
 
 from vlrm_ray.evaluation.gains import CONSISTENCY, main_metrics
 from vlrm_ray.report.text import humanize, percent, signed
+from vlrm_ray.store.ledger import ROLLOUT_STAGES
 
 JsonObject = Mapping[str, Any]
 """A part of `report.json`."""
-STREAMING_STAGES = ("generate", "verify", "pair", "critique", "select")
-"""The stages that run together as one streaming execution, the rollout and critique phase."""
 _UNITS = {
     "generate": "responses",
     "verify": "responses",
@@ -198,7 +197,7 @@ def rows_table(rounds: Sequence[JsonObject]) -> Table | None:
     """Rows kept, dropped and quarantined at each stage, with the reasons; None if there are none."""
     with_rows = [r for r in rounds if r["rows"]]
     rows: list[TableRow] = []
-    for stage in (*STREAMING_STAGES, "train"):
+    for stage in (*ROLLOUT_STAGES, "train"):
         counts = [r["rows"].get(stage) for r in with_rows]
         if not any(counts):
             continue
@@ -229,13 +228,13 @@ def _lost_cell(row_counts: JsonObject | None, outcome: str, reason: str) -> Cell
 def seconds_table(rounds: Sequence[JsonObject]) -> Table | None:
     """Seconds by stage and round."""
     measured = dict.fromkeys(stage for r in rounds for stage in r["seconds"])
-    stages = [s for s in ("gather", *STREAMING_STAGES, "train", "publish", "evaluate") if s in measured]
+    stages = [s for s in ("gather", *ROLLOUT_STAGES, "train", "publish", "evaluate") if s in measured]
     labels = {"gather": "rollout and critique phase (wall time; its stages overlap)"}
     rows = [
         TableRow(
             labels.get(stage, stage),
             [_seconds_cell(r["seconds"].get(stage)) for r in rounds],
-            inner=stage in STREAMING_STAGES,
+            inner=stage in ROLLOUT_STAGES,
         )
         for stage in stages
     ]
@@ -245,7 +244,7 @@ def seconds_table(rounds: Sequence[JsonObject]) -> Table | None:
 def actors_table(rounds: Sequence[JsonObject]) -> Table | None:
     """Busy seconds of each actor or stage of the rollout and critique phase, by round."""
     with_actors = [r for r in rounds if any(actor not in r["seconds"] for actor in r.get("busy", {}))]
-    actors = dict.fromkeys(a for r in with_actors for a in r["busy"] if a not in r["seconds"] or a in STREAMING_STAGES)
+    actors = dict.fromkeys(a for r in with_actors for a in r["busy"] if a not in r["seconds"] or a in ROLLOUT_STAGES)
     rows = [TableRow(humanize(a), [_seconds_cell(r["busy"].get(a)) for r in with_actors]) for a in actors]
     columns = [round_label(r["round"]) for r in with_actors]
     return Table("Busy seconds by actor of the rollout and critique phase", columns, rows) if rows else None

@@ -149,7 +149,7 @@ class _DictCodec:
 
 
 class _DataclassCodec:
-    """Fields that an array lacks, because it is older than they are, have their defaults."""
+    """Fields that an array lacks, because it is older than they are, have their defaults; fields that it has alone are left out."""
 
     def __init__(self, kind: Any) -> None:
         hints = get_type_hints(kind)
@@ -162,11 +162,11 @@ class _DataclassCodec:
         return pa.StructArray.from_arrays(arrays, fields=self._fields)
 
     def decode(self, array: pa.Array) -> list[Any]:
-        names = [field.name for field in array.type]
-        columns = [self._codecs[name].decode(a) for name, a in zip(names, array.flatten(), strict=True)]
-        if names == list(self._codecs):
+        arrays = {f.name: a for f, a in zip(array.type, array.flatten(), strict=True) if f.name in self._codecs}
+        columns = [self._codecs[name].decode(values) for name, values in arrays.items()]
+        if list(arrays) == list(self._codecs):
             return list(map(self._kind, *columns))
-        return [self._kind(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+        return [self._kind(**dict(zip(arrays, values, strict=True))) for values in zip(*columns, strict=True)]
 
 
 def _offsets(values: Sequence[Any]) -> pa.Array:

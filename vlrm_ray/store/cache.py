@@ -17,10 +17,9 @@ from typing import Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
 
 from vlrm_ray.ids import digest, sha256_of
-from vlrm_ray.store.arrow_types import arrow_type
+from vlrm_ray.store.arrow_types import Codec, codec
 from vlrm_ray.store.ledger import Ledger
 
 T = TypeVar("T")
@@ -52,8 +51,7 @@ class AnswerCache(Generic[T]):
             kind: type of the values of an answer.
         """
         self.ledger, self.folder = ledger, f"evidence/{expert}"
-        self.answer_type = pa.list_(arrow_type(kind))
-        self.adapter: TypeAdapter[list[tuple[T, ...]]] = TypeAdapter(list[tuple[kind, ...]])  # type: ignore[valid-type]
+        self.answers: Codec = codec(tuple[kind, ...])  # type: ignore[valid-type]
         self.shard_of: dict[str, str] = {}
         self.known: set[str] = set()
         self.shards: OrderedDict[str, dict[str, tuple[T, ...]]] = OrderedDict()
@@ -97,8 +95,8 @@ class AnswerCache(Generic[T]):
         """Store answers as one shard."""
         if not answers:
             return
-        values = self.adapter.dump_python(list(answers.values()))
-        table = pa.table({"key": pa.array(answers, pa.string()), "answer": pa.array(values, self.answer_type)})
+        values = self.answers.encode(list(answers.values()))
+        table = pa.table({"key": pa.array(answers, pa.string()), "answer": values})
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
         name = f"shard-{digest(*sorted(answers))}-{sha256_of(sink.getvalue())[:8]}.parquet"
@@ -129,7 +127,7 @@ class AnswerCache(Generic[T]):
             table = self.ledger.read_table(f"{self.folder}/{name}", ["key", "answer"])
             if table is None:  # deleted or damaged
                 return None
-            answers = self.adapter.validate_python(table.column("answer").to_pylist())
+            answers = self.answers.decode(table.column("answer").combine_chunks())
             shard = dict(zip(table.column("key").to_pylist(), answers, strict=True))
         self._keep(name, shard)
         return shard[key]

@@ -44,8 +44,10 @@ from vlrm_ray.store.filesystem import (
 from vlrm_ray.store.node_cache import node_cache
 from vlrm_ray.store.sources import Source, list_source
 
-STAGES = ("generate", "verify", "pair", "critique", "select", "train", "evaluate", "publish")
-"""Names of the stages of a round."""
+ROLLOUT_STAGES = ("generate", "verify", "pair", "critique", "select")
+"""Names of the stages of the rollout phase, which run as one streaming execution, in order."""
+STAGES = (*ROLLOUT_STAGES, "train", "evaluate", "publish")
+"""Names of all stages of a round."""
 MARKERS = "parts"
 """Folder of the parts' markers."""
 READERS = 16
@@ -231,6 +233,18 @@ class Ledger:
     def rounds(self) -> list[int]:
         """Numbers of the rounds that have any files."""
         return [int(name[6:]) for name in self.names("", "round-", "")]
+
+    def round_folder(self, round_: int, name: str) -> str:
+        """Name of a folder of a round, for use with `names`, `put` and `remove`."""
+        return f"{_round(round_)}/{name}"
+
+    def remove_round(self, round_: int) -> None:
+        """Delete everything of a round, so that it is made again."""
+        self.remove(_round(round_))
+
+    def remove_training(self, round_: int) -> None:
+        """Delete the working files of a round's training."""
+        self.remove(f"train/{_round(round_)}")
 
     def names(self, folder: str, prefix: str, suffix: str) -> list[str]:
         """Sorted names of the files and folders in a folder that begin and end so."""

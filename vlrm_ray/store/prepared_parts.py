@@ -22,7 +22,7 @@ class PreparedParts:
 
     def __init__(self, ledger: Ledger, round_: int) -> None:
         """Use the folder of a round."""
-        self.ledger, self.folder = ledger, f"round-{round_:04d}/prepared"
+        self.ledger, self.folder = ledger, ledger.round_folder(round_, "prepared")
 
     def numbers(self) -> list[int]:
         """Numbers of the prepared parts."""

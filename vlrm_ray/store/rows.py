@@ -200,26 +200,16 @@ def _pairs(row: Row, records: Sequence[_PairRecord]) -> tuple[Pair, ...]:
 
 
 def _selected_records(row: Row) -> tuple[_SelectedRecord, ...]:
-    pairs = {pair.pair_id: pair for pair in row.pairs}
     return tuple(
-        _SelectedRecord(
-            s.pair_id,
-            _index(pairs[s.pair_id].options(0), s.chosen_critique, s.chosen_reward),
-            _index(pairs[s.pair_id].options(1), s.rejected_critique, s.rejected_reward),
-        )
+        _SelectedRecord(s.pair.pair_id, s.pair.options(0).index(s.chosen), s.pair.options(1).index(s.rejected))
         for s in row.selected
     )
-
-
-def _index(critiques: Sequence[ScoredCritique], text: str, reward: float) -> int:
-    """Index of the critique with a text and a reward."""
-    return next(i for i, c in enumerate(critiques) if c.text == text and c.reward == reward)
 
 
 def _selected(row: Row, records: Sequence[_SelectedRecord]) -> tuple[SelectedPair, ...]:
     pairs = {pair.pair_id: pair for pair in row.pairs}
     return tuple(
-        SelectedPair.of(
+        SelectedPair(
             pairs[r.pair_id],
             pairs[r.pair_id].options(0)[r.chosen_critique],
             pairs[r.pair_id].options(1)[r.rejected_critique],

@@ -69,7 +69,7 @@ class Commit:
         outputs = row_accounting.stage_tables(rows)
         marker: dict[str, Any] = {
             "row_counts": {stage: asdict(row_counts) for stage, (_, row_counts) in outputs.items()},
-            "statistics": part_statistics.count_rows(rows),
+            "statistics": part_statistics.count_rows(rows, self.config.selection.own),
             "first_quarantined": first_quarantined(rows),
             "wire_bytes": table.nbytes,
             "text_bytes": _text_bytes(rows),
@@ -81,7 +81,8 @@ class Commit:
             marker["wordings"] = training_tables.wordings(rows)
         self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)
         counts = {stage: row_counts for stage, (_, row_counts) in outputs.items()}
-        quarantined, figures = counts["generate"].quarantined, part_statistics.figures(rows, counts)
+        quarantined = counts["generate"].quarantined
+        figures = part_statistics.figures(rows, counts, self.config.selection.own)
         tally = Tally(rows[0].part, len(rows), quarantined, marker["first_quarantined"], figures)
         return pa.table({"tally": [json.dumps(asdict(tally))]})
 

@@ -21,7 +21,7 @@ from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages.critics import Critics
 from vlrm_ray.pipeline.stages.statement_check import StatementCheck
 from vlrm_ray.pipeline.stages.verify import extractor_and_verifier
-from vlrm_ray.preferences.critique import FORMATS, parse_critique
+from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.preferences.difficulty import MASTERED, is_kept
 from vlrm_ray.preferences.selection import select
 from vlrm_ray.store.rows import EVIDENCE, Row, from_table, with_columns
@@ -89,17 +89,7 @@ class Critique:
         )
         if refused:
             return pair, refused[0]
-        return pair, select(self._with_own(pair) if self.rule.own and pair.unaided else pair, self.rule)
-
-    def _with_own(self, pair: Pair) -> Pair:
-        """The pair with the unaided critique as the only one of each side where it is right and states nothing false."""
-        sides = []
-        for own, correct, others in zip(
-            pair.unaided, (True, False), (pair.chosen_critiques, pair.rejected_critiques), strict=True
-        ):
-            is_right = parse_critique(own.text).judgement is correct and not own.false_statements
-            sides.append((own,) if is_right else others)
-        return replace(pair, chosen_critiques=sides[0], rejected_critiques=sides[1])
+        return pair, select(pair, self.rule)
 
     async def _judge_unaided(self, rows: Sequence[Row]) -> None:
         """Fill in `unaided` of the rows' pairs; a pair that the engine refuses to judge has none, so it is kept."""
