@@ -39,8 +39,9 @@ from vllm import ModelRegistry, SamplingParams  # noqa: E402
 from vllm.outputs import CompletionOutput  # noqa: E402
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: E402
 
-IMAGE_CACHE_GB = 1
-"""Limit of vLLM's cache of preprocessed images in each of its processes, in GiB."""
+IMAGE_CACHE_GB, CPU_IMAGE_CACHE_GB = 1.0, 0.125
+"""Limit of vLLM's cache of preprocessed images in each of its processes, in GiB, with GPUs and without. The requests about an
+image follow one another, so a few images are enough; without GPUs the memory is that of everything else."""
 SMALL_MODEL_BYTES = 1 << 28
 """Models whose weights take less are not compiled on GPUs: that takes longer than it saves."""
 
@@ -83,7 +84,7 @@ class VllmModel:
             "max_num_seqs": s.max_num_seqs,
             # what is never sent is forbidden: vLLM would profile with videos too, which takes time and memory
             "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0} if self.has_vision else {},
-            "mm_processor_cache_gb": IMAGE_CACHE_GB,
+            "mm_processor_cache_gb": IMAGE_CACHE_GB if self.on_gpu else CPU_IMAGE_CACHE_GB,
             "seed": 0,
             "disable_log_stats": True,
             "tensor_parallel_size": s.tensor_parallel,

@@ -1,7 +1,9 @@
-"""Work on the next round in a thread of the driver, while the round before trains (`cluster.overlap`)."""
+"""Work on the next round in the background, while the round before trains (`cluster.overlap`)."""
 
 import threading
 from collections.abc import Callable
+
+from vlrm_ray.pipeline.background import Task
 
 
 class Ahead:
@@ -13,29 +15,24 @@ class Ahead:
 
     def __init__(self) -> None:
         self.round = 0
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._task: Task[None] | None = None
         self._stop = threading.Event()
 
     def start(self, round_: int, work: Callable[[], None]) -> None:
         """Start some work on a round; the work before it must have ended."""
         self.wait()
-        self.round, self._error = round_, None
-        self._thread = threading.Thread(target=self._run, args=(work,), name=f"round-{round_}-ahead", daemon=True)
-        self._thread.start()
+        self.round, self._task = round_, Task(work, f"round-{round_}-ahead")
 
-    def wait(self) -> None:
-        """Wait until the work has ended, well or not."""
-        if self._thread is not None:
-            self._thread.join()
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the work has ended, well or not; at most some seconds, if given."""
+        if self._task is not None:
+            self._task.wait(seconds)
 
     def finish(self, round_: int) -> None:
         """Wait for the work if it is on this round, and raise the error that it ended with."""
-        if self.round == round_:
-            self.wait()
-            error, self._error = self._error, None
-            if error is not None:
-                raise error
+        if self.round == round_ and self._task is not None:
+            task, self._task = self._task, None
+            task.result()
 
     @property
     def stopped(self) -> bool:
@@ -43,13 +40,6 @@ class Ahead:
         return self._stop.is_set()
 
     def close(self, seconds: float) -> None:
-        """Let the work end early, and wait for that at most some seconds: the thread does not outlive the driver."""
+        """Let the work end early, and wait for that at most some seconds."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(seconds)
-
-    def _run(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:  # for `finish`
-            self._error = error
+        self.wait(seconds)

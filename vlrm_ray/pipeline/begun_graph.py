@@ -1,11 +1,11 @@
 """A graph whose execution begins before its tables are asked for."""
 
-import threading
 from collections.abc import Generator
-from concurrent.futures import Future
 
 import pyarrow as pa
 import ray.data
+
+from vlrm_ray.pipeline.background import Task
 
 
 def tables(graph: ray.data.Dataset) -> Generator[pa.Table, None, None]:
@@ -20,15 +20,13 @@ class BegunGraph:
     """A graph that is executed from now on, so that its pools of actors start while something else is done."""
 
     def __init__(self, graph: ray.data.Dataset) -> None:
-        """Begin in a thread, which waits for the first table. It does not outlive the driver."""
+        """Begin in a thread, which waits for the first table."""
         self._tables = tables(graph)
-        self._first: Future[pa.Table | None] = Future()
-        self._thread = threading.Thread(target=self._begin, name="begun-graph", daemon=True)
-        self._thread.start()
+        self._first: Task[pa.Table | None] = Task(lambda: next(self._tables, None), "begun-graph")
 
     def wait(self, seconds: float) -> None:
         """Wait at most some seconds until the first table is there, or the execution has failed."""
-        self._thread.join(seconds)
+        self._first.wait(seconds)
 
     def tables(self) -> Generator[pa.Table, None, None]:
         """The tables of the graph; to be called once. Raises what the execution has raised."""
@@ -36,9 +34,3 @@ class BegunGraph:
         if first is not None:
             yield first
             yield from self._tables
-
-    def _begin(self) -> None:
-        try:
-            self._first.set_result(next(self._tables, None))
-        except BaseException as error:  # for `tables`
-            self._first.set_exception(error)
