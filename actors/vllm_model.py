@@ -156,11 +156,12 @@ class VllmModel:
     def completion(self, answer: CompletionOutput) -> Completion:
         """Decoded answer, with p(Yes) and p(No) at the token of its judgement."""
         text, tokens = self._decode(answer.token_ids).strip(), len(answer.token_ids)
+        cut = answer.finish_reason == "length"
         found = judgement_token(answer.token_ids, self._decode) if answer.logprobs else None
         if found is None or not answer.logprobs:
-            return Completion(text, tokens=tokens)
+            return Completion(text, cut=cut, tokens=tokens)
         index, judgement = found
-        return Completion(text, *self._masses(answer.logprobs[index], judgement.word), tokens=tokens)
+        return Completion(text, *self._masses(answer.logprobs[index], judgement.word), cut=cut, tokens=tokens)
 
     def score(self, answer: CompletionOutput) -> Completion:
         """p(Yes) and p(No) of the next token."""

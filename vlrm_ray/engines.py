@@ -76,6 +76,7 @@ class Completion:
         no: p(No) at the same token.
         refused: reason why the engine refused the request; "" for an answer.
         asked: whether the model wrote no judgement and was asked for it; the text then ends with it.
+        cut: whether the answer reached the largest number of tokens before its end.
         tokens: tokens that the engine has generated for the answer; not compared.
     """
 
@@ -84,6 +85,7 @@ class Completion:
     no: float = 0.0
     refused: str = ""
     asked: bool = False
+    cut: bool = False
     tokens: int = field(default=0, compare=False)
 
 
@@ -359,7 +361,7 @@ def check_cpu_library() -> None:
 
 def scored_critique(answer: Completion) -> ScoredCritique:
     """Make a critique of an answer. Probabilities are rounded to 4 digits; further digits vary with the batch."""
-    return ScoredCritique(answer.text, float(f"{answer.yes:.4g}"), float(f"{answer.no:.4g}"))
+    return ScoredCritique(answer.text, float(f"{answer.yes:.4g}"), float(f"{answer.no:.4g}"), asked=answer.asked)
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

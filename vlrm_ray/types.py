@@ -300,6 +300,7 @@ class ScoredCritique:
         no: probability of "No" at the judgement token; 0 if the critique has no judgement.
         writer: who wrote it, if that differs among critiques: "base" or "newest"; "own" if without evidence.
         false_statements: how many of its statements the experts' evidence contradicts; None if they were not checked.
+        asked: whether its writer was asked for the judgement, having written none: it was cut off, mostly.
     """
 
     text: str
@@ -307,6 +308,7 @@ class ScoredCritique:
     no: float
     writer: str = ""
     false_statements: int | None = None
+    asked: bool = False
 
     @property
     def label_mass(self) -> float:

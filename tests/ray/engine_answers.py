@@ -41,7 +41,8 @@ def answers(engine: Engine, other: str, folder: str) -> dict[str, Any]:
 
     Returns:
         "scores", "after" and "back": p(Yes) and p(No) of each request before `other` was loaded, with it, and with the
-        first weights again; "critique": text, p(Yes) and p(No) of a greedy critique; "sampled": texts of two equal calls.
+        first weights again; "critique": text, p(Yes) and p(No) of a greedy critique; "sampled": texts of two equal calls; "cut":
+        whether the critique is cut with 5 tokens, and with 100.
     """
     requests = [
         Request(COMPACT.direct_prompt(QUESTION, f"There is a {color} circle."), f"{folder}/{index}.png")
@@ -56,6 +57,7 @@ def answers(engine: Engine, other: str, folder: str) -> dict[str, Any]:
         "scores": _probabilities(engine.score(requests)),
         "critique": [(c.text, c.yes, c.no) for c in engine.generate([critique], Sampling(100))[0]],
         "sampled": [[c.text for c in engine.generate([guess], Sampling(60, 1.0, n=8))[0]] for _ in range(2)],
+        "cut": [engine.generate([critique], Sampling(tokens))[0][0].cut for tokens in (5, 100)],
     }
     engine.load(other)
     found["after"] = _probabilities(engine.score(requests))

@@ -54,6 +54,11 @@ def test_a_seeded_request_gets_the_same_samples_each_time(results: Answers, kind
     assert len(set(map(str, first))) > 1
 
 
+@pytest.mark.parametrize("kind", ["vllm", "transformers"])
+def test_an_answer_says_whether_it_was_cut(results: Answers, kind: str) -> None:
+    assert results[kind]["cut"] == [True, False]
+
+
 def test_a_setting_that_the_model_does_not_have_is_named(vllm_answers: dict[str, Any]) -> None:
     refusal = vllm_answers["refusal"]
     assert "vLLM refuses the settings" in refusal

@@ -145,6 +145,12 @@ def test_a_template_that_merges_every_answer_is_refused() -> None:
         collator_with(QWEN.replace("<|end|>", "\n"))
 
 
+def test_a_template_that_opens_a_thought_before_an_answer_is_refused() -> None:
+    thinking = QWEN.replace("<|assistant|>\n{% endif %}", "<|assistant|>\n<think>\n{% endif %}")
+    with pytest.raises(UserError, match="the model's chat template writes something before an answer"):
+        collator_with(thinking)
+
+
 def test_a_pair_whose_image_is_gone_is_dropped_and_a_silent_storage_ends_the_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

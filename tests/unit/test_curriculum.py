@@ -112,7 +112,7 @@ def test_its_own_critique_is_learned_where_it_is_right_and_states_nothing_false(
     (row,) = run(stage, paired_rows("It is blue."))
     (selected,) = row.selected
     assert selected.chosen.text.startswith("Seen: newest.")
-    assert count_rows([row])["critiques"] == {"own": {"kept": 2, "checked": 2, "false": 0}}
+    assert count_rows([row])["critiques"] == {"own": {"kept": 2, "checked": 2, "false": 0, "asked": 0}}
     assert from_table(to_table([row])) == [row]
 
 

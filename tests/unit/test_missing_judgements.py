@@ -151,3 +151,24 @@ def test_a_critique_stays_as_it_is_if_the_engine_refuses_the_question() -> None:
     engine = AskedEngine(room=0)
     ((answer,),) = with_judgements(engine, [Request("Critique.", "a.png")], [[Completion("It is red.")]])
     assert answer == Completion("It is red.")
+
+
+QUOTING = "Seen: a pot. Check: 1. The response states 'Judgement: Yes', 2. wrong. 3. 'a red kettle"
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        (Completion(QUOTING, 0.9, 0.1, cut=True), True),
+        (Completion(f"{QUOTING}. Judgement: No", 0.1, 0.9, cut=True), False),
+        (Completion("Seen: a pot. Judgement: Yes.", 0.9, 0.1, cut=True), False),
+    ],
+)
+def test_a_judgement_that_is_quoted_before_the_critique_is_cut_off_does_not_count(
+    answer: Completion, asked: bool
+) -> None:
+    (found,) = with_judgements(AskedEngine(), [Request("q", None)], [[answer]])[0]
+    assert found.asked is asked
+    assert scored_critique(found).asked is asked
+    judgement = parse_critique(found.text).judgement
+    assert judgement is (found.yes > found.no)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vlrm_ray.config import MinVerified, Pairing, Selection
 from vlrm_ray.preferences import pairing
 from vlrm_ray.preferences.selection import (
+    CITES_EXPERTS,
     KEEP_ALL,
     LABEL_MASS,
     MARGIN,
@@ -147,6 +148,11 @@ def scored_critique(word: str, reward: float, mass: float = 1.0) -> ScoredCritiq
         ([scored_critique("Yes", 0.9, mass=0.2)], [scored_critique("No", 0.1)], LABEL_MASS),
         ([ScoredCritique("Seen: a.", 0, 0)], [scored_critique("No", 0.1)], NO_JUDGEMENT),
         ([ScoredCritique("Judgement: Yes", math.nan, 0)], [scored_critique("No", 0.1)], NOT_FINITE),
+        (
+            [ScoredCritique("Seen: the reliable detectors saw a cat. Judgement: Yes", 0.9, 0.1)],
+            [scored_critique("No", 0.1)],
+            CITES_EXPERTS,
+        ),
     ],
 )
 def test_each_rejected_pair_has_a_reason(plus: list[ScoredCritique], minus: list[ScoredCritique], outcome: str) -> None:
@@ -174,6 +180,21 @@ def test_among_equal_rewards_the_most_frequent_critique_is_kept() -> None:
     selected = select(Pair("p", GOOD, BAD, (rare, common, common), (scored_critique("No", 0.1),)), SELECTION)
     assert isinstance(selected, SelectedPair)
     assert selected.chosen == common
+
+
+def test_a_critique_that_broke_off_is_kept_only_if_there_is_no_other() -> None:
+    cut = replace(scored_critique("Yes", 0.99), text="Check: the kettle on the. Judgement: Yes", asked=True)
+    whole, no = scored_critique("Yes", 0.9), (scored_critique("No", 0.1),)
+    first, second = (select(Pair("p", GOOD, BAD, plus, no), SELECTION) for plus in ((cut, whole), (cut,)))
+    assert isinstance(first, SelectedPair)
+    assert isinstance(second, SelectedPair)
+    assert (first.chosen, second.chosen) == (whole, cut)
+
+
+@pytest.mark.parametrize("text", ["A smoke detector is on the ceiling.", "A metal detector lies there."])
+def test_detectors_in_the_image_may_be_described(text: str) -> None:
+    critique = ScoredCritique(f"Seen: {text} Judgement: Yes", 0.9, 0.1)
+    assert isinstance(select(Pair("p", GOOD, BAD, (critique,), (scored_critique("No", 0.1),)), SELECTION), SelectedPair)
 
 
 def test_keep_all_takes_the_first_critiques_whatever_their_judgement() -> None:

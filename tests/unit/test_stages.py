@@ -13,7 +13,16 @@ from PIL import Image
 
 from tests.unit.test_refused_requests import GOOD, PickyEngine
 from vlrm_ray.config import Config, load
-from vlrm_ray.engines import REFUSED, TOO_LONG, LoadReport, Request, Sampling, generate_isolated, score_isolated
+from vlrm_ray.engines import (
+    REFUSED,
+    TOO_LONG,
+    Completion,
+    LoadReport,
+    Request,
+    Sampling,
+    generate_isolated,
+    score_isolated,
+)
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import row_accounting
 from vlrm_ray.pipeline.stage_actors import StageActors
@@ -29,6 +38,7 @@ from vlrm_ray.pipeline.stages import (
     prompt_table,
 )
 from vlrm_ray.pipeline.stages.critics import BASE, Critics
+from vlrm_ray.pipeline.stages.generate import finished_text
 from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.reward.training.training_data import TrainingPairs
 from vlrm_ray.store.ledger import Ledger
@@ -247,3 +257,20 @@ def test_training_reads_only_the_pairs_that_it_asks_for(tmp_path: Path) -> None:
     found = data.read({5, 0})
     assert {index: pair.rejected for index, pair in found.items()} == {0: "It is blue.", 5: "It is green."}
     assert ledger.get_part(1, "select", 0).column_names[:3] == ["pair_id", "image", "sha256"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cut", "finished"),
+    [
+        ("A cat. A dog", False, "A cat. A dog"),
+        ("A cat. A dog", True, "A cat."),
+        ('It says "STOP!" There are two', True, 'It says "STOP!"'),
+        ("A cat, a dog and 2.5", True, ""),
+        ("<think>Is it a cat? Yes.</think>\n\nA cat.", False, "A cat."),
+        ("<think>Is it a cat? It may", True, ""),
+    ],
+)
+def test_a_response_that_was_cut_ends_with_its_last_whole_sentence_and_without_thoughts(
+    text: str, cut: bool, finished: str
+) -> None:
+    assert finished_text(Completion(text, cut=cut)) == finished

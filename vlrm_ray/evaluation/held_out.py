@@ -100,7 +100,7 @@ class HeldOutPairs:
         lengths = [(len(pair.chosen), len(pair.rejected)) for pair in self.pairs]
         judged = [pair for pair in sighted if _is_judged(pair)]
         uncalibrated, right = [c.reward for pair in judged for c in pair], [True, False] * len(judged)
-        readable = [parse_critique(c.text).judgement is not None for pair in sighted for c in pair]
+        readable = [parse_critique(c.text).judgement is not None and not c.asked for pair in sighted for c in pair]
         return {
             ACCURACY: metrics.share([prefers_chosen(*pair) for pair in sighted]),
             f"blind_{ACCURACY}": metrics.share([prefers_chosen(*pair) for pair in blind]),

@@ -50,7 +50,8 @@ def count_rows(rows: Sequence[Row], own: bool = False) -> Counts:
                 _add(difficulty, difficulty_of(pair.unaided).value, made=1, kept=int(selected is not None))
             for critique in (selected.chosen, selected.rejected) if selected else ():
                 false = critique.false_statements
-                _add(critiques, critique.writer, kept=1, checked=int(false is not None), false=int(bool(false)))
+                known = {"checked": int(false is not None), "false": int(bool(false)), "asked": int(critique.asked)}
+                _add(critiques, critique.writer, kept=1, **known)
         for candidate in row.candidates:
             for checked in candidate.claims:
                 claims[checked.claim.type.value][checked.finding.verdict.value] += 1

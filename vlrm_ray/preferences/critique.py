@@ -76,7 +76,7 @@ DETAILED = CritiqueFormat(
         "Question: {question}\n\nResponse: {response}\n\n"
         "Does every claim of the response agree with the image? Answer Yes or No."
     ),
-    hint_template="\nReliable detectors saw: {evidence}. Do not mention them.\n",
+    hint_template="\nReliable detectors, which know some kinds of things only, saw: {evidence}. Do not mention the detectors.\n",
 )
 DIRECT = CritiqueFormat(
     name="direct",

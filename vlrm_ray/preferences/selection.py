@@ -8,6 +8,7 @@ The method is that of VL-GenRM (arXiv 2506.13888).
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -21,6 +22,9 @@ LABEL_MASS = "label_mass"
 WRONG_CHOSEN = "no_right_judgement_of_chosen"
 WRONG_REJECTED = "no_right_judgement_of_rejected"
 MARGIN = "margin"
+CITES_EXPERTS = "critiques_cite_the_experts"
+_CITES_EXPERTS = re.compile(r"\b(?:reliable|the|by|to|from|no) detectors?\b|\bhints?\b", re.IGNORECASE)
+"""Words with which a critique gives away that its writer was told what the experts saw."""
 REWARD_TOLERANCE = 0.01
 """Rewards that differ by less than this count as equal."""
 KEEP_ALL = -1.0
@@ -34,6 +38,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     least `rule.label_mass`. The pair is kept if each side has a usable critique with the correct judgement and the
     margin is at least `rule.margin`. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
     that was sampled most often is taken, because frequent texts are more often correct.
+
+    A critique whose writer had to be asked for the judgement is used only if a side has no other: it breaks off.
 
     With `rule.checked`, critiques whose statements the evidence contradicts are used only if a side has no other. With
     `rule.own`, the unaided critique comes first; see `candidates_of`.
@@ -54,7 +60,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
         agreeing = [c for c in usable if parse_critique(c.text).judgement is correct]
         if not agreeing:
             return reason_if_wrong
-        best.append(_best(_truthful(agreeing) if rule.checked else agreeing, correct))
+        whole = [c for c in agreeing if not c.asked] or agreeing
+        best.append(_best(_truthful(whole) if rule.checked else whole, correct))
     plus, minus = best
     if plus.reward - minus.reward < rule.margin:
         return MARGIN
@@ -91,11 +98,12 @@ def _best(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:
 def usable_critiques(critiques: Sequence[ScoredCritique], label_mass: float) -> tuple[list[ScoredCritique], str]:
     """The critiques whose reward counts, and the reason to report if there are none.
 
-    A critique counts if its probabilities are finite, its judgement can be read, and p(Yes) + p(No) is at least
-    `label_mass`.
+    A critique counts if its probabilities are finite, its judgement can be read, p(Yes) + p(No) is at least `label_mass`, and
+    it does not cite the experts, whose evidence the trained model is not given.
     """
     finite = [c for c in critiques if math.isfinite(c.yes) and math.isfinite(c.no)]
     judged = [c for c in finite if parse_critique(c.text).judgement is not None]
     confident = [c for c in judged if c.label_mass >= label_mass]
-    reason = NOT_FINITE if not finite else NO_JUDGEMENT if not judged else LABEL_MASS
-    return confident, reason
+    usable = [c for c in confident if not _CITES_EXPERTS.search(c.text)]
+    reason = NOT_FINITE if not finite else NO_JUDGEMENT if not judged else CITES_EXPERTS if confident else LABEL_MASS
+    return usable, reason

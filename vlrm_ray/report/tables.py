@@ -36,7 +36,7 @@ METRIC_LABELS = {
     "critique_facts_true": "critiques that state only true facts",
     "critique_follows": "critiques whose judgement follows from the stated facts",
     "critique_right_by_false_facts": "right judgements from false facts (lower is better)",
-    "critique_readable": "critiques with a readable judgement",
+    "critique_readable": "critiques with a readable judgement of their own",
     "pointwise_balanced_accuracy": "single responses, balanced accuracy",
     "pointwise_f1": "single responses, F1 of detecting wrong ones",
     "ece": "calibration error (lower is better)",
@@ -47,7 +47,7 @@ METRIC_LABELS = {
     "held_out_pair_accuracy": "held-out pairs",
     "blind_held_out_pair_accuracy": "held-out pairs, without the image",
     "held_out_balanced_accuracy": "held-out responses, balanced accuracy",
-    "held_out_critique_readable": "held-out pairs: critiques with a readable judgement",
+    "held_out_critique_readable": "held-out pairs: critiques with a readable judgement of their own",
     "held_out_undecided": "held-out pairs with a response that was not judged",
     "held_out_ece": "held-out pairs: calibration error (lower is better)",
     "held_out_ece_uncalibrated": "held-out pairs: calibration error before temperature scaling",
@@ -347,5 +347,7 @@ def _pairs_cell(counts: JsonObject | None) -> Cell:
 def _false_cell(counts: JsonObject | None) -> Cell:
     if not counts:
         return Cell("–", tone="quiet")
-    note = f"{percent(counts['false'] / counts['checked'])} false" if counts.get("checked") else "not checked"
-    return Cell(f"{counts['kept']:,}", note)
+    notes = [f"{percent(counts['false'] / counts['checked'])} false" if counts.get("checked") else "not checked"]
+    if counts.get("asked"):
+        notes.append(f"{counts['asked']:,} broke off and were asked for the judgement")
+    return Cell(f"{counts['kept']:,}", ", ".join(notes))

@@ -4,6 +4,7 @@ The model continues its own text after "Judgement:". p(Yes) and p(No) of the nex
 that have a readable judgement are not changed.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from vlrm_ray.engines import TOO_LONG, Completion, Engine, Request, score_isolat
 from vlrm_ray.preferences.judgement import find_judgement, judgement_prompt
 from vlrm_ray.types import NO, YES
 
+_LETTER = re.compile(r"[^\W\d_]")
 KEPT_SHARE = 0.75
 """If a critique leaves no room for its judgement in the model's context, this share of its text is kept."""
 
@@ -32,11 +34,14 @@ class MissingJudgement:
         """The missing judgement of an answer; None if the answer has one, or if the request was refused.
 
         The answer is read together with the request's prefix, as selection reads it: a judgement in the prefix does not
-        count, and a "Yes" without a heading does not count in a critique with headings.
+        count, and a "Yes" without a heading does not count in a critique with headings. Nor does a judgement that an answer
+        quotes before it is cut off.
         """
         text = _joined(request.prefix, answer.text)
         found = find_judgement(text)
         has_one = found is not None and found.start >= len(text) - len(answer.text)
+        if found is not None and answer.cut and _LETTER.search(text, found.start + len(found.word)):
+            has_one = False
         return None if answer.refused or has_one else cls(request, answer)
 
     def request_for_score(self) -> Request:

@@ -55,6 +55,11 @@ class TransformersEngine:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, self.settings.dtype))
         self.model = model.to(self.device).eval()
 
+    def _ends(self) -> torch.Tensor:
+        """Token ids that end an answer, of shape (ids,)."""
+        ids = self.model.generation_config.eos_token_id
+        return torch.tensor(ids if isinstance(ids, list) else [ids], device=self.device).flatten()
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine.generate`. Judgements are scored in a second forward pass, over the finished text.
 
@@ -82,7 +87,11 @@ class TransformersEngine:
             new = tokens[:, inputs["input_ids"].shape[1] :]
             texts: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
             lengths: list[int] = (new != tokenizer.pad_token_id).sum(1).tolist()
-            found = [Completion(text, tokens=length) for text, length in zip(texts, lengths, strict=True)]
+            ended = torch.isin(new, self._ends()).any(1).tolist()
+            found = [
+                Completion(text, cut=not end and length == sampling.max_tokens, tokens=length)
+                for text, length, end in zip(texts, lengths, ended, strict=True)
+            ]
             for position, index in enumerate(indices):
                 answers[index] = found[position * sampling.n : (position + 1) * sampling.n]
         ordered = [answers[i] for i in range(len(requests))]

@@ -287,7 +287,9 @@ def _critique_metrics(items: Sequence[BenchItem], pairs: Sequence[CritiquePair])
             [judgement_follows(c.text, response, i.question) for i, response, _, c in sides]
         ),
         "critique_right_by_false_facts": metrics.share([c and not t for c, t in zip(correct, true, strict=True)]),
-        "critique_readable": metrics.share([parse_critique(c.text).judgement is not None for *_, c in sides]),
+        "critique_readable": metrics.share(
+            [parse_critique(c.text).judgement is not None and not c.asked for *_, c in sides]
+        ),
     }
 
 

@@ -5,13 +5,14 @@ policy, and the given responses are all there is.
 """
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from vlrm_ray.config import Config
-from vlrm_ray.engines import Request, Sampling
+from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.ids import digest, seed_of
 from vlrm_ray.pipeline.holdout import HELD_OUT, is_skipped
 from vlrm_ray.pipeline.prompts import NO_RESPONSE
@@ -21,6 +22,10 @@ from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import GIVEN, Row, from_table, with_columns
 from vlrm_ray.types import Candidate, ImageCondition
 
+FINISHED = 1
+"""Version of `finished_text`: responses that another one has finished are not taken from the cache."""
+_THOUGHT_START, _THOUGHT_END = "<think>", "</think>"
+_WHOLE_SENTENCES = re.compile(r".*[.!?][\"'”’)\]]*(?=\s|$)", re.DOTALL)
 Texts = tuple[str, ...]
 """The responses to one prompt under one image condition."""
 
@@ -116,14 +121,15 @@ class Generate:
         made = {}
         for row, group in zip(rows, answers, strict=True):
             prompt_id, reason = row.prompt.prompt_id, group[0].refused
-            made[prompt_id] = () if reason else tuple(answer.text for answer in group)
+            made[prompt_id] = () if reason else tuple(finished_text(answer) for answer in group)
             if reason:
                 refused[prompt_id] = reason
+        self.engines.board.add("generate cut", sum(answer.cut for group in answers for answer in group))
         return made
 
     def _cache(self, condition: ImageCondition, n: int, store: Ledger, model: str) -> AnswerCache[str]:
         pixels = 0 if condition is ImageCondition.IMAGE_FREE else self.config.prompts.max_pixels
-        return AnswerCache(store, f"candidates-{digest(model, condition, self._sampling(n), pixels)}", str)
+        return AnswerCache(store, f"candidates-{digest(FINISHED, model, condition, self._sampling(n), pixels)}", str)
 
     def _request(self, row: Row, condition: ImageCondition) -> Request:
         prompt = row.prompt
@@ -139,3 +145,16 @@ class Generate:
         return digest(
             "candidate", prompt.sha256, prompt.question, row.round, condition, sample, settings, self.config.seed
         )
+
+
+def finished_text(answer: Completion) -> str:
+    """The response of a completion: without what a model has thought before, and up to its last whole sentence if it was cut.
+
+    It is empty if nothing is left.
+    """
+    _, tag, rest = answer.text.rpartition(_THOUGHT_END)
+    text = rest.strip() if tag else "" if answer.text.startswith(_THOUGHT_START) else answer.text
+    if not answer.cut:
+        return text
+    sentences = _WHOLE_SENTENCES.match(text)
+    return sentences[0] if sentences else ""

@@ -274,7 +274,13 @@ class Collator:
         assistant = {"role": "assistant", "content": [{"type": "text", "text": self.plain(example.answer)}]}
         render = self.processor.apply_chat_template
         prompt = str(render([user], add_generation_prompt=True, tokenize=False))
-        return prompt, str(render([user, assistant], tokenize=False))[len(prompt) :]
+        conversation = str(render([user, assistant], tokenize=False))
+        if not conversation.startswith(prompt):
+            raise UserError(
+                f"the model's chat template writes something before an answer that it leaves out of a finished "
+                f"conversation ({prompt[-20:]!r}), as those of models that think do; train a model without it"
+            )
+        return prompt, conversation[len(prompt) :]
 
 
 def _kind(example: Example) -> int:
