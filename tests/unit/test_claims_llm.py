@@ -138,6 +138,43 @@ def test_a_response_of_any_length_is_read_in_chunks_that_fit() -> None:
     assert extractor.counts.chunks == len(asked) > 10
 
 
+def extractor_recording(asked: list[dict[str, str]], max_body_bytes: int) -> LlmExtractor:
+    """An extractor that appends the question and the text of each prompt to `asked`."""
+
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        asked.extend(json.loads(request.text.removeprefix(INSTRUCTIONS)) for request in requests)
+        return [[Completion('{"claims":[]}')] for _ in requests]
+
+    return LlmExtractor(generate, max_body_bytes=max_body_bytes)
+
+
+@pytest.mark.parametrize("length", [0, 20, 149, 150, 151, 160, 200, 336, 1000, 2000, 20_000])
+@pytest.mark.parametrize("sentence", ["A dog sits beside bench number {}. ", "Ein Hündchen schläft <hier> {}. "])
+def test_all_of_a_response_is_sent_whatever_the_length_of_the_question(length: int, sentence: str) -> None:
+    response = "".join(sentence.format(i) for i in range(100))
+    question = ("What is “there”? " * (length // 10 + 1))[:length]
+    asked: list[dict[str, str]] = []
+    extractor = extractor_recording(asked, 1200)
+    extractor.claims(response, question)
+    assert "".join(body["response"] for body in asked) == response
+    assert {body["question"] for body in asked} == {question[:150]}
+    assert extractor.counts.lost == 0
+
+
+def test_a_long_question_is_sent_whole_if_it_fits_together_with_the_response() -> None:
+    asked: list[dict[str, str]] = []
+    extractor_recording(asked, 1200).claims("Yes.", "Is there a dog? " * 50)
+    assert asked == [{"question": "Is there a dog? " * 50, "response": "Yes."}]
+
+
+def test_what_no_prompt_has_room_for_counts_as_lost() -> None:
+    asked: list[dict[str, str]] = []
+    extractor = extractor_recording(asked, len('{"question":"","response":""}'))
+    extractor.claims("ab")
+    assert [body["response"] for body in asked] == ["", ""]
+    assert (extractor.counts.shortened, extractor.counts.lost) == (2, 2)
+
+
 def test_a_posture_is_a_state() -> None:
     (claim,) = extractor_answering(answer_with(type="attribute", subject="dog", value="sitting", quote="dog")).claims(
         "A dog sits."

@@ -71,6 +71,7 @@ class AnswerCounts:
     Attributes:
         responses: responses sent to the model.
         chunks: chunks that they were split into; a response that fits a prompt is one.
+        shortened: chunks that were not sent as a whole, because a prompt has no room for a single character of them.
         retried: chunks that were asked for again because the answer was unreadable.
         unreadable: answers that do not match the schema, for example because they were cut at the token limit, and that no
             retry made up for. Their complete claims are kept.
@@ -80,6 +81,7 @@ class AnswerCounts:
 
     responses: int = 0
     chunks: int = 0
+    shortened: int = 0
     retried: int = 0
     unreadable: int = 0
     unquoted: int = 0
@@ -88,7 +90,7 @@ class AnswerCounts:
     @property
     def lost(self) -> int:
         """Number of losses of all kinds."""
-        return self.unreadable + self.unquoted + self.incomplete
+        return self.shortened + self.unreadable + self.unquoted + self.incomplete
 
 
 class _Chunk(NamedTuple):
@@ -126,6 +128,7 @@ class LlmExtractor:
     def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
         """See `Extractor`. Empty responses are not sent to the model."""
         before = replace(self.counts)
+        responses = [(text, _cut_question(text, question, self.max_body_bytes)) for text, question in responses]
         sent = [i for i, (response, _) in enumerate(responses) if response.strip()]
         self.counts.responses += len(sent)
         chunks = [chunk for i in sent for chunk in self._chunks(i, *responses[i])]
@@ -146,14 +149,14 @@ class LlmExtractor:
     def _losses(self, before: AnswerCounts, responses: int) -> str:
         now = self.counts
         return (
-            f"of {responses} responses, {now.unreadable - before.unreadable} answers stayed unreadable after a retry; claims dropped: "
+            f"of {responses} responses, {now.unreadable - before.unreadable} answers stayed unreadable after a retry, "
+            f"{now.shortened - before.shortened} chunks were shortened; claims dropped: "
             f"{now.unquoted - before.unquoted} whose quote is not in the response, {now.incomplete - before.incomplete} incomplete"
         )
 
     def _chunks(self, index: int, response: str, question: str) -> list[_Chunk]:
         """Split a response at sentences into chunks that fit a prompt; a sentence that does not fit is split anywhere."""
         chunks, start = list[_Chunk](), 0
-        question = question[: self.max_body_bytes // 8]
         ends = [pieces[-1].end for pieces in split_pieces(response)]
         while start < len(response):
             fitting = self._fitting(response, start, question)
@@ -169,7 +172,7 @@ class LlmExtractor:
         low, high = start + 1, len(response)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(_body(response[start:middle], question).encode("utf-8", "replace")) <= self.max_body_bytes:
+            if _size(response[start:middle], question) <= self.max_body_bytes:
                 low = middle
             else:
                 high = middle - 1
@@ -180,10 +183,13 @@ class LlmExtractor:
     ) -> list[_Chunk]:  # fmt: skip
         """Ask for the claims of chunks, add them to `found`, and return the chunks to ask for again."""
         texts = [responses[c.row][0][c.start : c.end] for c in chunks]
-        limit = self.max_body_bytes
+        sent = [
+            _shortened(text, responses[c.row][1], self.max_body_bytes) for c, text in zip(chunks, texts, strict=True)
+        ]
+        self.counts.shortened += sum(len(part) < len(text) for part, text in zip(sent, texts, strict=True))
         requests = [
-            Request(prompt(text, responses[c.row][1], max_body_bytes=limit), None)
-            for c, text in zip(chunks, texts, strict=True)
+            Request(prompt(part, responses[c.row][1], max_body_bytes=self.max_body_bytes), None)
+            for c, part in zip(chunks, sent, strict=True)
         ]
         answers = self.generate(requests, sampling) if requests else []
         again = []
@@ -274,12 +280,25 @@ def prompt(response: str, question: str, *, max_body_bytes: int = MAX_BODY_BYTES
 
     "<" is escaped, so no special token of a chat template in the texts can end the turn.
     """
-    body = _body(response, question)
-    while len(body.encode("utf-8", "replace")) > max_body_bytes and (response or question):
-        question = question[: min(len(question), max_body_bytes // 8)]
-        response = response[: int(len(response) * max_body_bytes / len(body.encode("utf-8", "replace")) * 0.95)]
-        body = _body(response, question)
-    return f"{INSTRUCTIONS}{body}"
+    question = _cut_question(response, question, max_body_bytes)
+    return f"{INSTRUCTIONS}{_body(_shortened(response, question, max_body_bytes), question)}"
+
+
+def _cut_question(response: str, question: str, max_body_bytes: int) -> str:
+    """The question as it is sent: whole if it fits a prompt together with the response, else its beginning."""
+    return question if _size(response, question) <= max_body_bytes else question[: max_body_bytes // 8]
+
+
+def _shortened(response: str, question: str, max_body_bytes: int) -> str:
+    """The beginning of a response that fits a prompt together with the question."""
+    while response and (size := _size(response, question)) > max_body_bytes:
+        response = response[: int(len(response) * max_body_bytes / size * 0.95)]
+    return response
+
+
+def _size(response: str, question: str) -> int:
+    """Bytes that question and response take in a prompt."""
+    return len(_body(response, question).encode("utf-8", "replace"))
 
 
 def _body(response: str, question: str) -> str:
