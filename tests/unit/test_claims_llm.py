@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from vlrm_ray.claims import make_extractor
+from vlrm_ray.claims import Extraction, make_extractor
 from vlrm_ray.claims.llm import INSTRUCTIONS, SCHEMA, LlmExtractor, prompt
 from vlrm_ray.config import asset_path
 from vlrm_ray.engines import Completion, Request, Sampling
@@ -173,6 +173,33 @@ def test_what_no_prompt_has_room_for_counts_as_lost() -> None:
     extractor.claims("ab")
     assert [body["response"] for body in asked] == ["", ""]
     assert (extractor.counts.shortened, extractor.counts.lost) == (2, 2)
+    assert not extractor.claims_batch([("ab", "")])[0].complete
+
+
+@pytest.mark.parametrize(
+    ("unread", "complete"),
+    [
+        (Completion("", refused="refused by the engine: out of memory"), False),
+        (Completion('{"claims":[{"type":"object","sub'), False),
+        (Completion("I see a dog."), False),
+        (Completion('{"claims":[]}'), True),
+    ],
+)
+def test_a_response_of_which_a_chunk_stays_unread_is_incomplete(unread: Completion, complete: bool) -> None:
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        found = Completion(answer_with(type="object", subject="dog", quote="dog"))
+        return [[unread if "cat" in request.text else found] for request in requests]
+
+    dogs, cats = "There is a dog. " * 20, "There is a cat. " * 20
+    mixed, only_dogs = LlmExtractor(generate, max_body_bytes=200).claims_batch([(dogs + cats, ""), (dogs, "")])
+    assert [[c.subject.name for c in found.claims] for found in (mixed, only_dogs)] == [["dog"], ["dog"]]
+    assert (mixed.complete, only_dogs.complete) == (complete, True)
+
+
+def test_a_chunk_that_is_read_in_a_retry_leaves_nothing_unread() -> None:
+    halves = [answer_with(type="object", subject=s, quote=s) for s in ("dog", "cat")]
+    (found,) = extractor_answering('{"claims":[{"type":"obj', *halves).claims_batch([(TWO_SENTENCES, "")])
+    assert found.complete
 
 
 def test_a_posture_is_a_state() -> None:
@@ -183,13 +210,13 @@ def test_a_posture_is_a_state() -> None:
 
 
 def test_an_empty_response_is_not_sent() -> None:
-    assert extractor_answering().claims_batch([("", ""), ("  \n", "Is there a dog?")]) == [(), ()]
+    assert extractor_answering().claims_batch([("", ""), ("  \n", "Is there a dog?")]) == [Extraction(), Extraction()]
 
 
 def test_answers_are_assigned_to_their_responses() -> None:
     answers = [answer_with(type="object", subject=s, quote=s) for s in ("dog", "cat")]
     found = extractor_answering(*answers).claims_batch([("dog", ""), ("", ""), ("cat", "")])
-    assert [[c.subject.name for c in claims] for claims in found] == [["dog"], [], ["cat"]]
+    assert [[c.subject.name for c in one.claims] for one in found] == [["dog"], [], ["cat"]]
 
 
 @pytest.mark.parametrize(

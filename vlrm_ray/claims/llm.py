@@ -5,18 +5,19 @@ span. A claim whose quote is not in the response is dropped, because the respons
 
 A response of any length is split at sentences into chunks that fit a prompt. A chunk whose answer is not valid JSON, usually
 because it was cut at the token limit, is asked for again in two halves, or with twice the limit if it is one sentence. Of an
-answer that is cut even then, the complete claims are kept. `AnswerCounts` tells what was lost.
+answer that is cut even then, the complete claims are kept, and the response counts as incompletely read; so it does if the
+engine refuses a chunk. `AnswerCounts` tells what was lost.
 """
 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from vlrm_ray.claims import GenerateFunction
+from vlrm_ray.claims import Extraction, GenerateFunction
 from vlrm_ray.claims.claim_collector import unique_claims
 from vlrm_ray.claims.lexicon import load_lexicon
 from vlrm_ray.claims.tokens import split_pieces
@@ -46,13 +47,13 @@ _NEEDS_VALUE = frozenset(ClaimType) - {ClaimType.OBJECT}
 def _quoted_claim_model() -> type[BaseModel]:
     """Pydantic model of `Claim` as the language model writes it: nouns as strings, a quote instead of the span."""
     by_name: dict[str, Any] = {}
-    for field in fields(Claim):
-        if field.name == "span":
+    for each in fields(Claim):
+        if each.name == "span":
             by_name["quote"] = (str, ...)
-        elif field.name in ("subject", "object"):
-            by_name[field.name] = (str, ...) if field.default is MISSING else (str | None, None)
+        elif each.name in ("subject", "object"):
+            by_name[each.name] = (str, ...) if each.default is MISSING else (str | None, None)
         else:
-            by_name[field.name] = (field.type, ... if field.default is MISSING else field.default)
+            by_name[each.name] = (each.type, ... if each.default is MISSING else each.default)
     order = ("type", "subject", "value", "object", "negated", "hedged", "quote")
     config = ConfigDict(extra="forbid")
     return create_model("QuotedClaim", __config__=config, **{name: by_name[name] for name in order})
@@ -73,8 +74,8 @@ class AnswerCounts:
         chunks: chunks that they were split into; a response that fits a prompt is one.
         shortened: chunks that were not sent as a whole, because a prompt has no room for a single character of them.
         retried: chunks that were asked for again because the answer was unreadable.
-        unreadable: answers that do not match the schema, for example because they were cut at the token limit, and that no
-            retry made up for. Their complete claims are kept.
+        unreadable: answers that do not match the schema, for example because they were cut at the token limit or the engine
+            refused the request, and that no retry made up for. Their complete claims are kept.
         unquoted: claims dropped because their quote is not in the response.
         incomplete: claims dropped because the subject or the value is missing.
     """
@@ -102,6 +103,14 @@ class _Chunk(NamedTuple):
     halvings: int = 0
 
 
+@dataclass
+class _Found:
+    """What was found in a response so far; `complete` is whether no part of it stayed unread."""
+
+    claims: list[Claim] = field(default_factory=list)
+    complete: bool = True
+
+
 class LlmExtractor:
     """The LLM extractor; `counts` tells how many answers and claims it had to drop.
 
@@ -123,9 +132,9 @@ class LlmExtractor:
 
     def claims(self, response: str, question: str = "") -> tuple[Claim, ...]:
         """See `Extractor`."""
-        return self.claims_batch([(response, question)])[0]
+        return self.claims_batch([(response, question)])[0].claims
 
-    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
+    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[Extraction]:
         """See `Extractor`. Empty responses are not sent to the model."""
         before = replace(self.counts)
         responses = [(text, _cut_question(text, question, self.max_body_bytes)) for text, question in responses]
@@ -133,7 +142,7 @@ class LlmExtractor:
         self.counts.responses += len(sent)
         chunks = [chunk for i in sent for chunk in self._chunks(i, *responses[i])]
         self.counts.chunks += len(chunks)
-        found: list[list[Claim]] = [[] for _ in responses]
+        found = [_Found() for _ in responses]
         larger = replace(self.sampling, max_tokens=2 * self.sampling.max_tokens)
         while chunks:
             again = self._ask(chunks, responses, self.sampling, found)
@@ -144,7 +153,10 @@ class LlmExtractor:
             chunks = halves
         if self.counts.lost > before.lost:
             _LOG.warning("LLM claim extractor: %s", self._losses(before, len(sent)))
-        return [unique_claims(sorted(claims, key=lambda claim: claim.span[0])) for claims in found]
+        return [
+            Extraction(unique_claims(sorted(one.claims, key=lambda claim: claim.span[0])), one.complete)
+            for one in found
+        ]
 
     def _losses(self, before: AnswerCounts, responses: int) -> str:
         now = self.counts
@@ -179,29 +191,32 @@ class LlmExtractor:
         return low
 
     def _ask(
-        self, chunks: Sequence[_Chunk], responses: Sequence[tuple[str, str]], sampling: Sampling, found: list[list[Claim]], *, is_last: bool = False
+        self, chunks: Sequence[_Chunk], responses: Sequence[tuple[str, str]], sampling: Sampling, found: list[_Found], *, is_last: bool = False
     ) -> list[_Chunk]:  # fmt: skip
         """Ask for the claims of chunks, add them to `found`, and return the chunks to ask for again."""
         texts = [responses[c.row][0][c.start : c.end] for c in chunks]
         sent = [
             _shortened(text, responses[c.row][1], self.max_body_bytes) for c, text in zip(chunks, texts, strict=True)
         ]
-        self.counts.shortened += sum(len(part) < len(text) for part, text in zip(sent, texts, strict=True))
         requests = [
             Request(prompt(part, responses[c.row][1], max_body_bytes=self.max_body_bytes), None)
             for c, part in zip(chunks, sent, strict=True)
         ]
         answers = self.generate(requests, sampling) if requests else []
         again = []
-        for chunk, text, (answer, *_) in zip(chunks, texts, answers, strict=True):
+        for chunk, text, part, (answer, *_) in zip(chunks, texts, sent, answers, strict=True):
             items = _items(answer.text)
             if items is None and not is_last:
                 again.append(chunk)
                 continue
+            if len(part) < len(text):
+                self.counts.shortened += 1
+                found[chunk.row].complete = False
             if items is None:
                 self.counts.unreadable += 1
+                found[chunk.row].complete = False
                 items = _complete_items(answer.text)
-            found[chunk.row] += self._usable(items, text, chunk.start)
+            found[chunk.row].claims += self._usable(items, text, chunk.start)
         return again
 
     def _usable(self, items: Sequence[Any], text: str, offset: int) -> list[Claim]:
