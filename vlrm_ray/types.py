@@ -272,6 +272,7 @@ class Candidate:
         condition: what the policy saw of the image, or that the response was given.
         claims: claims of the response with their verdicts; empty before verification.
         reward: score by the reward model, in runs with `pairing.labels: self`; else None.
+        fully_read: whether the claims are all that it makes; False if the extractor could not read some part of it.
     """
 
     candidate_id: str
@@ -279,6 +280,7 @@ class Candidate:
     condition: ImageCondition
     claims: tuple[CheckedClaim, ...] = ()
     reward: float | None = None
+    fully_read: bool = True
 
     def count(self, verdict: Verdict) -> int:
         """Number of claims with a verdict."""

@@ -59,12 +59,12 @@ def _read_lines(name: str) -> list[str]:
 
 def _list(extractor: Extractor, lines: Sequence[str], question: str, *, as_json: bool) -> None:
     """Print the claims of each line."""
-    claims_of_lines = extractor.claims_batch([(line, question) for line in lines])
-    for line, claims in zip(lines, claims_of_lines, strict=True):
+    extracted = extractor.claims_batch([(line, question) for line in lines])
+    for line, found in zip(lines, extracted, strict=True):
         if as_json:
-            print(json.dumps({"text": line, "claims": [_as_json(c) for c in claims]}))
+            print(json.dumps({"text": line, "claims": [_as_json(c) for c in found.claims]}))
         else:
-            listed = [f"  {gold.claim_key(c)!s:40} {line[slice(*c.span)]!r}" for c in claims]
+            listed = [f"  {gold.claim_key(c)!s:40} {line[slice(*c.span)]!r}" for c in found.claims]
             print("\n".join([_printable(line), *listed]))
 
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     split = "calibration" if arguments.split == "dev" else "test"
     statements = photos.statements(split)
     with open_extractor(arguments) as extractor:
-        claims = list(extractor.claims_batch([(statement.text, "") for statement in statements]))
+        claims = [found.claims for found in extractor.claims_batch([(statement.text, "") for statement in statements])]
     kinds = photos.kinds(split)
     if split == "test":
         parts = list(_stored(photos, kinds, progress))

@@ -158,7 +158,7 @@ class FileVerifier:
     ) -> list[dict[str, Any]]:
         """The table's rows for a batch."""
         texts = [(r.text, i.ref.question) for i in batch if not i.ref.problem for r in i.ref.responses if not r.problem]
-        claims = iter(self.extractor.claims_batch(texts))
+        extracted = iter(self.extractor.claims_batch(texts))
         records: list[dict[str, Any]] = []
         for item in batch:
             if item.ref.problem:
@@ -170,7 +170,7 @@ class FileVerifier:
                     summary.unusable[response.problem] += 1
                     records.append(_record(item, index, response, response.problem))
                     continue
-                checked = self.verifier.check_all(next(claims), seen)
+                checked = self.verifier.check_all(next(extracted).claims, seen)
                 _count(summary, response, checked)
                 records += [_claim_record(item, index, response, c, seen) for c in checked]
                 if not checked:

@@ -79,7 +79,7 @@ def extractor_answers() -> dict[str, Any]:
     with local_llm_extractor(asset_path("assets:extractor")) as extractor:
         found = extractor.claims_batch([(text, "") for text in HOSTILE])
         f1 = extractor_f1(extractor, 100, seed=5)
-        claims = [[[*claim_key(claim), claim.span] for claim in claims] for claims in found]
+        claims = [[[*claim_key(claim), claim.span] for claim in one.claims] for one in found]
         return {"claims": claims, "counts": dataclasses.asdict(extractor.counts), "f1": f1}
 
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.assets.plurals import plurals
-from vlrm_ray.claims import lexicon
+from vlrm_ray.claims import ExtractorKind, lexicon, make_extractor
 from vlrm_ray.claims.lexicon import PLURALS, load_lexicon, plural_of
-from vlrm_ray.claims.rules import RuleExtractor
+from vlrm_ray.claims.rules import MAX_CHARACTERS, RuleExtractor
 from vlrm_ray.types import Claim, ClaimType
 
 EXTRACTOR = RuleExtractor()
@@ -147,6 +147,14 @@ def test_a_megabyte_of_text_takes_bounded_time(part: str) -> None:
     start = time.process_time()
     EXTRACTOR.claims(part * (1_000_000 // len(part)), part * (1_000_000 // len(part)))
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("kind", ["rule", "parse"])
+def test_a_response_that_is_cut_is_incomplete(kind: ExtractorKind) -> None:
+    texts = [("There is a dog." + " " * (characters - 15), "") for characters in (MAX_CHARACTERS, MAX_CHARACTERS + 1)]
+    found = make_extractor(kind).claims_batch(texts)
+    assert [len(extraction.claims) for extraction in found] == [1, 1]
+    assert [extraction.complete for extraction in found] == [True, False]
 
 
 def test_the_synonyms_of_an_edited_lexicon_are_used(tmp_path: Path) -> None:

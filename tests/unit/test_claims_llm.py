@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from vlrm_ray.claims import make_extractor
+from vlrm_ray.claims import Extraction, make_extractor
 from vlrm_ray.claims.llm import INSTRUCTIONS, SCHEMA, LlmExtractor, prompt
 from vlrm_ray.config import asset_path
 from vlrm_ray.engines import Completion, Request, Sampling
@@ -138,6 +138,70 @@ def test_a_response_of_any_length_is_read_in_chunks_that_fit() -> None:
     assert extractor.counts.chunks == len(asked) > 10
 
 
+def extractor_recording(asked: list[dict[str, str]], max_body_bytes: int) -> LlmExtractor:
+    """An extractor that appends the question and the text of each prompt to `asked`."""
+
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        asked.extend(json.loads(request.text.removeprefix(INSTRUCTIONS)) for request in requests)
+        return [[Completion('{"claims":[]}')] for _ in requests]
+
+    return LlmExtractor(generate, max_body_bytes=max_body_bytes)
+
+
+@pytest.mark.parametrize("length", [0, 20, 149, 150, 151, 160, 200, 336, 1000, 2000, 20_000])
+@pytest.mark.parametrize("sentence", ["A dog sits beside bench number {}. ", "Ein Hündchen schläft <hier> {}. "])
+def test_all_of_a_response_is_sent_whatever_the_length_of_the_question(length: int, sentence: str) -> None:
+    response = "".join(sentence.format(i) for i in range(100))
+    question = ("What is “there”? " * (length // 10 + 1))[:length]
+    asked: list[dict[str, str]] = []
+    extractor = extractor_recording(asked, 1200)
+    extractor.claims(response, question)
+    assert "".join(body["response"] for body in asked) == response
+    assert {body["question"] for body in asked} == {question[:150]}
+    assert extractor.counts.lost == 0
+
+
+def test_a_long_question_is_sent_whole_if_it_fits_together_with_the_response() -> None:
+    asked: list[dict[str, str]] = []
+    extractor_recording(asked, 1200).claims("Yes.", "Is there a dog? " * 50)
+    assert asked == [{"question": "Is there a dog? " * 50, "response": "Yes."}]
+
+
+def test_what_no_prompt_has_room_for_counts_as_lost() -> None:
+    asked: list[dict[str, str]] = []
+    extractor = extractor_recording(asked, len('{"question":"","response":""}'))
+    extractor.claims("ab")
+    assert [body["response"] for body in asked] == ["", ""]
+    assert (extractor.counts.shortened, extractor.counts.lost) == (2, 2)
+    assert not extractor.claims_batch([("ab", "")])[0].complete
+
+
+@pytest.mark.parametrize(
+    ("unread", "complete"),
+    [
+        (Completion("", refused="refused by the engine: out of memory"), False),
+        (Completion('{"claims":[{"type":"object","sub'), False),
+        (Completion("I see a dog."), False),
+        (Completion('{"claims":[]}'), True),
+    ],
+)
+def test_a_response_of_which_a_chunk_stays_unread_is_incomplete(unread: Completion, complete: bool) -> None:
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        found = Completion(answer_with(type="object", subject="dog", quote="dog"))
+        return [[unread if "cat" in request.text else found] for request in requests]
+
+    dogs, cats = "There is a dog. " * 20, "There is a cat. " * 20
+    mixed, only_dogs = LlmExtractor(generate, max_body_bytes=200).claims_batch([(dogs + cats, ""), (dogs, "")])
+    assert [[c.subject.name for c in found.claims] for found in (mixed, only_dogs)] == [["dog"], ["dog"]]
+    assert (mixed.complete, only_dogs.complete) == (complete, True)
+
+
+def test_a_chunk_that_is_read_in_a_retry_leaves_nothing_unread() -> None:
+    halves = [answer_with(type="object", subject=s, quote=s) for s in ("dog", "cat")]
+    (found,) = extractor_answering('{"claims":[{"type":"obj', *halves).claims_batch([(TWO_SENTENCES, "")])
+    assert found.complete
+
+
 def test_a_posture_is_a_state() -> None:
     (claim,) = extractor_answering(answer_with(type="attribute", subject="dog", value="sitting", quote="dog")).claims(
         "A dog sits."
@@ -146,13 +210,13 @@ def test_a_posture_is_a_state() -> None:
 
 
 def test_an_empty_response_is_not_sent() -> None:
-    assert extractor_answering().claims_batch([("", ""), ("  \n", "Is there a dog?")]) == [(), ()]
+    assert extractor_answering().claims_batch([("", ""), ("  \n", "Is there a dog?")]) == [Extraction(), Extraction()]
 
 
 def test_answers_are_assigned_to_their_responses() -> None:
     answers = [answer_with(type="object", subject=s, quote=s) for s in ("dog", "cat")]
     found = extractor_answering(*answers).claims_batch([("dog", ""), ("", ""), ("cat", "")])
-    assert [[c.subject.name for c in claims] for claims in found] == [["dog"], [], ["cat"]]
+    assert [[c.subject.name for c in one.claims] for one in found] == [["dog"], [], ["cat"]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_claims import HOSTILE, TEXTS, notation
-from vlrm_ray.claims import gold, make_extractor
+from vlrm_ray.claims import Extraction, gold, make_extractor
 from vlrm_ray.claims.parse import pipeline
 from vlrm_ray.claims.parse.extractor import ParseExtractor
 from vlrm_ray.errors import UserError
@@ -128,7 +128,7 @@ def test_scenes_are_read_as_by_the_rules() -> None:
 
 def test_a_batch_has_the_claims_of_its_responses_one_by_one() -> None:
     pairs = [(text, "") for text in (*TEXT, *SCOPE)] * 2
-    assert PARSE.claims_batch(pairs) == [ParseExtractor().claims(*pair) for pair in pairs]
+    assert PARSE.claims_batch(pairs) == [Extraction(ParseExtractor().claims(*pair)) for pair in pairs]
 
 
 def test_the_extractor_is_pickled_without_its_pipeline() -> None:

@@ -145,6 +145,7 @@ def test_a_round_without_a_usable_prompt_ends_the_run_and_can_be_made_again(
         ("verify", "no_claim", "ask for descriptions"),
         ("pair", pairing.NO_PARTNER, "raise policy.samples"),
         ("pair", pairing.NO_CLAIMS, "experts.detector"),
+        ("pair", pairing.INCOMPLETE, "experts.extractor"),
         ("pair", pairing.LENGTH, "raise pairing.max_length_ratio"),
         ("critique", "no_judgement", "raise critic.max_tokens"),
         ("select", selection.MARGIN, "lower selection.margin"),

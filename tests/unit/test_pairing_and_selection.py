@@ -78,6 +78,20 @@ def test_rejected_candidates_that_saw_the_whole_image_come_first() -> None:
     assert unused == {"guess": pairing.NO_PARTNER}
 
 
+def test_a_candidate_that_was_not_fully_read_is_never_chosen() -> None:
+    unread = replace(GOOD, fully_read=False)
+    assert pairing.make_pairs(PROMPT, [unread, BAD], RULE) == (
+        [],
+        {"good": pairing.INCOMPLETE, "bad": pairing.NO_PARTNER},
+    )
+
+
+def test_a_candidate_that_was_not_fully_read_is_rejected_if_a_claim_is_contradicted() -> None:
+    unread = replace(BAD, fully_read=False)
+    (pair,), unused = pairing.make_pairs(PROMPT, [GOOD, unread], RULE)
+    assert (pair.chosen, pair.rejected, unused) == (GOOD, unread, {})
+
+
 def sure_candidate(name: str, text: str, *findings: tuple[Verdict, float], **claim: Any) -> Candidate:
     checked = [
         CheckedClaim(

@@ -103,13 +103,14 @@ def test_reasons_are_short_and_name_the_cause(error: Exception, reason: str) -> 
     assert refusal_reason(error) == reason
 
 
-def test_a_refused_extraction_gives_no_claims() -> None:
+def test_a_refused_extraction_gives_no_claims_and_is_incomplete() -> None:
     from functools import partial
 
+    from vlrm_ray.claims import Extraction
     from vlrm_ray.claims.llm import LlmExtractor
 
     extractor = LlmExtractor(partial(generate_isolated, PickyEngine()))
-    assert extractor.claims_batch([("LONG", "")]) == [()]
+    assert extractor.claims_batch([("LONG", "")]) == [Extraction((), complete=False)]
     assert extractor.counts.unreadable == 1
 
 

@@ -1,5 +1,6 @@
 """Rows as typed Arrow columns: nothing is lost, texts travel once, and a stage touches only its own columns."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pytest
 from tests.unit.made_up import pair, row
 from vlrm_ray.store.arrow_types import arrow_type, codec
 from vlrm_ray.store.rows import COLUMNS, PROMPT, SCHEMA, from_table, to_table, with_columns
-from vlrm_ray.types import ClaimType, Detection, Detections, ImageCondition, Noun
+from vlrm_ray.types import Candidate, ClaimType, Detection, Detections, ImageCondition, Noun
 
 LONG = "There is a circle and it is very red. " * 50
 
@@ -107,3 +108,14 @@ def test_values_come_back_as_they_were(kind: Any, values: list[Any]) -> None:
 def test_a_field_that_an_older_table_lacks_has_its_default() -> None:
     older = pa.array([{"name": "circle", "box": [0.0, 0.0, 1.0, 1.0], "score": 0.5}])
     assert codec(Detection).decode(older) == [Detection("circle", (0.0, 0.0, 1.0, 1.0), 0.5)]
+
+
+def test_whether_a_candidate_was_fully_read_is_stored_and_older_candidates_were() -> None:
+    (made,) = from_table(table_of_pairs())
+    made.candidates = tuple(replace(candidate, fully_read=False) for candidate in made.candidates)
+    column = to_table([made], ["candidates"]).column("candidates").combine_chunks()
+    assert codec(tuple[Candidate, ...]).decode(column) == [made.candidates]
+    items = column.flatten()
+    kept = [field for field in items.type if field.name != "fully_read"]
+    older = pa.StructArray.from_arrays([items.field(field.name) for field in kept], fields=kept)
+    assert {candidate.fully_read for candidate in codec(Candidate).decode(older)} == {True}

@@ -34,6 +34,7 @@ from vlrm_ray.pipeline.stages import (
     Ingest,
     SelfLabel,
     Tally,
+    VerifyAndPair,
     engine_pool,
     prompt_table,
 )
@@ -43,7 +44,7 @@ from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.reward.training.training_data import TrainingPairs
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import Row, from_table, to_table
-from vlrm_ray.types import Candidate, ImageCondition, Pair, Prompt, PromptRef
+from vlrm_ray.types import Candidate, Detection, ImageCondition, Pair, Prompt, PromptRef
 
 
 class Board:
@@ -168,6 +169,21 @@ def test_a_candidate_whose_critique_is_refused_is_in_no_pair() -> None:
     assert [candidate.reward for candidate in row.candidates] == [GOOD.yes, None]
     pairs, unused = make_pairs(row.prompt, row.candidates, config.pairing)
     assert (pairs, unused) == ([], {"p0good": "no_partner", "p0bad": "no_verifiable_claim"})
+
+
+def test_a_candidate_that_is_too_long_to_be_read_is_not_chosen_and_is_counted() -> None:
+    texts = {"unread": "There is a circle. " * 1200, "wrong": "There is no circle."}
+    made = Row(0, 1, Prompt("p", "a.png", "0", "What is there?"), asked=2, width=128, height=128)
+    made.objects = (Detection("circle", (8, 8, 40, 40), 0.99, "red"),)
+    made.candidates = tuple(Candidate(name, text, ImageCondition.FULL) for name, text in texts.items())
+    stage = VerifyAndPair(Config(), StageActors((), (), object, object, Board()))  # type: ignore[arg-type]
+    done = from_table(stage(to_table([made])))
+    assert [(c.candidate_id, c.fully_read, c.contradicted) for c in done[0].candidates] == [
+        ("unread", False, False), ("wrong", True, True),
+    ]  # fmt: skip
+    assert counts(done)["pair"] == {
+        "in": 2, "kept": 0, "dropped": {"claims_incomplete": 1, "no_partner": 1}, "quarantined": {},
+    }  # fmt: skip
 
 
 # --- engines ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ responses.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from vlrm_ray.engines import Completion, Request, Sampling
@@ -33,6 +34,19 @@ GenerateFunction = Callable[[Sequence[Request], Sampling], list[list[Completion]
 """The `generate` method of an engine, in this process or in an actor."""
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """What an extractor found in a response.
+
+    Attributes:
+        claims: the claims of the response, in the order of the text and without duplicates.
+        complete: whether all of the response was read. What it claims elsewhere is unknown if not.
+    """
+
+    claims: tuple[Claim, ...] = ()
+    complete: bool = True
+
+
 class Extractor(Protocol):
     """Finds the claims of responses."""
 
@@ -40,7 +54,7 @@ class Extractor(Protocol):
         """The claims of a response to a question, in the order of the text and without duplicates."""
         ...
 
-    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
+    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[Extraction]:
         """The claims of each (response, question) pair; an engine gets all of them as one batch."""
         ...
 

@@ -114,8 +114,8 @@ def measure(extractor: Extractor, responses: Sequence[AnnotatedResponse]) -> Sco
     """Run an extractor on annotated responses and count exact matches."""
     score = Score()
     found = extractor.claims_batch([(r.text, r.question) for r in responses])
-    for response, claims in zip(responses, found, strict=True):
-        score.add(response.text, response.claims, frozenset(map(claim_key, claims)))
+    for response, extraction in zip(responses, found, strict=True):
+        score.add(response.text, response.claims, frozenset(map(claim_key, extraction.claims)))
     return score
 
 

@@ -5,18 +5,19 @@ span. A claim whose quote is not in the response is dropped, because the respons
 
 A response of any length is split at sentences into chunks that fit a prompt. A chunk whose answer is not valid JSON, usually
 because it was cut at the token limit, is asked for again in two halves, or with twice the limit if it is one sentence. Of an
-answer that is cut even then, the complete claims are kept. `AnswerCounts` tells what was lost.
+answer that is cut even then, the complete claims are kept, and the response counts as incompletely read; so it does if the
+engine refuses a chunk. `AnswerCounts` tells what was lost.
 """
 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from vlrm_ray.claims import GenerateFunction
+from vlrm_ray.claims import Extraction, GenerateFunction
 from vlrm_ray.claims.claim_collector import unique_claims
 from vlrm_ray.claims.lexicon import load_lexicon
 from vlrm_ray.claims.tokens import split_pieces
@@ -46,13 +47,13 @@ _NEEDS_VALUE = frozenset(ClaimType) - {ClaimType.OBJECT}
 def _quoted_claim_model() -> type[BaseModel]:
     """Pydantic model of `Claim` as the language model writes it: nouns as strings, a quote instead of the span."""
     by_name: dict[str, Any] = {}
-    for field in fields(Claim):
-        if field.name == "span":
+    for each in fields(Claim):
+        if each.name == "span":
             by_name["quote"] = (str, ...)
-        elif field.name in ("subject", "object"):
-            by_name[field.name] = (str, ...) if field.default is MISSING else (str | None, None)
+        elif each.name in ("subject", "object"):
+            by_name[each.name] = (str, ...) if each.default is MISSING else (str | None, None)
         else:
-            by_name[field.name] = (field.type, ... if field.default is MISSING else field.default)
+            by_name[each.name] = (each.type, ... if each.default is MISSING else each.default)
     order = ("type", "subject", "value", "object", "negated", "hedged", "quote")
     config = ConfigDict(extra="forbid")
     return create_model("QuotedClaim", __config__=config, **{name: by_name[name] for name in order})
@@ -71,15 +72,17 @@ class AnswerCounts:
     Attributes:
         responses: responses sent to the model.
         chunks: chunks that they were split into; a response that fits a prompt is one.
+        shortened: chunks that were not sent as a whole, because a prompt has no room for a single character of them.
         retried: chunks that were asked for again because the answer was unreadable.
-        unreadable: answers that do not match the schema, for example because they were cut at the token limit, and that no
-            retry made up for. Their complete claims are kept.
+        unreadable: answers that do not match the schema, for example because they were cut at the token limit or the engine
+            refused the request, and that no retry made up for. Their complete claims are kept.
         unquoted: claims dropped because their quote is not in the response.
         incomplete: claims dropped because the subject or the value is missing.
     """
 
     responses: int = 0
     chunks: int = 0
+    shortened: int = 0
     retried: int = 0
     unreadable: int = 0
     unquoted: int = 0
@@ -88,7 +91,7 @@ class AnswerCounts:
     @property
     def lost(self) -> int:
         """Number of losses of all kinds."""
-        return self.unreadable + self.unquoted + self.incomplete
+        return self.shortened + self.unreadable + self.unquoted + self.incomplete
 
 
 class _Chunk(NamedTuple):
@@ -98,6 +101,14 @@ class _Chunk(NamedTuple):
     start: int
     end: int
     halvings: int = 0
+
+
+@dataclass
+class _Found:
+    """What was found in a response so far; `complete` is whether no part of it stayed unread."""
+
+    claims: list[Claim] = field(default_factory=list)
+    complete: bool = True
 
 
 class LlmExtractor:
@@ -121,16 +132,17 @@ class LlmExtractor:
 
     def claims(self, response: str, question: str = "") -> tuple[Claim, ...]:
         """See `Extractor`."""
-        return self.claims_batch([(response, question)])[0]
+        return self.claims_batch([(response, question)])[0].claims
 
-    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
+    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[Extraction]:
         """See `Extractor`. Empty responses are not sent to the model."""
         before = replace(self.counts)
+        responses = [(text, _cut_question(text, question, self.max_body_bytes)) for text, question in responses]
         sent = [i for i, (response, _) in enumerate(responses) if response.strip()]
         self.counts.responses += len(sent)
         chunks = [chunk for i in sent for chunk in self._chunks(i, *responses[i])]
         self.counts.chunks += len(chunks)
-        found: list[list[Claim]] = [[] for _ in responses]
+        found = [_Found() for _ in responses]
         larger = replace(self.sampling, max_tokens=2 * self.sampling.max_tokens)
         while chunks:
             again = self._ask(chunks, responses, self.sampling, found)
@@ -141,19 +153,22 @@ class LlmExtractor:
             chunks = halves
         if self.counts.lost > before.lost:
             _LOG.warning("LLM claim extractor: %s", self._losses(before, len(sent)))
-        return [unique_claims(sorted(claims, key=lambda claim: claim.span[0])) for claims in found]
+        return [
+            Extraction(unique_claims(sorted(one.claims, key=lambda claim: claim.span[0])), one.complete)
+            for one in found
+        ]
 
     def _losses(self, before: AnswerCounts, responses: int) -> str:
         now = self.counts
         return (
-            f"of {responses} responses, {now.unreadable - before.unreadable} answers stayed unreadable after a retry; claims dropped: "
+            f"of {responses} responses, {now.unreadable - before.unreadable} answers stayed unreadable after a retry, "
+            f"{now.shortened - before.shortened} chunks were shortened; claims dropped: "
             f"{now.unquoted - before.unquoted} whose quote is not in the response, {now.incomplete - before.incomplete} incomplete"
         )
 
     def _chunks(self, index: int, response: str, question: str) -> list[_Chunk]:
         """Split a response at sentences into chunks that fit a prompt; a sentence that does not fit is split anywhere."""
         chunks, start = list[_Chunk](), 0
-        question = question[: self.max_body_bytes // 8]
         ends = [pieces[-1].end for pieces in split_pieces(response)]
         while start < len(response):
             fitting = self._fitting(response, start, question)
@@ -169,33 +184,39 @@ class LlmExtractor:
         low, high = start + 1, len(response)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(_body(response[start:middle], question).encode("utf-8", "replace")) <= self.max_body_bytes:
+            if _size(response[start:middle], question) <= self.max_body_bytes:
                 low = middle
             else:
                 high = middle - 1
         return low
 
     def _ask(
-        self, chunks: Sequence[_Chunk], responses: Sequence[tuple[str, str]], sampling: Sampling, found: list[list[Claim]], *, is_last: bool = False
+        self, chunks: Sequence[_Chunk], responses: Sequence[tuple[str, str]], sampling: Sampling, found: list[_Found], *, is_last: bool = False
     ) -> list[_Chunk]:  # fmt: skip
         """Ask for the claims of chunks, add them to `found`, and return the chunks to ask for again."""
         texts = [responses[c.row][0][c.start : c.end] for c in chunks]
-        limit = self.max_body_bytes
+        sent = [
+            _shortened(text, responses[c.row][1], self.max_body_bytes) for c, text in zip(chunks, texts, strict=True)
+        ]
         requests = [
-            Request(prompt(text, responses[c.row][1], max_body_bytes=limit), None)
-            for c, text in zip(chunks, texts, strict=True)
+            Request(prompt(part, responses[c.row][1], max_body_bytes=self.max_body_bytes), None)
+            for c, part in zip(chunks, sent, strict=True)
         ]
         answers = self.generate(requests, sampling) if requests else []
         again = []
-        for chunk, text, (answer, *_) in zip(chunks, texts, answers, strict=True):
+        for chunk, text, part, (answer, *_) in zip(chunks, texts, sent, answers, strict=True):
             items = _items(answer.text)
             if items is None and not is_last:
                 again.append(chunk)
                 continue
+            if len(part) < len(text):
+                self.counts.shortened += 1
+                found[chunk.row].complete = False
             if items is None:
                 self.counts.unreadable += 1
+                found[chunk.row].complete = False
                 items = _complete_items(answer.text)
-            found[chunk.row] += self._usable(items, text, chunk.start)
+            found[chunk.row].claims += self._usable(items, text, chunk.start)
         return again
 
     def _usable(self, items: Sequence[Any], text: str, offset: int) -> list[Claim]:
@@ -274,12 +295,25 @@ def prompt(response: str, question: str, *, max_body_bytes: int = MAX_BODY_BYTES
 
     "<" is escaped, so no special token of a chat template in the texts can end the turn.
     """
-    body = _body(response, question)
-    while len(body.encode("utf-8", "replace")) > max_body_bytes and (response or question):
-        question = question[: min(len(question), max_body_bytes // 8)]
-        response = response[: int(len(response) * max_body_bytes / len(body.encode("utf-8", "replace")) * 0.95)]
-        body = _body(response, question)
-    return f"{INSTRUCTIONS}{body}"
+    question = _cut_question(response, question, max_body_bytes)
+    return f"{INSTRUCTIONS}{_body(_shortened(response, question, max_body_bytes), question)}"
+
+
+def _cut_question(response: str, question: str, max_body_bytes: int) -> str:
+    """The question as it is sent: whole if it fits a prompt together with the response, else its beginning."""
+    return question if _size(response, question) <= max_body_bytes else question[: max_body_bytes // 8]
+
+
+def _shortened(response: str, question: str, max_body_bytes: int) -> str:
+    """The beginning of a response that fits a prompt together with the question."""
+    while response and (size := _size(response, question)) > max_body_bytes:
+        response = response[: int(len(response) * max_body_bytes / size * 0.95)]
+    return response
+
+
+def _size(response: str, question: str) -> int:
+    """Bytes that question and response take in a prompt."""
+    return len(_body(response, question).encode("utf-8", "replace"))
 
 
 def _body(response: str, question: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 
-from vlrm_ray.claims import scope
+from vlrm_ray.claims import Extraction, scope
 from vlrm_ray.claims.claim_collector import ClaimCollector
 from vlrm_ray.claims.lexicon import Lexicon, load_lexicon
 from vlrm_ray.claims.questions import ParsedQuestion, parse_question, parse_question_sentence
@@ -40,9 +40,9 @@ class RuleExtractor:
         """See `Extractor`."""
         return self._claims(response[:MAX_CHARACTERS], question[:MAX_CHARACTERS])
 
-    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
+    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[Extraction]:
         """See `Extractor`."""
-        return [self.claims(*pair) for pair in responses]
+        return [Extraction(self.claims(*pair), len(pair[0]) <= MAX_CHARACTERS) for pair in responses]
 
     def _parse_question_uncached(self, question: str) -> ParsedQuestion:
         return parse_question(question, self.lexicon)

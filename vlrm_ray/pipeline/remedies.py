@@ -17,6 +17,7 @@ _REMEDIES = {
     },
     "pair": {
         pairing.NO_CLAIMS: "use experts that know what the images show (experts.detector), or other questions",
+        pairing.INCOMPLETE: "check experts.extractor and its model, or lower policy.max_tokens",
         pairing.LENGTH: "raise pairing.max_length_ratio or policy.samples",
         pairing.DUPLICATE: "raise policy.temperature or policy.samples",
     },

@@ -2,6 +2,7 @@
 
 A candidate can be chosen if it was given by the user or saw the whole image, no claim of it is contradicted and enough of them
 are supported (`pairing.min_verified`, by default one). A candidate is rejected if at least one claim of it is contradicted.
+One that the extractor could not read to the end can be rejected, but not chosen: its unread part may be wrong.
 Verdicts with less than `pairing.min_confidence` count as open. The label that a given response has in the user's data, such as
 "chosen", decides nothing.
 """
@@ -15,6 +16,7 @@ from vlrm_ray.types import CHECKED_TYPES, Candidate, ImageCondition, Pair, Promp
 NO_CLAIMS = "no_verifiable_claim"
 UNSURE = "low_confidence"
 FEW_VERIFIED = "too_few_supported_claims"
+INCOMPLETE = "claims_incomplete"
 DUPLICATE = "duplicate_text"
 NOT_FULL = "unsupported_without_full_image"
 NO_PARTNER = "no_partner"
@@ -89,6 +91,8 @@ def _label(candidate: Candidate, rule: Pairing) -> bool | str:
     sure = [finding.verdict for finding in decided if finding.confidence >= rule.min_confidence]
     if Verdict.CONTRADICTED in sure:
         return False
+    if not candidate.fully_read:
+        return INCOMPLETE
     if not sure:
         return UNSURE if decided else NO_CLAIMS
     counted = sum(c.claim.type in CHECKED_TYPES and not c.claim.hedged for c in candidate.claims)

@@ -91,8 +91,8 @@ def _read(
     extractor: Extractor, verifier: Verifier, statements: Sequence[HardStatement], evidence: Evidence, scene: str
 ) -> Iterator[ReadStatement]:
     extracted = extractor.claims_batch([(statement.text, statement.question) for statement in statements])
-    for statement, claims in zip(statements, extracted, strict=True):
-        checked = verifier.check_all(claims, evidence)
+    for statement, found in zip(statements, extracted, strict=True):
+        checked = verifier.check_all(found.claims, evidence)
         verdicts = {c.finding.verdict for c in checked}
         verdict = next((v for v in (Verdict.CONTRADICTED, Verdict.SUPPORTED) if v in verdicts), Verdict.UNVERIFIABLE)
         wrong = tuple(str(claim_key(c.claim)) for c in checked if c.finding.verdict is Verdict.CONTRADICTED)

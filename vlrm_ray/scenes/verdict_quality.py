@@ -74,8 +74,10 @@ class ExpertsUnderTest:
         ]
         extracted = self.extractor.claims_batch([(statement.text, statement.question) for statement, _ in checked])
         return [
-            outcome_of(statement, self.verifier.check_all([c for c in claims if c.type is statement.type], detected))
-            for (statement, detected), claims in zip(checked, extracted, strict=True)
+            outcome_of(
+                statement, self.verifier.check_all([c for c in found.claims if c.type is statement.type], detected)
+            )
+            for (statement, detected), found in zip(checked, extracted, strict=True)
         ]
 
 

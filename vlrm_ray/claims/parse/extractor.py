@@ -7,7 +7,7 @@ and sentences in whose scope analysis something is denied, left open or said mor
 from collections.abc import Sequence, Set
 from functools import lru_cache
 
-from vlrm_ray.claims import scope
+from vlrm_ray.claims import Extraction, scope
 from vlrm_ray.claims.lexicon import Lexicon, load_lexicon
 from vlrm_ray.claims.parse.pipeline import Parser, split_words
 from vlrm_ray.claims.parse.reader import ParsedReader
@@ -48,9 +48,9 @@ class ParseExtractor:
 
     def claims(self, response: str, question: str = "") -> tuple[Claim, ...]:
         """See `Extractor`."""
-        return self.claims_batch([(response, question)])[0]
+        return self.claims_batch([(response, question)])[0].claims
 
-    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[tuple[Claim, ...]]:
+    def claims_batch(self, responses: Sequence[tuple[str, str]]) -> list[Extraction]:
         """See `Extractor`. All sentences are parsed as one batch; responses that repeat are read once."""
         unique = dict.fromkeys(
             (response[:MAX_CHARACTERS], question[:MAX_CHARACTERS]) for response, question in responses
@@ -59,7 +59,10 @@ class ParseExtractor:
         pieces = (p for found in sentences.values() for p, _ in found if 2 < len(p) <= MAX_WORDS)
         self._parser.parse(split_words(p, self.lexicon) for p in pieces)
         claims = {pair: self._read(sentences[pair[0]], pair[1]) for pair in unique}
-        return [claims[response[:MAX_CHARACTERS], question[:MAX_CHARACTERS]] for response, question in responses]
+        return [
+            Extraction(claims[response[:MAX_CHARACTERS], question[:MAX_CHARACTERS]], len(response) <= MAX_CHARACTERS)
+            for response, question in responses
+        ]
 
     def _read(self, sentences: Sequence[tuple[list[Token], bool]], question: str) -> tuple[Claim, ...]:
         asked = self._question(question) if question else ParsedQuestion()

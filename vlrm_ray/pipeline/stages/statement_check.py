@@ -21,10 +21,12 @@ class StatementCheck:
     def checked(self, critiques: Sequence[tuple[ScoredCritique, Evidence]]) -> list[ScoredCritique]:
         """The critiques, each given with the evidence of its image, with their numbers of false statements."""
         statements = [statements_of(critique.text, self.critique_format) for critique, _ in critiques]
-        claims = self.extractor.claims_batch([(stated.text, "") for stated in statements])
+        extracted = self.extractor.claims_batch([(stated.text, "") for stated in statements])
         checked = []
-        for (critique, evidence), stated, found in zip(critiques, statements, claims, strict=True):
-            wrong = sum(c.finding.verdict is Verdict.CONTRADICTED for c in self.verifier.check_all(found, evidence))
+        for (critique, evidence), stated, found in zip(critiques, statements, extracted, strict=True):
+            wrong = sum(
+                c.finding.verdict is Verdict.CONTRADICTED for c in self.verifier.check_all(found.claims, evidence)
+            )
             wrong += false_places(stated.places, describe_evidence(evidence)) if stated.places else 0
             checked.append(replace(critique, false_statements=wrong))
         return checked

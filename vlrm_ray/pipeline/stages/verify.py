@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from ray.actor import ActorHandle
 
-from vlrm_ray.claims import Extractor, GenerateFunction, make_extractor
+from vlrm_ray.claims import Extraction, Extractor, GenerateFunction, make_extractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.experts.verifier import Verifier
@@ -17,7 +17,7 @@ from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import garbage_collection
 from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.store.rows import EVIDENCE, Row, from_table, with_columns
-from vlrm_ray.types import Candidate, Claim
+from vlrm_ray.types import Candidate
 
 
 class VerifyAndPair:
@@ -32,9 +32,9 @@ class VerifyAndPair:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Fill in each candidate's claims with their verdicts, and the row's `pairs` and `unused`."""
         start, rows = time.monotonic(), from_table(table, ["candidates", *EVIDENCE])
-        claims = iter(self.extractor.claims_batch([(c.text, r.prompt.question) for r in rows for c in r.candidates]))
+        found = iter(self.extractor.claims_batch([(c.text, r.prompt.question) for r in rows for c in r.candidates]))
         for row in rows:
-            row.candidates = tuple(self._verified(row, candidate, next(claims)) for candidate in row.candidates)
+            row.candidates = tuple(self._verified(row, candidate, next(found)) for candidate in row.candidates)
             pairs, row.unused = make_pairs(row.prompt, row.candidates, self.rule)
             row.pairs = tuple(pairs)
         table = with_columns(table, rows, "candidates", "pairs", "unused")
@@ -42,8 +42,9 @@ class VerifyAndPair:
         self.board.add("pair", sum(len(row.pairs) for row in rows))
         return table
 
-    def _verified(self, row: Row, candidate: Candidate, claims: Sequence[Claim]) -> Candidate:
-        return replace(candidate, claims=self.verifier.check_all(claims, row.evidence))
+    def _verified(self, row: Row, candidate: Candidate, found: Extraction) -> Candidate:
+        checked = self.verifier.check_all(found.claims, row.evidence)
+        return replace(candidate, claims=checked, fully_read=found.complete)
 
 
 def extractor_and_verifier(config: Config, stage_actors: StageActors) -> tuple[Extractor, Verifier]:
