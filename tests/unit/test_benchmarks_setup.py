@@ -39,6 +39,25 @@ def test_a_plain_vlm_judges_pairwise_in_the_critique_format_for_large_models(fol
     assert judge(folder, "critic.engine.max_model_len=700").config.critic.engine.max_model_len == 700
 
 
+def test_sizes_that_a_configuration_file_does_not_set_are_those_of_the_critique_format(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Without a file the same; the defaults of the configuration, 120 and 512 tokens, are those of the tiny model."""
+
+    def sizes(text: str, *overrides: str) -> tuple[int, int]:
+        (tmp_path / "mine.yaml").write_text(text)
+        critic = judge_from_folder(folder, None, 1, str(tmp_path / "mine.yaml"), overrides).config.critic
+        return critic.max_tokens, critic.engine.max_model_len
+
+    card(folder, {"critique_format": "detailed"})
+    assert sizes("critic: {engine: {cpus: 1}}") == (512, 1024)
+    assert sizes("critic: {max_tokens: 300}") == (300, 1024)
+    assert sizes("critic: {engine: {max_model_len: 700}}") == (350, 700)
+    assert sizes("critic: {max_tokens: 300}", "critic.max_tokens=200", "critic.engine.max_model_len=800") == (200, 800)
+    card(folder, {"critique_format": "compact"})
+    assert sizes("critic: {engine: {cpus: 1}}") == (120, 512)
+
+
 def test_a_published_reward_model_judges_pointwise_in_its_own_critique_format(folder: Path) -> None:
     configured = judge(card(folder, {"critique_format": "compact"}), k=4)
     assert (configured.kind, configured.config.critic.format, configured.config.critic.k) == ("pointwise", "compact", 4)
