@@ -106,6 +106,21 @@ def test_results_of_two_judges_are_not_mixed(folder: Path, tmp_path: Path) -> No
         claim_output_folder(out, "pope", judged, None)
 
 
+def test_the_calibration_belongs_to_a_judge_that_averages_rewards(folder: Path, tmp_path: Path) -> None:
+    """Judgements by several critiques from before calibrations were used are not mixed with new ones."""
+    card(folder, {"critique_format": "compact"})
+    (folder / "vlrm_calibration.json").write_text('{"temperature": 6.26}')
+    found = [judge(folder, k=4), judge(folder, k=1), judge(folder, k=4, kind="pairwise")]
+    assert [each.calibration for each in found] == [6.26, None, None]
+    for number, each in enumerate(found):
+        before = {key: value for key, value in each.identity.items() if key != "calibration"}
+        Ledger(str(tmp_path / str(number))).put_json("bench.json", {"benchmark": "pope", "images": "", **before})
+    with pytest.raises(UserError, match=r"calibration: None -> 6\.26"):
+        claim_output_folder(tmp_path / "0", "pope", found[0], None)
+    claim_output_folder(tmp_path / "1", "pope", found[1], None)
+    claim_output_folder(tmp_path / "2", "pope", found[2], None)
+
+
 def test_two_models_of_the_same_shape_are_told_apart(folder: Path, tmp_path: Path) -> None:
     """All files have the same names and sizes; only one weight differs."""
     out, weights = tmp_path / "out", folder / "model.safetensors"

@@ -11,6 +11,7 @@ from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE
 from vlrm_ray.preferences.critique import DETAILED
 from vlrm_ray.reward.model_folder import check_model, read_card
 from vlrm_ray.reward.scoring import token_limits
+from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model, model_fingerprint, portable
@@ -33,11 +34,13 @@ class Judge:
     Attributes:
         kind: `pointwise` or `pairwise`.
         config: the configuration; its `critic` section describes the model.
+        calibration: temperature of the rewards that are averaged; None for a single one, and without a calibration.
         identity: settings that determine the judgements; two judges with equal identities give the same ones.
     """
 
     kind: str
     config: Config
+    calibration: float | None
     identity: dict[str, Any]
 
     @property
@@ -85,6 +88,7 @@ def judge_from_folder(
         config = with_overrides(config, _sizes_not_given(folder, critique_format, config.critic))
     kind = kind or (POINTWISE if card else PAIRWISE)
     critic = config.critic
+    calibration = read_temperature(folder) if kind == POINTWISE and critic.k > 1 else None
     identity = {
         "judge": kind,
         "model": model_fingerprint(reference),
@@ -92,8 +96,9 @@ def judge_from_folder(
         "engine": critic.engine.model_dump(mode="json", include={"kind", "dtype", "max_model_len"}),
         "label_mass": config.selection.label_mass,
         "max_pixels": config.prompts.max_pixels,
+        "calibration": calibration,
     }
-    return Judge(kind, config, identity)
+    return Judge(kind, config, calibration, identity)
 
 
 def _sizes_not_given(folder: Path, critique_format: str, critic: Critic) -> list[str]:
