@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from vlrm_ray.engines import Completion, LabelTokens, Request, label_tokens
+from vlrm_ray.engines import Completion, LabelTokens, PlainText, Request, label_tokens
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward.canary import IMAGE, canary_request
 from vlrm_ray.reward.model_folder import CARD
@@ -70,6 +70,7 @@ def write_folder(
         "ask": FORMATS[critique_format].prompt_template,
         "ask_direct": FORMATS[critique_format].direct_prompt_template,
         "labels": {YES: sorted(labels.yes), NO: sorted(labels.no)},
+        "control_tokens": PlainText.of_processor(processor).tokens,
         "reward": "p(Yes) / (p(Yes) + p(No)) at the judgement token; without enough p(Yes) + p(No) there is none",
         "canary": {"image": IMAGE, "yes": canary.yes, "no": canary.no, "dtype": _canary_dtype(module, model)},
         **metadata,
