@@ -14,6 +14,7 @@ from vlrm_ray.engines import (
     Request,
     Sampling,
     batches,
+    chat_tokenization,
     label_tokens,
 )
 from vlrm_ray.errors import UserError, first_line
@@ -167,7 +168,8 @@ class TransformersEngine:
         """The model's inputs for requests that all have an image, or all have none."""
         texts = [self._text(request, images is not None) for request in requests]
         image_lists = [[image] for image in images] if images is not None else None
-        inputs = self.processor(text=texts, images=image_lists, return_tensors="pt", padding=True)
+        options = chat_tokenization(self.processor.tokenizer, texts[0])
+        inputs = self.processor(text=texts, images=image_lists, return_tensors="pt", padding=True, **options)
         return inputs.to(
             self.device, dtype=getattr(torch, self.settings.dtype)
         )  # of floating-point tensors, the pixels
