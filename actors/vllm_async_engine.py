@@ -106,7 +106,9 @@ class AsyncVllm:
             loop = asyncio.get_running_loop()
             prompt = await loop.run_in_executor(self._threads, self.model.prompt, request)
             parsed = parse_model_prompt(self._llm.model_config, prompt)
-            (prepared,) = await self._llm.renderer.render_cmpl_async([parsed])
+            renderer = self._llm.renderer
+            options = renderer.default_cmpl_tok_params.with_kwargs(**self.model.tokenization)
+            (prepared,) = await renderer.render_cmpl_async([parsed], options)
             return prepared
 
     def _exit_codes(self) -> str:

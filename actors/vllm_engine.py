@@ -61,7 +61,8 @@ class VllmEngine:
     def _run(self, requests: Sequence[Request], params: list[SamplingParams]) -> list[Any]:
         try:
             prompts = _LazyPrompts(requests, self.model.prompt)
-            outputs: list[Any] = self.llm.generate(prompts, params, use_tqdm=False)
+            options = self.model.tokenization
+            outputs: list[Any] = self.llm.generate(prompts, params, use_tqdm=False, tokenization_kwargs=options)
             return outputs
         except EngineDeadError as error:
             raise EngineDied("vLLM's engine process has ended; its log has the cause") from error

@@ -7,6 +7,7 @@ Everything that depends on the version of vLLM (0.32, CPU and GPU builds) is in 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vlrm_ray.engines import (
     PlainText,
     Request,
     Sampling,
+    chat_tokenization,
     check_cpu_library,
     label_tokens,
 )
@@ -141,17 +143,24 @@ class VllmModel:
         """
         limit = self.settings.max_pixels
         image = load_in_condition(request.image, request.condition, limit) if request.image else None
-        words = self.plain(request.text)
-        parts = [{"type": "text", "text": words}]
-        content: Any = [{"type": "image"}, *parts] if image is not None else parts if self.has_vision else words
-        text = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        prompt: dict[str, Any] = {"prompt": text + self.plain(request.prefix)}
+        text = self._chat(self.plain(request.text), image is not None) + self.plain(request.prefix)
+        prompt: dict[str, Any] = {"prompt": text}
         if image is None:
             return prompt
         key = f"{image.width}x{image.height}-{sha256_of(image.tobytes())}"
         return prompt | {"multi_modal_data": {"image": image}, "multi_modal_uuids": {"image": key}}
+
+    def _chat(self, words: str, with_image: bool) -> str:
+        """A user's turn as the chat template renders it."""
+        parts = [{"type": "text", "text": words}]
+        content: Any = [{"type": "image"}, *parts] if with_image else parts if self.has_vision else words
+        turn = {"role": "user", "content": content}
+        return str(self.processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False))
+
+    @cached_property
+    def tokenization(self) -> dict[str, Any]:
+        """Arguments with which vLLM tokenizes all prompts; see `chat_tokenization`."""
+        return chat_tokenization(self.tokenizer, self._chat("A question", False))
 
     def completion(self, answer: CompletionOutput) -> Completion:
         """Decoded answer, with p(Yes) and p(No) at the token of its judgement."""

@@ -1,12 +1,24 @@
 """A published reward model made of the shipped tiny model, without training it."""
 
 import json
+from functools import cache
 from pathlib import Path
 
+from vlrm_ray import torchvision_shim
 from vlrm_ray.config import asset_path
+from vlrm_ray.engines import PlainText
 from vlrm_ray.preferences.critique import FORMATS
 
 QUESTION = "What do you see?"
+
+
+@cache
+def plain_text() -> PlainText:
+    """Makes words of the tiny model's control tokens."""
+    torchvision_shim.install()
+    from transformers import AutoProcessor
+
+    return PlainText.of_processor(AutoProcessor.from_pretrained(asset_path("assets:vlm")))
 
 
 def publish(folder: Path, temperature: float | None = None, critique_format: str = "compact") -> Path:
@@ -19,6 +31,7 @@ def publish(folder: Path, temperature: float | None = None, critique_format: str
         "critique_format": critique_format,
         "ask": asked.prompt_template,
         "ask_direct": asked.direct_prompt_template,
+        "control_tokens": plain_text().tokens,
     }
     (folder / "vlrm_reward.json").write_text(json.dumps(card))
     if temperature is not None:

@@ -299,6 +299,15 @@ def _is_control(token: Any) -> bool:
     return bool(token.special) or re.fullmatch(r"<[|｜].*[|｜]>", str(token)) is not None
 
 
+def chat_tokenization(tokenizer: Any, text: str) -> dict[str, Any]:
+    """Arguments with which a rendered chat is tokenized, so that it has one token for its beginning (BOS).
+
+    Some chat templates write it, as those of Gemma 3 and Llama, some leave it to the tokenizer.
+    """
+    written = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
+    return {"add_special_tokens": False} if written else {}
+
+
 def generate_isolated(engine: Engine, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
     """`Engine.generate`, in which a request that the engine refuses does not fail the others.
 

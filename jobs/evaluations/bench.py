@@ -172,7 +172,13 @@ def _scorer(judge: Judge, arguments: argparse.Namespace) -> Scorer:
         raise UserError(f"--images {arguments.images}: folder not found")
     roots = [arguments.images] if arguments.images else [arguments.data / name for name in IMAGE_FOLDERS]
     settings = JudgeSettings.create(
-        judge.kind, FORMATS[critic.format], critic.k, critic.max_tokens, critic.temperature, config.selection.label_mass
+        judge.kind,
+        FORMATS[critic.format],
+        critic.k,
+        critic.max_tokens,
+        critic.temperature,
+        config.selection.label_mass,
+        judge.calibration,
     )
     return Scorer(
         settings,

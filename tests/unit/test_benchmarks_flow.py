@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from math import exp
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from vlrm_ray.evaluation.benchmarks.items import Item, Status
 from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput, JudgeSettings, decide
 from vlrm_ray.evaluation.benchmarks.scoring import Batch, JudgementLog, Scorer
 from vlrm_ray.preferences.critique import COMPACT, DETAILED, format_critique
+from vlrm_ray.reward.scoring import Scoring
 from vlrm_ray.store.ledger import Ledger
 
 POINTWISE = JudgeSettings.create("pointwise", COMPACT, 1, 100, 0.8, 0.5)
@@ -75,6 +77,21 @@ def test_the_higher_mean_reward_wins() -> None:
     result = decide(ITEM, 1, POINTWISE, [[NO, NO], [YES, NO]])  # shown first: the second answer
     assert (result.status, result.pick) == (Status.DECIDED, 0)
     assert result.rewards == (0.5, pytest.approx(1 / 9, abs=1e-6))
+
+
+def test_several_critiques_are_averaged_after_the_calibration_as_in_scoring() -> None:
+    """A sure Yes and a slight No outweigh two mild Yes only after the calibration."""
+
+    def critiques(*odds: float) -> JudgeOutput:
+        return [Completion(format_critique("x", "y", odd > 0), 1 / (1 + exp(-odd)), 1 / (1 + exp(odd))) for odd in odds]
+
+    outputs = [critiques(10, -0.2), critiques(1.2, 1.2)]
+    for calibration, pick in ((None, 1), (6.26, 0)):
+        settings = JudgeSettings.create("pointwise", COMPACT, 2, 100, 0.8, 0.5, calibration)
+        result = decide(ITEM, 0, settings, outputs)
+        assert result.pick == pick
+        scoring = Scoring.create(COMPACT, 2, 100, 0.8, 0.5, calibration, with_texts=False)
+        assert result.rewards == tuple(scoring.score(group).reward for group in outputs)
 
 
 def test_equal_rewards_are_a_tie() -> None:

@@ -39,6 +39,25 @@ def test_a_plain_vlm_judges_pairwise_in_the_critique_format_for_large_models(fol
     assert judge(folder, "critic.engine.max_model_len=700").config.critic.engine.max_model_len == 700
 
 
+def test_sizes_that_a_configuration_file_does_not_set_are_those_of_the_critique_format(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Without a file the same; the defaults of the configuration, 120 and 512 tokens, are those of the tiny model."""
+
+    def sizes(text: str, *overrides: str) -> tuple[int, int]:
+        (tmp_path / "mine.yaml").write_text(text)
+        critic = judge_from_folder(folder, None, 1, str(tmp_path / "mine.yaml"), overrides).config.critic
+        return critic.max_tokens, critic.engine.max_model_len
+
+    card(folder, {"critique_format": "detailed"})
+    assert sizes("critic: {engine: {cpus: 1}}") == (512, 1024)
+    assert sizes("critic: {max_tokens: 300}") == (300, 1024)
+    assert sizes("critic: {engine: {max_model_len: 700}}") == (350, 700)
+    assert sizes("critic: {max_tokens: 300}", "critic.max_tokens=200", "critic.engine.max_model_len=800") == (200, 800)
+    card(folder, {"critique_format": "compact"})
+    assert sizes("critic: {engine: {cpus: 1}}") == (120, 512)
+
+
 def test_a_published_reward_model_judges_pointwise_in_its_own_critique_format(folder: Path) -> None:
     configured = judge(card(folder, {"critique_format": "compact"}), k=4)
     assert (configured.kind, configured.config.critic.format, configured.config.critic.k) == ("pointwise", "compact", 4)
@@ -85,6 +104,21 @@ def test_results_of_two_judges_are_not_mixed(folder: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match="model: "):
         judged = judge(card(folder, {"critique_format": "detailed", "canary": {"yes": 0.2}}), kind="pairwise")
         claim_output_folder(out, "pope", judged, None)
+
+
+def test_the_calibration_belongs_to_a_judge_that_averages_rewards(folder: Path, tmp_path: Path) -> None:
+    """Judgements by several critiques from before calibrations were used are not mixed with new ones."""
+    card(folder, {"critique_format": "compact"})
+    (folder / "vlrm_calibration.json").write_text('{"temperature": 6.26}')
+    found = [judge(folder, k=4), judge(folder, k=1), judge(folder, k=4, kind="pairwise")]
+    assert [each.calibration for each in found] == [6.26, None, None]
+    for number, each in enumerate(found):
+        before = {key: value for key, value in each.identity.items() if key != "calibration"}
+        Ledger(str(tmp_path / str(number))).put_json("bench.json", {"benchmark": "pope", "images": "", **before})
+    with pytest.raises(UserError, match=r"calibration: None -> 6\.26"):
+        claim_output_folder(tmp_path / "0", "pope", found[0], None)
+    claim_output_folder(tmp_path / "1", "pope", found[1], None)
+    claim_output_folder(tmp_path / "2", "pope", found[2], None)
 
 
 def test_two_models_of_the_same_shape_are_told_apart(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from jobs.evaluations import verify
 from vlrm_ray.config import Prompts
@@ -180,6 +180,17 @@ def test_the_cache_keeps_what_was_used_last_and_no_image_above_its_limit(photos:
     tiny = ImageCache(100)
     assert tiny.load(photos[0]) is not tiny.load(photos[0])
     assert tiny.used == 0
+
+
+@pytest.mark.parametrize("as_uri", [False, True])
+def test_a_file_that_was_overwritten_is_read_again(as_uri: bool, tmp_path: Path) -> None:
+    path, cache = tmp_path / "a photo.png", ImageCache(9_000_000)
+    uri = path.as_uri() if as_uri else str(path)
+    for color in ("red", "blue"):
+        Image.new("RGB", (8, 8), color).save(path)
+        os.utime(path, ns=(0, len(color)))  # the files have the same size, and may be written within one tick
+        assert cache.load(uri).getpixel((0, 0)) == ImageColor.getrgb(color)
+        assert cache.load(uri) is cache.load(uri)
 
 
 def test_many_small_images_stay_in_one_batch_and_large_ones_do_not() -> None:

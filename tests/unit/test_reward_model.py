@@ -1,6 +1,7 @@
 """Scoring responses: how a model is asked, how its answers become a score, and what is refused."""
 
 import io
+import json
 import math
 import subprocess
 import sys
@@ -130,6 +131,20 @@ def test_sampled_critiques_are_averaged_and_leave_the_random_state_alone(model: 
     assert len(score.critiques) == 3
     assert bool((torch.get_rng_state() == before).all())
     assert model.score([image], [QUESTION], [RESPONSE], k=3, critiques=True) == [score]
+
+
+def test_generation_settings_of_the_base_model_have_no_effect(model: RewardModel, image: Path, tmp_path: Path) -> None:
+    """vLLM's engine does not use them either. With `top_k` 1 all sampled critiques would be equal."""
+    folder = publish(tmp_path / "0001", TEMPERATURE)
+    file = folder / "generation_config.json"
+    given = json.loads(file.read_text())
+    file.unlink()  # a link
+    file.write_text(json.dumps({**given, "do_sample": True, "repetition_penalty": 1.05, "top_k": 1}))
+    other = RewardModel.load(str(folder), device="cpu", batch_size=4)
+    for k in (1, 4):
+        (score,) = other.score([image], [QUESTION], [RESPONSE], k=k, critiques=True)
+        assert model.score([image], [QUESTION], [RESPONSE], k=k, critiques=True) == [score]
+        assert len(set(score.critiques)) > 1 or k == 1
 
 
 def test_a_version_in_an_object_store_is_fetched_and_scores_the_same(

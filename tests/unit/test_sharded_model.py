@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from tests.unit.ranks import run_ranks
 from vlrm_ray import torchvision_shim
 from vlrm_ray.config import Lora, Train, asset_path, load, with_overrides
+from vlrm_ray.engines import PlainText
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.preflight import check_inputs
 
@@ -241,6 +242,8 @@ def test_an_unsharded_model_is_published_as_transformers_saves_it(tmp_path: Path
     processor = AutoProcessor.from_pretrained(ASSET)
     model = AutoModelForImageTextToText.from_pretrained(ASSET, dtype=torch.float32).to(torch.bfloat16)
     published = republished(model, processor, tmp_path / "ours")
+    card = json.loads((published / "vlrm_reward.json").read_text())
+    assert tuple(card["control_tokens"]) == PlainText.of_processor(processor).tokens != ()
     model.save_pretrained(tmp_path / "theirs")
     for name in ("config.json", "generation_config.json"):
         first, second = (json.loads((folder / name).read_text()) for folder in (published, tmp_path / "theirs"))

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from vlrm_ray.engines import Completion, LabelTokens, Request, label_tokens
+from vlrm_ray.engines import Completion, LabelTokens, PlainText, Request, chat_tokenization, label_tokens
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward.canary import IMAGE, canary_request
 from vlrm_ray.reward.model_folder import CARD
@@ -70,6 +70,7 @@ def write_folder(
         "ask": FORMATS[critique_format].prompt_template,
         "ask_direct": FORMATS[critique_format].direct_prompt_template,
         "labels": {YES: sorted(labels.yes), NO: sorted(labels.no)},
+        "control_tokens": PlainText.of_processor(processor).tokens,
         "reward": "p(Yes) / (p(Yes) + p(No)) at the judgement token; without enough p(Yes) + p(No) there is none",
         "canary": {"image": IMAGE, "yes": canary.yes, "no": canary.no, "dtype": _canary_dtype(module, model)},
         **metadata,
@@ -112,11 +113,11 @@ def _score_canary(
 ) -> Completion:
     """p(Yes) and p(No) of the canary as the next token, by one forward pass of all ranks in transformers."""
     content = [{"type": "image"}, {"type": "text", "text": request.text}]
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
-    device = next(model.parameters()).device
-    inputs = processor(text=[str(text) + request.prefix], images=[[_canary_image()]], return_tensors="pt").to(device)
+    chat = [{"role": "user", "content": content}]
+    text = str(processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)) + request.prefix
+    options = chat_tokenization(processor.tokenizer, text)
+    inputs = processor(text=[text], images=[[_canary_image()]], return_tensors="pt", **options)
+    inputs = inputs.to(next(model.parameters()).device)
     with torch.no_grad(), _inference(model):
         if module is model:
             logits = model(**inputs).logits

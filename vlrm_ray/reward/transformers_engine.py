@@ -14,6 +14,7 @@ from vlrm_ray.engines import (
     Request,
     Sampling,
     batches,
+    chat_tokenization,
     label_tokens,
 )
 from vlrm_ray.errors import UserError, first_line
@@ -26,7 +27,7 @@ from vlrm_ray.types import ImageCondition
 torchvision_shim.install()
 
 import torch  # noqa: E402
-from transformers import AutoModelForImageTextToText, AutoProcessor, BatchEncoding  # noqa: E402
+from transformers import AutoModelForImageTextToText, AutoProcessor, BatchEncoding, GenerationConfig  # noqa: E402
 
 
 class TransformersEngine:
@@ -51,8 +52,12 @@ class TransformersEngine:
         self.load(folder)
 
     def load(self, folder: str) -> None:
-        """See `Engine.load`."""
+        """See `Engine.load`. Of the folder's generation_config.json only the token ids count, as in the vLLM engine."""
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, self.settings.dtype))
+        given = model.generation_config
+        model.generation_config = GenerationConfig(
+            bos_token_id=given.bos_token_id, eos_token_id=given.eos_token_id, pad_token_id=given.pad_token_id
+        )
         self.model = model.to(self.device).eval()
 
     def _ends(self) -> torch.Tensor:
@@ -82,6 +87,7 @@ class TransformersEngine:
                     do_sample=sample,
                     temperature=sampling.temperature if sample else None,
                     top_p=sampling.top_p if sample else None,
+                    top_k=0 if sample else None,  # transformers' own default is 50
                     num_return_sequences=sampling.n,
                 )
             new = tokens[:, inputs["input_ids"].shape[1] :]
@@ -171,7 +177,8 @@ class TransformersEngine:
         """The model's inputs for requests that all have an image, or all have none."""
         texts = [self._text(request, images is not None) for request in requests]
         image_lists = [[image] for image in images] if images is not None else None
-        inputs = self.processor(text=texts, images=image_lists, return_tensors="pt", padding=True)
+        options = chat_tokenization(self.processor.tokenizer, texts[0])
+        inputs = self.processor(text=texts, images=image_lists, return_tensors="pt", padding=True, **options)
         return inputs.to(
             self.device, dtype=getattr(torch, self.settings.dtype)
         )  # of floating-point tensors, the pixels

@@ -148,6 +148,8 @@ def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
 class ImageCache:
     """Decoded images by URI: the latest ones, up to a number of bytes. Safe for use from several threads.
 
+    A local file that was overwritten is read again.
+
     Attributes:
         limit: limit of the images' memory in bytes. A larger image is not kept.
         used: memory of the images in bytes.
@@ -156,12 +158,12 @@ class ImageCache:
     def __init__(self, limit: int) -> None:
         """Create an empty cache with a limit in bytes."""
         self.limit, self.used = limit, 0
-        self._images: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
+        self._images: OrderedDict[tuple[str, int, int, int], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
     def load(self, uri: str, max_pixels: int = 0) -> Image.Image:
         """The image, `bounded`, from the cache or from its file. Raises BadImage."""
-        key = (uri, max_pixels)
+        key = (uri, max_pixels, *_time_and_size(uri))
         with self._lock:
             if key in self._images:
                 self._images.move_to_end(key)
@@ -174,6 +176,18 @@ class ImageCache:
             while self.used > self.limit:
                 self.used -= memory_of(self._images.popitem(last=False)[1])
         return image
+
+
+def _time_and_size(uri: str) -> tuple[int, int]:
+    """Time of change in ns and size of a local file; zeros for any other image, and for a file that cannot be read."""
+    scheme = uri.partition(":")[0].lower() if is_uri(uri) else ""
+    if scheme not in ("", "file"):
+        return 0, 0
+    try:
+        status = os.stat(file_uri_path(uri) if scheme else uri)
+    except (OSError, ValueError):
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 _CACHE = ImageCache(CACHE_BYTES)

@@ -1,8 +1,9 @@
 """Prompts to a judge about an item, and the decision from its outputs.
 
 A `pointwise` judge writes K critiques of each answer on its own, in the critique format that the reward model was
-trained on. The reward of an answer is the mean over its critiques; the higher reward wins, equal rewards are a tie. The
-judge never sees the other answer, so the order of the two has no effect.
+trained on. The reward of an answer is the mean over its critiques; the higher reward wins, equal rewards are a tie. With
+K > 1 the mean is over calibrated rewards if the model has a calibration, as in scoring; with K = 1 it would change no
+order. The judge never sees the other answer, so the order of the two has no effect.
 
 A `pairwise` judge sees both answers and generates K texts that say which one is better; the majority wins.
 """
@@ -50,12 +51,14 @@ class JudgeSettings:
         critique_format: format of the critiques of a pointwise judge; a pairwise judge uses `COMPARISON` instead.
         sampling: sampling parameters, with the number of critiques or comparisons K as `n`.
         label_mass: smallest p(Yes) + p(No) at the judgement token for a critique to count.
+        calibration: temperature of the rewards before they are averaged; None leaves them as they are.
     """
 
     pairwise: bool
     critique_format: CritiqueFormat
     sampling: Sampling
     label_mass: float
+    calibration: float | None = None
 
     @classmethod
     def create(
@@ -66,6 +69,7 @@ class JudgeSettings:
         max_tokens: int,
         temperature: float,
         label_mass: float,
+        calibration: float | None = None,
     ) -> "JudgeSettings":
         """Settings of a judge `pointwise` or `pairwise`; a single critique (k = 1) is decoded greedily.
 
@@ -73,7 +77,7 @@ class JudgeSettings:
         """
         pairwise = judge == PAIRWISE
         sampling = Sampling(max_tokens, temperature if k > 1 else 0.0, n=k, judgement="none" if pairwise else "ask")
-        return cls(pairwise, critique_format, sampling, label_mass)
+        return cls(pairwise, critique_format, sampling, label_mass, calibration)
 
 
 def build_requests(item: Item, first: int, settings: JudgeSettings, image: str | None) -> list[Request]:
@@ -102,7 +106,7 @@ def decide(item: Item, first: int, settings: JudgeSettings, outputs: Sequence[Ju
         if group[0].refused:
             return Judgement(item.key, first, Status.QUARANTINED, reason=group[0].refused)
     texts = tuple(completion.text for group in outputs for completion in group)
-    rewards = _vote_shares(texts) if settings.pairwise else _mean_rewards(outputs, settings.label_mass)
+    rewards = _vote_shares(texts) if settings.pairwise else _mean_rewards(outputs, settings)
     if rewards is None:
         return Judgement(item.key, first, Status.UNPARSED, texts=texts)
     ordered = rewards if first == 0 else (rewards[1], rewards[0])
@@ -111,14 +115,14 @@ def decide(item: Item, first: int, settings: JudgeSettings, outputs: Sequence[Ju
     return Judgement(item.key, first, Status.DECIDED, int(ordered[1] > ordered[0]), ordered, texts=texts)
 
 
-def _mean_rewards(groups: Sequence[Sequence[Completion]], label_mass: float) -> tuple[float, float] | None:
+def _mean_rewards(groups: Sequence[Sequence[Completion]], settings: JudgeSettings) -> tuple[float, float] | None:
     """Mean reward of each answer over its readable critiques; None if an answer has no readable critique."""
     means = []
     for group in groups:
-        usable, _ = usable_critiques([scored_critique(completion) for completion in group], label_mass)
+        usable, _ = usable_critiques([scored_critique(completion) for completion in group], settings.label_mass)
         if not usable:
             return None
-        means.append(mean_reward(usable))
+        means.append(mean_reward(usable, settings.calibration))
     return means[0], means[1]
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlrm_ray.config import Config, load
+from vlrm_ray.config import Config, Critic, load, with_overrides
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE
 from vlrm_ray.preferences.critique import DETAILED
 from vlrm_ray.reward.model_folder import check_model, read_card
 from vlrm_ray.reward.scoring import token_limits
+from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model, model_fingerprint, portable
@@ -33,11 +34,13 @@ class Judge:
     Attributes:
         kind: `pointwise` or `pairwise`.
         config: the configuration; its `critic` section describes the model.
+        calibration: temperature of the rewards that are averaged; None for a single one, and without a calibration.
         identity: settings that determine the judgements; two judges with equal identities give the same ones.
     """
 
     kind: str
     config: Config
+    calibration: float | None
     identity: dict[str, Any]
 
     @property
@@ -79,14 +82,13 @@ def judge_from_folder(
         raise UserError("critic.model cannot be overridden here; give the model with --rm FOLDER only")
     card = read_card(folder)
     critique_format = str(card["critique_format"]) if card else DETAILED.name
-    sizes: tuple[str, ...] = ()
-    if critique_format == DETAILED.name and config_file is None:
-        max_tokens, total = token_limits(folder, critique_format)
-        sizes = (f"critic.max_tokens={max_tokens}", f"critic.engine.max_model_len={total}")
     settings = (f"critic.model={reference}", f"critic.k={k}", f"critic.format={critique_format}", *_JUDGE_ONLY)
-    config = load(config_file, [*settings, *sizes, *overrides])
+    config = load(config_file, [*settings, *overrides])
+    if critique_format == DETAILED.name:
+        config = with_overrides(config, _sizes_not_given(folder, critique_format, config.critic))
     kind = kind or (POINTWISE if card else PAIRWISE)
     critic = config.critic
+    calibration = read_temperature(folder) if kind == POINTWISE and critic.k > 1 else None
     identity = {
         "judge": kind,
         "model": model_fingerprint(reference),
@@ -94,8 +96,22 @@ def judge_from_folder(
         "engine": critic.engine.model_dump(mode="json", include={"kind", "dtype", "max_model_len"}),
         "label_mass": config.selection.label_mass,
         "max_pixels": config.prompts.max_pixels,
+        "calibration": calibration,
     }
-    return Judge(kind, config, identity)
+    return Judge(kind, config, calibration, identity)
+
+
+def _sizes_not_given(folder: Path, critique_format: str, critic: Critic) -> list[str]:
+    """Overrides for the tokens of a critique and of a sequence, where neither the file nor the command line has them."""
+    max_tokens, total = token_limits(folder, critique_format)
+    sizes = []
+    if "max_model_len" in critic.engine.model_fields_set:
+        total = critic.engine.max_model_len
+    else:
+        sizes.append(f"critic.engine.max_model_len={total}")
+    if "max_tokens" not in critic.model_fields_set:
+        sizes.append(f"critic.max_tokens={min(max_tokens, total // 2)}")
+    return sizes
 
 
 def claim_output_folder(out: Path, benchmark: str, judge: Judge, images: Path | None) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ProcessorMixin
 
-from vlrm_ray.engines import LabelTokens, PlainText, label_tokens
+from vlrm_ray.engines import LabelTokens, PlainText, chat_tokenization, label_tokens
 from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.preferences.judgement import judgement_token
 from vlrm_ray.reward.training.examples import Example
@@ -235,7 +235,8 @@ class Collator:
         """A tokenized example, and the inputs of its image."""
         prompt, answer = self._texts(example, image is not None)
         images = {} if image is None else {"images": [[image]]}
-        inputs = self.processor(text=[prompt + answer], return_tensors="pt", **images)
+        options = chat_tokenization(self.tokenizer, prompt)
+        inputs = self.processor(text=[prompt + answer], return_tensors="pt", **images, **options)
         ids = inputs["input_ids"][0]
         of_tokens = inputs.get("mm_token_type_ids", inputs.get("token_type_ids"))
         types = torch.zeros_like(ids) if of_tokens is None else of_tokens[0].long()
