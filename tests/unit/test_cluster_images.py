@@ -3,12 +3,15 @@
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
+PINS = ROOT / ".ci" / "constraints-cpu.txt"
 INSTRUCTIONS = {"FROM", "RUN", "COPY", "WORKDIR", "ENV", "CMD"}
 STUB = """#!/bin/bash
 echo "$(basename "$0") $*" >> "$CALLS"
@@ -53,6 +56,18 @@ def test_its_commands_are_valid_shell_and_install_the_pinned_set_of_their_kind(k
         assert re.search(r"\w==\d", command)
         (constraints,) = re.findall(r"--constraints (\S+)", command)
         assert (ROOT / constraints).is_file()
+
+
+def test_the_clients_of_the_clouds_are_on_the_head_and_on_the_machine_that_starts_the_cluster() -> None:
+    """`ray up` looks for a machine of the cloud, and the autoscaler in the head's container starts the other nodes."""
+    assert any("/opt/env cpu,experts,cloud" in value for name, value in instructions("cpu") if name == "RUN")
+    assert "EXTRAS=cpu,experts,cloud make install" in (ROOT / "docs" / "cluster.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    clients = {Requirement(text).name for text in project["optional-dependencies"]["cloud"]}
+    assert clients == {"boto3", "google-api-python-client", "google-auth", "google-auth-httplib2"}
+    pins = dict(line.split("==") for line in PINS.read_text().splitlines() if "==" in line)
+    for text in project["optional-dependencies"]["cloud"]:
+        assert Requirement(text).specifier.contains(pins[Requirement(text).name]), text
 
 
 def test_ray_in_the_images_is_that_of_the_cluster_files() -> None:
