@@ -104,6 +104,24 @@ def test_nodes_with_gpus_have_the_image_for_gpus(name: str) -> None:
         assert ("vlrm-ray-gpu" in image) is bool(node["resources"].get("GPU")), key
 
 
+def test_each_node_on_aws_names_its_image_because_ray_would_take_one_with_an_old_driver() -> None:
+    for node in read("ray-up-aws.yaml")["available_node_types"].values():
+        has_gpu = bool(node["resources"].get("GPU"))
+        assert node["node_config"]["ImageId"] == ("YOUR_GPU_AMI" if has_gpu else "YOUR_AMI")
+
+
+def test_nodes_with_gpus_on_google_cloud_have_a_driver_for_cuda_13() -> None:
+    for node in read("ray-up-gcp.yaml")["available_node_types"].values():
+        (disk,) = node["node_config"]["disks"]
+        image = disk["initializeParams"]["sourceImage"]
+        assert image.endswith("-nvidia-580" if node["resources"].get("GPU") else "/common-cpu-ubuntu-2204")
+
+
+@pytest.mark.parametrize("name", ["docs/cluster.md", "cluster/Dockerfile.gpu"])
+def test_the_driver_that_is_needed_is_told(name: str) -> None:
+    assert "NVIDIA driver >= 580" in (CLUSTER.parent / name).read_text()
+
+
 @pytest.mark.parametrize("name", RAY_UP)
 def test_the_dashboard_is_on_loopback_and_all_nodes_share_a_token(name: str) -> None:
     config = read(name)
