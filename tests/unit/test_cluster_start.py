@@ -85,6 +85,10 @@ def test_a_cluster_that_cannot_be_joined_is_named(monkeypatch: pytest.MonkeyPatc
         connect("cluster.address=192.0.2.1:6379")
 
 
+def test_engines_sample_without_a_compiler_for_cuda() -> None:
+    assert cluster.environment(configuration.load(None, []))["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+
+
 def test_sigterm_ends_a_run_like_ctrl_c_and_the_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Terminated), cluster._sigterm_raises():

@@ -30,11 +30,13 @@ WORKER_ENV = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
+    # FlashInfer compiles its sampler with nvcc, which images and pip installs lack; requests with seeds never use it
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_DATA_USE_DATASOURCE_V2": "0",
     "PYTHONWARNINGS": "ignore",
 }
-"""Environment of all processes of a run: no telemetry, quiet libraries."""
+"""Environment of all processes of a run: no telemetry, quiet libraries, no compiler for CUDA."""
 CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
 """Additional environment of an engine without GPU."""
 START_ATTEMPTS = 5
