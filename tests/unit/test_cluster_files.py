@@ -117,6 +117,17 @@ def test_nodes_with_gpus_on_google_cloud_have_a_driver_for_cuda_13() -> None:
         assert image.endswith("-nvidia-580" if node["resources"].get("GPU") else "/common-cpu-ubuntu-2204")
 
 
+@pytest.mark.parametrize(("name", "key"), zip(CLOUDS, ("IamInstanceProfile", "serviceAccounts"), strict=True))
+def test_workers_may_use_the_bucket_and_the_head_keeps_the_rights_that_ray_gives_it(name: str, key: str) -> None:
+    types = read(name)["available_node_types"]
+    assert {kind for kind, node in types.items() if node["node_config"].get(key)} == set(ROLES)
+
+
+@pytest.mark.parametrize("place", ["docs/cluster.md", "cluster/ray-up-aws.yaml"])
+def test_the_head_on_aws_is_told_to_need_the_right_to_hand_on_a_role(place: str) -> None:
+    assert "iam:PassRole" in (CLUSTER.parent / place).read_text()
+
+
 @pytest.mark.parametrize("name", ["docs/cluster.md", "cluster/Dockerfile.gpu"])
 def test_the_driver_that_is_needed_is_told(name: str) -> None:
     assert "NVIDIA driver >= 580" in (CLUSTER.parent / name).read_text()
@@ -187,6 +198,15 @@ def test_every_worker_group_has_its_label_its_image_and_equal_limits() -> None:
         has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
         assert ("vlrm-ray-gpu" in container["image"]) is has_gpu
         assert ("nodeSelector" in group["template"]["spec"]) is (name in MAY_BE_SPOT)
+
+
+def test_workers_on_kubernetes_may_use_the_bucket_and_the_head_keeps_kuberays_account() -> None:
+    spec = cluster_spec("kuberay-rayjob.yaml")
+    assert "serviceAccountName" not in spec["headGroupSpec"]["template"]["spec"]
+    for group in spec["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        assert pod["serviceAccountName"] == "YOUR_SERVICE_ACCOUNT"
+        assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "vlrm-env", "optional": True}}]
 
 
 def test_train_workers_find_shared_memory_for_nccl() -> None:
