@@ -154,6 +154,15 @@ def test_machines_of_ones_own_bring_their_labels() -> None:
     assert config["min_workers"] == config["max_workers"] == len(config["provider"]["worker_ips"])
 
 
+@pytest.mark.parametrize("place", ["docs/cluster.md", "cluster/ray-up-onprem.yaml"])
+def test_machines_of_ones_own_are_started_with_an_autoscaler_that_counts_all_workers(place: str) -> None:
+    """Autoscaler v2 counts the head as one of the single type of nodes."""
+    lines = (CLUSTER.parent / place).read_text().splitlines()
+    starts = [line for line in lines if "ray up -y cluster/ray-up-onprem.yaml" in line]
+    assert starts
+    assert all("RAY_UP_enable_autoscaler_v2=0 ray up" in line for line in starts)
+
+
 def cluster_spec(name: str) -> dict[str, Any]:
     spec = read(name)["spec"]
     return dict(spec.get("rayClusterSpec", spec))
