@@ -233,7 +233,10 @@ def test_the_worker_groups_are_large_enough_for_the_shipped_configuration() -> N
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         node = Node(float(limits["cpu"]), float(limits.get("nvidia.com/gpu", 0)), group["labels"])
         nodes += [node] * group["maxReplicas"]
-    check_largest(nodes, yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["VLRM_CLUSTER_MAX"])
+        if group["groupName"] == "cpu":  # where the driver is
+            env = group["template"]["spec"]["containers"][0]["env"]
+    (limit,) = (entry["value"] for entry in env if entry["name"] == "VLRM_CLUSTER_MAX")
+    check_largest(nodes, limit)
 
 
 def test_the_rayjob_removes_its_cluster_resumes_and_has_its_driver_on_a_node_for_cpu_work() -> None:
