@@ -117,6 +117,13 @@ def test_nodes_with_gpus_on_google_cloud_have_a_driver_for_cuda_13() -> None:
         assert image.endswith("-nvidia-580" if node["resources"].get("GPU") else "/common-cpu-ubuntu-2204")
 
 
+def test_disks_on_google_cloud_are_of_a_type_that_all_machines_take_and_in_the_zone() -> None:
+    config = read("ray-up-gcp.yaml")
+    expected = f"zones/{config['provider']['availability_zone']}/diskTypes/pd-balanced"
+    for node in config["available_node_types"].values():
+        assert [disk["initializeParams"]["diskType"] for disk in node["node_config"]["disks"]] == [expected]
+
+
 @pytest.mark.parametrize(("name", "key"), zip(CLOUDS, ("IamInstanceProfile", "serviceAccounts"), strict=True))
 def test_workers_may_use_the_bucket_and_the_head_keeps_the_rights_that_ray_gives_it(name: str, key: str) -> None:
     types = read(name)["available_node_types"]
