@@ -170,6 +170,24 @@ def test_machines_of_ones_own_are_started_with_an_autoscaler_that_counts_all_wor
     assert all("RAY_UP_enable_autoscaler_v2=0 ray up" in line for line in starts)
 
 
+def recipe(heading: str) -> str:
+    """The part of the documentation under a heading."""
+    text = (CLUSTER.parent / "docs" / "cluster.md").read_text()
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("heading", ["One machine with 8 GPUs", "With `ray up`", "With Slurm"])
+def test_recipes_without_an_image_install_what_reads_text_in_the_shipped_configuration(heading: str) -> None:
+    assert on_labelled_nodes().experts.reader.engine == "paddle"
+    assert "pip install paddlepaddle" in recipe(heading)
+
+
+def test_the_recipe_of_kuberay_adds_its_charts_before_it_installs_an_operator_that_knows_the_fields() -> None:
+    text = recipe("With KubeRay")
+    assert 0 < text.find("helm repo add kuberay ") < text.find("helm install kuberay-operator")
+    assert "kuberay/kuberay-operator --version 1.5.1" in text
+
+
 def cluster_spec(name: str) -> dict[str, Any]:
     spec = read(name)["spec"]
     return dict(spec.get("rayClusterSpec", spec))
