@@ -228,7 +228,9 @@ def test_every_worker_group_has_its_label_its_image_and_equal_limits() -> None:
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         assert 0 <= group["minReplicas"] <= group["maxReplicas"]
         (container,) = group["template"]["spec"]["containers"]
-        assert container["resources"]["limits"] == container["resources"]["requests"]
+        limits, requests = container["resources"]["limits"], dict(container["resources"]["requests"])
+        assert requests.pop("ephemeral-storage").endswith("Gi")
+        assert limits == requests
         has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
         assert ("vlrm-ray-gpu" in container["image"]) is has_gpu
         assert ("nodeSelector" in group["template"]["spec"]) is (name in MAY_BE_SPOT)
@@ -243,10 +245,17 @@ def test_workers_on_kubernetes_may_use_the_bucket_and_the_head_keeps_kuberays_ac
         assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "vlrm-env", "optional": True}}]
 
 
+def test_workers_keep_models_in_a_volume_and_not_in_the_containers_layer() -> None:
+    for group in cluster_spec("kuberay-rayjob.yaml")["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        assert {"name": "cache", "emptyDir": {}} in pod["volumes"]
+        assert {"name": "cache", "mountPath": "/root/.cache"} in pod["containers"][0]["volumeMounts"]
+
+
 def test_train_workers_find_shared_memory_for_nccl() -> None:
     (group,) = (g for g in cluster_spec("kuberay-rayjob.yaml")["workerGroupSpecs"] if g["groupName"] == "train")
     spec = group["template"]["spec"]
-    (volume,) = spec["volumes"]
+    (volume,) = (volume for volume in spec["volumes"] if volume["emptyDir"])
     assert volume["emptyDir"]["medium"] == "Memory"
     assert {"name": volume["name"], "mountPath": "/dev/shm"} in spec["containers"][0]["volumeMounts"]
 
