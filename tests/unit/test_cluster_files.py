@@ -104,6 +104,42 @@ def test_nodes_with_gpus_have_the_image_for_gpus(name: str) -> None:
         assert ("vlrm-ray-gpu" in image) is bool(node["resources"].get("GPU")), key
 
 
+def test_each_node_on_aws_names_its_image_because_ray_would_take_one_with_an_old_driver() -> None:
+    for node in read("ray-up-aws.yaml")["available_node_types"].values():
+        has_gpu = bool(node["resources"].get("GPU"))
+        assert node["node_config"]["ImageId"] == ("YOUR_GPU_AMI" if has_gpu else "YOUR_AMI")
+
+
+def test_nodes_with_gpus_on_google_cloud_have_a_driver_for_cuda_13() -> None:
+    for node in read("ray-up-gcp.yaml")["available_node_types"].values():
+        (disk,) = node["node_config"]["disks"]
+        image = disk["initializeParams"]["sourceImage"]
+        assert image.endswith("-nvidia-580" if node["resources"].get("GPU") else "/common-cpu-ubuntu-2204")
+
+
+def test_disks_on_google_cloud_are_of_a_type_that_all_machines_take_and_in_the_zone() -> None:
+    config = read("ray-up-gcp.yaml")
+    expected = f"zones/{config['provider']['availability_zone']}/diskTypes/pd-balanced"
+    for node in config["available_node_types"].values():
+        assert [disk["initializeParams"]["diskType"] for disk in node["node_config"]["disks"]] == [expected]
+
+
+@pytest.mark.parametrize(("name", "key"), zip(CLOUDS, ("IamInstanceProfile", "serviceAccounts"), strict=True))
+def test_workers_may_use_the_bucket_and_the_head_keeps_the_rights_that_ray_gives_it(name: str, key: str) -> None:
+    types = read(name)["available_node_types"]
+    assert {kind for kind, node in types.items() if node["node_config"].get(key)} == set(ROLES)
+
+
+@pytest.mark.parametrize("place", ["docs/cluster.md", "cluster/ray-up-aws.yaml"])
+def test_the_head_on_aws_is_told_to_need_the_right_to_hand_on_a_role(place: str) -> None:
+    assert "iam:PassRole" in (CLUSTER.parent / place).read_text()
+
+
+@pytest.mark.parametrize("name", ["docs/cluster.md", "cluster/Dockerfile.gpu"])
+def test_the_driver_that_is_needed_is_told(name: str) -> None:
+    assert "NVIDIA driver >= 580" in (CLUSTER.parent / name).read_text()
+
+
 @pytest.mark.parametrize("name", RAY_UP)
 def test_the_dashboard_is_on_loopback_and_all_nodes_share_a_token(name: str) -> None:
     config = read(name)
@@ -123,6 +159,33 @@ def test_machines_of_ones_own_bring_their_labels() -> None:
     starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     assert all("--labels-file=$HOME/vlrm-labels.yaml" in line for line in starts if "ray start" in line)
     assert config["min_workers"] == config["max_workers"] == len(config["provider"]["worker_ips"])
+
+
+@pytest.mark.parametrize("place", ["docs/cluster.md", "cluster/ray-up-onprem.yaml"])
+def test_machines_of_ones_own_are_started_with_an_autoscaler_that_counts_all_workers(place: str) -> None:
+    """Autoscaler v2 counts the head as one of the single type of nodes."""
+    lines = (CLUSTER.parent / place).read_text().splitlines()
+    starts = [line for line in lines if "ray up -y cluster/ray-up-onprem.yaml" in line]
+    assert starts
+    assert all("RAY_UP_enable_autoscaler_v2=0 ray up" in line for line in starts)
+
+
+def recipe(heading: str) -> str:
+    """The part of the documentation under a heading."""
+    text = (CLUSTER.parent / "docs" / "cluster.md").read_text()
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("heading", ["One machine with 8 GPUs", "With `ray up`", "With Slurm"])
+def test_recipes_without_an_image_install_what_reads_text_in_the_shipped_configuration(heading: str) -> None:
+    assert on_labelled_nodes().experts.reader.engine == "paddle"
+    assert "pip install paddlepaddle" in recipe(heading)
+
+
+def test_the_recipe_of_kuberay_adds_its_charts_before_it_installs_an_operator_that_knows_the_fields() -> None:
+    text = recipe("With KubeRay")
+    assert 0 < text.find("helm repo add kuberay ") < text.find("helm install kuberay-operator")
+    assert "kuberay/kuberay-operator --version 1.5.1" in text
 
 
 def cluster_spec(name: str) -> dict[str, Any]:
@@ -165,16 +228,34 @@ def test_every_worker_group_has_its_label_its_image_and_equal_limits() -> None:
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         assert 0 <= group["minReplicas"] <= group["maxReplicas"]
         (container,) = group["template"]["spec"]["containers"]
-        assert container["resources"]["limits"] == container["resources"]["requests"]
+        limits, requests = container["resources"]["limits"], dict(container["resources"]["requests"])
+        assert requests.pop("ephemeral-storage").endswith("Gi")
+        assert limits == requests
         has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
         assert ("vlrm-ray-gpu" in container["image"]) is has_gpu
         assert ("nodeSelector" in group["template"]["spec"]) is (name in MAY_BE_SPOT)
 
 
+def test_workers_on_kubernetes_may_use_the_bucket_and_the_head_keeps_kuberays_account() -> None:
+    spec = cluster_spec("kuberay-rayjob.yaml")
+    assert "serviceAccountName" not in spec["headGroupSpec"]["template"]["spec"]
+    for group in spec["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        assert pod["serviceAccountName"] == "YOUR_SERVICE_ACCOUNT"
+        assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "vlrm-env", "optional": True}}]
+
+
+def test_workers_keep_models_in_a_volume_and_not_in_the_containers_layer() -> None:
+    for group in cluster_spec("kuberay-rayjob.yaml")["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        assert {"name": "cache", "emptyDir": {}} in pod["volumes"]
+        assert {"name": "cache", "mountPath": "/root/.cache"} in pod["containers"][0]["volumeMounts"]
+
+
 def test_train_workers_find_shared_memory_for_nccl() -> None:
     (group,) = (g for g in cluster_spec("kuberay-rayjob.yaml")["workerGroupSpecs"] if g["groupName"] == "train")
     spec = group["template"]["spec"]
-    (volume,) = spec["volumes"]
+    (volume,) = (volume for volume in spec["volumes"] if volume["emptyDir"])
     assert volume["emptyDir"]["medium"] == "Memory"
     assert {"name": volume["name"], "mountPath": "/dev/shm"} in spec["containers"][0]["volumeMounts"]
 
@@ -186,7 +267,10 @@ def test_the_worker_groups_are_large_enough_for_the_shipped_configuration() -> N
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         node = Node(float(limits["cpu"]), float(limits.get("nvidia.com/gpu", 0)), group["labels"])
         nodes += [node] * group["maxReplicas"]
-    check_largest(nodes, yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["VLRM_CLUSTER_MAX"])
+        if group["groupName"] == "cpu":  # where the driver is
+            env = group["template"]["spec"]["containers"][0]["env"]
+    (limit,) = (entry["value"] for entry in env if entry["name"] == "VLRM_CLUSTER_MAX")
+    check_largest(nodes, limit)
 
 
 def test_the_rayjob_removes_its_cluster_resumes_and_has_its_driver_on_a_node_for_cpu_work() -> None:

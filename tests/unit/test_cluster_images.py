@@ -3,18 +3,22 @@
 import os
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
+PINS = ROOT / ".ci" / "constraints-cpu.txt"
 INSTRUCTIONS = {"FROM", "RUN", "COPY", "WORKDIR", "ENV", "CMD"}
 STUB = """#!/bin/bash
 echo "$(basename "$0") $*" >> "$CALLS"
 case "$(basename "$0") $*" in
   "scontrol show hostnames"*) printf '%s\\n' $NODES ;;
-  "srun "*hostname*) echo 10.0.0.1 ;;
+  "srun "*get_node_ip_address*) echo 10.0.0.1 ;;
   "srun "*"ray start"*) exec sleep 60 ;;
   "python -c"*) echo secret ;;
   "python - "*) cat > /dev/null; until [ "$(grep -c 'ray start' "$CALLS")" -ge "$2" ]; do sleep 0.1; done; exit "${JOINED:-0}" ;;
@@ -53,6 +57,18 @@ def test_its_commands_are_valid_shell_and_install_the_pinned_set_of_their_kind(k
         assert re.search(r"\w==\d", command)
         (constraints,) = re.findall(r"--constraints (\S+)", command)
         assert (ROOT / constraints).is_file()
+
+
+def test_the_clients_of_the_clouds_are_on_the_head_and_on_the_machine_that_starts_the_cluster() -> None:
+    """`ray up` looks for a machine of the cloud, and the autoscaler in the head's container starts the other nodes."""
+    assert any("/opt/env cpu,experts,cloud" in value for name, value in instructions("cpu") if name == "RUN")
+    assert "EXTRAS=cpu,experts,cloud make install" in (ROOT / "docs" / "cluster.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    clients = {Requirement(text).name for text in project["optional-dependencies"]["cloud"]}
+    assert clients == {"boto3", "google-api-python-client", "google-auth", "google-auth-httplib2"}
+    pins = dict(line.split("==") for line in PINS.read_text().splitlines() if "==" in line)
+    for text in project["optional-dependencies"]["cloud"]:
+        assert Requirement(text).specifier.contains(pins[Requirement(text).name]), text
 
 
 def test_ray_in_the_images_is_that_of_the_cluster_files() -> None:
@@ -98,6 +114,7 @@ def test_slurm_starts_a_labelled_node_on_each_machine_and_runs_the_job(tmp_path:
     assert "--head --node-ip-address=10.0.0.1 --port=6379 --dashboard-host=127.0.0.1" in starts[0]
     assert all("--num-cpus=64 --num-gpus=8" in call for call in starts)
     assert all("--address=10.0.0.1:6379" in call for call in starts[1:])
+    assert all("--cpus-per-task=64 " in call for call in calls if call.startswith("srun "))
     (job,) = (call for call in calls if call.startswith("python jobs/iterate.py"))
     assert job.startswith(
         "python jobs/iterate.py --config mine.yaml rounds=2 cluster.labels={train: {vlrm-role: train}"
@@ -124,6 +141,42 @@ def test_a_single_machine_needs_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("variable", "status"), [("DRIVER", 3), ("JOINED", 1)])
 def test_slurm_learns_that_the_run_or_the_start_failed(variable: str, status: int, tmp_path: Path) -> None:
     assert slurm(tmp_path, "n0 n1", **{variable: str(status)})[0] == status
+
+
+RAY_THAT_STARTS_SLOWLY = """
+import time
+calls, clock = [], [0.0]
+time.sleep = lambda seconds: clock.__setitem__(0, clock[0] + seconds)
+time.monotonic = lambda: clock[0]
+def init(**_):
+    calls.append(1)
+    clock[0] += 30
+    if len(calls) < {attempts}:
+        raise SystemExit(15)
+def nodes():
+    return [{{"Alive": True}}, {{"Alive": len(calls) > {attempts}}}]
+def shutdown():
+    pass
+"""
+"""Stands for Ray: a head that refuses, by ending the program, and a second node that joins an attempt later."""
+
+
+@pytest.mark.parametrize(("attempts", "status"), [(10, 0), (20, 1)])
+def test_the_script_waits_ten_minutes_for_all_nodes_also_when_ray_ends_the_program(
+    attempts: int, status: int, tmp_path: Path
+) -> None:
+    (tmp_path / "ray.py").write_text(RAY_THAT_STARTS_SLOWLY.format(attempts=attempts))
+    script = (CLUSTER / "slurm.sbatch").read_text()
+    program = script.partition("<<'P'\n")[2].partition("\nP\n")[0]
+    done = subprocess.run(
+        [sys.executable, "-", "2"], input=program, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == status, done.stderr
+    assert ("not all nodes have joined" in done.stderr) is bool(status)
+
+
+def test_a_job_has_all_memory_of_its_nodes() -> None:
+    assert "#SBATCH --mem=0\n" in (CLUSTER / "slurm.sbatch").read_text()
 
 
 def test_too_few_nodes_for_engines_are_refused(tmp_path: Path) -> None:

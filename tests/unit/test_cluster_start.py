@@ -85,6 +85,27 @@ def test_a_cluster_that_cannot_be_joined_is_named(monkeypatch: pytest.MonkeyPatc
         connect("cluster.address=192.0.2.1:6379")
 
 
+def test_engines_sample_without_a_compiler_for_cuda() -> None:
+    assert cluster.environment(configuration.load(None, []))["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+
+
+def test_the_size_that_a_cluster_can_grow_to_is_that_of_the_variable_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own answer comes from a key that none of its autoscalers writes, so it is not asked."""
+    state = SimpleNamespace(get_max_resources_from_cluster_config=lambda: {"CPU": 64, "GPU": 8})
+    monkeypatch.setattr(ray._private.state, "state", state)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    lines: list[str] = []
+    needs_gpu = configuration.load(None, ["critic.engine.gpus=1"])
+    monkeypatch.setenv("VLRM_CLUSTER_MAX", "CPU=64,GPU=8")
+    cluster._check_size(needs_gpu, "the cluster", lines.append)
+    monkeypatch.setenv("VLRM_CLUSTER_MAX", "64")
+    with pytest.raises(UserError, match="VLRM_CLUSTER_MAX='64' cannot be read"):
+        cluster._check_size(needs_gpu, "the cluster", lines.append)
+    monkeypatch.delenv("VLRM_CLUSTER_MAX")
+    with pytest.raises(UserError, match="needs 2 GPU at the same time but the cluster has 0"):
+        cluster._check_size(needs_gpu, "the cluster", lines.append)
+
+
 def test_sigterm_ends_a_run_like_ctrl_c_and_the_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Terminated), cluster._sigterm_raises():

@@ -141,6 +141,22 @@ def test_gpus_that_pytorch_cannot_use_are_told_with_the_reason() -> None:
         assert row.remedy.startswith("install ")
 
 
+@pytest.mark.parametrize(
+    ("cards", "usable", "state"),
+    [([], False, "ok"), (["H100, 81559 MiB, 550.54"], False, "fail"), (["H100, 81559 MiB, 580.95"], True, "ok")],
+)
+def test_a_node_of_a_cluster_whose_gpus_pytorch_cannot_use_is_a_failure(
+    cards: list[str], usable: bool, state: str
+) -> None:
+    """An old driver, or the CPU build of PyTorch. A machine without GPUs only starts the run."""
+    config = load(None, ["critic.engine.gpus=1", "cluster.address=10.0.0.1:6379"])
+    with (
+        mock.patch.object(machine, "_cards", return_value=cards),
+        mock.patch("torch.cuda.is_available", return_value=usable),
+    ):
+        assert machine.gpu_row(config).state == state
+
+
 def test_an_expert_that_a_run_would_fetch_is_a_warning_and_offline_a_failure(tmp_path: Path) -> None:
     overrides = ["experts.detector.model=yolo11m.pt"]
     assert rows(tmp_path, *overrides)["experts"].state == "warn"

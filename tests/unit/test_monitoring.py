@@ -261,6 +261,19 @@ def test_idle_fraction_weighs_roles_by_their_gpus(recorder: Recorder, shown: Sho
     }  # fmt: skip
 
 
+def test_engines_that_were_added_count_also_while_they_have_nothing_to_do(
+    recorder: Recorder, shown: Shown, clock: Clock
+) -> None:
+    """Two generators are planned and four are there, of which one works."""
+    fleet = Fleet()
+    elastic = ["policy.engine.max_actors=4", "policy.engine.reproducible=false"]
+    usage = Usage(configuration.load(None, [*GPUS, *elastic]), fleet, recorder)
+    fleet.engines = {f"policy-{i}": load(busy=10.0 * (i == 0)) for i in range(4)}
+    sampled(usage, clock)
+    assert shown.of("vlrm_gpu_idle_fraction")["generate",] == 0.75
+    assert shown.of("vlrm_gpu_idle_fraction")["all",] == pytest.approx(0.9)  # of ten GPUs
+
+
 def test_experts_without_gpus_count_for_none(recorder: Recorder, shown: Shown, clock: Clock) -> None:
     """Two detectors with a quarter of a GPU each are busy for a tenth of the time; the readers work on CPUs all the time."""
     fleet = Fleet()

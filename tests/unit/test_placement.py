@@ -155,3 +155,22 @@ def test_without_labels_only_resources_count() -> None:
 def test_the_plan_shows_where_each_role_goes() -> None:
     rows = {row[0]: row[-1] for row in resource_plan.table(load("cluster.labels={train: {pool: train}}"))}
     assert (rows["train worker"], rows["policy generator"]) == ("pool=train", "any")
+
+
+ELASTIC = ("policy.engine.max_actors=4", "policy.engine.reproducible=false")
+
+
+def test_with_overlap_engines_that_may_be_added_must_leave_the_training_its_gpus() -> None:
+    """2 generators, a critic on 2 GPUs, 4 train workers and half a GPU of experts; two more generators may come."""
+    nodes = [node("any", 9)]
+    check_nodes(load("cluster.overlap=1"), nodes, "the cluster")
+    check_nodes(load(*ELASTIC), nodes, "the cluster")  # without overlap they end before the training
+    with pytest.raises(UserError, match=r"policy\.engine\.max_actors=4 the run may take 10\.5 GPU, .* have 9,"):
+        check_nodes(load("cluster.overlap=1", *ELASTIC), nodes, "the cluster")
+    check_nodes(load("cluster.overlap=1", *ELASTIC), [node("any", 11)], "the cluster")
+
+
+def test_engines_cannot_grow_over_nodes_that_are_for_training_alone() -> None:
+    check_nodes(load(LABELS, "cluster.overlap=1", *ELASTIC), CLUSTER, "the cluster")
+    apart = "cluster.labels={train: {vlrm-role: train}, generate: {vlrm-role: '!train'}, judge: {vlrm-role: '!train'}}"
+    check_nodes(load(apart, "cluster.overlap=1", *ELASTIC), CLUSTER, "the cluster")

@@ -1,4 +1,4 @@
-"""The computed step times and memory of large trainings agree with what was measured on one GPU (docs/cluster.md)."""
+"""The computed step times and memory of large trainings agree with what was measured on one GPU (docs/gpus.md)."""
 
 from functools import cache
 

@@ -93,9 +93,10 @@ def test_critiques_by_the_newest_version_wait_for_the_training() -> None:
     )
 
 
-def test_there_is_no_advice_on_engines_that_come_and_go() -> None:
+def test_neither_advice_nor_idle_time_is_told_of_engines_that_come_and_go() -> None:
     elastic = config("policy.engine.actors=1", "policy.engine.max_actors=4", "policy.engine.reproducible=false")
     assert advice(elastic, {1: round_of(0, 100, 100, 100, 100)}) == {}
+    assert idle(elastic, {1: round_of(0, 100, 50, 100, 100), 2: round_of(200, 100, 50, 300, 100)}) == {}
 
 
 def test_there_is_no_advice_where_engines_and_training_share_the_gpus() -> None:

@@ -30,11 +30,13 @@ WORKER_ENV = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
+    # FlashInfer compiles its sampler with nvcc, which images and pip installs lack; requests with seeds never use it
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_DATA_USE_DATASOURCE_V2": "0",
     "PYTHONWARNINGS": "ignore",
 }
-"""Environment of all processes of a run: no telemetry, quiet libraries."""
+"""Environment of all processes of a run: no telemetry, quiet libraries, no compiler for CUDA."""
 CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
 """Additional environment of an engine without GPU."""
 START_ATTEMPTS = 5
@@ -247,16 +249,11 @@ def _check_size(config: Config, where: str, log: Callable[[str], None]) -> None:
 
 
 def _autoscaler_limit() -> dict[str, float]:
-    """Largest size of an autoscaling cluster: VLRM_CLUSTER_MAX="CPU=64,GPU=8", or what Ray's autoscaler (v2) was told.
+    """Largest size of an autoscaling cluster, by VLRM_CLUSTER_MAX="CPU=64,GPU=8"; empty for a cluster of fixed size.
 
-    It is empty for a cluster of fixed size.
+    Ray has a place for it in the state of the cluster, but no autoscaler of Ray 2.60 writes there.
     """
-    import ray
-
     limit = os.environ.get("VLRM_CLUSTER_MAX", "")
-    if not limit and ray.is_initialized():  # Ray has no public function for this
-        known = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-        return {name: float(known.get(name, 0)) for name in ("CPU", "GPU")} if known else {}
     try:
         return {name: float(value) for name, value in (item.split("=") for item in limit.split(",") if item)}
     except ValueError:

@@ -94,12 +94,15 @@ def _version_row(requirement: Requirement) -> Row | None:
 
 
 def gpu_row(config: Config) -> Row:
-    """GPUs and driver of this machine, and whether the installed PyTorch can use them."""
+    """GPUs and driver of this machine, and whether the installed PyTorch can use them.
+
+    A machine with GPUs that joins a cluster is taken for one of its nodes; one without them only starts the run.
+    """
     needed, cards = resource_plan.peak(config)[1], _cards()
     shown = "; ".join(cards) or "none (nvidia-smi shows no GPU)"
     if not needed:
         return Row("GPUs", "ok", f"the configuration needs none; this machine has {shown}")
-    if address_of(config):
+    if address_of(config) and not cards:
         return Row("GPUs", "ok", f"the run uses the cluster's ({needed:g} at the same time); this machine has {shown}")
     import torch
 

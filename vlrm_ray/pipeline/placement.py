@@ -2,7 +2,8 @@
 
 `resource_plan.check` compares sums. A run can still wait for ever if no node carries a label that a role asks for, or if
 the GPUs of one actor (an engine with `tensor_parallel`) are on different nodes. Everything that is checked here is necessary
-for a placement, so no run that fits is refused; that Ray finds a placement is not certain.
+for a placement, so no run that fits is refused; that Ray finds a placement is not certain. With overlap that includes all engines
+that may be added: they keep the GPUs that a training waits for.
 
 Of a cluster that grows only the sums are checked: Ray does not tell which nodes its autoscaler can start.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vlrm_ray.config import Config
-from vlrm_ray.config_sections import Role
+from vlrm_ray.config_sections import Engine, Role
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.resource_plan import ResourceRequest, phases, resource_requests
 
@@ -98,6 +99,8 @@ def check_nodes(config: Config, nodes: Sequence[Node], where: str) -> None:
             _check_request(request, eligible, config.cluster.nodes_of(request.placed_as), where)
         for role in {request.placed_as for request in phase}:
             _check_together(config, phase, [n for n in nodes if matches(labels.get(role, {}), n.labels)], role, name)
+    if config.cluster.overlap:
+        _check_growth(config, nodes, where)
 
 
 def unlabelled(config: Config, nodes: Iterable[Node], where: str) -> list[str]:
@@ -155,3 +158,29 @@ def _check_together(
                 f"the nodes with {config.cluster.nodes_of(bound[0].placed_as)} have {have:g} {unit}, but the {name} phase needs "
                 f"{needed:g} of them at the same time for {roles}; lower their numbers or {unit.lower()}s, or add nodes"
             )
+
+
+def _check_growth(config: Config, nodes: Sequence[Node], where: str) -> None:
+    """Check that engines which are added while a round trains leave the train workers their GPUs."""
+
+    def of_role(role: Role) -> list[Node]:
+        return [node for node in nodes if matches(config.cluster.labels.get(role, {}), node.labels)]
+
+    engines: list[tuple[str, Engine, Role]] = [("critic.engine", config.critic.engine, "judge")]
+    if config.policy.samples:
+        engines.append(("policy.engine", config.policy.engine, "generate"))
+    shared, added, keys = of_role("train"), 0.0, []
+    for name, engine, role in engines:
+        gpus = (engine.most_actors - engine.actors) * engine.gpus * engine.tensor_parallel
+        if gpus and any(node in of_role("train") for node in of_role(role)):
+            shared += [node for node in of_role(role) if node not in shared]
+            added += gpus
+            keys.append(f"{name}.max_actors={engine.max_actors}")
+    bound = [r for r in resource_requests(config) if all(node in shared for node in of_role(r.placed_as))]
+    needed, have = added + sum(r.count * r.gpus for r in bound), sum(node.gpus for node in shared)
+    if keys and needed > have + ROUNDING:
+        raise UserError(
+            f"with cluster.overlap=1 engines may be added while a round trains: with {' and '.join(keys)} the run may take "
+            f"{needed:g} GPU, but the nodes of {where} that engines and train workers share have {have:g}, so that training "
+            "could wait for ever; lower max_actors, give train workers nodes of their own (cluster.labels), or add nodes"
+        )

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Protocol
 
 from vlrm_ray.config import Config
@@ -45,14 +45,15 @@ class Usage:
         """Record a sample; an error is reported by the recorder and never raised."""
         try:
             now = time.monotonic()
-            busy = self._sample_engines() | self._sample_pools() | self._sample_training()
-            self._record_idle(busy, now - self._at)
+            loads = self.fleet.loads()
+            busy = self._sample_engines(loads) | self._sample_pools() | self._sample_training()
+            self._record_idle(busy, loads.keys(), now - self._at)
             self._at = now
         except Exception as error:  # a run must not end because it cannot be watched
             self.recorder.report(error)
 
-    def _sample_engines(self) -> dict[str, float]:
-        loads, busy = self.fleet.loads(), {}
+    def _sample_engines(self, loads: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+        busy = {}
         for name in self._engines - loads.keys():  # it was stopped, or does not answer
             loads = {**loads, name: {"running": 0, "waiting": 0}}
         self._engines |= loads.keys()
@@ -93,8 +94,8 @@ class Usage:
             return 0
         return value - before if value >= before else value
 
-    def _record_idle(self, busy: Mapping[str, float], seconds: float) -> None:
-        """Record the idle share of each role's devices in the last `seconds`.
+    def _record_idle(self, busy: Mapping[str, float], present: Set[str], seconds: float) -> None:
+        """Record the idle share of each role's devices in the last `seconds`; engines that are `present` have some, also idle.
 
         Work is reported when it ends, so it may be longer than a sample: what exceeds it counts for the next one.
         """
@@ -103,7 +104,7 @@ class Usage:
             if name.partition("-")[0] in self.devices.without:
                 continue
             self._owed[role_of(name)] += spent * self.devices.of_actor(role_of(name))
-            actors[role_of(name)] += spent > 0
+            actors[role_of(name)] += spent > 0 or name in present
         devices = self.devices.by_role(actors)
         used = {role: min(self._owed[role], count * seconds) for role, count in devices.items()}
         for role, count in devices.items():
@@ -145,7 +146,7 @@ class Devices:
         return self._each.get(role, 0)
 
     def by_role(self, actors: Mapping[str, int]) -> dict[str, float]:
-        """Devices by role: of the planned actors, or of the `actors` that have worked if those are more."""
+        """Devices by role: of the planned actors, or of the `actors` that are there if those are more."""
         counts = {role: max(self._planned.get(role, 0), actors.get(role, 0)) for role in self._each}
         return {role: count * self._each[role] for role, count in counts.items() if count * self._each[role]}
 

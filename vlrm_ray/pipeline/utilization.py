@@ -64,10 +64,10 @@ def idle(config: JsonObject, results: Results) -> dict[str, Any]:
     idle time.
 
     Returns:
-        `gpus`, `seconds` of that time, `idle` (share of all GPUs) and `idle_by_role`; {} without GPUs or with fewer than
-        two trainings.
+        `gpus`, `seconds` of that time, `idle` (share of all GPUs) and `idle_by_role`; {} without GPUs, with fewer than two
+        trainings, or if engines come and go: the spans say when they worked, not when they were there.
     """
-    used = roles(config)
+    used = {} if _is_elastic(config) else roles(config)
     starts = [result["train"]["began"] for result in results.values() if "began" in result.get("train", {})]
     if not used or len(starts) < 2:
         return {}
