@@ -205,7 +205,9 @@ def test_a_critique_that_broke_off_is_kept_only_if_there_is_no_other() -> None:
     assert (first.chosen, second.chosen) == (whole, cut)
 
 
-@pytest.mark.parametrize("text", ["A smoke detector is on the ceiling.", "A metal detector lies there."])
+@pytest.mark.parametrize(
+    "text", ["A smoke detector is on the ceiling.", "The detector at the gate is gray.", "A hint of blue."]
+)
 def test_detectors_in_the_image_may_be_described(text: str) -> None:
     critique = ScoredCritique(f"Seen: {text} Judgement: Yes", 0.9, 0.1)
     assert isinstance(select(Pair("p", GOOD, BAD, (critique,), (scored_critique("No", 0.1),)), SELECTION), SelectedPair)

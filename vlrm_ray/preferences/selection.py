@@ -23,7 +23,9 @@ WRONG_CHOSEN = "no_right_judgement_of_chosen"
 WRONG_REJECTED = "no_right_judgement_of_rejected"
 MARGIN = "margin"
 CITES_EXPERTS = "critiques_cite_the_experts"
-_CITES_EXPERTS = re.compile(r"\b(?:reliable|the|by|to|from|no) detectors?\b|\bhints?\b", re.IGNORECASE)
+_CITES_EXPERTS = re.compile(
+    r"\b(?:reliable|the|by|to|from|no) detectors\b|\breliable detector\b|\bthe hint\b", re.IGNORECASE
+)
 """Words with which a critique gives away that its writer was told what the experts saw."""
 REWARD_TOLERANCE = 0.01
 """Rewards that differ by less than this count as equal."""
@@ -39,7 +41,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     margin is at least `rule.margin`. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
     that was sampled most often is taken, because frequent texts are more often correct.
 
-    A critique whose writer had to be asked for the judgement is used only if a side has no other: it breaks off.
+    A critique that cites the experts is not learned, because the trained model is not given their evidence. One whose writer had to be
+    asked for the judgement is used only if a side has no other: it breaks off.
 
     With `rule.checked`, critiques whose statements the evidence contradicts are used only if a side has no other. With
     `rule.own`, the unaided critique comes first; see `candidates_of`.
@@ -60,6 +63,9 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
         agreeing = [c for c in usable if parse_critique(c.text).judgement is correct]
         if not agreeing:
             return reason_if_wrong
+        agreeing = [c for c in agreeing if not _CITES_EXPERTS.search(c.text)]
+        if not agreeing:
+            return CITES_EXPERTS
         whole = [c for c in agreeing if not c.asked] or agreeing
         best.append(_best(_truthful(whole) if rule.checked else whole, correct))
     plus, minus = best
@@ -98,12 +104,11 @@ def _best(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:
 def usable_critiques(critiques: Sequence[ScoredCritique], label_mass: float) -> tuple[list[ScoredCritique], str]:
     """The critiques whose reward counts, and the reason to report if there are none.
 
-    A critique counts if its probabilities are finite, its judgement can be read, p(Yes) + p(No) is at least `label_mass`, and
-    it does not cite the experts, whose evidence the trained model is not given.
+    A critique counts if its probabilities are finite, its judgement can be read, and p(Yes) + p(No) is at least
+    `label_mass`.
     """
     finite = [c for c in critiques if math.isfinite(c.yes) and math.isfinite(c.no)]
     judged = [c for c in finite if parse_critique(c.text).judgement is not None]
     confident = [c for c in judged if c.label_mass >= label_mass]
-    usable = [c for c in confident if not _CITES_EXPERTS.search(c.text)]
-    reason = NOT_FINITE if not finite else NO_JUDGEMENT if not judged else CITES_EXPERTS if confident else LABEL_MASS
-    return usable, reason
+    reason = NOT_FINITE if not finite else NO_JUDGEMENT if not judged else LABEL_MASS
+    return confident, reason
