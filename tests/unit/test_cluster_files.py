@@ -226,6 +226,13 @@ def test_the_numbers_for_slurm_fill_two_nodes_of_8_gpus_with_the_detectors(place
     assert config.policy.engine.actors + config.critic.engine.actors + pool.max * pool.gpus == 8
 
 
+def test_the_recipe_for_one_gpu_asks_for_what_it_says() -> None:
+    text = recipe("One GPU of 80 GB")
+    config = load(*re.findall(r"(?<= )[a-z_.]+=[\w.]+", text.partition("```sh")[2].partition("```")[0]))
+    assert "13 CPUs and 1 GPU at the same time" in text
+    assert resource_plan.peak(config) == (13, 1)
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/cluster.md", "docs/watching.md"])
 def test_a_head_is_not_started_without_a_token(page: str) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (CLUSTER.parent / page).read_text(), re.DOTALL)
