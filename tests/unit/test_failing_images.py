@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlrm_ray.config import Detector, Reader
 from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.experts import failing_images
 from vlrm_ray.experts.detection import Pixels
 from vlrm_ray.experts.failing_images import Answer, Failure, FailureGuard
-from vlrm_ray.pipeline import remedies
+from vlrm_ray.pipeline import remedies, row_accounting
 from vlrm_ray.store import prefetch
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.types import Prompt
+from vlrm_ray.store.rows import Row, from_table, to_table
+from vlrm_ray.types import Candidate, Detection, ImageCondition, Prompt, Word
 
 BAD = 13
 """Width of the image on which the expert fails."""
@@ -104,6 +106,48 @@ def test_an_error_that_the_user_can_fix_is_raised(images: list[Prompt], ledger: 
 
 def test_there_is_a_remedy() -> None:
     assert remedies.for_prompts("expert_failed: detector: no kernel").startswith("look at the experts' logs")
+
+
+class NoProgress:
+    def add(self, stage: str, rows: int, seconds: float) -> None: ...
+
+
+class FragileDetector(Expert):
+    def detect(self, images: Sequence[Pixels]) -> list[list[Detection]]:
+        self.look(images)
+        return [[] for _ in images]
+
+
+class FragileReader(Expert):
+    def read(self, image: Pixels) -> tuple[Word, ...]:
+        self.look([image])
+        return (Word("STOP", (0, 0, 5, 5), 0.9),)
+
+
+def test_the_prompt_is_quarantined_without_its_responses_and_counts_once(images: list[Prompt], ledger: Ledger) -> None:
+    from actors.experts import DetectorExpert, TextExpert
+
+    detector, reader = DetectorExpert(Detector(), ledger, NoProgress()), TextExpert(Reader(), ledger, NoProgress())
+    detector.__dict__["detector"], reader.__dict__["paddle"] = FragileDetector(bad=13), FragileReader(bad=11)
+    rows = [
+        Row(0, 1, prompt, part_rows=5, asked=2, candidates=(Candidate(f"c{i}", "A dog.", ImageCondition.GIVEN),),
+            sources={f"c{i}": "mine"}, unusable={"given_response_empty": 1})
+        for i, prompt in enumerate(images)
+    ]  # fmt: skip
+    for row in rows:
+        row.unused = (
+            {row.candidates[0].candidate_id: "no_verifiable_claim"} if row.prompt.prompt_id not in ("11", "13") else {}
+        )
+    done = from_table(reader(detector(to_table(rows))))
+    assert [row.quarantined for row in done] == [
+        "", "expert_failed: reader: no kernel", "", "expert_failed: detector: no kernel", "",
+    ]  # fmt: skip
+    assert [len(row.words) for row in done] == [1, 0, 1, 0, 1]
+    _, counted = row_accounting.stage_tables(done)["generate"]
+    assert (counted.rows_in, counted.kept, sum(counted.quarantined.values())) == (8, 3, 2)
+    again = from_table(reader(detector(to_table(rows))))
+    assert again == done
+    assert detector.cache.hits == 4  # what failed is not in the cache
 
 
 # --- processes that end -------------------------------------------------------------------------

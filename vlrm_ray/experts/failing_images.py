@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from vlrm_ray.errors import BadImage, UserError, first_line, last_line
-from vlrm_ray.experts.detection import Pixels
 from vlrm_ray.store.images import image_batches, open_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prefetch import opened_ahead
@@ -40,6 +40,7 @@ _LONGEST_REASON = 100
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Pixels = NDArray[np.uint8]
 Answer = tuple[Any, ...]
 Look = Callable[[Sequence[Pixels]], list[Answer]]
 """Returns an expert's answer on each of some RGB images (h, w, 3)."""
