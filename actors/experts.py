@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
-import ray
 
 from actors.downloads import fetch_detector, fetch_reader
 from vlrm_ray.config import Detector, Reader, is_checkpoint
@@ -171,6 +170,8 @@ class TextExpert:
 
 def restarted_actor() -> str:
     """Id of the actor that this process is, if Ray has started it again after its process ended; "" if not."""
+    import ray  # commands without Ray load their detector from this module too
+
     if not ray.is_initialized():
         return ""
     context = ray.get_runtime_context()
