@@ -174,8 +174,6 @@ class Fleet:
     def stage_actors(self) -> StageActors:
         """The actors that the graph of a round works with."""
         extractor = self.extractors[0] if self.extractors else None
-        if self.config.experts.extractor == "llm" and extractor is None:
-            extractor = self.policy[-1]  # `experts.extractor_model` is empty: the policy extracts the claims
         board = ProgressReporter(self.board.handle)
         directory = self.scaling.directory if self.scaling else None
         return StageActors(
