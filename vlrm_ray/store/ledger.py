@@ -268,8 +268,9 @@ class Ledger:
     ) -> dict[str, str]:
         """Publish the model in a folder as a version, in place of an earlier version of this number.
 
-        The version does not exist until all of its files are written. Files whose sha256 is known and that are in the same
-        object store are copied there: they do not pass through this process.
+        The version does not exist until all of its files are written. If it has the same files already, by their sha256, it
+        stays as it is: critics start with it. Files whose sha256 is known and that are in the same object store are copied
+        there: they do not pass through this process.
 
         Args:
             version: number of the version.
@@ -280,6 +281,9 @@ class Ledger:
             The sha256 of each file by its name.
         """
         source, marker = list_source(str(folder)), f"{_version(version)}.json"
+        known = {name: hashes.get(name) for name in source.files}
+        if known == (self.get_json(marker) or {}).get("files"):
+            return dict(hashes)
         self.delete(marker)
         self.remove(_version(version))
         with ThreadPoolExecutor(COPIES) as pool:
@@ -315,9 +319,14 @@ class Ledger:
         self.put_json(SERVED, {"versions": list(versions)})
 
     def served_version(self, critic: int) -> int:
-        """The version set for a critic by `serve_versions`, the last one for further critics; else the latest published."""
+        """The version set for a critic by `serve_versions`, the last one for further critics; else the latest published.
+
+        The latest published one also if the version that is set is being published again: then it does not exist.
+        """
         versions = (self.get_json(SERVED) or {}).get("versions")
-        return int(versions[min(critic, len(versions) - 1)]) if versions else self.newest_version()
+        version = int(versions[min(critic, len(versions) - 1)]) if versions else -1
+        exists = version == 0 or (version > 0 and self.get_json(f"{_version(version)}.json") is not None)
+        return version if exists else self.newest_version()
 
     def fetch_version(self, version: int) -> str:
         """Folder of this node with the files of a published version.
