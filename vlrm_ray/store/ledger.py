@@ -7,6 +7,7 @@
     runs/<name>/round-0001/<stage>.json                 result of the stage; it exists once the stage is finished
     runs/<name>/versions/0001/...                       files of a published reward model
     runs/<name>/versions/0001.json                      marker of the version: sha256 of each file
+    runs/<name>/refused/, suspects/                     requests that end an engine's process; see `actors.suspects`
 
 A part or a version exists once its marker does; the marker is written last. Storage is any `pyarrow.fs` URI. All methods
 raise `StorageError` if the storage cannot be read or written.
