@@ -29,7 +29,7 @@ from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster import connected, stage_name
 from vlrm_ray.pipeline.preflight import check_images, check_inputs
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.pipeline.run_config import bind_config, bind_models
+from vlrm_ray.pipeline.run_config import bind_config, bind_models, bind_source
 from vlrm_ray.store.filesystem import joined, redacted
 from vlrm_ray.store.lease import DriverLease
 from vlrm_ray.store.ledger import Ledger
@@ -71,6 +71,7 @@ def run(config: Config, progress: Progress) -> None:
     with DriverLease(ledger, progress.log):
         bind_config(config, ledger)
         bind_models(config, ledger)
+        bind_source(config, ledger)
         progress.log(f"results are written to {redacted(ledger.uri)}")
         if not stopping.is_finished(config, ledger):
             check_images(config, ledger)

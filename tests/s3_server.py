@@ -2,8 +2,9 @@
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 
 import pyarrow.fs as pafs
 import pytest
@@ -15,7 +16,11 @@ class S3Server:
     Attributes:
         options: what a URI has to say after `?` so that it means this server.
         requests: method and path of each request so far, in order.
+        faults: of the class: called with each request; returns an HTTP status to answer with in place of the server, or 0.
+            It may wait.
     """
+
+    faults: Callable[[BaseHTTPRequestHandler], int] = staticmethod(lambda _: 0)
 
     def __init__(self, host: str, port: int, requests: list[str]) -> None:
         self.options, self.requests = f"scheme=http&region=us-east-1&endpoint_override={host}:{port}", requests
@@ -59,6 +64,15 @@ def s3_server() -> Iterator[S3Server]:
     class Handler(server.MotoRequestHandler):  # type: ignore[misc, name-defined]
         def log_request(self, code: object = "-", size: object = "-") -> None:
             requests.append(f"{self.command} {self.path.partition('?')[0]}")
+
+        def run_wsgi(self) -> None:
+            if status := S3Server.faults(self):
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            super().run_wsgi()
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     before = server.MotoRequestHandler

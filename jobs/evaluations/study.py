@@ -34,7 +34,7 @@ from vlrm_ray.pipeline.cluster import connected
 from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.rounds import Rounds
-from vlrm_ray.pipeline.run_config import bind_config
+from vlrm_ray.pipeline.run_config import bind_config, bind_source
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.scenes import bench, best_of_n
 from vlrm_ray.scenes.facts import KINDS
@@ -147,6 +147,7 @@ class _Run:
         start = time.monotonic()
         self.progress.log(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].description}")
         bind_config(self.config, self.ledger)
+        bind_source(self.config, self.ledger)
         for round_ in range(self.config.most_rounds + 1):
             self._round(round_)
         best = {"best_of": self._best_of()} if self.arm == FULL and self.prompts else {}

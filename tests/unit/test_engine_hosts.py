@@ -400,9 +400,16 @@ def test_an_engine_that_cannot_start_is_a_problem_not_a_crash(monkeypatch: pytes
         asyncio.run(host.generate(requests("a"), Sampling(8)))
 
 
+def unreachable(name: str) -> StorageError:
+    """The error of a storage that cannot be reached."""
+    error = StorageError(f"cannot read s3://bucket/{name}: AWS Error NETWORK_CONNECTION")
+    error.__cause__ = OSError("AWS Error NETWORK_CONNECTION: timed out")
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("Engine core initialization failed"), StorageError("AWS Error NETWORK_CONNECTION: timed out")],
+    [RuntimeError("Engine core initialization failed"), unreachable("weights.safetensors")],
 )
 def test_an_engine_whose_start_fails_for_a_while_is_started_again(
     error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -428,7 +435,7 @@ def test_an_engine_whose_start_always_fails_is_a_problem_not_a_crash(monkeypatch
 def test_a_critic_waits_for_a_ledger_that_cannot_be_read_and_then_says_so(
     backends: list[FakeAsyncLLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = StorageError("cannot read s3://bucket/served.json: AWS Error NETWORK_CONNECTION")
+    lost = unreachable("served.json")
     answers: list[int | Exception] = [lost, lost, 0]
 
     def served(self: Ledger, critic: int) -> int:

@@ -73,6 +73,57 @@ def test_a_run_ends_if_the_lease_cannot_be_renewed(ledger: Ledger, monkeypatch: 
     assert time.monotonic() - start < 30
 
 
+def outage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, seconds: float, then: Any = lambda: None) -> list[str]:
+    """Hold a lease of 0.2 s while the storage cannot be reached for some seconds; returns the lines of the log."""
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.2)
+    lines, end, real = list[str](), time.monotonic() + seconds, Lease._read
+
+    def read(lease: Lease) -> tuple[str, float]:
+        if lines or not over:
+            if time.monotonic() < end:
+                raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+            if not over:
+                then()
+                over.append(True)
+        return real(lease)
+
+    over: list[bool] = []
+    held = DriverLease(ledger, lines.append)
+    held.lease.claim()
+    monkeypatch.setattr(Lease, "claim", lambda _: None)
+    monkeypatch.setattr(Lease, "_read", read)
+    with held:
+        time.sleep(seconds + 1)
+    return lines
+
+
+def test_a_run_goes_on_after_an_outage_if_the_lease_is_still_its_own(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = outage(ledger, monkeypatch, 1.0)
+    assert "trying again for 600 s" in lines[0]
+    assert lines[1] == "the lease of the run is renewed again"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_run_ends_after_an_outage_in_which_another_driver_had_the_lease(
+    ended: bool, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken() -> None:
+        ledger.put_json("driver.json", {"owner": "elsewhere:7", "time": time.time()})
+        if ended:
+            ledger.delete("driver.json")
+
+    with pytest.raises(LeaseLost, match="taken over by another driver"):
+        outage(ledger, monkeypatch, 1.0, taken)
+
+
+def test_patience_with_an_outage_ends(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "PATIENCE_SECONDS", 0.5)
+    with pytest.raises(LeaseLost, match=r"could not be renewed for 0\.5 s"):
+        outage(ledger, monkeypatch, 30.0)
+
+
 def test_a_run_ends_if_another_driver_has_the_lease(ledger: Ledger) -> None:
     other = {"owner": "elsewhere:7", "time": time.time()}
     with pytest.raises(LeaseLost, match=r"taken over by another driver \(elsewhere:7\)"), DriverLease(ledger):

@@ -12,7 +12,7 @@ import pytest
 from tests.s3_server import S3Server
 from vlrm_ray.errors import StorageError
 from vlrm_ray.ids import sha256_of
-from vlrm_ray.store import node_cache
+from vlrm_ray.store import node_cache, patience
 from vlrm_ray.store.node_cache import Fetched, NodeCache
 
 MODEL = {"config.json": b"{}", "weights/a.bin": b"a" * 3_000_000, "weights/b.bin": b"b" * 1000}
@@ -143,6 +143,7 @@ def test_a_download_that_fails_leaves_nothing(s3: S3Server, cache: NodeCache, mo
         raise OSError("AWS Error NETWORK_CONNECTION during GetObject\nmore")
 
     monkeypatch.setattr(node_cache, "copy_hashed", fail)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0)
     with pytest.raises(
         StorageError, match=r"cannot fetch s3://\*\*\*@.*NETWORK_CONNECTION.*check the network"
     ) as caught:

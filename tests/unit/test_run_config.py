@@ -1,13 +1,17 @@
 """A run is bound to what determines its results, not to where it works."""
 
 import re
+import shutil
+import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline.run_config import RESOURCE_KEYS, RESOURCE_PATHS, SESSION_KEYS, bind_config
+from vlrm_ray.pipeline.prompts import read_source
+from vlrm_ray.pipeline.run_config import RESOURCE_KEYS, RESOURCE_PATHS, SESSION_KEYS, bind_config, bind_source
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -71,3 +75,69 @@ def test_the_page_lists_all_that_may_change() -> None:
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     text = page.partition("When a run\nresumes, these may differ")[2].partition("Shipped files")[0]
     assert set(re.findall(r"`([\w.]+)`", text)) == {*SESSION_KEYS, *RESOURCE_KEYS, *RESOURCE_PATHS}
+
+
+# --- the source of the prompts ------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for name in "abc":
+        Image.new("RGB", (16, 16)).save(tmp_path / "photos" / f"{name}.png")
+    return tmp_path / "photos"
+
+
+def bind(source: Path, ledger: Ledger) -> None:
+    """Bind as another process would, which has not read the source before."""
+    read_source.cache_clear()
+    bind_source(load(None, [f"prompts.source={source}", "prompts.question=What is it?", "name=mine"]), ledger)
+
+
+def test_a_run_does_not_resume_with_another_source(photos: Path, ledger: Ledger) -> None:
+    bind(photos, ledger)
+    bind(photos, ledger)
+    shutil.copy(photos / "a.png", photos / "aa.png")
+    with pytest.raises(
+        UserError, match=r"changed since run mine was started: 3 prompts then, 4 now; restore it, or"
+    ) as caught:
+        bind(photos, ledger)
+    assert "\n" not in str(caught.value)
+    (photos / "c.png").unlink()
+    with pytest.raises(UserError, match="3 prompts then, as many but others now"):
+        bind(photos, ledger)
+    (photos / "aa.png").rename(photos / "c.png")
+    bind(photos, ledger)
+
+
+def test_a_source_may_be_moved(photos: Path, ledger: Ledger) -> None:
+    bind(photos, ledger)
+    bind(Path(photos.rename(photos.parent / "elsewhere")), ledger)
+
+
+def test_a_run_without_any_result_takes_the_source_as_it_is_now(photos: Path, tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / "run"))
+    bind(photos, ledger)
+    (photos / "c.png").unlink()
+    bind(photos, ledger)
+    ledger.finish(0, "evaluate", {})
+    bind(photos, ledger)
+
+
+def test_rows_are_bound_with_their_order_and_images(tmp_path: Path, ledger: Ledger) -> None:
+    rows = [f'{{"image": "s3://bucket/{i}.png", "question": "{i}?"}}\n' for i in range(5000)]
+    file = tmp_path / "p.jsonl"
+    file.write_text("".join(rows))
+    bind(file, ledger)
+    for changed in ([*rows[1:], rows[0]], [rows[0].replace("/0", "/7"), *rows[1:]], rows[:-1]):
+        file.write_text("".join(changed))
+        with pytest.raises(UserError, match="has changed since"):
+            bind(file, ledger)
+
+
+def test_the_hash_of_many_prompts_takes_little_time(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text("".join(f'{{"image": "/d/{i}.png", "question": "?"}}\n' for i in range(20000)))
+    source = read_source(str(tmp_path / "p.jsonl"), "")
+    start = time.process_time()
+    assert len(source.sha256) == 64
+    assert time.process_time() - start < 5

@@ -142,7 +142,7 @@ def test_an_object_store_that_does_not_work_is_named_soon(
     code: str, message: str, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ObjectStore, "code", code)
-    monkeypatch.setattr(filesystem, "S3_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(filesystem, "S3_READ_SECONDS", 1)
     start = time.monotonic()
     with pytest.raises(StorageError, match=message) as caught:
         Lease(Ledger(store), "here:1").claim()

@@ -78,17 +78,35 @@ def test_they_are_deleted_together(tmp_path: Path) -> None:
 # --- the thread ---------------------------------------------------------------------------------
 
 
-def test_an_error_is_raised_where_the_round_goes_on_and_only_there() -> None:
+@pytest.mark.parametrize("error", [UserError("the policy is gone"), KeyError("the policy is gone")])
+def test_a_failure_is_logged_at_once_and_does_not_end_the_run(error: Exception) -> None:
     def fails() -> None:
-        raise UserError("the policy is gone")
+        raise error
 
-    ahead = Ahead()
+    lines: list[str] = []
+    ahead = Ahead(lines.append)
     ahead.start(2, fails)
     ahead.wait()
+    (line,) = lines
+    assert line.startswith("round 2: gathering ahead has failed, so the round makes the rest itself: ")
+    assert "the policy is gone" in line
     ahead.finish(1)
-    with pytest.raises(UserError, match="the policy is gone"):
-        ahead.finish(2)
     ahead.finish(2)
+    assert ahead.round == 2
+
+
+def test_what_the_end_of_the_run_breaks_off_is_no_failure() -> None:
+    lines: list[str] = []
+    ahead = Ahead(lines.append)
+
+    def work() -> None:
+        while not ahead.stopped:
+            pass
+        raise UserError("the engines are gone")
+
+    ahead.start(2, work)
+    ahead.close(60)
+    assert not lines
 
 
 def test_work_that_is_to_end_early_is_told_so() -> None:

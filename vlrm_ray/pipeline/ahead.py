@@ -2,26 +2,39 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
+from vlrm_ray.errors import first_line, user_message
 from vlrm_ray.pipeline.background import Task
 
 
 class Ahead:
     """One piece of work at a time, each on a round.
 
+    The work only saves time: if it fails, that is logged at once, and the round makes itself what is missing.
+
     Attributes:
         round: number of the round that was worked on last; 0 for none.
     """
 
-    def __init__(self) -> None:
-        self.round = 0
+    def __init__(self, log: Callable[[str], None] = print) -> None:
+        """Prepare work whose failures are logged by a function that prints a line."""
+        self.round, self._log = 0, log
         self._task: Task[None] | None = None
         self._stop = threading.Event()
 
     def start(self, round_: int, work: Callable[[], None]) -> None:
         """Start some work on a round; the work before it must have ended."""
         self.wait()
-        self.round, self._task = round_, Task(work, f"round-{round_}-ahead")
+        self.round, self._task = round_, Task(partial(self._run, round_, work), f"round-{round_}-ahead")
+
+    def _run(self, round_: int, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # also a bug: the round meets it again, and raises it
+            if not self.stopped:
+                reason = user_message(error) or f"{type(error).__name__}: {first_line(error)}"
+                self._log(f"round {round_}: gathering ahead has failed, so the round makes the rest itself: {reason}")
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the work has ended, well or not; at most some seconds, if given."""
@@ -29,10 +42,9 @@ class Ahead:
             self._task.wait(seconds)
 
     def finish(self, round_: int) -> None:
-        """Wait for the work if it is on this round, and raise the error that it ended with."""
-        if self.round == round_ and self._task is not None:
-            task, self._task = self._task, None
-            task.result()
+        """Wait for the work if it is on this round, whether it ends well or not."""
+        if self.round == round_:
+            self.wait()
 
     @property
     def stopped(self) -> bool:

@@ -22,6 +22,7 @@ from vlrm_ray.pipeline.cluster import address_of, connected
 from vlrm_ray.pipeline.cluster_probe import AUTH_MODE, prepare_to_join
 from vlrm_ray.store.filesystem import joined, redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.patience import impatient
 
 State = Literal["ok", "warn", "fail"]
 STATES: tuple[State, ...] = ("ok", "warn", "fail")
@@ -135,6 +136,7 @@ def storage_rows(config: Config) -> Iterator[Row]:
     """Whether the folder of the runs can be written and read, and how long that takes for a small file."""
     start, where = time.monotonic(), redacted(config.folder)
 
+    @impatient()
     def write_and_read() -> tuple[()]:
         ledger = Ledger(config.folder)
         ledger.check_writable()

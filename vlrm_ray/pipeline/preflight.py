@@ -28,6 +28,7 @@ from vlrm_ray.reward.model_folder import (
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.images import is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.patience import impatient
 
 IMAGE_CHECK_SECONDS = 20
 """Time limit of the search for a usable image."""
@@ -50,7 +51,7 @@ def check_inputs(config: Config) -> Remarks:
 
 
 def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
-    """The checks of `check_inputs` by what they look at. Each returns remarks, or raises UserError."""
+    """The checks of `check_inputs` by what they look at. Each returns remarks, or raises UserError; none waits for a storage."""
     checks: dict[str, Callable[[], Remarks]] = {}
     if not address_of(config):
         checks["resources"] = partial(_check_local_resources, config)
@@ -67,7 +68,7 @@ def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
     if config.cache:
         checks["cache"] = partial(_check_writable, config.cache)
     checks["prompts"] = partial(_check_prompts, config)
-    return checks
+    return {name: impatient()(check) for name, check in checks.items()}
 
 
 def _check_local_resources(config: Config) -> Remarks:
@@ -228,6 +229,7 @@ def _located(key: str, locate: Callable[[], str]) -> str:
         raise UserError(f"{key}: {error}") from None
 
 
+@impatient()
 def check_images(config: Config, ledger: Ledger) -> None:
     """Check that at least one image of the prompts can be opened, unless all rounds have their data already.
 

@@ -8,13 +8,12 @@ source takes little memory.
 
 import os
 import random
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,10 +30,12 @@ from vlrm_ray.pipeline.prompt_rows import (
     prompt_of_row,
     question_problem,
 )
+from vlrm_ray.pipeline.prompt_source import Collector, PromptSource
 from vlrm_ray.store import row_files
 from vlrm_ray.store.decoding import FORMATS, SUFFIXES
 from vlrm_ray.store.filesystem import below, check_remote, file_uri_path, is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.patience import impatient, patiently
 from vlrm_ray.store.row_formats import IMAGE_COLUMNS, OWN, TEXT_COLUMNS, is_valid_text, printable, row_fields
 from vlrm_ray.store.sources import list_source
 from vlrm_ray.types import GivenResponse, PromptRef
@@ -47,101 +48,12 @@ _OTHER_IMAGES = (
     ".heic", ".heif", ".jxl", ".svg", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".jp2",
 )  # fmt: skip
 """Suffixes of image formats that neither Pillow nor this program opens."""
-_SCHEMA = pa.schema({"image": pa.string(), "question": pa.string(), "problem": pa.string()})
-_GIVEN = pa.schema({"row": pa.int64(), "prompt": pa.int64()})
-_BATCH = 4096
-"""Prompts that are Python objects at a time."""
 NO_RESPONSE = "response_not_given"
 """Reason of a prompt without responses in a run without a policy."""
 _MOST_KINDS = 8
 """Largest number of kinds of ignored files that a message lists."""
 
-
-@dataclass(frozen=True)
-class PromptSource:
-    """The prompts of a source.
-
-    Attributes:
-        table: the prompts in the order of the source, each once, as columns `image`, `question` and `problem`.
-        remarks: what the user should know about it, one sentence each: the format of the rows, files and rows that are
-            left out.
-        given: the rows that bring responses, as columns `row`, its number in the file, and `prompt`, the index of its
-            prompt; rows with the same prompt add their responses to it.
-    """
-
-    table: pa.Table
-    remarks: tuple[str, ...] = ()
-    given: pa.Table = field(default_factory=_GIVEN.empty_table)
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    def __iter__(self) -> Iterator[PromptRef]:
-        for batch in self.table.to_batches(max_chunksize=_BATCH):
-            yield from _refs(batch)
-
-    def take(self, indices: Sequence[int]) -> list[PromptRef]:
-        """The prompts with some indices, in their order, without their responses."""
-        return list(_refs(self.table.take(pa.array(indices, pa.int64()))))
-
-    @property
-    def prompt_refs(self) -> tuple[PromptRef, ...]:
-        """All prompts."""
-        return tuple(self)
-
-
-def _refs(table: pa.Table | pa.RecordBatch) -> Iterator[PromptRef]:
-    return (PromptRef(row["image"], row["question"], row["problem"]) for row in table.to_pylist())
-
-
-class _Collector:
-    """Collects prompts into columns, each prompt once.
-
-    Attributes:
-        total: number of rows or files.
-        responses: given responses that can be used.
-        unusable: number of given responses that cannot be used, by reason.
-    """
-
-    def __init__(self) -> None:
-        self.total = self.responses = 0
-        self.unusable: Counter[str] = Counter()
-        self._indices: dict[bytes, int] = {}
-        self._batches: list[pa.RecordBatch] = []
-        self._pending: list[PromptRef] = []
-        self._rows, self._prompts = array("q"), array("q")
-
-    @property
-    def repeated(self) -> int:
-        """Number of rows or files whose prompt was there already."""
-        return self.total - len(self._indices)
-
-    def add(self, ref: PromptRef, row: int = 0) -> None:
-        """Add the prompt of a row, unless it is there already, and note the row if it brings responses."""
-        self.total += 1
-        key = blake2b("\0".join((ref.image, ref.question, ref.problem)).encode(), digest_size=16).digest()
-        known = len(self._indices)
-        index = self._indices.setdefault(key, known)
-        if index == known:
-            self._pending.append(replace(ref, responses=()))
-        if ref.responses:
-            self._rows.append(row)
-            self._prompts.append(index)
-            self.responses += sum(not response.problem for response in ref.responses)
-            self.unusable.update(response.problem for response in ref.responses if response.problem)
-        if len(self._pending) >= _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        columns = {name: pa.array([getattr(r, name) for r in self._pending], pa.string()) for name in _SCHEMA.names}
-        self._batches.append(pa.record_batch(columns, _SCHEMA))
-        self._pending = []
-
-    def source(self, remarks: Sequence[str]) -> PromptSource:
-        """The collected prompts."""
-        self._flush()
-        given = pa.table([pa.array(self._rows, pa.int64()), pa.array(self._prompts, pa.int64())], schema=_GIVEN)
-        return PromptSource(pa.Table.from_batches(self._batches, _SCHEMA), tuple(remarks), given)
+T = TypeVar("T")
 
 
 def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[PromptRef]:
@@ -167,7 +79,9 @@ def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[Prompt
     first = (round_ - 1) * count
     indices = [order[i % len(order)] for i in range(first, first + min(count, len(order)))]
     taken = _with_responses(prompts, indices, source)
-    return _with_stored_images(sorted(taken, key=lambda ref: (ref.image, ref.question)), source, ledger)
+    images = _with_stored_images(prompts, indices, source, ledger)
+    taken.sort(key=lambda ref: (ref.image, ref.question))
+    return [replace(ref, image=images.get(ref.image, ref.image)) for ref in taken]
 
 
 @lru_cache(maxsize=2)
@@ -198,7 +112,8 @@ def read_source(source: str, question: str) -> PromptSource:
 def _read_remote(source: str, question: str) -> PromptSource:
     try:
         check_remote(source)
-        found = list_source(source)
+        with impatient():  # often the first access to the storage, whose address may be wrong
+            found = list_source(source)
         if "" in found.files:
             return _read_file(source, source)
         names = sorted(found.files, key=lambda name: name.split("/"))
@@ -223,7 +138,7 @@ def _read_folder(files: Iterable[tuple[str, str]], source: str, question: str) -
     """The prompts of a folder, from the name and the path or URI of each file."""
     if problem := question_problem(question):
         raise UserError(f"prompts.question {printable(question)!r} cannot be used ({problem}); give a question")
-    collector, ignored = _Collector(), Counter[str]()
+    collector, ignored = Collector(), Counter[str]()
     for name, image in files:
         if kind := _why_ignored(PurePosixPath(name)):
             ignored[kind] += 1
@@ -259,17 +174,21 @@ def _why_ignored(path: PurePosixPath) -> str:
 
 def _read_file(file: str, source: str) -> PromptSource:
     """The prompts of a file, given by its path or URI."""
-    collector = _Collector()
+    collector = Collector()
     problems: Counter[str] = Counter()
     formats: Counter[str] = Counter()
     example, shown = "", redacted(source)
-    for number, row in row_files.read_rows(file, COLUMNS, invalid="keep"):
+
+    def read(number: int, row: Any) -> tuple[int, PromptRef, str, str]:
         ref, form = prompt_of_row(row, file)
+        return number, ref, form, f"row {number}: {explain(ref.problem, row)}" if ref.problem else ""
+
+    for number, ref, form, why in row_files.mapped_rows(file, COLUMNS, read, invalid="keep"):
         collector.add(ref, number)
         formats[form] += 1
         if ref.problem:
             problems[ref.problem] += 1
-            example = example or f"{redacted(file)} row {number}: {explain(ref.problem, row)}"
+            example = example or f"{redacted(file)} {why}"
     if not collector.total:
         raise UserError(f"prompts.source: {shown} holds no prompts; add some, or set prompts.source to another source")
     counts = ", ".join(f"{problem} {count}" for problem, count in problems.most_common())
@@ -284,7 +203,7 @@ def _read_file(file: str, source: str) -> PromptSource:
     return collector.source(remarks)
 
 
-def _remarks(collector: _Collector, formats: Mapping[str, int]) -> Iterator[str]:
+def _remarks(collector: Collector, formats: Mapping[str, int]) -> Iterator[str]:
     """What was recognized in the rows of a file; nothing for plain prompts."""
     if formats.keys() != {OWN}:
         yield "read as " + ", ".join(f"{name} {count}" for name, count in formats.items())
@@ -313,38 +232,56 @@ def _with_responses(prompts: PromptSource, indices: Sequence[int], source: str) 
         return refs
     questions = dict(zip(indices, (ref.question for ref in refs), strict=True))
     responses: dict[int, tuple[GivenResponse, ...]] = dict.fromkeys(indices, ())
-    last = max(prompt_of)
-    for number, row in row_files.read_rows(_file_of(source), TEXT_COLUMNS, invalid="keep"):
-        if number in prompt_of:
-            fields = row_fields(row) if isinstance(row, dict) else None
-            if fields is None or fields.question != questions[prompt_of[number]]:
-                raise UserError(
-                    f"prompts.source {redacted(source)} row {number} has changed since the run began to read it; "
-                    "run the command again with a file that stays as it is"
-                )
-            responses[prompt_of[number]] += fields.responses
-        if number >= last:
-            break
+
+    def read(number: int, row: Any) -> tuple[int, tuple[GivenResponse, ...]]:
+        fields = row_fields(row) if isinstance(row, dict) else None
+        if fields is None or fields.question != questions[prompt_of[number]]:
+            raise _changed(source, number)
+        return prompt_of[number], fields.responses
+
+    for index, given_responses in _rows(source, TEXT_COLUMNS, read, prompt_of):
+        responses[index] += given_responses
     return [replace(ref, responses=responses[index]) for index, ref in zip(indices, refs, strict=True)]
 
 
-def _with_stored_images(prompt_refs: Sequence[PromptRef], source: str, ledger: Ledger) -> list[PromptRef]:
-    """Prompts whose images are files: an image inside a row is stored in the ledger, unless it is there already."""
-    embedded = {ref.image.removeprefix(EMBEDDED) for ref in prompt_refs if ref.image.startswith(EMBEDDED)}
-    names = {sha256: row_files.image_file(sha256) for sha256 in sorted(embedded)}
-    found = ledger.fs.get_file_info([ledger.path(name) for name in names.values()]) if names else []
-    missing = {sha256 for sha256, info in zip(names, found, strict=True) if info.size is None}
-    if missing:
-        rows = row_files.read_rows(_file_of(source), IMAGE_COLUMNS, invalid="keep")
-        contents = (content for _, row in rows if (content := embedded_content(row)) is not None)
-        hashed = ((sha256_of(content), content) for content in contents)
-        row_files.store_images(((sha256, content) for sha256, content in hashed if sha256 in missing), ledger)
-    return [
-        replace(ref, image=ledger.location(names[ref.image.removeprefix(EMBEDDED)]))
-        if ref.image.startswith(EMBEDDED)
-        else ref
-        for ref in prompt_refs
-    ]
+def _with_stored_images(prompts: PromptSource, indices: Sequence[int], source: str, ledger: Ledger) -> dict[str, str]:
+    """Store the images inside the rows of some prompts in the ledger; returns their locations by `EMBEDDED` reference."""
+    table = prompts.table.take(pa.array(indices, pa.int64()))
+    rows = {
+        image.removeprefix(EMBEDDED): row
+        for image, row in zip(table["image"].to_pylist(), table["row"].to_pylist(), strict=True)
+        if image.startswith(EMBEDDED)
+    }
+    names = {sha256: row_files.image_file(sha256) for sha256 in sorted(rows)}
+    missing = ledger.missing(names.values())
+    sha256_of_row = {rows[sha256]: sha256 for sha256, name in names.items() if name in missing}
+    with row_files.ImageWriter(ledger) as writer:
+
+        def store(number: int, row: Any) -> None:
+            content = embedded_content(row)
+            if content is None or sha256_of(content) != sha256_of_row[number]:
+                raise _changed(source, number)
+            writer.put(sha256_of_row[number], content)
+
+        if sha256_of_row:
+            _rows(source, IMAGE_COLUMNS, store, sha256_of_row)
+    return {f"{EMBEDDED}{sha256}": ledger.location(name) for sha256, name in names.items()}
+
+
+def _rows(source: str, columns: Sequence[str], work: Callable[[int, Any], T], rows: Collection[int]) -> list[T]:
+    """What a function makes of some rows of a file. Raises UserError if it has fewer rows than before."""
+    file = _file_of(source)
+    made = patiently(lambda: list(row_files.mapped_rows(file, columns, work, invalid="keep", rows=rows)), file)
+    if len(made) < len(rows):
+        raise _changed(source, max(rows))
+    return made
+
+
+def _changed(source: str, row: int) -> UserError:
+    return UserError(
+        f"prompts.source {redacted(source)} row {row} has changed since the run began to read it; run the command again with "
+        "a file that stays as it is"
+    )
 
 
 def _file_of(source: str) -> str:

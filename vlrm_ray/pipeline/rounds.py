@@ -102,7 +102,7 @@ class Rounds:
         self.store = Ledger(config.cache) if config.cache else ledger
         self.monitor = RunMonitor(config, ledger, Recorder(config.name, progress.log))
         self.metrics = RunMetrics(ledger, self.monitor.trained_step)
-        self.ahead, self.clock = Ahead(), StageClock()
+        self.ahead, self.clock = Ahead(progress.log), StageClock()
         self.stream = PartStream(
             config, ledger, self.store, lambda: self.fleet.stage_actors(), committed=self.monitor.committed
         )

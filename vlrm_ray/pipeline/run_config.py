@@ -6,6 +6,8 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.named_models import content_hashes
 from vlrm_ray.ids import canonical_json
+from vlrm_ray.pipeline.prompts import SCENES, read_source
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 
 SESSION_KEYS = ("rounds", "max_rounds", "cluster")
@@ -45,6 +47,8 @@ RESOURCE_PATHS = frozenset(
 `train.max_tokens` are dropped."""
 MODELS = "models.json"
 """File of the run with the hashes of the experts' models, by configuration key."""
+SOURCE = "prompts.json"
+"""File of the run with the number of the prompts of its source, and their hash."""
 
 
 def bind_config(config: Config, ledger: Ledger) -> None:
@@ -88,6 +92,27 @@ def bind_models(config: Config, ledger: Ledger) -> None:
         raise UserError(
             f"run {config.name} was started with another file of {', '.join(changed)} (sha256 {stored[changed[0]]}); restore "
             "it, or choose another name="
+        )
+
+
+def bind_source(config: Config, ledger: Ledger) -> None:
+    """Store a hash of the prompts' source in a new run's folder, or check that an existing run has the same prompts.
+
+    Raises:
+        UserError: the source has other prompts than when the run was started. Rounds take their prompts out of one shuffled
+            order, so they would leave some out and repeat others.
+    """
+    if config.prompts.source == SCENES:
+        return
+    source = read_source(config.prompts.source, config.prompts.question)
+    current, stored = {"prompts": len(source), "sha256": source.sha256}, ledger.get_json(SOURCE)
+    if stored is None or (stored != current and _is_empty(ledger)):
+        ledger.put_json(SOURCE, current)
+    elif stored != current:
+        before, now = stored.get("prompts"), current["prompts"]
+        raise UserError(
+            f"prompts.source {redacted(config.prompts.source)} has changed since run {config.name} was started: {before} "
+            f"prompts then, {now if now != before else 'as many but others'} now; restore it, or choose another name="
         )
 
 

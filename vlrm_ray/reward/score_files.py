@@ -201,7 +201,7 @@ class ScoreFile:
 
     def write(self, data: ScoreData, rows_of_part: int) -> None:
         """Write the output: all rows of the data with their scores, in their order."""
-        filesystem, path = open_filesystem(self.out)
+        filesystem, path = open_filesystem(self.out, writes=True)
         write = self._write_parquet if self._name(self.out).endswith(".parquet") else self._write_lines
         with tempfile.TemporaryFile() as file:
             write(file, data, rows_of_part)

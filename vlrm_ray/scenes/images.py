@@ -11,7 +11,7 @@ from vlrm_ray.store.ledger import Ledger
 def store_image(scene: Scene, ledger: Ledger) -> str:
     """Store the scene's image as `images/<seed>.png` unless the file exists; returns its path or URI."""
     name = f"images/{scene.seed}.png"
-    if ledger.fs.get_file_info(ledger.path(name)).size is None:
+    if ledger.missing([name]):
         data = io.BytesIO()
         paint(scene).image.save(data, "PNG")
         ledger.put(name, data.getvalue())

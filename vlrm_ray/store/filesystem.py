@@ -1,8 +1,8 @@
 """File systems of runs and caches: opened by URI with bounded waits, and their errors in one line.
 
-pyarrow's clients of object stores retry for minutes by default. `open_filesystem` shortens that, so that an unreachable
-store is reported within about a minute. `storage_errors` turns the exceptions of pyarrow and of the operating system into
-`StorageError`.
+pyarrow's clients of object stores retry for minutes by default. `open_filesystem` shortens that, so that a store that cannot
+be connected to is reported within about a minute. Who wants to wait longer repeats the work (`vlrm_ray.store.patience`).
+`storage_errors` turns the exceptions of pyarrow and of the operating system into `StorageError`.
 """
 
 import datetime
@@ -24,22 +24,38 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from vlrm_ray.errors import StorageError, first_line
+from vlrm_ray.errors import StorageError, UserError, first_line
 
 OBJECT_STORES = ("s3", "gs", "gcs")
 """Schemes of storages without folders: an object's place is a bucket and a key."""
-S3_TIMEOUT_SECONDS = 5
-"""Timeout of S3 for connecting, and for a transfer without progress."""
+S3_CONNECT_SECONDS = 5
+"""Timeout of S3 for connecting."""
+S3_READ_SECONDS = 20
+"""Silence after which S3 is asked again: a working store begins to answer a small request within seconds, and a dead
+connection is to be noticed."""
+S3_WRITE_SECONDS = 300
+"""The same for uploads and copies: S3 is silent while it copies an object of some GB or puts together an upload's pieces."""
 S3_ATTEMPTS = 6
 """How often a failed request to S3 is made, with growing pauses; pyarrow's 3 attempts last 0.2 to 3 s, less than S3 throttles."""
 _PASSING = re.compile(
     r"AWS Error (?:SLOW_DOWN|SERVICE_UNAVAILABLE|NETWORK_CONNECTION|INTERNAL_FAILURE|THROTTLING|REQUEST_TIMEOUT)|"
-    r"HTTP (?:status|response code):? ?(?:429|5\d\d)|timed? ?out|temporarily unavailable",
+    r"HTTP (?:status|response code):? ?(?:408|429|5(?!01|05)\d\d)|timed? ?out|temporarily unavailable|CURL error|"
+    r"::Status\((?:UNAVAILABLE|RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED|INTERNAL|ABORTED)\b",
     re.IGNORECASE,
 )
 """Messages of storages that may answer later."""
+_PASSING_ERRNOS = {
+    errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOTCONN,
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EREMOTEIO,
+}  # fmt: skip
+"""Errors of the operating system that say that a mounted file system cannot be reached."""
+_MOUNTS = "/proc/self/mounts"
+_MOUNTED = re.compile(r"nfs|cifs|smb|ceph|lustre|gpfs|beegfs|fuse|9p|afs|wekafs|panfs|pvfs|virtiofs")
+"""Where Linux lists the mounted file systems, and beginnings of the types of those that other machines hold."""
 GCS_RETRY_SECONDS = 10
 """How long Google Cloud Storage retries a failed request."""
+GCS_WRITE_RETRY_SECONDS = 60
+"""The same for uploads and copies."""
 PIECE_BYTES = 8 << 20
 """Bytes of a file that are in memory while it is copied."""
 PROBE_SECONDS = 60
@@ -120,11 +136,15 @@ def redacted(text: str) -> str:
     return re.sub(r"(://)[^/@\s]*@", r"\1***@", text)
 
 
-def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+def open_filesystem(uri: str, *, writes: bool = False) -> tuple[pafs.FileSystem, str]:
     """The file system of a URI or local path, and the path on it.
 
-    The client of a bucket is opened once in each process. A path with characters that no URI may hold (a space, #) is
+    The clients of a bucket are opened once in each process. A path with characters that no URI may hold (a space, #) is
     taken as it is written.
+
+    Args:
+        uri: the URI or path.
+        writes: open it for uploads and copies, which may take a storage minutes to answer.
 
     Raises:
         StorageError: the scheme is unknown, its libraries are missing, or the storage cannot be reached.
@@ -136,15 +156,15 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         scheme, _, place = location.partition("://")
         bucket, _, key = place.partition("/")
         if scheme in OBJECT_STORES and bucket:
-            filesystem, root = _open_bucket(f"{scheme}://{bucket}{mark}{options}")
+            filesystem, root = _open_bucket(f"{scheme}://{bucket}{mark}{options}", writes)
             return filesystem, posixpath.join(root, _decoded(key)).rstrip("/")
         return _from_uri(location, mark + options)
 
 
 @cache
-def _open_bucket(uri: str) -> tuple[pafs.FileSystem, str]:
+def _open_bucket(uri: str, writes: bool) -> tuple[pafs.FileSystem, str]:
     filesystem, root = pafs.FileSystem.from_uri(uri)
-    return _tuned(filesystem), root
+    return _tuned(filesystem, writes), root
 
 
 def _from_uri(location: str, options: str) -> tuple[pafs.FileSystem, str]:
@@ -160,16 +180,18 @@ def _decoded(key: str) -> str:
     return unquote(key) if _URI_PATH.fullmatch(key) else key.replace("%23", "#")
 
 
-def _tuned(filesystem: pafs.FileSystem) -> pafs.FileSystem:
-    """The same file system with settings that a URI cannot express: shorter waits, and one request for a small object."""
+def _tuned(filesystem: pafs.FileSystem, writes: bool) -> pafs.FileSystem:
+    """The same file system with settings that a URI cannot express: its waits, and one request for a small object."""
     if filesystem.type_name == "s3":
         _, (options,) = filesystem.__reduce__()
-        timeouts = {"connect_timeout": S3_TIMEOUT_SECONDS, "request_timeout": S3_TIMEOUT_SECONDS}
+        silence = S3_WRITE_SECONDS if writes else S3_READ_SECONDS
+        timeouts = {"connect_timeout": S3_CONNECT_SECONDS, "request_timeout": silence}
         patience = {"retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS)}
         return pafs.S3FileSystem(**options | timeouts | patience | {"allow_delayed_open": True})
     if filesystem.type_name == "gcs":
         _, (options,) = filesystem.__reduce__()
-        limit = options["retry_time_limit"] or datetime.timedelta(seconds=GCS_RETRY_SECONDS)
+        seconds = GCS_WRITE_RETRY_SECONDS if writes else GCS_RETRY_SECONDS
+        limit = options["retry_time_limit"] or datetime.timedelta(seconds=seconds)
         return pafs.GcsFileSystem(**options | {"retry_time_limit": limit})
     return filesystem
 
@@ -212,7 +234,7 @@ def read_file(uri: str) -> bytes | None:
 
 def write_file(uri: str, data: bytes) -> None:
     """Write a file by URI or path, which appears as a whole. Raises StorageError."""
-    filesystem, path = open_filesystem(uri)
+    filesystem, path = open_filesystem(uri, writes=True)
     with storage_errors("write", uri):
         write_atomically(filesystem, path, io.BytesIO(data))
 
@@ -267,9 +289,34 @@ def storage_errors(action: str, uri: str) -> Iterator[None]:
         raise StorageError(f"cannot {action} {redacted(uri)}: {_reason(error, uri)}; {_remedy(error)}") from error
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether a storage failed in a way that says nothing of the file: it is overloaded, or cannot be reached."""
+def may_pass(error: BaseException, path: str = "") -> bool:
+    """Whether a storage failed in a way that says nothing of the file: it is overloaded, or cannot be reached.
+
+    Args:
+        error: what the storage raised, or a `StorageError` that was made of it.
+        path: path or URI of the file. EIO may pass on a file system of another machine only: a local disk is broken.
+    """
+    if isinstance(error, StorageError) and error.__cause__ is not None:
+        return may_pass(error.__cause__, path)
+    if isinstance(error, UserError):
+        return False
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return is_remote(path) or _is_mounted(file_uri_path(path) if path[:5].lower() == "file:" else path)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _PASSING_ERRNOS or bool(_PASSING.search(error.strerror or ""))
     return bool(_PASSING.search(str(error)))
+
+
+def _is_mounted(path: str) -> bool:
+    """Whether a local path lies on a file system that another machine holds."""
+    kind, longest = "", ""
+    with suppress(OSError), open(_MOUNTS) as mounts:
+        for line in mounts:
+            _, place, type_, *_ = line.split(" ")
+            place = place.replace("\\040", " ")
+            if os.path.commonpath([place, os.path.realpath(path)]) == place and len(place) >= len(longest):
+                kind, longest = type_, place
+    return _MOUNTED.match(kind) is not None
 
 
 def _reason(error: Exception, uri: str) -> str:

@@ -30,6 +30,7 @@ from vlrm_ray.ids import seed_of, sha256_of
 from vlrm_ray.store.decoding import decode
 from vlrm_ray.store.filesystem import file_uri_path, may_pass, open_filesystem, redacted
 from vlrm_ray.store.node_cache import node_cache
+from vlrm_ray.store.patience import patiently
 from vlrm_ray.types import ImageCondition
 
 MAX_BYTES = 100 << 20
@@ -68,7 +69,8 @@ def read_bytes(uri: str) -> bytes:
     Raises:
         BadImage: with the reason image_missing, image_unreadable, image_url_not_fetched, image_too_large, or
             image_undecodable for a data: URI that cannot be decoded.
-        StorageError: the storage is overloaded or cannot be reached, which says nothing of the image.
+        StorageError: the storage is overloaded or cannot be reached, which says nothing of the image, and patience with
+            it has ended.
     """
     scheme = uri.partition(":")[0].lower() if is_uri(uri) else ""
     if scheme in (*_WEB, "ftp"):
@@ -77,10 +79,10 @@ def read_bytes(uri: str) -> bytes:
         if scheme == "data":
             return _read_data_uri(uri)
         if scheme in ("", "file"):
-            return _read_file(file_uri_path(uri) if scheme else uri)
-        return _read_object(scheme + uri[len(scheme) :])
+            return patiently(lambda: _read_file(file_uri_path(uri) if scheme else uri), uri)
+        return patiently(lambda: _read_object(scheme + uri[len(scheme) :]), uri)
     except (OSError, ValueError, pa.ArrowException, StorageError) as error:
-        if scheme not in ("", "file", "data") and may_pass(error):
+        if scheme != "data" and may_pass(error, uri):
             reason = redacted(str(error))[:200]
             raise StorageError(
                 f"cannot read {redacted(uri)}: {reason}; run the same command again to resume"

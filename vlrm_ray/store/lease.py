@@ -13,8 +13,9 @@ from types import FrameType
 from typing import Any
 
 from vlrm_ray.errors import LeaseLost, StorageError, UserError
-from vlrm_ray.store.filesystem import redacted
+from vlrm_ray.store.filesystem import may_pass, redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.patience import PATIENCE_SECONDS, impatient
 
 LEASE_FILE = "driver.json"
 """Name of the file."""
@@ -41,7 +42,8 @@ class Lease:
         Raises:
             UserError: another driver holds a lease that has not expired.
         """
-        holder, renewed = self._read()
+        with impatient():  # the run's first access to its storage, whose address may be wrong
+            holder, renewed = self._read()
         if holder not in ("", self.owner) and time.time() - renewed < LEASE_SECONDS and _may_be_running(holder):
             raise UserError(
                 f"run {redacted(self.ledger.uri)} is in use by another driver ({holder}); wait for it to finish, or choose "
@@ -49,17 +51,20 @@ class Lease:
             )
         self._write()
 
-    def renew(self) -> None:
+    def renew(self, *, expired: bool = False) -> None:
         """Extend the lease by `LEASE_SECONDS` from now.
+
+        Args:
+            expired: whether the lease was not renewed in time. If there is none any more, another driver had it meanwhile.
 
         Raises:
             LeaseLost: another driver has taken the lease.
         """
         holder, _ = self._read()
-        if holder not in ("", self.owner):
+        if holder != self.owner and (holder or expired):
             raise LeaseLost(
-                f"run {redacted(self.ledger.uri)} was taken over by another driver ({holder}), so this one has stopped; "
-                "follow the run there, or run the same command again when it has ended"
+                f"run {redacted(self.ledger.uri)} was taken over by another driver ({holder or 'which has ended'}), so this "
+                "one has stopped; follow the run there, or run the same command again when it has ended"
             )
         self._write()
 
@@ -86,9 +91,10 @@ class Lease:
 class DriverLease:
     """Context manager that holds the run's lease, so that no second driver can work in the run's folder.
 
-    A thread renews the lease. A failed renewal is reported once and tried again. If another driver has taken the lease,
-    or if it could not be renewed for `LEASE_SECONDS`, the thread interrupts the main thread, and the context manager
-    raises `LeaseLost`.
+    A thread renews the lease. A failed renewal is reported once and tried again, for `LEASE_SECONDS`, or for
+    `PATIENCE_SECONDS` while the storage is overloaded or cannot be reached: then the run goes on if the lease is still
+    its own. If it is not, or could not be renewed, the thread interrupts the main thread, and the context manager raises
+    `LeaseLost`.
 
     Attributes:
         lost: why the lease was lost; "" while it is held.
@@ -126,7 +132,8 @@ class DriverLease:
 
     def _release(self) -> None:
         try:
-            self.lease.release()
+            with impatient():
+                self.lease.release()
         except StorageError as error:
             self.log(f"the lease of the run was not released and expires in {LEASE_SECONDS} s: {error}")
 
@@ -135,7 +142,8 @@ class DriverLease:
         failed = False
         while not self.lost and not self.stop.wait(RETRY_SECONDS if failed else RENEW_SECONDS):
             try:
-                self.lease.renew()
+                with impatient():
+                    self.lease.renew(expired=time.monotonic() - self.renewed >= LEASE_SECONDS)
             except LeaseLost as error:
                 self.lost = str(error)
             except Exception as error:  # the thread must go on after any error, or the run would lose its lease
@@ -156,11 +164,12 @@ class DriverLease:
 
     def _handle(self, error: Exception, *, first: bool) -> None:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        seconds = PATIENCE_SECONDS if may_pass(error, self.lease.ledger.uri) else LEASE_SECONDS
         if first:
-            self.log(f"the lease of the run was not renewed ({reason}); trying again for {LEASE_SECONDS} s")
-        if time.monotonic() - self.renewed >= LEASE_SECONDS:
+            self.log(f"the lease of the run was not renewed ({reason}); trying again for {seconds} s")
+        if time.monotonic() - self.renewed >= seconds:
             self.lost = (
-                f"the lease of run {redacted(self.lease.ledger.uri)} could not be renewed for {LEASE_SECONDS} s, so the run has "
+                f"the lease of run {redacted(self.lease.ledger.uri)} could not be renewed for {seconds} s, so the run has "
                 f"stopped ({reason}); mend the storage, then run the same command again to resume"
             )
 

@@ -10,38 +10,29 @@
     runs/<name>/refused/, suspects/                     requests that end an engine's process; see `actors.suspects`
 
 A part or a version exists once its marker does; the marker is written last. Storage is any `pyarrow.fs` URI. All methods
-raise `StorageError` if the storage cannot be read or written.
+wait for a storage that is overloaded or cannot be reached (see `vlrm_ray.store.patience`), and raise `StorageError` if it
+cannot be read or written.
 """
 
 import io
-import json
-import os
-import posixpath
-import shutil
-import socket
-import uuid
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from vlrm_ray.errors import StorageError, UserError
+from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.store.filesystem import (
-    absolute,
-    check_remote,
-    joined,
-    open_filesystem,
     redacted,
-    storage_errors,
     write_atomically,
 )
+from vlrm_ray.store.folder import Folder
 from vlrm_ray.store.node_cache import node_cache
 from vlrm_ray.store.sources import Source, list_source
 
@@ -60,105 +51,30 @@ COPIED_BYTES = 5 << 30
 SERVED = "served.json"
 """File in a run's folder that names the version which each critic loads when it starts."""
 
+_LOG = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
-class Ledger:
+class Ledger(Folder):
     """Reads and writes the folder of a run.
 
     Pickling keeps only the URI, so a ledger is cheap to send to actors. One that another process has sent is not used
     where its local folder does not exist: that is another node, which does not see the run.
-
-    Attributes:
-        uri: the folder, as a URI or an absolute local path.
-        fs: its file system.
-        root: its path on `fs`.
-        local: whether the file system is the local one.
     """
-
-    def __init__(self, uri: str) -> None:
-        """Open a folder, given by a pyarrow.fs URI or a local path; it need not exist yet."""
-        self.uri, self._sent = absolute(uri), False
-        check_remote(self.uri)
-        self._connect()
-
-    def _connect(self) -> None:
-        self.fs, self.root = open_filesystem(self.uri)
-        self.local = isinstance(self.fs, pafs.LocalFileSystem)
-
-    def __getstate__(self) -> dict[str, str]:
-        if self.local and not self._sent:
-            with suppress(OSError):
-                os.makedirs(self.root, exist_ok=True)  # by which the receiver sees whether it has the same folder
-        return {"uri": self.uri}
-
-    def __setstate__(self, state: dict[str, str]) -> None:
-        self.uri, self._sent = state["uri"], True
-        self._connect()
-
-    def path(self, *names: str) -> str:
-        """Path of a file or folder of the run, for use with `fs`."""
-        return posixpath.join(self.root, *names)
-
-    def location(self, *names: str) -> str:
-        """URI of a file or folder of the run, or its path if the storage is local."""
-        return self.path(*names) if self.local else joined(self.uri, *names)
-
-    def _errors(self, action: str, *names: str) -> AbstractContextManager[None]:
-        if self.local and self._sent and not os.path.isdir(self.root):
-            raise StorageError(
-                f"there is no folder {self.root} on node {socket.gethostname()}, so it does not see the run; set folder= to "
-                "s3://..., gs://... or a folder that all nodes mount under the same path"
-            )
-        return storage_errors(action, self.location(*names))
-
-    # --- single files ---------------------------------------------------------------------------
-
-    def put(self, name: str, data: bytes) -> None:
-        """Write a file atomically."""
-        with self._errors("write", name):
-            write_atomically(self.fs, self.path(name), io.BytesIO(data))
-
-    def check_writable(self) -> None:
-        """Write and delete a small file."""
-        name = f"check-{uuid.uuid4().hex}"
-        self.put(name, b"")
-        with self._errors("delete", name):
-            self.fs.delete_file(self.path(name))
-
-    def get(self, name: str) -> bytes | None:
-        """Content of a file; None if it does not exist."""
-        path = self.path(name)
-        with self._errors("read", name), suppress(FileNotFoundError), self.fs.open_input_stream(path) as stream:
-            return bytes(stream.read())
-        return None
-
-    def put_json(self, name: str, value: Any) -> None:
-        """Write a JSON file atomically."""
-        self.put(name, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
-
-    def get_json(self, name: str) -> Any | None:
-        """Read a JSON file; None if it does not exist.
-
-        Raises:
-            StorageError: the file is not JSON.
-        """
-        data = self.get(name)
-        try:
-            return None if data is None else json.loads(data)
-        except ValueError:
-            raise StorageError(
-                f"{redacted(self.location(name))} is damaged: it is not JSON; delete it, then run the same command again"
-            ) from None
 
     # --- parts and stages -----------------------------------------------------------------------
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
         """Columns of a Parquet file, of which only these are read; None if there is no such file, or a damaged one."""
-        path, missing = self.path(name), suppress(FileNotFoundError, pa.ArrowInvalid)
-        with self._errors("read", name), missing, self.fs.open_input_file(path) as file:
-            return pq.read_table(file, columns=columns)
-        return None
+
+        def read() -> pa.Table | None:
+            missing = suppress(FileNotFoundError, pa.ArrowInvalid)
+            with missing, self.quick.open_input_file(self.path(name)) as file:
+                return pq.read_table(file, columns=columns)
+            return None
+
+        return self._patiently("read", name, read)
 
     def put_part(self, round_: int, index: int, tables: Mapping[str, pa.Table], marker: dict[str, Any]) -> None:
         """Commit a part: write its tables, then the marker.
@@ -247,12 +163,6 @@ class Ledger:
         """Delete the working files of a round's training."""
         self.remove(f"train/{_round(round_)}")
 
-    def names(self, folder: str, prefix: str, suffix: str) -> list[str]:
-        """Sorted names of the files and folders in a folder that begin and end so."""
-        with self._errors("list", folder):
-            infos = self.fs.get_file_info(pafs.FileSelector(self.path(folder), allow_not_found=True))
-        return sorted(i.base_name for i in infos if i.base_name.startswith(prefix) and i.base_name.endswith(suffix))
-
     def finish(self, round_: int, stage: str, result: dict[str, Any]) -> None:
         """Commit the result of a stage, which marks the stage as finished."""
         self.put_json(f"{_round(round_)}/{stage}.json", result)
@@ -295,14 +205,21 @@ class Ledger:
         return files
 
     def _copy(self, source: Source, file: str, name: str, hashes: Mapping[str, str]) -> str:
-        """Copy a file of another folder; returns its sha256."""
+        """Copy a file of another folder; returns its sha256. What the storage fails to copy passes through this process."""
         small = (source.files[file].size or 0) <= COPIED_BYTES
-        with self._errors("write", name):
-            if file in hashes and small and not self.local and source.filesystem.equals(self.fs):
+        if file in hashes and small and not self.local and source.filesystem.equals(self.quick):
+            try:
                 self.fs.copy_file(source.path(file), self.path(name))
                 return hashes[file]
+            except OSError as error:
+                reason = redacted(first_line(error))
+                _LOG.warning("the storage did not copy %s, so it is read and written: %s", file, reason)
+
+        def copy() -> str:
             with source.open(file) as stream:
                 return write_atomically(self.fs, self.path(name), stream)
+
+        return self._patiently("write", name, copy)
 
     def annotate_version(self, version: int, name: str, content: dict[str, Any]) -> None:
         """Add a JSON file, such as evaluation results, to the folder of a published version."""
@@ -348,22 +265,6 @@ class Ledger:
         if self.local:
             return self.path(_version(version))
         return node_cache().fetch(self.location(_version(version)), marker["files"], slot="version").path
-
-    # --- files ----------------------------------------------------------------------------------
-
-    def delete(self, name: str) -> None:
-        """Delete a file, if it exists."""
-        with self._errors("delete", name), suppress(FileNotFoundError):
-            self.fs.delete_file(self.path(name))
-
-    def remove(self, name: str) -> None:
-        """Delete a folder of working files, if it exists."""
-        if self.local:
-            shutil.rmtree(self.path(name), ignore_errors=True)
-            return
-        with self._errors("delete", name):
-            if self.fs.get_file_info(self.path(name)).type == pafs.FileType.Directory:
-                self.fs.delete_dir(self.path(name))
 
 
 def _round(round_: int) -> str:

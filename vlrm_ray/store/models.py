@@ -24,6 +24,7 @@ from vlrm_ray.ids import digest, sha256_of_file
 from vlrm_ray.store.filesystem import file_uri_path, is_remote, storage_errors
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.node_cache import node_cache
+from vlrm_ray.store.patience import impatient
 from vlrm_ray.store.sources import Source, list_source
 
 VERSION = "version:"
@@ -82,7 +83,8 @@ def skeleton(uri: str) -> Iterator[Path]:
     Raises:
         StorageError: the folder does not exist or cannot be read.
     """
-    source = list_source(uri)
+    with impatient():
+        source = list_source(uri)
     with tempfile.TemporaryDirectory(prefix="vlrm-model-") as folder:
         with storage_errors("read", uri), ThreadPoolExecutor(_READERS) as readers:
             list(readers.map(lambda name: _copy_start(source, name, Path(folder, name or source.name)), source.files))

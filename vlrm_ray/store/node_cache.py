@@ -33,6 +33,7 @@ from typing import Any
 from vlrm_ray.errors import StorageError
 from vlrm_ray.ids import digest, sha256_of_file
 from vlrm_ray.store.filesystem import copy_hashed, redacted, storage_errors
+from vlrm_ray.store.patience import patiently
 from vlrm_ray.store.sources import Source, list_source
 
 FOLDER_VARIABLE, SIZE_VARIABLE = "VLRM_CACHE", "VLRM_CACHE_GB"
@@ -217,9 +218,13 @@ class NodeCache:
             path = os.path.join(target, *name.split("/")) if name else target
             os.makedirs(os.path.dirname(path), exist_ok=True)
             expected = hashes[name] if hashes else ""
-            for _ in range(ATTEMPTS):
+
+            def download() -> str:
                 with source.open(name) as remote, open(path, "wb") as local:
-                    sha256 = copy_hashed(remote, local)
+                    return copy_hashed(remote, local)
+
+            for _ in range(ATTEMPTS):
+                sha256 = patiently(download, source.uri)
                 size = os.path.getsize(path)
                 if sha256 == expected or (not expected and size == source.files[name].size):
                     return {"bytes": size, "mtime_ns": os.stat(path).st_mtime_ns, "sha256": sha256}

@@ -7,13 +7,11 @@ gathered; until then a resumed run starts from it, whether it still makes candid
 """
 
 import io
-from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.store.filesystem import storage_errors
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -55,9 +53,7 @@ class PreparedParts:
 
     def remove(self, part: int) -> None:
         """Delete a prepared part, so that it is made again."""
-        path = self.ledger.path(self._name(part))
-        with storage_errors("delete", path), suppress(FileNotFoundError):
-            self.ledger.fs.delete_file(path)
+        self.ledger.delete(self._name(part))
 
     def clear(self) -> None:
         """Delete all prepared parts."""

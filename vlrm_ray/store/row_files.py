@@ -12,20 +12,21 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from vlrm_ray.errors import BadImage, UserError, first_line
 from vlrm_ray.ids import sha256_of
+from vlrm_ray.store import parquet_rows
 from vlrm_ray.store.decoding import FORMATS
-from vlrm_ray.store.filesystem import open_filesystem, redacted, storage_errors
+from vlrm_ray.store.filesystem import may_pass, open_filesystem, redacted, storage_errors
 from vlrm_ray.store.images import read_bytes
 from vlrm_ray.store.ledger import Ledger
 
@@ -36,7 +37,6 @@ _WRITERS = 32
 MIN_BASE64_CHARACTERS = 80
 """A shorter text is a path; no image is that small."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
-_PARQUET = b"PAR1"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 """First bytes of compressed files, with pyarrow's names of the codecs."""
 _OTHER_FORMATS = {b"PK\x03\x04": "a ZIP or Excel file", b"ARROW1": "an Arrow file", b"Obj\x01": "an Avro file"}
@@ -49,12 +49,12 @@ _ENCODINGS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """Encodings by byte order mark; those of UTF-32 come before those of UTF-16, which they begin with."""
-_PARQUET_BATCH = 64
-"""Rows that are in memory at a time; a row may hold an image."""
 _BUFFER_BYTES = 1 << 20
 """Bytes that are read from the storage at a time."""
 Invalid = Literal["replace", "keep"]
 _SPACE = re.compile(r"[ \t\n\r]*")
+
+T = TypeVar("T")
 
 
 def read_rows(
@@ -81,10 +81,42 @@ def read_rows(
         if found:
             raise UserError(f"{_shown(source)} is {found}; expected {EXPECTED}")
         file.seek(0)
-        if start.startswith(_PARQUET):
-            yield from _parquet_rows(file, _shown(source), columns)
+        if start.startswith(parquet_rows.MAGIC):
+            yield from parquet_rows.all_rows(file, _shown(source), columns)
         else:
             yield from _text_rows(file, start, _shown(source), invalid)
+
+
+def mapped_rows(
+    source: str,
+    columns: Sequence[str],
+    work: Callable[[int, Any], T],
+    *,
+    invalid: Invalid = "replace",
+    rows: Collection[int] | None = None,
+) -> Iterator[T]:
+    """What a function makes of the rows of a file, in their order; see `read_rows`.
+
+    The row groups of a Parquet file are read at the same time, and only those with one of the rows.
+
+    Args:
+        source: path or URI of the file.
+        columns: columns of a Parquet file to read, as far as it has them.
+        work: gets the number of a row and the row; see `vlrm_ray.store.parquet_rows.mapped_rows`.
+        invalid: what becomes of invalid bytes.
+        rows: numbers of the rows to read; None for all.
+    """
+    with _opened(source) as file:
+        is_parquet = file.read(len(parquet_rows.MAGIC)) == parquet_rows.MAGIC
+    if is_parquet:
+        yield from parquet_rows.mapped_rows(source, columns, work, rows)
+        return
+    last = None if rows is None else max(rows, default=0)
+    for number, row in read_rows(source, columns, invalid=invalid):
+        if rows is None or number in rows:
+            yield work(number, row)
+        if number == last:
+            return
 
 
 def read_csv_rows(source: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -136,7 +168,7 @@ def _text_rows(file: pa.NativeFile, start: bytes, name: str, invalid: Invalid) -
         # the lines end at \r\n, \n or \r; splitlines() would also split at U+2028 inside a text
         yield from _lines(io.TextIOWrapper(content, encoding, errors=errors, newline=None), name)
     except (OSError, pa.ArrowException) as error:
-        if codec:
+        if codec and not may_pass(error, name):
             raise UserError(f"{name} is a damaged {codec} file: {first_line(error)}; copy it again") from None
         with storage_errors("read", name):
             raise
@@ -198,20 +230,6 @@ def _after_space(text: str, place: int) -> int:
     """The first place from `place` on that is not white space of JSON."""
     match = _SPACE.match(text, place)
     return match.end() if match else place
-
-
-def _parquet_rows(file: pa.NativeFile, name: str, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    number = 0
-    try:
-        parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-        present = [column for column in parquet.schema_arrow.names if column in columns] if columns else None
-        for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH, columns=present or None):
-            for value in batch.to_pylist():
-                number += 1
-                yield number, value
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        where = f" after row {number}" if number else ""
-        raise UserError(f"{name} is not a readable Parquet file{where}: {first_line(error)}; copy it again") from None
 
 
 def image_reference(value: Any) -> str | bytes:
@@ -281,24 +299,43 @@ def image_file(sha256: str) -> str:
 def store_image_bytes(data: bytes, ledger: Ledger) -> str:
     """Store an image file once, under its content hash; returns its path or URI."""
     name = image_file(sha256_of(data))
-    if ledger.fs.get_file_info(ledger.path(name)).size is None:
+    if ledger.missing([name]):
         ledger.put(name, data)
     return ledger.location(name)
 
 
-def store_images(images: Iterable[tuple[str, bytes]], ledger: Ledger) -> None:
-    """Write images, given by their sha256 and content, each once; many at a time, because each waits for the storage."""
-    written = set[str]()
-    with ThreadPoolExecutor(_WRITERS) as writers:
-        pending = set[Future[None]]()
-        for sha256, content in images:
-            if sha256 in written:
-                continue
-            written.add(sha256)
-            pending.add(writers.submit(ledger.put, image_file(sha256), content))
-            if len(pending) >= 2 * _WRITERS:  # so that few images are in memory
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-        for future in pending:
-            future.result()
+class ImageWriter:
+    """Context manager that writes images to a ledger, each once: many at a time, because each waits for the storage.
+
+    It may be used from several threads.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Write to a ledger."""
+        self._ledger, self._pool = ledger, ThreadPoolExecutor(_WRITERS)
+        self._room = threading.BoundedSemaphore(2 * _WRITERS)  # so that few images are in memory
+        self._begun, self._lock = set[str](), threading.Lock()
+        self._error: BaseException | None = None
+
+    def put(self, sha256: str, content: bytes) -> None:
+        """Write an image, unless it has been begun; raises the error of an earlier one."""
+        with self._lock:
+            if sha256 in self._begun:
+                return
+            self._begun.add(sha256)
+        self._room.acquire()
+        if self._error:
+            raise self._error
+        self._pool.submit(self._ledger.put, image_file(sha256), content).add_done_callback(self._done)
+
+    def _done(self, future: Future[None]) -> None:
+        self._room.release()
+        self._error = self._error or future.exception()
+
+    def __enter__(self) -> "ImageWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown()
+        if self._error and kind is None:
+            raise self._error

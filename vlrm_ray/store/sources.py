@@ -9,6 +9,7 @@ import pyarrow.fs as pafs
 
 from vlrm_ray.errors import StorageError
 from vlrm_ray.store.filesystem import open_filesystem, redacted, storage_errors
+from vlrm_ray.store.patience import patiently
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,16 @@ def list_source(uri: str, names: Collection[str] = ()) -> Source:
         StorageError: there is no such folder or file, or one of `names` is not in the folder.
     """
     filesystem, root = open_filesystem(uri)
-    with storage_errors("read", uri):
-        info = filesystem.get_file_info(root)
-        if info.type == pafs.FileType.File:
-            return Source(uri, filesystem, root, {"": info})
-        found = filesystem.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
+
+    def listed() -> tuple[pafs.FileInfo, list[pafs.FileInfo]]:
+        with storage_errors("read", uri):
+            info = filesystem.get_file_info(root)
+            selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
+            return info, [] if info.type == pafs.FileType.File else filesystem.get_file_info(selector)
+
+    info, found = patiently(listed, uri)
+    if info.type == pafs.FileType.File:
+        return Source(uri, filesystem, root, {"": info})
     files = {i.path[len(root) :].strip("/"): i for i in found if i.type == pafs.FileType.File}
     if unsafe := next((name for name in files if ".." in name.split("/")), None):
         raise StorageError(f"cannot read {redacted(uri)}: {unsafe} is not a name that a folder can hold; rename it")

@@ -77,7 +77,7 @@ def ingest_image(
         return uri, validate_image(uri)
     name = f"images/web/{digest(uri)}"
     known = (ledger.get(name) or b"").decode()
-    if known and ledger.fs.get_file_info(ledger.path(image_file(known))).size is not None:
+    if known and not ledger.missing([image_file(known)]):
         return ledger.location(image_file(known)), known
     data = download(uri, hosts, permitted)
     decode(data)

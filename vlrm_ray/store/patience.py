@@ -1,0 +1,68 @@
+"""Patience with storages: work that failed because a storage is overloaded or cannot be reached is done again.
+
+The clients of object stores repeat a request for some seconds. Throttling and failovers last for minutes, and whatever
+process they hit would end the whole run. A loop of our own, because no dependency brings a library for it.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from vlrm_ray.errors import first_line
+from vlrm_ray.store.filesystem import may_pass, redacted
+
+PATIENCE_SECONDS = 600
+"""How long work is tried again: longer than throttling and failovers of storages last, shorter than anyone wants to pay for
+idle GPUs."""
+NOTICE_SECONDS = 60
+"""After this time of waiting, a line of the log names what waits."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before the second attempt, and most seconds between two; the pauses double. Each is shortened at random by up to a
+half, so that the processes of a run do not come back at the same moment."""
+_LOG = logging.getLogger(__name__)
+_PATIENT: ContextVar[bool] = ContextVar("patient", default=True)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Context manager: `patiently` tries once in this thread, so that a wrong address or key is reported at once."""
+    token = _PATIENT.set(False)
+    try:
+        yield
+    finally:
+        _PATIENT.reset(token)
+
+
+def patiently(work: Callable[[], T], path: str) -> T:
+    """Result of some work on a storage, which is done again while it fails in a way that may pass.
+
+    Args:
+        work: the work; to do it twice must do no harm.
+        path: path or URI of the file that it is about.
+
+    Raises:
+        Exception: what the work raised: the first error that does not pass, or the last one after `PATIENCE_SECONDS`.
+    """
+    start, pause, told = time.monotonic(), FIRST_PAUSE, False
+    while True:
+        try:
+            result = work()
+            if told:
+                _LOG.warning("the storage answers again: %s", redacted(path))
+            return result
+        except Exception as error:
+            waited = time.monotonic() - start
+            if not _PATIENT.get() or waited >= PATIENCE_SECONDS or not may_pass(error, path):
+                raise
+            if waited >= NOTICE_SECONDS and not told:
+                told, left = True, PATIENCE_SECONDS - waited
+                reason = redacted(first_line(error))
+                _LOG.warning("waiting up to %.0f s more for %s: %s", left, redacted(path), reason)
+        time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, PATIENCE_SECONDS - waited)))
+        pause = min(2 * pause, LONGEST_PAUSE)
