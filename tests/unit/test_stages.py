@@ -240,7 +240,9 @@ def test_a_part_is_committed_and_only_its_tally_is_returned(tmp_path: Path) -> N
     done = run(critique, paired_rows("It is blue.", "It is LONG."))
     done[1].quarantined = f"{REFUSED}: x"
     table = Commit(load(), ledger)(to_table(done))
-    assert Tally.of_table(table) == [Tally(0, 2, {f"{REFUSED}: x": 1}, f"a.png, 'fine': {REFUSED}: x")]
+    assert Tally.of_table(table) == [
+        Tally(0, 2, {f"{REFUSED}: x": 1}, f"a.png, 'fine': {REFUSED}: x", 2, {TOO_LONG: 1})
+    ]
     assert table.nbytes < 2000
     assert from_table(ledger.get_part(1, "rows", 0)) == done
     marker = ledger.part_markers(1)[0]

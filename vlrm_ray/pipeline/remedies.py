@@ -36,7 +36,8 @@ _BY_PREFIX = {
     "generate": {
         REFUSED: "check policy.model and policy.engine",
         "image_url_": "check the addresses and whether all nodes reach them, then run the command again",
-    }
+    },
+    "select": {REFUSED: "check critic.model and critic.engine"},
 }
 """By stage and the beginning of a reason that has no remedy of its own."""
 
@@ -52,3 +53,8 @@ def for_prompts(reason: str) -> str:
     """What to do about prompts that are quarantined for a reason."""
     any_other = f"give readable images ({', '.join(FORMATS)}) and questions, then run the command again"
     return for_reason("generate", reason) or any_other
+
+
+def for_pairs(reason: str) -> str:
+    """What to do about pairs that are quarantined for a reason."""
+    return for_reason("select", reason) or "check that the critics' nodes can read the images"

@@ -1,28 +1,33 @@
 """Calls of the engine actors by the stages that wait for them."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ray.actor import ActorHandle
 
-from vlrm_ray.engines import Completion, Request, Sampling, batches
+from vlrm_ray.engines import TOO_LONG, Completion, Request, Sampling, batches
 from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, ActorDied, LeastLoaded, call
+from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
 
 REQUESTS_PER_CALL = 8
 """Requests in one call of an engine, which a call's cost is shared by. A part waits for all of its requests in any case."""
 Method = Callable[[ActorHandle[Any]], Any]
 """Returns a method of an actor's handle."""
+_log = logging.getLogger(__name__)
 
 
 class EnginePool:
     """The engine actors of one role, policy or critic.
 
-    Requests are sent in small groups, each to the engine with the fewest sequences. With
-    `reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made again
-    gives the same answers.
+    Requests are sent in small groups, each to the engine with the fewest sequences. What one engine refuses, another one is
+    asked too. An engine that refuses what others answer gets no requests for a while.
+
+    With `reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made
+    again gives the same answers.
 
     The number of actors may change if there is a `directory`, which is asked for them from time to time.
     """
@@ -52,6 +57,7 @@ class EnginePool:
         self.role, self.actors, self.others, self.board = role, dict(actors), frozenset(others), board
         self.reproducible, self.timeout, self.directory = reproducible, timeout, directory
         self.least_loaded, self._asked = LeastLoaded(max(self.actors, default=-1) + 1), 0.0
+        self._sick = SickEngines()
 
     async def generate(
         self, stage: str, part: int, requests: Sequence[Request], sampling: Sampling
@@ -74,18 +80,67 @@ class EnginePool:
         if self.reproducible:
             return await self._call(stage, list(self.actors)[part % len(self.actors)], method, list(requests), *rest)
         groups = batches(requests, REQUESTS_PER_CALL)
-        answers = await asyncio.gather(*(self._to_least_loaded(stage, method, group, *rest) for group in groups))
+        answers = await asyncio.gather(*(self._of_group(stage, method, group, *rest) for group in groups))
         return [answer for group in answers for answer in group]
 
-    async def _to_least_loaded(self, stage: str, method: Method, requests: Sequence[Request], *rest: Any) -> list[Any]:
+    async def _of_group(self, stage: str, method: Method, requests: Sequence[Request], *rest: Any) -> list[Any]:
+        """The answers to a group of requests. Those that an engine refuses are sent to another one, if there is one.
+
+        Only requests that are too long are not: all engines have the same limit.
+        """
+        first, answers = await self._to_least_loaded(stage, method, requests, *rest)
+        refused = [i for i, answer in enumerate(answers) if _refusal(answer) not in ("", TOO_LONG)]
+        self._sick.refused(first, len(refused))
+        others = self._usable() - {first}
+        if not refused or not others:
+            return answers
+        among, again = self._sick.most_trusted(others), [requests[i] for i in refused]
+        second, found = await self._to_least_loaded(stage, method, again, *rest, among=among)
+        answered = {i: answer for i, answer in zip(refused, found, strict=True) if not _refusal(answer)}
+        self._sick.refused(second, len(refused) - len(answered))
+        if answered:
+            self._report(stage, first, second, len(answered), _refusal(answers[min(answered)]))
+        return [answered.get(i, answer) for i, answer in enumerate(answers)]
+
+    def _report(self, stage: str, first: int, second: int, count: int, reason: str) -> None:
+        """Report that an engine has refused requests which another one has answered."""
+        name, other = f"{self.role}-{first}", f"{self.role}-{second}"
+        self.board.add(f"{stage} refused by {name} only", count)
+        if self._sick.disproved(first):
+            _log.warning(
+                "%s refuses what %s answers (%s); it gets no requests for %g s", name, other, reason, REST_SECONDS
+            )
+
+    def _usable(self) -> set[int]:
+        """The engines to choose from: all, if none would be left."""
+        return (self.actors.keys() - self._sick.resting()) or set(self.actors)
+
+    async def _to_least_loaded(
+        self,
+        stage: str,
+        method: Method,
+        requests: Sequence[Request],
+        *rest: Any,
+        among: Collection[int] | None = None,
+    ) -> tuple[int, list[Any]]:
+        """The answers of the least loaded engine, and its number.
+
+        Args:
+            stage: name of the stage.
+            method: method to call.
+            requests: the requests.
+            rest: further arguments of the method.
+            among: the engines to choose from, as long as they are there; None for all that are healthy.
+        """
         sequences = len(requests) * next((item.n for item in rest if isinstance(item, Sampling)), 1)
         while True:
             await self._follow_directory()
             self.least_loaded.update({index: actor.load_report for index, actor in self.actors.items()})
-            with self.least_loaded.pick(sequences, self.actors) as index:
+            chosen = self.actors.keys() & (among or ()) or self._usable()
+            with self.least_loaded.pick(sequences, chosen) as index:
                 actor = self.actors[index]
                 try:
-                    return await self._call(stage, index, method, list(requests), *rest)
+                    return index, await self._call(stage, index, method, list(requests), *rest)
                 except ActorDied:
                     self._asked = 0.0
                     await self._follow_directory()
@@ -120,3 +175,8 @@ def _generate(actor: ActorHandle[Any]) -> Any:
 
 def _score(actor: ActorHandle[Any]) -> Any:
     return actor.score
+
+
+def _refusal(answer: Completion | list[Completion]) -> str:
+    """Why an engine refused the request of an answer; "" if it did not."""
+    return (answer[0] if isinstance(answer, list) else answer).refused

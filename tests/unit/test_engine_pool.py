@@ -1,0 +1,159 @@
+"""Several engines of one role: where requests go when one of them is sick, busy, or away."""
+
+import asyncio
+import logging
+import types
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, LoadReport, Request, Sampling
+from vlrm_ray.pipeline import refusals
+from vlrm_ray.pipeline.refusals import REST_SECONDS, WRONG_REFUSALS, SickEngines
+from vlrm_ray.pipeline.stages.engine_pool import EnginePool
+
+FULL_DISK = f"{REFUSED}: No space left on device"
+BAD = f"{REFUSED}: the image has no pixels"
+SAMPLING = Sampling(8)
+
+
+class Board:
+    """Stands for the progress board: rows by name."""
+
+    def __init__(self) -> None:
+        self.rows = Counter[str]()
+
+    def add(self, stage: str, rows: int, *_: object) -> None:
+        self.rows[stage] += rows
+
+
+class FakeEngine:
+    """Stands for the handle of an engine's actor: it answers after a while, or refuses everything at once.
+
+    Attributes:
+        sick: whether it refuses everything.
+        texts: the texts that it was sent.
+    """
+
+    def __init__(self, seconds: float = 0.001, *, sick: bool = False) -> None:
+        self.seconds, self.sick = seconds, sick
+        self.texts: list[str] = []
+        self.finished = 0
+        self.generate, self.score = self._method(self._generate), self._method(self._score)
+        self.load_report = self._method(self._load_report)
+
+    def _method(self, remote: Any) -> Any:
+        return types.SimpleNamespace(remote=remote)
+
+    async def _load_report(self) -> LoadReport:
+        return LoadReport(finished=self.finished)
+
+    async def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        return [[answer] * sampling.n for answer in await self._score(requests)]
+
+    async def _score(self, requests: Sequence[Request]) -> list[Completion]:
+        self.texts += [request.text for request in requests]
+        if not self.sick:
+            await asyncio.sleep(self.seconds)
+        self.finished += len(requests)
+        return [Completion("", refused=self._refusal(request)) for request in requests]
+
+    def _refusal(self, request: Request) -> str:
+        if self.sick:
+            return FULL_DISK
+        return {"long": TOO_LONG, "bad": BAD}.get(request.text, "")
+
+
+def pool(*engines: FakeEngine, board: Board | None = None, **options: Any) -> EnginePool:
+    defaults = {"reproducible": False, "timeout": 60.0}
+    return EnginePool("policy", dict(enumerate(engines)), board or Board(), **defaults | options)  # type: ignore[arg-type]
+
+
+def requests(*texts: str) -> list[Request]:
+    return [Request(text, None) for text in texts]
+
+
+async def sent(engines: EnginePool, count: int, at_a_time: int = 16) -> list[str]:
+    """The refusals of requests that are sent one by one, some at a time; "" for an answer."""
+    free = asyncio.Semaphore(at_a_time)
+
+    async def one(index: int) -> str:
+        async with free:
+            (group,) = await engines.generate("generate", 0, requests(str(index)), SAMPLING)
+        return group[0].refused
+
+    return list(await asyncio.gather(*map(one, range(count))))
+
+
+# --- a sick engine ------------------------------------------------------------------------------
+
+
+def test_what_a_sick_engine_refuses_is_answered_by_others_and_it_rests() -> None:
+    engines = [FakeEngine(sick=index == 0) for index in range(8)]
+    assert asyncio.run(sent(pool(*engines), 400)) == [""] * 400
+    assert len(engines[0].texts) <= 16 + WRONG_REFUSALS  # what was under way until it was known
+
+
+def test_of_two_sick_engines_one_does_not_confirm_the_other() -> None:
+    engines = [FakeEngine(sick=index < 2) for index in range(8)]
+    refused = asyncio.run(sent(pool(*engines), 400)).count(FULL_DISK)
+    assert refused <= 4  # before their refusals had been counted
+    assert sum(len(engine.texts) for engine in engines[:2]) <= 2 * (16 + WRONG_REFUSALS)
+
+
+def test_a_sick_engine_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    board = Board()
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(sent(pool(FakeEngine(sick=True), FakeEngine(), board=board), 40, 1))
+    assert board.rows["generate refused by policy-0 only"] == WRONG_REFUSALS
+    assert caplog.messages == [f"policy-0 refuses what policy-1 answers ({FULL_DISK}); it gets no requests for 300 s"]
+
+
+def test_a_request_that_every_engine_refuses_is_refused_and_accuses_none() -> None:
+    board, engines = Board(), [FakeEngine(), FakeEngine()]
+    used = pool(*engines, board=board)
+    for _ in range(2 * WRONG_REFUSALS):
+        answers = asyncio.run(used.score("critique", 0, requests("fine", "bad")))
+        assert [answer.refused for answer in answers] == ["", BAD]
+    assert [sum(text == "bad" for text in engine.texts) for engine in engines] == [2 * WRONG_REFUSALS] * 2
+    assert not any("only" in name for name in board.rows)
+    assert used._sick.resting() == set()
+
+
+def test_a_request_that_is_too_long_is_sent_once() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    ((answer,),) = asyncio.run(pool(*engines).generate("generate", 0, requests("long"), SAMPLING))
+    assert answer.refused == TOO_LONG
+    assert sum(len(engine.texts) for engine in engines) == 1
+
+
+def test_if_all_engines_are_sick_their_refusals_stand() -> None:
+    assert asyncio.run(sent(pool(*(FakeEngine(sick=True) for _ in range(3))), 40)) == [FULL_DISK] * 40
+    assert asyncio.run(sent(pool(FakeEngine(sick=True)), 4)) == [FULL_DISK] * 4
+
+
+def test_a_reproducible_part_stays_with_its_engine() -> None:
+    engines = [FakeEngine(sick=True), FakeEngine()]
+    answers = asyncio.run(pool(*engines, reproducible=True).score("critique", 0, requests("a", "b")))
+    assert [answer.refused for answer in answers] == [FULL_DISK] * 2
+    assert engines[1].texts == []
+
+
+def test_an_engine_gets_requests_again_after_its_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(refusals.time, "monotonic", lambda: now[0])
+    sick = SickEngines()
+    assert [sick.disproved(2) for _ in range(WRONG_REFUSALS)] == [False] * (WRONG_REFUSALS - 1) + [True]
+    assert sick.resting() == {2}
+    now[0] = REST_SECONDS
+    assert sick.resting() == set()
+
+
+def test_all_engines_are_used_if_all_rest() -> None:
+    engines = pool(FakeEngine(), FakeEngine())
+    for _ in range(WRONG_REFUSALS):
+        for index in range(2):
+            engines._sick.disproved(index)
+    assert engines._usable() == {0, 1}
