@@ -5,14 +5,18 @@ import logging
 import types
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
 from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, LoadReport, Request, Sampling
-from vlrm_ray.pipeline import refusals
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline import engine_calls, refusals
 from vlrm_ray.pipeline.refusals import REST_SECONDS, WRONG_REFUSALS, SickEngines
-from vlrm_ray.pipeline.stages.engine_pool import EnginePool
+from vlrm_ray.pipeline.stages import engine_pool
+from vlrm_ray.pipeline.stages.engine_pool import MOST_LOSSES, EnginePool
 
 FULL_DISK = f"{REFUSED}: No space left on device"
 BAD = f"{REFUSED}: the image has no pixels"
@@ -41,11 +45,39 @@ class FakeEngine:
         self.seconds, self.sick = seconds, sick
         self.texts: list[str] = []
         self.finished = 0
+        self.up, self.down = asyncio.Event(), asyncio.Event()
+        self.up.set()
         self.generate, self.score = self._method(self._generate), self._method(self._score)
         self.load_report = self._method(self._load_report)
 
-    def _method(self, remote: Any) -> Any:
-        return types.SimpleNamespace(remote=remote)
+    def lose(self) -> None:
+        """End the actor; it is away until `come_back`."""
+        self.up.clear()
+        self.down.set()
+
+    def come_back(self) -> None:
+        """Start the actor again."""
+        self.down.clear()
+        self.up.set()
+
+    def _method(self, work: Any) -> Any:
+        def options(max_task_retries: int) -> Any:
+            return types.SimpleNamespace(remote=partial(self._call, work, max_task_retries))
+
+        return types.SimpleNamespace(remote=partial(self._call, work, 2), options=options)
+
+    async def _call(self, work: Any, retries: int, *arguments: Any) -> Any:
+        """As Ray does it: a call waits while the actor is away. One that was in progress fails, or begins again."""
+        while True:
+            await self.up.wait()
+            working, lost = asyncio.ensure_future(work(*arguments)), asyncio.ensure_future(self.down.wait())
+            await asyncio.wait({working, lost}, return_when=asyncio.FIRST_COMPLETED)
+            lost.cancel()
+            if working.done():
+                return working.result()
+            working.cancel()
+            if not retries:
+                raise ActorUnavailableError("socket closed", None)
 
     async def _load_report(self) -> LoadReport:
         return LoadReport(finished=self.finished)
@@ -55,6 +87,8 @@ class FakeEngine:
 
     async def _score(self, requests: Sequence[Request]) -> list[Completion]:
         self.texts += [request.text for request in requests]
+        if self.texts[-1] == "fatal":
+            self.lose()
         if not self.sick:
             await asyncio.sleep(self.seconds)
         self.finished += len(requests)
@@ -114,9 +148,13 @@ def test_a_sick_engine_is_reported(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_request_that_every_engine_refuses_is_refused_and_accuses_none() -> None:
     board, engines = Board(), [FakeEngine(), FakeEngine()]
     used = pool(*engines, board=board)
-    for _ in range(2 * WRONG_REFUSALS):
-        answers = asyncio.run(used.score("critique", 0, requests("fine", "bad")))
-        assert [answer.refused for answer in answers] == ["", BAD]
+
+    async def go() -> None:
+        for _ in range(2 * WRONG_REFUSALS):
+            answers = await used.score("critique", 0, requests("fine", "bad"))
+            assert [answer.refused for answer in answers] == ["", BAD]
+
+    asyncio.run(go())
     assert [sum(text == "bad" for text in engine.texts) for engine in engines] == [2 * WRONG_REFUSALS] * 2
     assert not any("only" in name for name in board.rows)
     assert used._sick.resting() == set()
@@ -157,3 +195,87 @@ def test_all_engines_are_used_if_all_rest() -> None:
         for index in range(2):
             engines._sick.disproved(index)
     assert engines._usable() == {0, 1}
+
+
+# --- an engine that is away ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are asked for, and missed, within fractions of a second."""
+    monkeypatch.setattr(engine_calls, "REPORT_SECONDS", 0.02)
+    monkeypatch.setattr(engine_calls, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(engine_pool, "REPORT_TIMEOUT", 0.1)
+    monkeypatch.setattr(engine_pool, "SILENT_SECONDS", 0.3)
+
+
+async def soon(condition: Any) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_what_a_lost_engine_worked_on_is_answered_by_another_one() -> None:
+    async def go() -> None:
+        engines = [FakeEngine(60.0), FakeEngine(0.01)]
+        used = pool(*engines)
+        answers = asyncio.ensure_future(used.score("critique", 0, requests("a")))
+        await soon(lambda: engines[0].texts == ["a"])
+        engines[0].lose()
+        assert [answer.refused for answer in await asyncio.wait_for(answers, 5)] == [""]
+        assert await sent(used, 20) == [""] * 20
+        assert len(engines[0].texts) == 1
+        engines[0].seconds = 0.01
+        engines[0].come_back()
+        await soon(lambda: used._usable() == {0, 1} or used._update_loads())
+        assert await sent(used, 20) == [""] * 20
+        assert len(engines[0].texts) > 5
+
+    asyncio.run(go())
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_requests_that_wait_for_an_engine_that_is_away_are_sent_to_another_one() -> None:
+    async def go() -> None:
+        engines = [FakeEngine(), FakeEngine()]
+        engines[0].lose()  # nothing of this pool was in progress, so it does not know
+        assert await asyncio.wait_for(sent(pool(*engines), 20), 5) == [""] * 20
+        assert engines[0].texts == []
+
+    asyncio.run(go())
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_another_engine_requests_wait_until_one_is_back(count: int) -> None:
+    async def go() -> None:
+        engines = [FakeEngine(60.0) for _ in range(count)]
+        used = pool(*engines)
+        answers = asyncio.ensure_future(used.score("critique", 0, requests("a")))
+        await soon(lambda: any(engine.texts for engine in engines))
+        for engine in engines:
+            engine.lose()
+        await asyncio.sleep(0.5)
+        assert not answers.done()
+        engines[-1].seconds = 0.01
+        engines[-1].come_back()
+        assert [answer.refused for answer in await asyncio.wait_for(answers, 5)] == [""]
+
+    asyncio.run(go())
+
+
+def test_a_sick_engine_gets_nothing_while_a_healthy_one_is_away() -> None:
+    used = pool(FakeEngine(), FakeEngine())
+    for _ in range(WRONG_REFUSALS):
+        used._sick.disproved(0)
+    used.least_loaded.lose(1)
+    assert used._usable() == {1}
+
+
+def test_a_request_with_which_several_engines_are_lost_is_not_sent_to_all() -> None:
+    engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
+    with pytest.raises(UserError, match=r"died while it was asked for answers of the stage critique: .*socket closed"):
+        asyncio.run(pool(*engines).score("critique", 0, requests("fatal")))
+    assert sum(len(engine.texts) for engine in engines) == MOST_LOSSES + 1

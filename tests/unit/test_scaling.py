@@ -127,6 +127,22 @@ def test_an_engine_that_is_ending_takes_requests_again_if_there_are_more() -> No
     assert len(world.actors) == 1
 
 
+def test_no_engine_ends_while_another_one_does_not_answer() -> None:
+    world = World()
+    world.step(0, policy_0=40)
+    for number in (1, 2):
+        world.actors[f"policy-{number}"].started = True
+    world.step(1, policy_0=40, policy_1=0, policy_2=0)
+    for now in range(2, 200, 2):  # the node of policy-1 is lost, with the sequences that it worked on
+        world.step(now, policy_0=0, policy_2=0)
+    assert sorted(world.engines.present()) == [0, 1, 2]
+    world.step(200, policy_0=0, policy_1=20, policy_2=0)
+    assert sorted(world.engines.present()) == [0, 1, 2]
+    for now in (202, 264):
+        world.step(now, policy_0=0, policy_1=0, policy_2=0)
+    assert sorted(world.engines.present()) == [0]
+
+
 def test_an_engine_that_still_waits_for_a_node_is_given_up_when_it_is_no_longer_needed() -> None:
     world = World()
     world.step(0, policy_0=20)

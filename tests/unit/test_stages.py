@@ -61,9 +61,9 @@ class FakeActor:
 
     def __init__(self, engine: PickyEngine, seconds: float = 0.0) -> None:
         self.engine, self.seconds, self.busy, self.most = engine, seconds, 0, 0
-        self.generate = types.SimpleNamespace(remote=partial(self._answer, generate_isolated))
-        self.load_report = types.SimpleNamespace(remote=self._report)
-        self.score = types.SimpleNamespace(remote=partial(self._answer, score_isolated))
+        self.generate = _method(partial(self._answer, generate_isolated))
+        self.load_report = _method(self._report)
+        self.score = _method(partial(self._answer, score_isolated))
 
     async def _report(self) -> LoadReport:
         return LoadReport(self.busy)
@@ -74,6 +74,12 @@ class FakeActor:
         await asyncio.sleep(self.seconds)
         self.busy -= len(requests)
         return answer(self.engine, requests, *sampling)
+
+
+def _method(remote: Any) -> Any:
+    method = types.SimpleNamespace(remote=remote)
+    method.options = lambda **_: method
+    return method
 
 
 def pool(*actors: FakeActor, reproducible: bool = True, timeout: float = 60.0) -> EnginePool:

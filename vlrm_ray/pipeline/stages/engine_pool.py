@@ -9,7 +9,7 @@ from typing import Any
 from ray.actor import ActorHandle
 
 from vlrm_ray.engines import TOO_LONG, Completion, Request, Sampling, batches
-from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, ActorDied, LeastLoaded, call
+from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, REPORT_TIMEOUT, ActorDied, ActorLost, LeastLoaded, call
 from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
 
@@ -17,14 +17,23 @@ REQUESTS_PER_CALL = 8
 """Requests in one call of an engine, which a call's cost is shared by. A part waits for all of its requests in any case."""
 Method = Callable[[ActorHandle[Any]], Any]
 """Returns a method of an actor's handle."""
+MOST_LOSSES = 3
+"""Engines that may be lost while they work on a request, before it is the request that is suspected."""
+SILENT_SECONDS = 30.0
+"""Time without a report of an engine after which its calls are sent to another one: Ray keeps them while it starts again."""
 _log = logging.getLogger(__name__)
+
+
+class _SilentEngine(Exception):
+    """An engine has not reported for `SILENT_SECONDS`, and others have."""
 
 
 class EnginePool:
     """The engine actors of one role, policy or critic.
 
     Requests are sent in small groups, each to the engine with the fewest sequences. What one engine refuses, another one is
-    asked too. An engine that refuses what others answer gets no requests for a while.
+    asked too. An engine that refuses what others answer gets no requests for a while, one whose actor is lost gets none until
+    it reports again, and what it was working on is sent to others.
 
     With `reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made
     again gives the same answers.
@@ -112,8 +121,9 @@ class EnginePool:
             )
 
     def _usable(self) -> set[int]:
-        """The engines to choose from: all, if none would be left."""
-        return (self.actors.keys() - self._sick.resting()) or set(self.actors)
+        """The engines to choose from: the healthy ones that report. If none of them does, requests wait for all healthy ones."""
+        healthy = self.actors.keys() - self._sick.resting() or set(self.actors)
+        return healthy - self.least_loaded.away(REPORT_TIMEOUT) or healthy
 
     async def _to_least_loaded(
         self,
@@ -133,14 +143,22 @@ class EnginePool:
             among: the engines to choose from, as long as they are there; None for all that are healthy.
         """
         sequences = len(requests) * next((item.n for item in rest if isinstance(item, Sampling)), 1)
+        losses = 0
         while True:
             await self._follow_directory()
-            self.least_loaded.update({index: actor.load_report for index, actor in self.actors.items()})
-            chosen = self.actors.keys() & (among or ()) or self._usable()
-            with self.least_loaded.pick(sequences, chosen) as index:
+            self._update_loads()
+            usable = self._usable()
+            with self.least_loaded.pick(sequences, usable & set(among or usable) or usable) as index:
                 actor = self.actors[index]
                 try:
-                    return index, await self._call(stage, index, method, list(requests), *rest)
+                    return index, await self._call(stage, index, method, list(requests), *rest, alone=usable == {index})
+                except _SilentEngine:
+                    continue
+                except ActorLost:
+                    self.least_loaded.lose(index)
+                    losses += 1
+                    if losses > MOST_LOSSES:
+                        raise
                 except ActorDied:
                     self._asked = 0.0
                     await self._follow_directory()
@@ -156,14 +174,27 @@ class EnginePool:
         self.actors = {number: actor for number, actor in present.items() if number not in self.others} or self.actors
         self.least_loaded.resize(max(self.actors) + 1)
 
-    async def _call(self, stage: str, index: int, method: Method, *arguments: Any) -> list[Any]:
+    def _update_loads(self) -> None:
+        self.least_loaded.update({index: actor.load_report for index, actor in self.actors.items()})
+
+    async def _call(self, stage: str, index: int, method: Method, *arguments: Any, alone: bool = True) -> list[Any]:
+        """The answers of an engine. Ray repeats the call if the actor is lost; if the engine is not `alone`, others do it."""
         start, name = time.monotonic(), f"{self.role}-{index}"
+        bound = method(self.actors[index])
+
+        def check() -> None:
+            self._update_loads()
+            others = self._usable() - self.least_loaded.away(REPORT_TIMEOUT) - {index}
+            if index in self.least_loaded.away(SILENT_SECONDS) and others:
+                raise _SilentEngine
+
         answers: list[Any] = await call(
-            method(self.actors[index]),
+            bound if alone else bound.options(max_task_retries=0),
             *arguments,
             timeout=self.timeout,
             name=name,
             waiting_for=f"answers of the stage {stage}",
+            check=None if self.reproducible else check,
         )
         self.board.add(stage, 0, time.monotonic() - start, name)
         return answers
