@@ -12,6 +12,7 @@ import ray
 from ray.actor import ActorHandle
 
 from tests.simulated import SimulatedEngine
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
 from vlrm_ray.pipeline.stages import EnginePool
@@ -49,8 +50,10 @@ def test_other_engines_answer_what_a_killed_one_was_asked(tmp_path: Path) -> Non
     victim = ray.get(engines[0].health.remote()).pid
     ray.get([engine.health.remote() for engine in engines])
 
+    engine = Engine(reproducible=False)
+
     async def go() -> None:
-        pool = EnginePool("policy", dict(enumerate(engines)), Board(), reproducible=False, timeout=60.0)  # type: ignore[arg-type]
+        pool = EnginePool("policy", dict(enumerate(engines)), Board(), engine=engine, timeout=60.0)  # type: ignore[arg-type]
         requests = [Request(f"Question {i}", None, seed=i) for i in range(96)]
         answers = asyncio.ensure_future(pool.generate("generate", 0, requests, Sampling(8)))
         await asyncio.sleep(1.0)

@@ -1,6 +1,7 @@
 """Calls of actors: which one gets a request, and what is said about one that does not answer."""
 
 import asyncio
+import time
 import types
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -78,14 +79,26 @@ def test_an_actor_that_may_come_back_is_told_apart() -> None:
         ask(method(is_lost))
 
 
+def test_the_timeout_starts_anew_while_the_actor_makes_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_calls, "CHECK_SECONDS", 0.01)
+    end = time.monotonic() + 0.3
+
+    def progress() -> float:
+        return min(time.monotonic(), end)
+
+    with pytest.raises(UserError, match=r"no answer within 0\.1 s"):
+        asyncio.run(call(method(slow), 60.0, timeout=0.1, name="critic-1", waiting_for="x", progress=progress))
+    assert 0.35 < time.monotonic() - end + 0.3 < 5
+
+
 def test_a_call_that_is_given_up_while_it_waits_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_calls, "CHECK_SECONDS", 0.01)
 
-    def check() -> None:
+    def progress() -> float:
         raise KeyError("given up")
 
     with pytest.raises(KeyError, match="given up"):
-        asyncio.run(call(method(slow), 60.0, timeout=60, name="critic-1", waiting_for="a critique", check=check))
+        asyncio.run(call(method(slow), 60.0, timeout=60, name="critic-1", waiting_for="x", progress=progress))
 
 
 def test_a_dead_engine_is_one_line_for_the_user() -> None:
@@ -152,6 +165,20 @@ def test_what_other_processes_have_sent_counts_too() -> None:
         return picked
 
     assert asyncio.run(go()) == [1, 1, 1]
+
+
+def test_sequences_that_are_finished_in_an_unfinished_call_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        actors = LeastLoaded(1)
+        with actors.pick(64):
+            actors.update({0: method(lambda: slow(0, LoadReport(running=3)))})
+            await asyncio.sleep(0.01)
+            assert actors.load(0) == 3
+            with actors.pick(8):
+                assert actors.load(0) == 11
+        assert actors.load(0) == 0  # and not below
+
+    asyncio.run(go())
 
 
 def test_an_engine_that_does_not_report_is_away_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:

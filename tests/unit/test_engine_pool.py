@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import pickle
 import types
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorUnavailableError
 
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, LoadReport, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import engine_calls, refusals
 from vlrm_ray.pipeline.refusals import REST_SECONDS, WRONG_REFUSALS, SickEngines
 from vlrm_ray.pipeline.stages import engine_pool
-from vlrm_ray.pipeline.stages.engine_pool import MOST_LOSSES, EnginePool
+from vlrm_ray.pipeline.stages.engine_pool import MOST_LOSSES, QUEUE, REQUESTS_PER_CALL, EnginePool
 
 FULL_DISK = f"{REFUSED}: No space left on device"
 BAD = f"{REFUSED}: the image has no pixels"
@@ -39,12 +41,13 @@ class FakeEngine:
     Attributes:
         sick: whether it refuses everything.
         texts: the texts that it was sent.
+        most: largest number of requests at the same time.
     """
 
     def __init__(self, seconds: float = 0.001, *, sick: bool = False) -> None:
         self.seconds, self.sick = seconds, sick
         self.texts: list[str] = []
-        self.finished = 0
+        self.running, self.most, self.finished = 0, 0, 0
         self.up, self.down = asyncio.Event(), asyncio.Event()
         self.up.set()
         self.generate, self.score = self._method(self._generate), self._method(self._score)
@@ -80,7 +83,7 @@ class FakeEngine:
                 raise ActorUnavailableError("socket closed", None)
 
     async def _load_report(self) -> LoadReport:
-        return LoadReport(finished=self.finished)
+        return LoadReport(running=self.running, finished=self.finished)
 
     async def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         return [[answer] * sampling.n for answer in await self._score(requests)]
@@ -89,8 +92,12 @@ class FakeEngine:
         self.texts += [request.text for request in requests]
         if self.texts[-1] == "fatal":
             self.lose()
-        if not self.sick:
-            await asyncio.sleep(self.seconds)
+        self.running += len(requests)
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0 if self.sick else self.seconds)
+        finally:
+            self.running -= len(requests)
         self.finished += len(requests)
         return [Completion("", refused=self._refusal(request)) for request in requests]
 
@@ -100,9 +107,9 @@ class FakeEngine:
         return {"long": TOO_LONG, "bad": BAD}.get(request.text, "")
 
 
-def pool(*engines: FakeEngine, board: Board | None = None, **options: Any) -> EnginePool:
-    defaults = {"reproducible": False, "timeout": 60.0}
-    return EnginePool("policy", dict(enumerate(engines)), board or Board(), **defaults | options)  # type: ignore[arg-type]
+def pool(*engines: FakeEngine, board: Board | None = None, timeout: float = 60.0, **settings: Any) -> EnginePool:
+    engine = Engine(**{"reproducible": False, "actors": len(engines)} | settings)
+    return EnginePool("policy", dict(enumerate(engines)), board or Board(), engine=engine, timeout=timeout)  # type: ignore[arg-type]
 
 
 def requests(*texts: str) -> list[Request]:
@@ -204,6 +211,7 @@ def test_all_engines_are_used_if_all_rest() -> None:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports are asked for, and missed, within fractions of a second."""
     monkeypatch.setattr(engine_calls, "REPORT_SECONDS", 0.02)
+    monkeypatch.setattr(engine_pool, "REPORT_SECONDS", 0.02)
     monkeypatch.setattr(engine_calls, "CHECK_SECONDS", 0.02)
     monkeypatch.setattr(engine_pool, "REPORT_TIMEOUT", 0.1)
     monkeypatch.setattr(engine_pool, "SILENT_SECONDS", 0.3)
@@ -279,3 +287,81 @@ def test_a_request_with_which_several_engines_are_lost_is_not_sent_to_all() -> N
     with pytest.raises(UserError, match=r"died while it was asked for answers of the stage critique: .*socket closed"):
         asyncio.run(pool(*engines).score("critique", 0, requests("fatal")))
     assert sum(len(engine.texts) for engine in engines) == MOST_LOSSES + 1
+
+
+# --- a busy engine ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_a_call_may_wait_longer_than_the_timeout_while_its_engine_answers_others(reproducible: bool) -> None:
+    async def go() -> None:
+        engine = FakeEngine(0.6)
+        used = pool(engine, timeout=0.3, reproducible=reproducible)
+        answers = asyncio.ensure_future(used.score("critique", 0, requests("a")))
+        while not answers.done():
+            engine.finished += 1  # of other calls
+            await asyncio.sleep(0.05)
+        assert [answer.refused for answer in answers.result()] == [""]
+
+    asyncio.run(go())
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_an_engine_that_finishes_nothing_fails_its_calls(reproducible: bool) -> None:
+    with pytest.raises(UserError, match=r"policy-0: no answer within 0\.3 s"):
+        asyncio.run(pool(FakeEngine(60.0), timeout=0.3, reproducible=reproducible).score("x", 0, requests("a")))
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_requests_are_held_back_while_engines_have_enough_and_all_are_answered() -> None:
+    engines = [FakeEngine(0.01) for _ in range(2)]
+    used = pool(*engines, max_num_seqs=4)
+    answers = asyncio.run(used.score("critique", 0, requests(*map(str, range(400)))))
+    assert [answer.refused for answer in answers] == [""] * 400
+    limit = QUEUE * 4
+    # about the limit: a report may miss what is on its way
+    assert all(limit <= engine.most <= 2 * limit + REQUESTS_PER_CALL for engine in engines)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_an_engine_that_starts_later_gets_what_was_held_back() -> None:
+    first, second = FakeEngine(0.02), FakeEngine(0.02)
+
+    class Directory:
+        def __init__(self) -> None:
+            self.present = {0: first}
+            self.engines = types.SimpleNamespace(remote=self._engines)
+
+        async def _engines(self, role: str) -> dict[int, FakeEngine]:
+            return self.present
+
+    async def go() -> None:
+        used, directory = pool(first, actors=1, max_actors=2, max_num_seqs=4), Directory()
+        used.directory = directory  # type: ignore[assignment]
+        answers = asyncio.ensure_future(used.score("critique", 0, requests(*map(str, range(400)))))
+        await soon(lambda: len(first.texts) > 40)
+        directory.present[1] = second
+        await answers
+
+    asyncio.run(go())
+    assert len(second.texts) > 100
+
+
+def test_as_many_sequences_are_sent_as_all_engines_could_work_on_so_that_they_are_started() -> None:
+    async def go() -> int:
+        engine = FakeEngine(60.0)
+        answers = asyncio.ensure_future(
+            pool(engine, actors=1, max_actors=10, max_num_seqs=8).score("x", 0, requests(*map(str, range(400))))
+        )
+        await asyncio.sleep(0.1)
+        answers.cancel()
+        return engine.most
+
+    assert asyncio.run(go()) == 80
+
+
+def test_a_pool_can_be_sent_to_the_actors_of_a_stage() -> None:
+    used = pickle.loads(pickle.dumps(EnginePool("policy", {}, None, engine=Engine(), timeout=1.0)))  # type: ignore[arg-type]
+    assert used.engine == Engine()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.unit.test_refused_requests import GOOD, PickyEngine
 from vlrm_ray.config import Config, load
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import (
     REFUSED,
     TOO_LONG,
@@ -83,7 +84,9 @@ def _method(remote: Any) -> Any:
 
 
 def pool(*actors: FakeActor, reproducible: bool = True, timeout: float = 60.0) -> EnginePool:
-    return EnginePool("policy", dict(enumerate(actors)), Board(), reproducible=reproducible, timeout=timeout)  # type: ignore[arg-type]
+    return EnginePool(
+        "policy", dict(enumerate(actors)), Board(), engine=Engine(reproducible=reproducible), timeout=timeout
+    )  # type: ignore[arg-type]
 
 
 def critique_stage(config: Config, writer: FakeActor, judge: FakeActor | None = None) -> Critique:

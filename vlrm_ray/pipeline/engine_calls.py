@@ -35,19 +35,23 @@ class ActorLost(UserError):
 class LeastLoaded:
     """Chooses the engine actor with the fewest unfinished sequences; among equal ones, in turn.
 
-    The sequences are those that this process has sent, which it counts itself, and those of other processes, as far as
-    the engines have reported them. A request for `n` answers is `n` sequences.
+    The sequences are those that the engine has last reported, and what has changed since by the calls of this process, which
+    it counts itself. A request for `n` answers is `n` sequences.
 
     An actor that Ray is starting again does not report: Ray keeps the question, and all other calls, until it is back.
 
     Attributes:
-        in_flight: unfinished sequences of this process, by actor.
-        of_others: unfinished sequences of other processes, by actor, as of its last report.
+        in_flight: sequences of this process's unfinished calls, by actor.
+        of_others: unfinished sequences of other processes, by actor, as of its last report; less those that are finished in
+            unfinished calls of this process.
+        progress: when an actor was last seen to have finished sequences or tokens, by actor; in monotonic time.
     """
 
     def __init__(self, actors: int) -> None:
         """Choose among `actors` actors, which are numbered from 0."""
         self.in_flight, self.of_others = [0] * actors, [0] * actors
+        self.progress: dict[int, float] = {}
+        self._finished: dict[int, tuple[int, int]] = {}
         self._turn, self._reported = 0, 0.0
         self._asked: dict[int, tuple[float, asyncio.Task[None]]] = {}
         self._lost = set[int]()
@@ -68,7 +72,7 @@ class LeastLoaded:
         count = len(self.in_flight)
         index = min(
             range(count) if among is None else among,
-            key=lambda i: (self.in_flight[i] + self.of_others[i], (i - self._turn) % count),
+            key=lambda i: (self.load(i), (i - self._turn) % count),
         )
         self._turn = (index + 1) % count
         self.in_flight[index] += sequences
@@ -76,6 +80,11 @@ class LeastLoaded:
             yield index
         finally:
             self.in_flight[index] -= sequences
+            self.of_others[index] = max(self.of_others[index], -self.in_flight[index])
+
+    def load(self, index: int) -> int:
+        """Unfinished sequences of an actor, as far as they are known."""
+        return self.in_flight[index] + self.of_others[index]
 
     def lose(self, index: int) -> None:
         """Count an actor as away until it reports."""
@@ -104,8 +113,11 @@ class LeastLoaded:
         own = self.in_flight[index]
         try:
             report = await _awaited(load_report.remote())
-            self.of_others[index] = max(0, report.unfinished - own)
+            self.of_others[index] = max(report.unfinished - own, -self.in_flight[index])
             self._lost.discard(index)
+            if self._finished.get(index) != (report.finished, report.tokens):
+                self._finished[index] = report.finished, report.tokens
+                self.progress[index] = time.monotonic()
         except ActorDiedError:  # the next call of it will tell
             self._lost.discard(index)
         except RayError:  # it is asked again
@@ -120,7 +132,7 @@ async def call(
     timeout: float,
     name: str,
     waiting_for: str,
-    check: Callable[[], None] | None = None,
+    progress: Callable[[], float] | None = None,
 ) -> Any:
     """Call an actor's method and await its result. A call that is late or cancelled is cancelled in the actor too.
 
@@ -130,23 +142,24 @@ async def call(
         timeout: seconds to wait.
         name: name of the actor, for messages.
         waiting_for: what is expected of it, for messages.
-        check: called every `CHECK_SECONDS` while the call waits; what it raises ends the call.
+        progress: returns when the actor has last made progress with any call, in monotonic time: the timeout starts anew then.
+            It is called every `CHECK_SECONDS` while the call waits, and what it raises ends the call.
 
     Raises:
         UserError: it did not answer in time, or the actor died.
-        Exception: what the method or `check` raises.
+        Exception: what the method or `progress` raises.
     """
-    deadline = time.monotonic() + timeout
+    since = time.monotonic()
     reference = method.remote(*arguments)
     answer = asyncio.ensure_future(_awaited(reference))
     try:
         while not answer.done():
-            left = deadline - time.monotonic()
+            left = since + timeout - time.monotonic()
             if left <= 0:
                 raise too_late([name], waiting_for, timeout)
-            await asyncio.wait({answer}, timeout=min(left, CHECK_SECONDS) if check else left)
-            if check and not answer.done():
-                check()
+            await asyncio.wait({answer}, timeout=min(left, CHECK_SECONDS) if progress else left)
+            if progress and not answer.done():
+                since = max(since, progress())
         return answer.result()
     except RayActorError as error:
         raise died([name], waiting_for, error) from error

@@ -220,7 +220,7 @@ def _engine_pool(role: str, config: Config, stage_actors: StageActors, indices: 
         role,
         chosen,
         stage_actors.board,
-        reproducible=engine.is_reproducible,
+        engine=engine,
         timeout=config.cluster.call_timeout,
         directory=stage_actors.directory if engine.most_actors > engine.actors else None,
         others=set(range(len(actors))) - chosen.keys(),

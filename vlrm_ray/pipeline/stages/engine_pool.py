@@ -4,10 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ray.actor import ActorHandle
 
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import TOO_LONG, Completion, Request, Sampling, batches
 from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, REPORT_TIMEOUT, ActorDied, ActorLost, LeastLoaded, call
 from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
@@ -15,6 +17,9 @@ from vlrm_ray.pipeline.stage_actors import ProgressReporter
 
 REQUESTS_PER_CALL = 8
 """Requests in one call of an engine, which a call's cost is shared by. A part waits for all of its requests in any case."""
+QUEUE = 3
+"""Unfinished sequences of an engine, as a multiple of what it works on, above which requests are held back. It never waits for
+work then, and an engine that starts later finds some."""
 Method = Callable[[ActorHandle[Any]], Any]
 """Returns a method of an actor's handle."""
 MOST_LOSSES = 3
@@ -35,7 +40,10 @@ class EnginePool:
     asked too. An engine that refuses what others answer gets no requests for a while, one whose actor is lost gets none until
     it reports again, and what it was working on is sent to others.
 
-    With `reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made
+    Requests are held back while all engines have several times as many sequences as they can work on, so that engines that
+    start later get some too.
+
+    With `engine.reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made
     again gives the same answers.
 
     The number of actors may change if there is a `directory`, which is asked for them from time to time.
@@ -47,7 +55,7 @@ class EnginePool:
         actors: Mapping[int, ActorHandle[Any]],
         board: ProgressReporter,
         *,
-        reproducible: bool,
+        engine: Engine,
         timeout: float,
         directory: ActorHandle[Any] | None = None,
         others: Collection[int] = (),
@@ -58,15 +66,16 @@ class EnginePool:
             role: "policy" or "critic"; the actors are called policy-0, policy-1, ...
             actors: handles of `EngineHost` actors by number.
             board: where the time that each actor works is reported.
-            reproducible: whether a part is one batch.
-            timeout: seconds after which a call fails.
+            engine: settings of the role.
+            timeout: seconds without any progress of an engine after which a call of it fails.
             directory: actor that knows the present actors of the role, if their number changes.
             others: numbers of actors of the role that are not used.
         """
         self.role, self.actors, self.others, self.board = role, dict(actors), frozenset(others), board
-        self.reproducible, self.timeout, self.directory = reproducible, timeout, directory
+        self.engine, self.timeout, self.directory = engine, timeout, directory
         self.least_loaded, self._asked = LeastLoaded(max(self.actors, default=-1) + 1), 0.0
         self._sick = SickEngines()
+        self._line, self._freed = asyncio.Lock(), asyncio.Event()
 
     async def generate(
         self, stage: str, part: int, requests: Sequence[Request], sampling: Sampling
@@ -86,7 +95,7 @@ class EnginePool:
         """The answers to requests by a method of the actors."""
         if not requests:
             return []
-        if self.reproducible:
+        if self.engine.is_reproducible:
             return await self._call(stage, list(self.actors)[part % len(self.actors)], method, list(requests), *rest)
         groups = batches(requests, REQUESTS_PER_CALL)
         answers = await asyncio.gather(*(self._of_group(stage, method, group, *rest) for group in groups))
@@ -145,13 +154,11 @@ class EnginePool:
         sequences = len(requests) * next((item.n for item in rest if isinstance(item, Sampling)), 1)
         losses = 0
         while True:
-            await self._follow_directory()
-            self._update_loads()
-            usable = self._usable()
-            with self.least_loaded.pick(sequences, usable & set(among or usable) or usable) as index:
-                actor = self.actors[index]
+            chosen = set(among or ()) & self._usable() or await self._with_room()
+            with self.least_loaded.pick(sequences, chosen) as index:
+                actor, alone = self.actors[index], self._usable() == {index}
                 try:
-                    return index, await self._call(stage, index, method, list(requests), *rest, alone=usable == {index})
+                    return index, await self._call(stage, index, method, list(requests), *rest, alone=alone)
                 except _SilentEngine:
                     continue
                 except ActorLost:
@@ -164,6 +171,21 @@ class EnginePool:
                     await self._follow_directory()
                     if self.actors.get(index) == actor:  # it did not end on purpose
                         raise
+                finally:
+                    self._freed.set()
+
+    async def _with_room(self) -> set[int]:
+        """The engines that more sequences may be sent to, once there are any. Groups wait in the order in which they come."""
+        async with self._line:
+            while True:
+                await self._follow_directory()
+                self._update_loads()
+                limit = self.engine.max_num_seqs * max(QUEUE, -(-self.engine.most_actors // len(self.actors)))
+                if chosen := {index for index in self._usable() if self.least_loaded.load(index) < limit}:
+                    return chosen
+                self._freed.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), REPORT_SECONDS)
 
     async def _follow_directory(self) -> None:
         """Use the actors that the directory knows, if it has not been asked for a while."""
@@ -182,11 +204,12 @@ class EnginePool:
         start, name = time.monotonic(), f"{self.role}-{index}"
         bound = method(self.actors[index])
 
-        def check() -> None:
+        def progress() -> float:
             self._update_loads()
             others = self._usable() - self.least_loaded.away(REPORT_TIMEOUT) - {index}
-            if index in self.least_loaded.away(SILENT_SECONDS) and others:
+            if index in self.least_loaded.away(SILENT_SECONDS) and others and not self.engine.is_reproducible:
                 raise _SilentEngine
+            return self.least_loaded.progress.get(index, start)
 
         answers: list[Any] = await call(
             bound if alone else bound.options(max_task_retries=0),
@@ -194,7 +217,7 @@ class EnginePool:
             timeout=self.timeout,
             name=name,
             waiting_for=f"answers of the stage {stage}",
-            check=None if self.reproducible else check,
+            progress=progress,
         )
         self.board.add(stage, 0, time.monotonic() - start, name)
         return answers
