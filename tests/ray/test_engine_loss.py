@@ -18,7 +18,7 @@ from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
 from vlrm_ray.pipeline.stages import EnginePool
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-START_SECONDS = 15.0
+START_SECONDS = 30.0
 """Time that a killed engine takes to be back."""
 
 
