@@ -75,6 +75,8 @@ class ElasticEngines:
         self._end_drained(unfinished, now)
         of_role = sum(count for name, count in unfinished.items() if name.startswith(f"{self.role}-"))
         count = self.engine.actors + len(self.open) + len(self._starting)
+        if any(f"{self.role}-{number}" not in loads for number in self.present()):
+            of_role = max(of_role, count * self.engine.max_num_seqs)  # it has work that is not known: none may end
         wanted = self.rule.wanted(of_role, count, now)
         if wanted > count and now < self._next_start:
             return

@@ -271,8 +271,8 @@ class Fleet:
             permanent = [i for i, version in enumerate(versions) if published or held[i] != version]
             loading = {f"critic-{i}": (self.critics[i], versions[i]) for i in permanent}
             if versions and (published or held[-1] != versions[-1]):
-                others = self.scaling.open("critic") if self.scaling else {}
-                loading |= {f"critic-{number}": (actor, versions[-1]) for number, actor in others.items()}
+                others = self.scaling.named() if self.scaling else {}  # one that is to end may be taken back later
+                loading |= {name: (actor, versions[-1]) for name, actor in others.items() if name.startswith("critic-")}
             return max(self._load_each(loading), default=0.0)
 
     def _load_each(self, loading: Mapping[str, tuple[ActorHandle[Any], int]]) -> list[float]:

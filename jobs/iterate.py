@@ -95,7 +95,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
     from vlrm_ray.pipeline.stopping import rounds_to_run
     from vlrm_ray.pipeline.trackers import open_trackers
 
-    configure_ray_data(config.cluster.verbosity)
+    configure_ray_data(config.cluster)
     fleet = Fleet(config, ledger, log=progress.log)
     rounds = Rounds(config, ledger, fleet, progress)
     trackers = open_trackers(config, ledger, progress.log)

@@ -227,7 +227,8 @@ class Config(Section):
     part_rows: int = Field(40, ge=1)
     """Prompts per part; a part is processed as one block and committed as a whole."""
     quarantine_limit: float = Field(0.2, ge=0, le=1)
-    """Largest share of quarantined prompts in a round, 0 to 1; above it the run stops. Counts from 50 prompts on."""
+    """Largest share of a round's prompts, and of its pairs, that may be quarantined, 0 to 1; above it the run stops. Counts from
+    50 prompts or pairs on."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Experiment trackers that get the figures of each round and training step, such as `[tensorboard]`; see the page Watching."""
     prompts: Prompts = Prompts()

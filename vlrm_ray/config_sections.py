@@ -137,7 +137,7 @@ class Cluster(Section):
     verbosity: int = Field(0, ge=0, le=2)
     """0 prints the run's own lines, 1 also what workers print, 2 also Ray's messages. Ray's log files keep everything."""
     call_timeout: int = Field(3600, ge=10)
-    """Timeout in seconds for a call of an engine."""
+    """Time in seconds for which an engine may finish no sequence before a call of it fails."""
     stages: Stages = Stages()
     """Sizes of the actor pools of a round's data stages; those of the experts are in `experts`."""
     parts_in_flight: int = Field(8, ge=1)

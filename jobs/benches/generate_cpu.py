@@ -83,7 +83,7 @@ def _start_stage(config: Config, fleet: Fleet) -> tuple[ActorHandle[Any], list[i
         "policy",
         dict(enumerate(actors.policy)),
         actors.board,
-        reproducible=engine.is_reproducible,
+        engine=engine,
         timeout=config.cluster.call_timeout,
     )
     in_flight = config.cluster.parts_in_flight

@@ -37,7 +37,7 @@ def _started(config: Config, ledger: Ledger, progress: Progress) -> Iterator["Ro
         from vlrm_ray.pipeline import graph
         from vlrm_ray.pipeline.rounds import Rounds
 
-        graph.configure_ray_data()
+        graph.configure_ray_data(config.cluster)
         fleet = Fleet(config, ledger)
         stack.callback(fleet.close)
         fleet.start()

@@ -209,8 +209,8 @@ def _run(
     from vlrm_ray.pipeline.graph import build_graph, configure_ray_data
     from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
 
-    configure_ray_data()
     config = load(None, [*OVERRIDES, *([f"part_rows={part_rows}"] if part_rows else [])])
+    configure_ray_data(config.cluster)
     ledger = Ledger(str(scratch / f"run-{generators}-{prompts}-{time.time()}"))
     engine = ray.remote(SimulatedEngine).options(num_cpus=0.01, max_concurrency=1000)
     policy = [engine.remote(SLOTS, seconds, long_share=long_share) for _ in range(generators)]

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_inputs(base)
         progress.log(f"{len(unfinished)} unfinished runs: " + ", ".join(f"{arm}-{seed}" for arm, seed in unfinished))
         with connected(base, progress.log):
-            graph.configure_ray_data()
+            graph.configure_ray_data(base.cluster)
             fleet = Fleet(base, Ledger(f"{arguments.out}/shared"), restarts=0)
             try:
                 with progress.stage("start engines"):

@@ -151,7 +151,7 @@ def rollout(config: Config, ledger: Ledger, fleet: Any) -> dict[str, list[str]]:
     from vlrm_ray.scenes.world import UNBIASED_WORLD
     from vlrm_ray.types import PromptRef
 
-    configure_ray_data()
+    configure_ray_data(config.cluster)
     images = [store_image(UNBIASED_WORLD.sample(seed), ledger) for seed in range(4)]
     refs = [PromptRef(images[i % 4], f"What do you see? ({i})") for i in range(16)]
     parts = {0: refs[:8], 1: refs[8:]}

@@ -6,8 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from ray.data import DataContext
+from ray.data.exceptions import ExecutionTimeoutError
 
+from vlrm_ray.config_sections import Cluster
+from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.begun_graph import BegunGraph
+from vlrm_ray.pipeline.graph import configure_ray_data
 
 
 class Graph:
@@ -62,3 +67,21 @@ def test_it_ends_when_nobody_asks_for_further_tables(tables: int) -> None:
         next(found)
     found.close()
     assert graph.ended
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "seconds"),
+    [({}, 7200), ({"call_timeout": 600}, 3600), ({"call_timeout": 9000}, 18000), ({"start_timeout": 5000}, 10000)],
+)
+def test_ray_data_gives_up_later_than_calls_and_starts_of_engines(timeouts: dict[str, int], seconds: int) -> None:
+    configure_ray_data(Cluster(**timeouts))  # type: ignore[arg-type]
+    assert DataContext.get_current().execution_no_progress_timeout_s == seconds
+
+
+def test_that_it_gives_up_is_one_line_for_the_user() -> None:
+    configure_ray_data(Cluster())
+    started = begun(Graph([3], ExecutionTimeoutError("made no progress\nOperators still running:")))
+    with pytest.raises(
+        UserError, match=r"^no stage has finished anything for 7200 s, .*raise cluster\.call_timeout; [^\n]*$"
+    ):
+        parts(started)

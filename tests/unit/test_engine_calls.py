@@ -1,17 +1,18 @@
 """Calls of actors: which one gets a request, and what is said about one that does not answer."""
 
 import asyncio
+import time
 import types
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 
 from vlrm_ray.engines import EngineDied, LoadReport
 from vlrm_ray.errors import UserError, user_message
 from vlrm_ray.pipeline import engine_calls
-from vlrm_ray.pipeline.engine_calls import LeastLoaded, call
+from vlrm_ray.pipeline.engine_calls import ActorLost, LeastLoaded, call
 
 
 def method(answer: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
@@ -68,6 +69,36 @@ def test_a_dead_actor_is_named_with_the_cause() -> None:
         UserError, match=r"^critic-1 died while it was asked for a critique: .*out-of-memory kill; .*again"
     ):
         ask(method(dies))
+
+
+def test_an_actor_that_may_come_back_is_told_apart() -> None:
+    async def is_lost() -> None:
+        raise ActorUnavailableError("socket closed", None)
+
+    with pytest.raises(ActorLost, match=r"^critic-1 died while it was asked for a critique: .*socket closed"):
+        ask(method(is_lost))
+
+
+def test_the_timeout_starts_anew_while_the_actor_makes_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_calls, "CHECK_SECONDS", 0.01)
+    end = time.monotonic() + 0.3
+
+    def progress() -> float:
+        return min(time.monotonic(), end)
+
+    with pytest.raises(UserError, match=r"no answer within 0\.1 s"):
+        asyncio.run(call(method(slow), 60.0, timeout=0.1, name="critic-1", waiting_for="x", progress=progress))
+    assert 0.35 < time.monotonic() - end + 0.3 < 5
+
+
+def test_a_call_that_is_given_up_while_it_waits_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_calls, "CHECK_SECONDS", 0.01)
+
+    def progress() -> float:
+        raise KeyError("given up")
+
+    with pytest.raises(KeyError, match="given up"):
+        asyncio.run(call(method(slow), 60.0, timeout=60, name="critic-1", waiting_for="x", progress=progress))
 
 
 def test_a_dead_engine_is_one_line_for_the_user() -> None:
@@ -136,16 +167,53 @@ def test_what_other_processes_have_sent_counts_too() -> None:
     assert asyncio.run(go()) == [1, 1, 1]
 
 
-def test_an_engine_that_does_not_report_is_used_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_calls, "REPORT_TIMEOUT", 0.01)
+def test_sequences_that_are_finished_in_an_unfinished_call_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        actors = LeastLoaded(1)
+        with actors.pick(64):
+            actors.update({0: method(lambda: slow(0, LoadReport(running=3)))})
+            await asyncio.sleep(0.01)
+            assert actors.load(0) == 3
+            with actors.pick(8):
+                assert actors.load(0) == 11
+        assert actors.load(0) == 0  # and not below
 
-    async def dead() -> LoadReport:
-        raise RayActorError(error_msg="gone")
+    asyncio.run(go())
 
-    async def go() -> LeastLoaded:
-        actors = LeastLoaded(2)
-        actors.update({0: method(lambda: slow(60)), 1: method(dead)})
+
+def test_an_engine_that_does_not_report_is_away_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_calls, "REPORT_SECONDS", 0.0)
+    back = asyncio.Event()
+
+    async def held() -> LoadReport:
+        await back.wait()
+        return LoadReport(running=3)
+
+    async def go() -> None:
+        actors = LeastLoaded(3)
+        reports = {0: method(lambda: slow(0, LoadReport())), 1: method(held), 2: method(held)}
+        actors.lose(2)
+        actors.update(reports)
         await asyncio.sleep(0.05)
-        return actors
+        assert actors.away(60.0) == {2}
+        assert actors.away(0.04) == {1, 2}
+        back.set()
+        await asyncio.sleep(0.01)
+        assert actors.away(0.04) == set()
+        assert actors.of_others == [0, 3, 3]
 
-    assert asyncio.run(go()).of_others == [0, 0]
+    asyncio.run(go())
+
+
+def test_a_dead_engine_is_not_away_so_that_its_calls_tell() -> None:
+    async def dead() -> LoadReport:
+        raise ActorDiedError
+
+    async def go() -> None:
+        actors = LeastLoaded(1)
+        actors.lose(0)
+        actors.update({0: method(dead)})
+        await asyncio.sleep(0.01)
+        assert actors.away(0.0) == set()
+
+    asyncio.run(go())

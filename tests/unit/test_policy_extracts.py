@@ -25,7 +25,7 @@ class Policy:
 
     def __init__(self) -> None:
         self.requests = 0
-        self.generate = types.SimpleNamespace(remote=self._generate)
+        self.generate = types.SimpleNamespace(remote=self._generate, options=lambda max_task_retries: self.generate)
         self.load_report = types.SimpleNamespace(remote=self._report)
 
     async def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:

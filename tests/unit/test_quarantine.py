@@ -1,10 +1,11 @@
-"""A run of which too many prompts cannot be used ends early, and can be repeated."""
+"""A run of which too many prompts or pairs cannot be used ends early, and can be repeated."""
 
 from pathlib import Path
 
 import pytest
 
 from vlrm_ray.config import Config
+from vlrm_ray.engines import REFUSED, TOO_LONG
 from vlrm_ray.pipeline.quarantine import QuarantineLimit, TooManyQuarantined
 from vlrm_ray.pipeline.stages import Commit, CommitCandidates, Tally
 from vlrm_ray.store.ledger import Ledger
@@ -83,9 +84,9 @@ def test_prepared_parts_count_once_also_when_they_are_finished(ledger: Ledger) -
     prepare(ledger, 0, missing=8)
     prepare(ledger, 1)
     limit = QuarantineLimit(0.2, ledger, 1)
-    assert (limit.prompts, dict(limit.reasons)) == (80, {"image_missing": 8})
+    assert (limit.prompts.total, dict(limit.prompts.reasons)) == (80, {"image_missing": 8})
     limit.check(commit(ledger, 0, missing=8))
-    assert (limit.prompts, dict(limit.reasons)) == (80, {"image_missing": 8})
+    assert (limit.prompts.total, dict(limit.prompts.reasons)) == (80, {"image_missing": 8})
     limit.check(commit(ledger, 2, missing=12))
     with pytest.raises(TooManyQuarantined):
         limit.check(commit(ledger, 3, missing=13))
@@ -96,15 +97,45 @@ def test_prepared_parts_count_once_also_when_they_are_finished(ledger: Ledger) -
 def test_a_damaged_prepared_part_does_not_count(ledger: Ledger, tmp_path: Path) -> None:
     prepare(ledger, 0)
     (tmp_path / "round-0001" / "prepared" / "part-00000.parquet").write_bytes(b"PAR1")
-    assert QuarantineLimit(0.2, ledger, 1).prompts == 0
+    assert QuarantineLimit(0.2, ledger, 1).prompts.total == 0
+
+
+def test_pairs_that_the_critics_refuse_count_by_themselves(ledger: Ledger) -> None:
+    limit = QuarantineLimit(0.2, ledger, 1)
+    limit.check(Tally(0, 40, {}, pairs=30))
+    with pytest.raises(TooManyQuarantined) as caught:
+        limit.check(Tally(1, 40, {}, pairs=30, quarantined_pairs={f"{REFUSED}: x": 13}))
+    assert str(caught.value) == (
+        f"round 1: 13 of 60 pairs are quarantined, more than quarantine_limit=0.2: {REFUSED}: x 13; check critic.model and "
+        "critic.engine, or raise quarantine_limit"
+    )
+
+
+def test_parts_with_refused_pairs_are_made_again_from_their_prepared_candidates(ledger: Ledger) -> None:
+    counts = {"generate": {"quarantined": {}}, "select": {"rows_in": 30, "quarantined": {}}}
+    refused = counts | {"select": {"rows_in": 30, "quarantined": {TOO_LONG: 25}}}
+    for part, found in enumerate((counts, refused)):
+        prepare(ledger, part)
+        marker = {"row_counts": found, "first_quarantined": ""}
+        ledger.put_part(1, part, {"rows": to_table(rows(part, 40, 0))}, marker)
+    limit = QuarantineLimit(0.2, ledger, 1)
+    assert (limit.pairs.total, dict(limit.pairs.reasons)) == (60, {TOO_LONG: 25})
+    limit.remove_parts()
+    assert (ledger.parts(1), PreparedParts(ledger, 1).numbers()) == ([0], [0, 1])
+
+
+def test_a_round_whose_pairs_are_all_refused_ends(ledger: Ledger) -> None:
+    with pytest.raises(TooManyQuarantined, match=r"50 of 50 pairs .*critic\.engine\.max_model_len"):
+        QuarantineLimit(0.2, ledger, 1).check(Tally(0, 9, {}, pairs=50, quarantined_pairs={TOO_LONG: 50}))
 
 
 @pytest.mark.parametrize(("share", "quarantined"), [(0.2, 8), (1.0, 39)])
 def test_up_to_the_limit_it_goes_on(share: float, quarantined: int, ledger: Ledger) -> None:
     limit = QuarantineLimit(share, ledger, 1)
-    limit.check(Tally(0, 40, {"image_missing": quarantined}))
-    limit.check(Tally(1, 40, {"image_missing": quarantined}))
+    limit.check(Tally(0, 40, {"image_missing": quarantined}, pairs=40, quarantined_pairs={TOO_LONG: quarantined}))
+    limit.check(Tally(1, 40, {"image_missing": quarantined}, pairs=40, quarantined_pairs={TOO_LONG: quarantined}))
 
 
-def test_a_few_prompts_do_not_tell(ledger: Ledger) -> None:
-    QuarantineLimit(0.2, ledger, 1).check(Tally(0, 49, {"image_missing": 40}))
+def test_a_few_prompts_and_pairs_do_not_tell(ledger: Ledger) -> None:
+    tally = Tally(0, 49, {"image_missing": 40}, pairs=49, quarantined_pairs={TOO_LONG: 49})
+    QuarantineLimit(0.2, ledger, 1).check(tally)

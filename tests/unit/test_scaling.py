@@ -2,17 +2,21 @@
 
 import types
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors import elastic_engines
+from actors import elastic_engines, fleet
 from actors.elastic_engines import DRAIN_SECONDS, RETRY_SECONDS, ElasticEngines
+from actors.fleet import Fleet
 from vlrm_ray.config import load
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Health
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.scaling import ScalingRule
+from vlrm_ray.store.ledger import Ledger
 
 # --- the rule -----------------------------------------------------------------------------------
 
@@ -127,6 +131,22 @@ def test_an_engine_that_is_ending_takes_requests_again_if_there_are_more() -> No
     assert len(world.actors) == 1
 
 
+def test_no_engine_ends_while_another_one_does_not_answer() -> None:
+    world = World()
+    world.step(0, policy_0=40)
+    for number in (1, 2):
+        world.actors[f"policy-{number}"].started = True
+    world.step(1, policy_0=40, policy_1=0, policy_2=0)
+    for now in range(2, 200, 2):  # the node of policy-1 is lost, with the sequences that it worked on
+        world.step(now, policy_0=0, policy_2=0)
+    assert sorted(world.engines.present()) == [0, 1, 2]
+    world.step(200, policy_0=0, policy_1=20, policy_2=0)
+    assert sorted(world.engines.present()) == [0, 1, 2]
+    for now in (202, 264):
+        world.step(now, policy_0=0, policy_1=0, policy_2=0)
+    assert sorted(world.engines.present()) == [0]
+
+
 def test_an_engine_that_still_waits_for_a_node_is_given_up_when_it_is_no_longer_needed() -> None:
     world = World()
     world.step(0, policy_0=20)
@@ -163,3 +183,26 @@ def test_after_an_engine_that_cannot_start_the_next_one_starts_ten_minutes_later
     assert sorted(world.engines.present()) == [0]
     world.step(1 + RETRY_SECONDS, policy_0=40)
     assert world.events[3].startswith("policy engines: 1 -> ")
+
+
+def test_a_version_is_loaded_into_critics_that_are_ending_too_as_they_may_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def critic(name: str) -> Any:
+        load_ = types.SimpleNamespace(remote=lambda model, *_: loaded.append(f"{name} {model}"))
+        return types.SimpleNamespace(load=load_)
+
+    monkeypatch.setattr(fleet, "get", lambda references, *_: [0.0] * len(references))
+    config = load(None, ["critic.engine.reproducible=false", "critic.engine.max_actors=3"])
+    critics = Fleet(config, Ledger(str(tmp_path)), board=types.SimpleNamespace())  # type: ignore[arg-type]
+    critics.critics, critics.versions = [critic("critic-0")], [0]
+    engines = ElasticEngines(
+        "critic", config.critic.engine, {0: critics.critics[0]}, critic, lambda *_: None, loaded.append
+    )
+    engines.open[1], engines._draining[2] = critic("critic-1"), (critic("critic-2"), 0.0)
+    of_policy = {"policy-1": critic("policy-1")}
+    critics.scaling = types.SimpleNamespace(named=lambda: engines.named() | of_policy, paused=nullcontext)  # type: ignore[assignment]
+    critics.load(1)
+    assert sorted(loaded) == ["critic-0 version:1", "critic-1 version:1", "critic-2 version:1"]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.unit.test_refused_requests import GOOD, PickyEngine
 from vlrm_ray.config import Config, load
+from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import (
     REFUSED,
     TOO_LONG,
@@ -61,9 +62,9 @@ class FakeActor:
 
     def __init__(self, engine: PickyEngine, seconds: float = 0.0) -> None:
         self.engine, self.seconds, self.busy, self.most = engine, seconds, 0, 0
-        self.generate = types.SimpleNamespace(remote=partial(self._answer, generate_isolated))
-        self.load_report = types.SimpleNamespace(remote=self._report)
-        self.score = types.SimpleNamespace(remote=partial(self._answer, score_isolated))
+        self.generate = _method(partial(self._answer, generate_isolated))
+        self.load_report = _method(self._report)
+        self.score = _method(partial(self._answer, score_isolated))
 
     async def _report(self) -> LoadReport:
         return LoadReport(self.busy)
@@ -76,8 +77,16 @@ class FakeActor:
         return answer(self.engine, requests, *sampling)
 
 
+def _method(remote: Any) -> Any:
+    method = types.SimpleNamespace(remote=remote)
+    method.options = lambda **_: method
+    return method
+
+
 def pool(*actors: FakeActor, reproducible: bool = True, timeout: float = 60.0) -> EnginePool:
-    return EnginePool("policy", dict(enumerate(actors)), Board(), reproducible=reproducible, timeout=timeout)  # type: ignore[arg-type]
+    return EnginePool(
+        "policy", dict(enumerate(actors)), Board(), engine=Engine(reproducible=reproducible), timeout=timeout
+    )  # type: ignore[arg-type]
 
 
 def critique_stage(config: Config, writer: FakeActor, judge: FakeActor | None = None) -> Critique:
@@ -240,7 +249,9 @@ def test_a_part_is_committed_and_only_its_tally_is_returned(tmp_path: Path) -> N
     done = run(critique, paired_rows("It is blue.", "It is LONG."))
     done[1].quarantined = f"{REFUSED}: x"
     table = Commit(load(), ledger)(to_table(done))
-    assert Tally.of_table(table) == [Tally(0, 2, {f"{REFUSED}: x": 1}, f"a.png, 'fine': {REFUSED}: x")]
+    assert Tally.of_table(table) == [
+        Tally(0, 2, {f"{REFUSED}: x": 1}, f"a.png, 'fine': {REFUSED}: x", 2, {TOO_LONG: 1})
+    ]
     assert table.nbytes < 2000
     assert from_table(ledger.get_part(1, "rows", 0)) == done
     marker = ledger.part_markers(1)[0]

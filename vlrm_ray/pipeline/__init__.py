@@ -22,7 +22,7 @@ prompt_rows.py       a prompt from a row of a file
 holdout.py           the images that no reward model is trained on
 quarantine.py        stops a run of which too many prompts cannot be used
 remedies.py          what to do about rows that were lost
-refusals.py          whether an engine refuses everything from the start
+refusals.py          whether it is an engine's own fault that it refuses requests
 row_accounting.py    a stage's table and row counts of a part
 training_tables.py   the tables of a part that training reads
 part_statistics.py   a part's margins, verdicts and pairs as counts

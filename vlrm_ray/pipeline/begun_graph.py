@@ -5,7 +5,10 @@ from contextlib import closing
 
 import pyarrow as pa
 import ray.data
+from ray.data import DataContext
+from ray.data.exceptions import ExecutionTimeoutError
 
+from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.background import Task
 
 
@@ -13,8 +16,18 @@ def tables(graph: ray.data.Dataset) -> Generator[pa.Table, None, None]:
     """The tables of a graph, one for each part, as they are finished; the first one starts its execution.
 
     If the generator is closed, the execution ends.
+
+    Raises:
+        UserError: no part has moved on for so long that Ray Data gave up.
     """
-    yield from graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    try:
+        yield from graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    except ExecutionTimeoutError as error:
+        seconds = DataContext.get_current().execution_no_progress_timeout_s
+        raise UserError(
+            f"no stage has finished anything for {seconds:g} s, so the round was given up; see the actors in the Ray dashboard "
+            "and what they wait for, or raise cluster.call_timeout; then run the same command again to resume"
+        ) from error
 
 
 class BegunGraph:

@@ -5,12 +5,12 @@ Stages of the graph use `call` and `LeastLoaded`, the driver uses `get`.
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayError
 
 from vlrm_ray.errors import UserError, last_line
 
@@ -19,29 +19,42 @@ CALL_TIMEOUT = "cluster.call_timeout"
 REPORT_SECONDS = 1.0
 """Interval at which engines are asked how busy they are, while requests are sent."""
 REPORT_TIMEOUT = 10.0
-"""Seconds after which an engine's report is given up."""
+"""Seconds after which an engine that has not reported counts as away."""
+CHECK_SECONDS = 5.0
+"""Interval at which a call that waits looks at its engine."""
 
 
 class ActorDied(UserError):
     """The process of an actor has ended, and Ray does not start it again."""
 
 
+class ActorLost(UserError):
+    """The process of an actor has ended or cannot be reached; Ray starts it again if it may."""
+
+
 class LeastLoaded:
     """Chooses the engine actor with the fewest unfinished sequences; among equal ones, in turn.
 
-    The sequences are those that this process has sent, which it counts itself, and those of other processes, as far as
-    the engines have reported them. A request for `n` answers is `n` sequences.
+    The sequences are those that the engine has last reported, and what has changed since by the calls of this process, which
+    it counts itself. A request for `n` answers is `n` sequences.
+
+    An actor that Ray is starting again does not report: Ray keeps the question, and all other calls, until it is back.
 
     Attributes:
-        in_flight: unfinished sequences of this process, by actor.
-        of_others: unfinished sequences of other processes, by actor, as of its last report.
+        in_flight: sequences of this process's unfinished calls, by actor.
+        of_others: unfinished sequences of other processes, by actor, as of its last report; less those that are finished in
+            unfinished calls of this process.
+        progress: when an actor was last seen to have finished sequences or tokens, by actor; in monotonic time.
     """
 
     def __init__(self, actors: int) -> None:
         """Choose among `actors` actors, which are numbered from 0."""
         self.in_flight, self.of_others = [0] * actors, [0] * actors
+        self.progress: dict[int, float] = {}
+        self._finished: dict[int, tuple[int, int]] = {}
         self._turn, self._reported = 0, 0.0
-        self._reporting: asyncio.Task[None] | None = None
+        self._asked: dict[int, tuple[float, asyncio.Task[None]]] = {}
+        self._lost = set[int]()
 
     def resize(self, actors: int) -> None:
         """Choose among more actors than before."""
@@ -59,7 +72,7 @@ class LeastLoaded:
         count = len(self.in_flight)
         index = min(
             range(count) if among is None else among,
-            key=lambda i: (self.in_flight[i] + self.of_others[i], (i - self._turn) % count),
+            key=lambda i: (self.load(i), (i - self._turn) % count),
         )
         self._turn = (index + 1) % count
         self.in_flight[index] += sequences
@@ -67,31 +80,60 @@ class LeastLoaded:
             yield index
         finally:
             self.in_flight[index] -= sequences
+            self.of_others[index] = max(self.of_others[index], -self.in_flight[index])
+
+    def load(self, index: int) -> int:
+        """Unfinished sequences of an actor, as far as they are known."""
+        return self.in_flight[index] + self.of_others[index]
+
+    def lose(self, index: int) -> None:
+        """Count an actor as away until it reports."""
+        self._lost.add(index)
+
+    def away(self, seconds: float) -> set[int]:
+        """The actors that were lost or asked for a report some seconds ago, and have not reported since."""
+        asked = time.monotonic() - seconds
+        return self._lost | {index for index, (since, _) in self._asked.items() if since <= asked}
 
     def update(self, load_reports: Mapping[int, Any]) -> None:
-        """Ask the actors for new reports, in the background, if the last ones are old. Call it before `pick`.
+        """Ask the actors for new reports, in the background, if the last ones are old. Call it before `pick` and `away`.
 
         Args:
             load_reports: the method `load_report` of each actor's handle, by the actor's number.
         """
         now = time.monotonic()
-        if len(load_reports) < 2 or now - self._reported < REPORT_SECONDS:
+        if now - self._reported < REPORT_SECONDS:
             return
-        if self._reporting is None or self._reporting.done():
-            self._reported = now
-            self._reporting = asyncio.get_running_loop().create_task(self._update(load_reports))
-
-    async def _update(self, load_reports: Mapping[int, Any]) -> None:
-        await asyncio.gather(*(self._ask(index, method) for index, method in load_reports.items()))
+        self._reported = now
+        for index, method in load_reports.items():
+            if index not in self._asked:
+                self._asked[index] = now, asyncio.get_running_loop().create_task(self._ask(index, method))
 
     async def _ask(self, index: int, load_report: Any) -> None:
         own = self.in_flight[index]
-        with suppress(TimeoutError, RayError):  # the calls of a dead actor will tell
-            report = await asyncio.wait_for(_awaited(load_report.remote()), REPORT_TIMEOUT)
-            self.of_others[index] = max(0, report.unfinished - own)
+        try:
+            report = await _awaited(load_report.remote())
+            self.of_others[index] = max(report.unfinished - own, -self.in_flight[index])
+            self._lost.discard(index)
+            if self._finished.get(index) != (report.finished, report.tokens):
+                self._finished[index] = report.finished, report.tokens
+                self.progress[index] = time.monotonic()
+        except ActorDiedError:  # the next call of it will tell
+            self._lost.discard(index)
+        except RayError:  # it is asked again
+            pass
+        finally:
+            del self._asked[index]
 
 
-async def call(method: Any, *arguments: Any, timeout: float, name: str, waiting_for: str) -> Any:
+async def call(
+    method: Any,
+    *arguments: Any,
+    timeout: float,
+    name: str,
+    waiting_for: str,
+    progress: Callable[[], float] | None = None,
+) -> Any:
     """Call an actor's method and await its result. A call that is late or cancelled is cancelled in the actor too.
 
     Args:
@@ -100,17 +142,24 @@ async def call(method: Any, *arguments: Any, timeout: float, name: str, waiting_
         timeout: seconds to wait.
         name: name of the actor, for messages.
         waiting_for: what is expected of it, for messages.
+        progress: returns when the actor has last made progress with any call, in monotonic time: the timeout starts anew then.
+            It is called every `CHECK_SECONDS` while the call waits, and what it raises ends the call.
 
     Raises:
         UserError: it did not answer in time, or the actor died.
-        Exception: what the method raises.
+        Exception: what the method or `progress` raises.
     """
+    since = time.monotonic()
     reference = method.remote(*arguments)
     answer = asyncio.ensure_future(_awaited(reference))
     try:
-        done, _ = await asyncio.wait({answer}, timeout=timeout)
-        if not done:
-            raise too_late([name], waiting_for, timeout)
+        while not answer.done():
+            left = since + timeout - time.monotonic()
+            if left <= 0:
+                raise too_late([name], waiting_for, timeout)
+            await asyncio.wait({answer}, timeout=min(left, CHECK_SECONDS) if progress else left)
+            if progress and not answer.done():
+                since = max(since, progress())
         return answer.result()
     except RayActorError as error:
         raise died([name], waiting_for, error) from error
@@ -180,12 +229,12 @@ def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = 
     )
 
 
-def died(names: Sequence[str], waiting_for: str, error: RayActorError) -> "ActorDied":
-    """The error for actors whose process has ended, and that Ray does not restart."""
-    cause = last_line(error)
-    return ActorDied(
-        f"{_listed(names)} died while it was asked for {waiting_for}: {cause}; see its log in the Ray dashboard, then run "
-        "the same command again to resume"
+def died(names: Sequence[str], waiting_for: str, error: RayActorError) -> ActorDied | ActorLost:
+    """The error for actors whose process has ended: `ActorLost` if Ray starts it again, otherwise `ActorDied`."""
+    kind = ActorLost if isinstance(error, ActorUnavailableError) else ActorDied
+    return kind(
+        f"{_listed(names)} died while it was asked for {waiting_for}: {last_line(error)}; see its log in the Ray dashboard, "
+        "then run the same command again to resume"
     )
 
 

@@ -30,7 +30,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from vlrm_ray.config import Config, Experts
-from vlrm_ray.config_sections import Pool, Role
+from vlrm_ray.config_sections import Cluster, Pool, Role
 from vlrm_ray.experts.calibration import portable_calibration
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import (
@@ -55,21 +55,25 @@ from vlrm_ray.types import PromptRef
 Parts = Mapping[int, Sequence[PromptRef]]
 """Prompts by part number."""
 NO_PROGRESS_SECONDS = 3600
-"""Time without any finished task after which Ray Data gives up."""
+"""Least time without any finished task after which Ray Data gives up."""
 
 
-def configure_ray_data(verbosity: int = 0) -> None:
+def configure_ray_data(cluster: Cluster) -> None:
     """Configure Ray Data for parts as blocks, without its own progress output. Call once, in the driver.
 
+    It gives up later than the calls of engines do, and the start of engines, whose messages tell more.
+
     Args:
-        verbosity: `cluster.verbosity`: which of its messages are printed.
+        cluster: `verbosity` says which of its messages are printed, and the timeouts when it gives up.
     """
     # its errors are raised in the driver too
-    logging.getLogger("ray.data").setLevel((logging.CRITICAL, logging.WARNING, logging.INFO)[verbosity])
+    logging.getLogger("ray.data").setLevel((logging.CRITICAL, logging.WARNING, logging.INFO)[cluster.verbosity])
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.verbose_progress = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    context.execution_no_progress_timeout_s = max(
+        NO_PROGRESS_SECONDS, 2 * cluster.call_timeout, 2 * cluster.start_timeout
+    )
     context.target_max_block_size = None  # a part is never split
 
 
@@ -222,7 +226,7 @@ def _engine_pool(role: str, config: Config, stage_actors: StageActors, indices: 
         role,
         chosen,
         stage_actors.board,
-        reproducible=engine.is_reproducible,
+        engine=engine,
         timeout=config.cluster.call_timeout,
         directory=stage_actors.directory if engine.most_actors > engine.actors else None,
         others=set(range(len(actors))) - chosen.keys(),

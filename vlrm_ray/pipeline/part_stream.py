@@ -113,7 +113,7 @@ class PartStream:
 
         Raises:
             UserError: the policy's engine refuses the first prompts of the round, so it is the engine that is at fault;
-                or more prompts than `quarantine_limit` are quarantined.
+                or more prompts or pairs than `quarantine_limit` are quarantined.
         """
         begun = self._begun if self.has_begun(round_) else None
         resumed = begun.resumed if begun else self._is_resumed(round_)

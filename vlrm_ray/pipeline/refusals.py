@@ -1,10 +1,19 @@
-"""Whether an engine refuses everything from the start: then it is at fault itself, and the work has to stop."""
+"""Whether it is an engine's own fault that it refuses requests.
 
+`RefusalGuard` stops the work if an engine refuses everything from the start. `SickEngines` keeps requests away from one of
+several engines, if it refuses what others answer.
+"""
+
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
 """If an engine refuses this many requests before it answers any, it is at fault."""
+WRONG_REFUSALS = 3
+"""After so many calls with refusals that another engine has disproved, an engine gets no requests for `REST_SECONDS`."""
+REST_SECONDS = 300.0
+"""Time after which such an engine gets requests again: somebody may have repaired its node."""
 
 
 class RefusalGuard:
@@ -41,3 +50,38 @@ class RefusalGuard:
     def text(self, requests: str) -> str:
         """What the engine did, for a message; `requests` is the name of what it refused, in the plural."""
         return f"refused all of the first {self.refused.total()} {requests} ({self.reason})"
+
+
+class SickEngines:
+    """The engines of a role that refuse what others answer, because of a full disk or a missing mount on their node."""
+
+    def __init__(self) -> None:
+        """Take all engines for healthy."""
+        self._refused, self._wrong, self._until = Counter[int](), Counter[int](), dict[int, float]()
+
+    def refused(self, engine: int, requests: int) -> None:
+        """Count requests that an engine has refused, rightly or not."""
+        self._refused[engine] += requests
+
+    def disproved(self, engine: int) -> bool:
+        """Count a call of which another engine has answered something that this one refused.
+
+        Returns:
+            Whether the engine rests from now on.
+        """
+        self._wrong[engine] += 1
+        if self._wrong[engine] < WRONG_REFUSALS or engine in self.resting():
+            return False
+        self._wrong[engine] = 0
+        self._until[engine] = time.monotonic() + REST_SECONDS
+        return True
+
+    def resting(self) -> set[int]:
+        """The engines that get no requests for now."""
+        now = time.monotonic()
+        return {engine for engine, until in self._until.items() if until > now}
+
+    def most_trusted(self, engines: Collection[int]) -> list[int]:
+        """Those of some engines that have refused the fewest requests. A sick one, which is never busy, is not among them."""
+        fewest = min((self._refused[engine] for engine in engines), default=0)
+        return [engine for engine in engines if self._refused[engine] == fewest]

@@ -39,7 +39,8 @@ _BY_PREFIX = {
         REFUSED: "check policy.model and policy.engine",
         EXPERT_FAILED: "look at the experts' logs in the Ray dashboard, and convert these images or give the experts more memory",
         "image_url_": "check the addresses and whether all nodes reach them, then run the command again",
-    }
+    },
+    "select": {REFUSED: "check critic.model and critic.engine"},
 }
 """By stage and the beginning of a reason that has no remedy of its own."""
 
@@ -55,3 +56,8 @@ def for_prompts(reason: str) -> str:
     """What to do about prompts that are quarantined for a reason."""
     any_other = f"give readable images ({', '.join(FORMATS)}) and questions, then run the command again"
     return for_reason("generate", reason) or any_other
+
+
+def for_pairs(reason: str) -> str:
+    """What to do about pairs that are quarantined for a reason."""
+    return for_reason("select", reason) or "check that the critics' nodes can read the images"

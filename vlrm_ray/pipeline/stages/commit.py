@@ -25,6 +25,8 @@ class Tally:
         prompts: number of its prompts.
         quarantined: number of quarantined prompts by reason.
         first_quarantined: image, question and reason of the first of them; "" without one.
+        pairs: number of its pairs.
+        quarantined_pairs: number of quarantined pairs by reason: the critics refused to write or judge a critique.
         figures: what the metrics show of the part, see `part_statistics.figures`; not compared.
     """
 
@@ -32,6 +34,8 @@ class Tally:
     prompts: int
     quarantined: dict[str, int]
     first_quarantined: str = ""
+    pairs: int = 0
+    quarantined_pairs: dict[str, int] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -81,9 +85,15 @@ class Commit:
             marker["wordings"] = training_tables.wordings(rows)
         self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)
         counts = {stage: row_counts for stage, (_, row_counts) in outputs.items()}
-        quarantined = counts["generate"].quarantined
-        figures = part_statistics.figures(rows, counts, self.config.selection.own)
-        tally = Tally(rows[0].part, len(rows), quarantined, marker["first_quarantined"], figures)
+        tally = Tally(
+            rows[0].part,
+            len(rows),
+            counts["generate"].quarantined,
+            marker["first_quarantined"],
+            counts["select"].rows_in,
+            counts["select"].quarantined,
+            part_statistics.figures(rows, counts, self.config.selection.own),
+        )
         return pa.table({"tally": [json.dumps(asdict(tally))]})
 
 

@@ -1,28 +1,50 @@
 """Calls of the engine actors by the stages that wait for them."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ray.actor import ActorHandle
 
-from vlrm_ray.engines import Completion, Request, Sampling, batches
-from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, ActorDied, LeastLoaded, call
+from vlrm_ray.config_sections import Engine
+from vlrm_ray.engines import TOO_LONG, Completion, Request, Sampling, batches
+from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, REPORT_TIMEOUT, ActorDied, ActorLost, LeastLoaded, call
+from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
 
 REQUESTS_PER_CALL = 8
 """Requests in one call of an engine, which a call's cost is shared by. A part waits for all of its requests in any case."""
+QUEUE = 3
+"""Unfinished sequences of an engine, as a multiple of what it works on, above which requests are held back. It never waits for
+work then, and an engine that starts later finds some."""
 Method = Callable[[ActorHandle[Any]], Any]
 """Returns a method of an actor's handle."""
+MOST_LOSSES = 3
+"""Engines that may be lost while they work on a request, before it is the request that is suspected."""
+SILENT_SECONDS = 30.0
+"""Time without a report of an engine after which its calls are sent to another one: Ray keeps them while it starts again."""
+_log = logging.getLogger(__name__)
+
+
+class _SilentEngine(Exception):
+    """An engine has not reported for `SILENT_SECONDS`, and others have."""
 
 
 class EnginePool:
     """The engine actors of one role, policy or critic.
 
-    Requests are sent in small groups, each to the engine with the fewest sequences. With
-    `reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made again
-    gives the same answers.
+    Requests are sent in small groups, each to the engine with the fewest sequences. What one engine refuses, another one is
+    asked too. An engine that refuses what others answer gets no requests for a while, one whose actor is lost gets none until
+    it reports again, and what it was working on is sent to others.
+
+    Requests are held back while all engines have several times as many sequences as they can work on, so that engines that
+    start later get some too.
+
+    With `engine.reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made
+    again gives the same answers.
 
     The number of actors may change if there is a `directory`, which is asked for them from time to time.
     """
@@ -33,7 +55,7 @@ class EnginePool:
         actors: Mapping[int, ActorHandle[Any]],
         board: ProgressReporter,
         *,
-        reproducible: bool,
+        engine: Engine,
         timeout: float,
         directory: ActorHandle[Any] | None = None,
         others: Collection[int] = (),
@@ -44,14 +66,16 @@ class EnginePool:
             role: "policy" or "critic"; the actors are called policy-0, policy-1, ...
             actors: handles of `EngineHost` actors by number.
             board: where the time that each actor works is reported.
-            reproducible: whether a part is one batch.
-            timeout: seconds after which a call fails.
+            engine: settings of the role.
+            timeout: seconds without any progress of an engine after which a call of it fails.
             directory: actor that knows the present actors of the role, if their number changes.
             others: numbers of actors of the role that are not used.
         """
         self.role, self.actors, self.others, self.board = role, dict(actors), frozenset(others), board
-        self.reproducible, self.timeout, self.directory = reproducible, timeout, directory
+        self.engine, self.timeout, self.directory = engine, timeout, directory
         self.least_loaded, self._asked = LeastLoaded(max(self.actors, default=-1) + 1), 0.0
+        self._sick = SickEngines()
+        self._line, self._freed = asyncio.Lock(), asyncio.Event()
 
     async def generate(
         self, stage: str, part: int, requests: Sequence[Request], sampling: Sampling
@@ -71,26 +95,97 @@ class EnginePool:
         """The answers to requests by a method of the actors."""
         if not requests:
             return []
-        if self.reproducible:
+        if self.engine.is_reproducible:
             return await self._call(stage, list(self.actors)[part % len(self.actors)], method, list(requests), *rest)
         groups = batches(requests, REQUESTS_PER_CALL)
-        answers = await asyncio.gather(*(self._to_least_loaded(stage, method, group, *rest) for group in groups))
+        answers = await asyncio.gather(*(self._of_group(stage, method, group, *rest) for group in groups))
         return [answer for group in answers for answer in group]
 
-    async def _to_least_loaded(self, stage: str, method: Method, requests: Sequence[Request], *rest: Any) -> list[Any]:
+    async def _of_group(self, stage: str, method: Method, requests: Sequence[Request], *rest: Any) -> list[Any]:
+        """The answers to a group of requests. Those that an engine refuses are sent to another one, if there is one.
+
+        Only requests that are too long are not: all engines have the same limit.
+        """
+        first, answers = await self._to_least_loaded(stage, method, requests, *rest)
+        refused = [i for i, answer in enumerate(answers) if _refusal(answer) not in ("", TOO_LONG)]
+        self._sick.refused(first, len(refused))
+        others = self._usable() - {first}
+        if not refused or not others:
+            return answers
+        among, again = self._sick.most_trusted(others), [requests[i] for i in refused]
+        second, found = await self._to_least_loaded(stage, method, again, *rest, among=among)
+        answered = {i: answer for i, answer in zip(refused, found, strict=True) if not _refusal(answer)}
+        self._sick.refused(second, len(refused) - len(answered))
+        if answered:
+            self._report(stage, first, second, len(answered), _refusal(answers[min(answered)]))
+        return [answered.get(i, answer) for i, answer in enumerate(answers)]
+
+    def _report(self, stage: str, first: int, second: int, count: int, reason: str) -> None:
+        """Report that an engine has refused requests which another one has answered."""
+        name, other = f"{self.role}-{first}", f"{self.role}-{second}"
+        self.board.add(f"{stage} refused by {name} only", count)
+        if self._sick.disproved(first):
+            _log.warning(
+                "%s refuses what %s answers (%s); it gets no requests for %g s", name, other, reason, REST_SECONDS
+            )
+
+    def _usable(self) -> set[int]:
+        """The engines to choose from: the healthy ones that report. If none of them does, requests wait for all healthy ones."""
+        healthy = self.actors.keys() - self._sick.resting() or set(self.actors)
+        return healthy - self.least_loaded.away(REPORT_TIMEOUT) or healthy
+
+    async def _to_least_loaded(
+        self,
+        stage: str,
+        method: Method,
+        requests: Sequence[Request],
+        *rest: Any,
+        among: Collection[int] | None = None,
+    ) -> tuple[int, list[Any]]:
+        """The answers of the least loaded engine, and its number.
+
+        Args:
+            stage: name of the stage.
+            method: method to call.
+            requests: the requests.
+            rest: further arguments of the method.
+            among: the engines to choose from, as long as they are there; None for all that are healthy.
+        """
         sequences = len(requests) * next((item.n for item in rest if isinstance(item, Sampling)), 1)
+        losses = 0
         while True:
-            await self._follow_directory()
-            self.least_loaded.update({index: actor.load_report for index, actor in self.actors.items()})
-            with self.least_loaded.pick(sequences, self.actors) as index:
-                actor = self.actors[index]
+            chosen = set(among or ()) & self._usable() or await self._with_room()
+            with self.least_loaded.pick(sequences, chosen) as index:
+                actor, alone = self.actors[index], self._usable() == {index}
                 try:
-                    return await self._call(stage, index, method, list(requests), *rest)
+                    return index, await self._call(stage, index, method, list(requests), *rest, alone=alone)
+                except _SilentEngine:
+                    continue
+                except ActorLost:
+                    self.least_loaded.lose(index)
+                    losses += 1
+                    if losses > MOST_LOSSES:
+                        raise
                 except ActorDied:
                     self._asked = 0.0
                     await self._follow_directory()
                     if self.actors.get(index) == actor:  # it did not end on purpose
                         raise
+                finally:
+                    self._freed.set()
+
+    async def _with_room(self) -> set[int]:
+        """The engines that more sequences may be sent to, once there are any. Groups wait in the order in which they come."""
+        async with self._line:
+            while True:
+                await self._follow_directory()
+                self._update_loads()
+                limit = self.engine.max_num_seqs * max(QUEUE, -(-self.engine.most_actors // len(self.actors)))
+                if chosen := {index for index in self._usable() if self.least_loaded.load(index) < limit}:
+                    return chosen
+                self._freed.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), REPORT_SECONDS)
 
     async def _follow_directory(self) -> None:
         """Use the actors that the directory knows, if it has not been asked for a while."""
@@ -101,14 +196,28 @@ class EnginePool:
         self.actors = {number: actor for number, actor in present.items() if number not in self.others} or self.actors
         self.least_loaded.resize(max(self.actors) + 1)
 
-    async def _call(self, stage: str, index: int, method: Method, *arguments: Any) -> list[Any]:
+    def _update_loads(self) -> None:
+        self.least_loaded.update({index: actor.load_report for index, actor in self.actors.items()})
+
+    async def _call(self, stage: str, index: int, method: Method, *arguments: Any, alone: bool = True) -> list[Any]:
+        """The answers of an engine. Ray repeats the call if the actor is lost; if the engine is not `alone`, others do it."""
         start, name = time.monotonic(), f"{self.role}-{index}"
+        bound = method(self.actors[index])
+
+        def progress() -> float:
+            self._update_loads()
+            others = self._usable() - self.least_loaded.away(REPORT_TIMEOUT) - {index}
+            if index in self.least_loaded.away(SILENT_SECONDS) and others and not self.engine.is_reproducible:
+                raise _SilentEngine
+            return self.least_loaded.progress.get(index, start)
+
         answers: list[Any] = await call(
-            method(self.actors[index]),
+            bound if alone else bound.options(max_task_retries=0),
             *arguments,
             timeout=self.timeout,
             name=name,
             waiting_for=f"answers of the stage {stage}",
+            progress=progress,
         )
         self.board.add(stage, 0, time.monotonic() - start, name)
         return answers
@@ -120,3 +229,8 @@ def _generate(actor: ActorHandle[Any]) -> Any:
 
 def _score(actor: ActorHandle[Any]) -> Any:
     return actor.score
+
+
+def _refusal(answer: Completion | list[Completion]) -> str:
+    """Why an engine refused the request of an answer; "" if it did not."""
+    return (answer[0] if isinstance(answer, list) else answer).refused

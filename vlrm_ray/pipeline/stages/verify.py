@@ -84,7 +84,7 @@ def _policy_generate(config: Config, stage_actors: StageActors) -> GenerateFunct
         "policy",
         dict(enumerate(stage_actors.policy)),
         stage_actors.board,
-        reproducible=engine.is_reproducible,
+        engine=engine,
         timeout=config.cluster.call_timeout,
         directory=stage_actors.directory if engine.most_actors > engine.actors else None,
     )
