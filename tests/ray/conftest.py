@@ -44,6 +44,16 @@ def ray_cluster(ray_folder: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def fit_of_two(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model folder of a training on two workers that was not interrupted."""
+    from tests.ray.fits import fitted, new_ledger
+
+    folder, steps = fitted(new_ledger(tmp_path_factory.mktemp("fit")), "train.workers=2")
+    assert steps == [1, 2, 3, 4, 5, 6]
+    return folder
+
+
+@pytest.fixture(scope="session")
 def bucket() -> Iterator[S3Server]:
     """Images and prompts in a bucket."""
     with s3_server() as server:
