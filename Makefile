@@ -4,10 +4,14 @@
 # make docs   install what the documentation needs, then build the site into site/
 PYTHON ?= python3.11
 VENV ?= .venv
-EXTRAS ?= cpu,experts
 BIN := $(VENV)/bin
+# EXTRAS=gpu,experts make install chooses the extras. Without EXTRAS they are those that the environment was made with.
+DEFAULT := cpu,experts
+INSTALLED := $(shell cat $(VENV)/.extras 2>/dev/null)
+EXTRAS ?= $(or $(INSTALLED),$(DEFAULT))
+CHANGED := $(if $(filter-out $(INSTALLED),$(EXTRAS)),changed)
 
-.PHONY: demo test lint unit clusters photos docs bench install clean
+.PHONY: demo test lint unit clusters photos docs bench install clean changed
 demo: $(VENV)/.demo
 	$(BIN)/python jobs/iterate.py --config jobs/configs/scenes.yaml
 
@@ -36,8 +40,9 @@ bench: $(VENV)/.demo
 
 install: $(VENV)/.demo
 
-$(VENV)/.demo: pyproject.toml $(wildcard .ci/*.txt) .ci/install
+$(VENV)/.demo: pyproject.toml $(wildcard .ci/*.txt) .ci/install $(CHANGED)
 	PYTHON=$(PYTHON) .ci/install $(VENV) $(EXTRAS)
+	echo $(EXTRAS) > $(VENV)/.extras
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

@@ -2,6 +2,7 @@
 
     fleet                 starts, loads and stops the long-lived actors of a run
     engine_hosts          actors with one inference engine each: policy generator, critique writer, claim extractor
+    examination           finds the requests on which an engine's process ends
     experts               Ray Data actors with a vision expert each: object detector, OCR reader
     progress_board        actor that collects the progress of the stages
     judge_pool            critique writers judging the items of a benchmark

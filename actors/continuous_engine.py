@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from actors.load_counter import LoadCounter
+from actors.suspects import InProgress, Suspect
 from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling, refusal_reason
 from vlrm_ray.errors import StorageError
 from vlrm_ray.reward.missing_judgements import MissingJudgement
@@ -53,11 +54,15 @@ class ContinuousEngine:
     def __init__(self, backend: Backend, max_num_seqs: int) -> None:
         """Use an engine that works on at most `max_num_seqs` sequences at the same time."""
         self.backend = backend
-        self._places = Places(AHEAD * max_num_seqs)
+        self._places, self._progress = Places(AHEAD * max_num_seqs), InProgress()
 
     def load_report(self) -> LoadReport:
         """See `AsyncEngine.load_report`."""
         return self._places.load.report()
+
+    def suspects(self) -> list[Suspect]:
+        """See `AsyncEngine.suspects`. Requests that wait for a place are not among them."""
+        return self._progress.suspects
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `AsyncEngine.generate`."""
@@ -68,7 +73,8 @@ class ContinuousEngine:
 
         async def score(request: Request) -> Completion:
             async with self._places.taken(1):
-                return await self._score(request)
+                with self._progress.work_on([Suspect(request)]):
+                    return await self._score(request)
 
         return await _all(map(score, requests))
 
@@ -83,16 +89,20 @@ class ContinuousEngine:
 
     async def _generate(self, request: Request, sampling: Sampling) -> list[Completion]:
         async with self._places.taken(sampling.n):
-            try:
-                answers = await _unless_closed(self.backend.generate(request, sampling))
-            except (EngineDied, StorageError):
-                raise
-            except Exception as error:  # engines, processors and image decoders raise many exception types
-                return [Completion("", refused=refusal_reason(error))] * sampling.n
-            self._places.load.count(tokens=sum(answer.tokens for answer in answers))
-            if sampling.judgement == "ask":
-                return await _all(self._judged(request, answer) for answer in answers)
-            return answers
+            with self._progress.work_on([Suspect(request, sampling)]):
+                return await self._answers(request, sampling)
+
+    async def _answers(self, request: Request, sampling: Sampling) -> list[Completion]:
+        try:
+            answers = await _unless_closed(self.backend.generate(request, sampling))
+        except (EngineDied, StorageError):
+            raise
+        except Exception as error:  # engines, processors and image decoders raise many exception types
+            return [Completion("", refused=refusal_reason(error))] * sampling.n
+        self._places.load.count(tokens=sum(answer.tokens for answer in answers))
+        if sampling.judgement == "ask":
+            return await _all(self._judged(request, answer) for answer in answers)
+        return answers
 
     async def _score(self, request: Request) -> Completion:
         try:

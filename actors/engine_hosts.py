@@ -5,16 +5,19 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
+from actors.examination import Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
+from actors.suspects import ENDED, Refusals, Suspect
 from vlrm_ray.engines import (
     Completion,
     Engine,
@@ -25,8 +28,9 @@ from vlrm_ray.engines import (
     Request,
     Sampling,
 )
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import UserError, last_line
 from vlrm_ray.reward.canary import canary_request, check_canary
+from vlrm_ray.store.filesystem import may_pass
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, local_model
 
@@ -35,49 +39,69 @@ ENGINE_RESTARTS = 2
 """How often within `RESTART_SECONDS` an actor starts its engine again after the engine's process has ended."""
 RESTART_SECONDS = 3600.0
 """Time after which a restart is forgotten: a long run outlives an engine that ends now and then."""
+START_PAUSES = (5.0, 30.0)
+"""Seconds after which an engine's start is tried again, if it fails for a reason that may pass."""
 _log = logging.getLogger(__name__)
 
 
 class EngineHost:
     """Async actor class that runs one engine. Many calls may be in progress at the same time.
 
-    If the engine cannot start because of a `UserError`, the constructor does not raise, because Ray would restart the
-    actor again and again. `health` then returns the error as `Health.problem`.
+    If the engine cannot start, the constructor does not raise: Ray does not start such an actor again. Errors that may pass
+    are waited for. Then `health` returns the error as `Health.problem`.
 
     If the process of the engine ends, the actor starts a new one with the same weights and repeats the calls that were
-    in progress, at most `ENGINE_RESTARTS` times within `RESTART_SECONDS`. Then the calls fail with `EngineDied`.
+    in progress, at most `ENGINE_RESTARTS` times within `RESTART_SECONDS`. Then the calls fail with `EngineDied`. Before the
+    calls are repeated, the requests that the engine worked on are examined (see `actors.examination`). If it ends on some of
+    them only, they are refused from then on, and the restart does not count.
 
     Attributes:
         version: version of the loaded weights; 0 is the initial model.
         problem: why the engine does not run; "" if it does.
         engine: the engine; None if it does not run.
+        refusals: the requests that end the engine's process.
     """
 
-    def __init__(self, name: str, settings: EngineSettings) -> None:
+    def __init__(self, name: str, settings: EngineSettings, ledger: Ledger | None = None) -> None:
         """Start the engine.
 
         Args:
             name: name of the actor.
             settings: settings of the engine.
+            ledger: ledger of the run, which keeps the requests that end the engine's process; None to forget them with the actor.
         """
-        self._prepare(name, settings)
-        self._start()
+        self._prepare(name, settings, ledger)
+        self._begin()
 
-    def _prepare(self, name: str, settings: EngineSettings) -> None:
+    def _prepare(self, name: str, settings: EngineSettings, ledger: Ledger | None) -> None:
         self.name, self.settings = name, settings
         self.version, self.problem = 0, ""
         self.engine: AsyncEngine | None = None
+        self.refusals = Refusals(name, settings, ledger)
         self._model = settings.model
         self._restarts: list[float] = []
-        self._restarting = asyncio.Lock()
+        self._repair: asyncio.Task[None] | None = None
+        self._waiting = 0
+
+    def _begin(self, find_weights: Callable[[], None] = lambda: None) -> None:
+        """Start the engine for the first time, or set `problem`."""
+        self.refusals.read()
+        try:
+            self._tried(find_weights)
+            self.engine = self._started()
+        except UserError as error:
+            self.problem = str(error)
+        except Exception as error:  # engines raise many exception types
+            self.problem = f"{self._place()} cannot start its engine: {last_line(error)}"
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """`sampling.n` answers to each request; those to a refused request have only a reason, in `refused`."""
-        return await self._with_engine(lambda engine: engine.generate(requests, sampling))
+        refused = [Completion("", refused=ENDED)] * sampling.n
+        return await self._answers(requests, lambda engine, asked: engine.generate(asked, sampling), refused)
 
     async def score(self, requests: Sequence[Request]) -> list[Completion]:
         """p(Yes) and p(No) as the next token after each request's prefix; a refused request has a reason."""
-        return await self._with_engine(lambda engine: engine.score(requests))
+        return await self._answers(requests, lambda engine, asked: engine.score(asked), Completion("", refused=ENDED))
 
     async def load(self, model: str, ledger: Ledger | None = None, critique_format: str = "") -> float:
         """Replace the weights by those of another model of the same architecture.
@@ -105,7 +129,7 @@ class EngineHost:
 
     async def load_report(self) -> LoadReport:
         """How busy the engine is; answers at once."""
-        return self.engine.load_report() if self.engine is not None else LoadReport()
+        return self.engine.load_report() if self.engine is not None else LoadReport(waiting=self._waiting)
 
     async def health(self) -> Health:
         """State of the engine. Calls return only after the engine has started or failed to."""
@@ -118,24 +142,47 @@ class EngineHost:
         if engine is not None:
             await engine.close()
 
+    async def _answers(
+        self,
+        requests: Sequence[Request],
+        work: Callable[[AsyncEngine, list[Request]], Awaitable[list[T]]],
+        refused: T,
+    ) -> list[T]:
+        """The engine's answers to some requests, and `refused` for those on which its process ends."""
+
+        async def answers(engine: AsyncEngine) -> list[T]:
+            allowed = [request not in self.refusals for request in requests]
+            found = iter(await work(engine, list(compress(requests, allowed))))
+            return [next(found) if answered else refused for answered in allowed]
+
+        return await self._with_engine(answers)
+
     async def _with_engine(self, work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
         """Do some work with the engine, again with a new one if the engine's process ends."""
         while True:
-            if self.engine is None:
-                async with self._restarting:  # until a restart that is in progress has ended
-                    pass
+            if (engine := self.engine) is not None and self.refusals.left:
+                self._repaired_by(self._go_on_examining(engine))
+            while self._repair is not None and not self._repair.done():
+                self._waiting += 1
+                try:
+                    await asyncio.shield(self._repair)  # goes on for the other calls if this one is cancelled
+                finally:
+                    self._waiting -= 1
             if (engine := self.engine) is None:
                 raise EngineDied(f"{self._place()} has no running engine: {self.problem}")
             try:
                 return await work(engine)
             except EngineDied as error:
-                async with self._restarting:
-                    if self.engine is engine:  # the first call that fails starts the new engine
-                        await self._restart(engine, error)
+                if self.engine is engine:  # the first call that fails starts the new engine
+                    self._repaired_by(self._restart(engine, error))
+
+    def _repaired_by(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work in the background that ends with a running engine, or with a `problem`. Calls wait for it."""
+        self.engine, self._repair = None, asyncio.create_task(work)
 
     async def _restart(self, dead: AsyncEngine, cause: EngineDied) -> None:
         """Start a new engine, if the actor may."""
-        self.engine, self.problem = None, str(cause)
+        self.problem = str(cause)
         with suppress(Exception):  # whatever is left of it
             await dead.close()
         now = time.monotonic()
@@ -144,18 +191,42 @@ class EngineHost:
             self.problem += f", and it was restarted {ENGINE_RESTARTS} times within {RESTART_SECONDS:g} s before"
             return
         self._restarts.append(now)
-        _log.error("%s: %s; starting it again", self._place(), cause)
-        try:
-            await asyncio.to_thread(self._start)
-        except Exception as error:  # engines raise many exception types
-            self.problem += f", and cannot be started again: {error}"
+        suspects = dead.suspects()
+        _log.error("%s: %s; starting it again, for the %d requests it worked on", self._place(), cause, len(suspects))
+        if await self._examine(suspects):
+            self._restarts.remove(now)
 
-    def _start(self) -> None:
-        """Start the engine with the weights that were loaded last."""
+    async def _go_on_examining(self, engine: AsyncEngine) -> None:
+        """Examine the requests that an earlier process of the actor has left."""
+        self.problem = "its engine's process ended before"
+        await self._examine(self.refusals.left, engine)
+
+    async def _examine(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> bool:
+        """Examine some requests, then let the calls have the engine; returns whether they explain that the last one ended."""
+        examination = Examination(self._started, self.refusals)
         try:
-            self.engine, self.problem = _start_engine(replace(self.settings, model=self._model)), ""
+            self.engine, self.problem = await examination.run(suspects, engine), ""
         except UserError as error:
             self.problem = str(error)
+        except Exception as error:  # engines raise many exception types
+            self.problem += f", and cannot be started again: {error}"
+        return examination.explained
+
+    def _started(self) -> AsyncEngine:
+        """A new engine with the weights that were loaded last."""
+        return self._tried(lambda: _start_engine(replace(self.settings, model=self._model)))
+
+    def _tried(self, work: Callable[[], T]) -> T:
+        """Result of some work, which is done again after an error that may pass: of a storage, or of the engine's library."""
+        for pause in START_PAUSES:
+            try:
+                return work()
+            except Exception as error:  # engines raise many exception types
+                if isinstance(error, UserError) and not may_pass(error):
+                    raise
+                _log.warning("%s tries again in %g s: %s", self._place(), pause, last_line(error))
+            time.sleep(pause)
+        return work()
 
     def _place(self) -> str:
         return f"{self.name} on node {socket.gethostname()}"
@@ -180,11 +251,14 @@ class CritiqueWriter(EngineHost):
 
     def __init__(self, name: str, settings: EngineSettings, ledger: Ledger, index: int = 0) -> None:
         """Start the engine with the version that `ledger` names for the critic `index`, or with the initial model."""
-        self._prepare(name, settings)
-        self.version = ledger.served_version(index)
-        if self.version:
-            self._model = ledger.fetch_version(self.version)
-        self._start()
+
+        def find_weights() -> None:
+            self.version = ledger.served_version(index)
+            if self.version:
+                self._model = ledger.fetch_version(self.version)
+
+        self._prepare(name, settings, ledger)
+        self._begin(find_weights)
 
 
 def _version_of(model: str) -> int:

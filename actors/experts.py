@@ -1,7 +1,7 @@
 """Ray Data actors that run the vision experts: a block of rows in, the same rows with detections or words out.
 
 Answers are cached by the image's sha256. A model is loaded at the first image that is not in the cache, so a repeated
-round with a full cache loads none.
+round with a full cache loads none. A row on whose image an expert fails is quarantined (`vlrm_ray.experts.failing_images`).
 """
 
 import time
@@ -9,20 +9,19 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from actors.downloads import fetch_detector, fetch_reader
 from vlrm_ray.config import Detector, Reader, is_checkpoint
 from vlrm_ray.experts.detection import DETECTIONS, Pixels, detect_objects
+from vlrm_ray.experts.failing_images import Failure, FailureGuard, is_answer
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.named_models import check_zero_shot
 from vlrm_ray.ids import digest
 from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.decoding import DECODER
-from vlrm_ray.store.images import image_batches, open_image
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.rows import Row, from_table, with_columns
+from vlrm_ray.store.rows import GIVEN, Row, from_table, with_columns
 from vlrm_ray.types import Detection, Detections, Word
 
 if TYPE_CHECKING:
@@ -79,6 +78,7 @@ class DetectorExpert:
             board: receives the progress.
         """
         self.settings, self.board = settings, board
+        self.guard = FailureGuard("detector", ledger, restarted_actor())
         fetch_detector(settings)
         # a checkpoint's fingerprint is known without loading the model
         fingerprint = detector_fingerprint(settings) if is_checkpoint(settings.model) else self.detector.fingerprint
@@ -89,32 +89,36 @@ class DetectorExpert:
     @cached_property
     def detector(self) -> DetectorAdapter:
         """The detector, loaded at first use."""
-        return load_detector(self.settings)
+        return self.guard.load(lambda: load_detector(self.settings))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add the detections and the image quality to a block of rows."""
         start, rows = time.monotonic(), from_table(table, [])
         good = [row for row in rows if not row.quarantined]
         answers = self.cache.get_or_compute(
-            [row.prompt.sha256 for row in good], lambda missing: self._detect([good[i] for i in missing])
+            [row.prompt.sha256 for row in good],
+            lambda missing: self._detect([good[i] for i in missing]),
+            store=is_answer,
         )
-        for row, (detections,) in zip(good, answers, strict=True):
+        for row, answer in zip(good, answers, strict=True):
+            if isinstance(answer, Failure):
+                row.quarantined = answer.reason
+                continue
+            (detections,) = answer
             row.width, row.height = detections.width, detections.height
             row.objects, row.faint, row.quality = detections.objects, detections.faint, detections.quality
         self.board.add("detect", len(rows), time.monotonic() - start)
         _report_hits(self.board, "detect", self.cache)
-        return with_columns(table, rows, "width", "height", "objects", "faint", "quality")
+        return with_columns(_quarantined(table, rows), rows, "width", "height", "objects", "faint", "quality")
 
     def _detect(self, rows: list[Row]) -> list[tuple[Detections, ...]]:
         """One `Detections` for each row, as a tuple of one element."""
-        images = (open_image(row.prompt.image) for row in rows)
-        return [
-            (detections,)
-            for batch in image_batches(images, self.settings.batch)
-            for detections in detect_objects(
-                [np.asarray(image) for image in batch], self.detector.detect, self.settings.confidence
-            )
-        ]
+        detect, confidence = self.detector.detect, self.settings.confidence
+        return self.guard.answers(
+            [row.prompt for row in rows],
+            self.settings.batch,
+            lambda images: [(detections,) for detections in detect_objects(images, detect, confidence)],
+        )
 
 
 class TextExpert:
@@ -129,6 +133,7 @@ class TextExpert:
             board: receives the progress.
         """
         self.settings, self.board = settings, board
+        self.guard = FailureGuard("reader", ledger, restarted_actor())
         fetch_reader(settings)
         self.cache = AnswerCache(ledger, f"words-{digest(reader_fingerprint(settings), DECODER)}", Word)
 
@@ -137,7 +142,7 @@ class TextExpert:
         """PaddleOCR, loaded at first use."""
         from actors.paddle_ocr import Paddle
 
-        return Paddle(self.settings)
+        return self.guard.load(lambda: Paddle(self.settings))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add the words to a block of rows."""
@@ -145,13 +150,44 @@ class TextExpert:
         good = [row for row in rows if not row.quarantined]
         answers = self.cache.get_or_compute(
             [row.prompt.sha256 for row in good],
-            lambda missing: [self.paddle.read(np.asarray(open_image(good[i].prompt.image))) for i in missing],
+            lambda missing: self._read([good[i] for i in missing]),
+            store=is_answer,
         )
         for row, words in zip(good, answers, strict=True):
-            row.words = words
+            if isinstance(words, Failure):
+                row.quarantined = words.reason
+            else:
+                row.words = words
         self.board.add("read", len(rows), time.monotonic() - start)
         _report_hits(self.board, "read", self.cache)
-        return with_columns(table, rows, "words")
+        return with_columns(_quarantined(table, rows), rows, "words")
+
+    def _read(self, rows: list[Row]) -> list[tuple[Word, ...]]:
+        """The words in the image of each row."""
+        read = self.paddle.read
+        return self.guard.answers([row.prompt for row in rows], 1, lambda images: [read(image) for image in images])
+
+
+def restarted_actor() -> str:
+    """Id of the actor that this process is, if Ray has started it again after its process ended; "" if not."""
+    import ray  # commands without Ray load their detector from this module too
+
+    if not ray.is_initialized():
+        return ""
+    context = ray.get_runtime_context()
+    identity = context.get_actor_id()
+    return identity if identity and context.was_current_actor_reconstructed else ""
+
+
+def _quarantined(table: pa.Table, rows: Sequence[Row]) -> pa.Table:
+    """The table with the rows that an expert has quarantined, which lose their candidates: each counts as one prompt."""
+    if table.column("quarantined").to_pylist() == [row.quarantined for row in rows]:
+        return table
+    whole = from_table(table, ["asked", "candidates", *GIVEN])
+    for row, old in zip(rows, whole, strict=True):
+        if row.quarantined:
+            old.quarantined, old.asked, old.candidates, old.sources, old.unusable = row.quarantined, 0, (), {}, {}
+    return with_columns(table, whole, "quarantined", "asked", "candidates", *GIVEN)
 
 
 def _report_hits(board: ProgressSink, stage: str, cache: AnswerCache[Any]) -> None:

@@ -113,7 +113,7 @@ class Fleet:
             settings = engine_settings(policy_engine, experts.extractor_model or self.config.policy.model, max_pixels)
             settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
             remote = self._remote(ClaimExtractorHost, policy_engine, "extractor-0")
-            self.extractors = [remote.remote("extractor-0", settings)]
+            self.extractors = [remote.remote("extractor-0", settings, self.ledger)]
         self.scaling = self._start_scaling()
 
     def ready(self) -> list[Health]:
@@ -136,7 +136,7 @@ class Fleet:
         settings = engine_settings(engine, self.config.policy.model, self.config.prompts.max_pixels)
         if experts.extractor == "llm" and not experts.extractor_model:
             settings = replace(settings, max_model_len=max(settings.max_model_len, EXTRACTOR_TOKENS))
-        return self._remote(PolicyGenerator, engine, name).remote(name, settings)
+        return self._remote(PolicyGenerator, engine, name).remote(name, settings, self.ledger)
 
     def create_critic(self, name: str) -> ActorHandle[Any]:
         """Create the actor of a critique writer, which loads the version that the ledger names."""
@@ -174,8 +174,6 @@ class Fleet:
     def stage_actors(self) -> StageActors:
         """The actors that the graph of a round works with."""
         extractor = self.extractors[0] if self.extractors else None
-        if self.config.experts.extractor == "llm" and extractor is None:
-            extractor = self.policy[-1]  # `experts.extractor_model` is empty: the policy extracts the claims
         board = ProgressReporter(self.board.handle)
         directory = self.scaling.directory if self.scaling else None
         return StageActors(

@@ -1,20 +1,26 @@
 """Vision experts and the LLM claim extractor in the calling process, for commands that do not use Ray."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from actors.downloads import fetch_experts
 from vlrm_ray.claims.llm import EXTRACTOR_TOKENS, LlmExtractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import EngineSettings, generate_isolated
+from vlrm_ray.errors import UserError
 from vlrm_ray.experts.vision_experts import VisionExperts
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, environment
+
+if TYPE_CHECKING:
+    from actors.paddle_ocr import Paddle
 
 
 def load_vision_experts(config: Config) -> VisionExperts:
     """Load the detector and, if it is enabled, the OCR reader; raises UserError if a model cannot be loaded."""
+    _check_gpus(config)
     os.environ.update(environment(config) | CPU_ENV)
     fetch_experts(config, lambda line: None)
     from actors.experts import load_detector
@@ -23,10 +29,31 @@ def load_vision_experts(config: Config) -> VisionExperts:
     confidence = config.experts.detector.confidence
     if not reader.enabled:
         return VisionExperts(detector.detect, lambda image: (), confidence, (detector.fingerprint, ""))
+    paddle = load_reader(config)
+    return VisionExperts(detector.detect, paddle.read, confidence, (detector.fingerprint, paddle.fingerprint))
+
+
+def load_reader(config: Config) -> "Paddle":
+    """Load the OCR reader; raises UserError if it cannot be loaded."""
+    _check_gpus(config, ("reader",))
     from actors.paddle_ocr import Paddle
 
-    paddle = Paddle(reader)
-    return VisionExperts(detector.detect, paddle.read, confidence, (detector.fingerprint, paddle.fingerprint))
+    return Paddle(config.experts.reader)
+
+
+def _check_gpus(config: Config, experts: Sequence[str] = ("detector", "reader")) -> None:
+    """Raises UserError if experts are to be on GPUs, and this machine has none."""
+    pools = {"detector": config.experts.detector.pool, "reader": config.experts.reader.pool}
+    if not config.experts.reader.enabled:
+        del pools["reader"]
+    wanted = [f"experts.{name}.pool.gpus" for name, pool in pools.items() if name in experts and pool.gpus]
+    if not wanted:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        keys = " ".join(f"{key}=0" for key in wanted)
+        raise UserError(f"the experts are to be on GPUs, but PyTorch finds none on this machine; set {keys}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from actors.load_counter import LoadCounter
+from actors.suspects import InProgress, Suspect
 from vlrm_ray.engines import (
     Completion,
     Engine,
@@ -48,6 +49,10 @@ class AsyncEngine(Protocol):
         """How busy the engine is; answers at once."""
         ...
 
+    def suspects(self) -> list[Suspect]:
+        """The requests that the engine worked on when its process ended."""
+        ...
+
 
 class SerialEngine:
     """Makes an `AsyncEngine` of an `Engine`: calls are answered one after the other, in the order in which they come.
@@ -60,19 +65,26 @@ class SerialEngine:
         """Start the engine; raises what `start` raises."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._engine = self._thread.submit(start).result()
-        self._load = LoadCounter()
+        self._load, self._progress = LoadCounter(), InProgress()
 
     def load_report(self) -> LoadReport:
         """See `AsyncEngine.load_report`."""
         return self._load.report()
 
+    def suspects(self) -> list[Suspect]:
+        """See `AsyncEngine.suspects`."""
+        return self._progress.suspects
+
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `AsyncEngine.generate`."""
-        return await self._run(len(requests) * sampling.n, partial(self._generate, requests, sampling))
+        suspects = [Suspect(request, sampling) for request in requests]
+        return await self._run(len(requests) * sampling.n, partial(self._generate, requests, sampling), suspects)
 
     async def score(self, requests: Sequence[Request]) -> list[Completion]:
         """See `AsyncEngine.score`."""
-        return await self._run(len(requests), partial(score_isolated, self._engine, requests))
+        return await self._run(
+            len(requests), partial(score_isolated, self._engine, requests), list(map(Suspect, requests))
+        )
 
     async def load(self, folder: str) -> None:
         """See `AsyncEngine.load`."""
@@ -88,13 +100,14 @@ class SerialEngine:
         self._load.count(tokens=sum(answer.tokens for group in answers for answer in group))
         return with_judgements(self._engine, requests, answers) if sampling.judgement == "ask" else answers
 
-    async def _run(self, sequences: int, work: Callable[[], T]) -> T:
-        """Run some work in the engine's thread; `load_report` counts its sequences."""
+    async def _run(self, sequences: int, work: Callable[[], T], suspects: Sequence[Suspect] = ()) -> T:
+        """Run some work in the engine's thread; `load_report` counts its sequences, and its requests may become suspects."""
 
         def counted() -> T:
             self._load.count(running=sequences, waiting=-sequences)
             try:
-                return work()
+                with self._progress.work_on(suspects):
+                    return work()
             finally:
                 self._load.count(running=-sequences, finished=sequences)
 

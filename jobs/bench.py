@@ -33,15 +33,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 
-from jobs.benches.round import measure_generate, measure_round
-from vlrm_ray.config import load
+from jobs.benches.round import measure_round
+from vlrm_ray.config import load, with_overrides
 from vlrm_ray.errors import UserError, run_as_program
 from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.store.ledger import Ledger
-
-RATIO_PROMPTS = 320
-"""Prompts with which `stream` compares the generate stage and the bare engine."""
 
 
 def main() -> None:
@@ -95,6 +92,7 @@ def main() -> None:
 
 def _measure_stream(arguments: argparse.Namespace) -> None:
     """Measure the stream, and print the figures as one line of JSON."""
+    from jobs.benches.generate_cpu import PARTS, measure_ratio
     from jobs.benches.stream import measure_size, measure_stream
 
     progress = _progress(arguments)
@@ -106,11 +104,10 @@ def _measure_stream(arguments: argparse.Namespace) -> None:
         return
     figures = measure_stream(progress)
     with tempfile.TemporaryDirectory() as scratch:
-        config = load(
-            arguments.config, ["rounds=1", f"folder={scratch}", "name=bench", f"prompts.per_round={RATIO_PROMPTS}"]
-        )
+        config = load(arguments.config, ["rounds=1", f"folder={scratch}", "name=bench"])
+        config = with_overrides(config, [f"prompts.per_round={PARTS * config.part_rows}"])
         check_inputs(config)
-        figures["cpu_seconds_ratio"] = round(measure_generate(config, Ledger(f"{scratch}/bench"), progress), 3)
+        figures |= measure_ratio(config, Ledger(f"{scratch}/bench"), progress)
     print(json.dumps(figures))
 
 

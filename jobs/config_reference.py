@@ -7,6 +7,7 @@ python jobs/config_reference.py --check   exit with status 2 if the page is not 
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
@@ -20,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError, run_as_program
+from vlrm_ray.pipeline.run_config import RESOURCE_KEYS, RESOURCE_PATHS, SESSION_KEYS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le")}
@@ -39,9 +41,13 @@ python jobs/iterate.py --config jobs/configs/scenes.yaml --dry-run
 ```
 
 `--dry-run` prints the resolved configuration and the resources that the run asks for, and starts nothing. A run is
-bound to its configuration: if you run it again with other values, it is refused and the difference is shown. Only
-`rounds` and the `cluster` section may change. Shipped files are `jobs/configs/scenes.yaml` (the demo),
-`jobs/configs/study.yaml` (the study's method) and `jobs/configs/qwen2_5_vl_7b.yaml` (a 7B model on 8 GPUs).
+bound to its configuration: if you run it again with other values, it is refused and the difference is shown. When a run
+resumes, these may differ, and no others:
+
+{changing}
+
+Shipped files are `jobs/configs/scenes.yaml` (the demo), `jobs/configs/study.yaml` (the study's method) and
+`jobs/configs/qwen2_5_vl_7b.yaml` (a 7B model on 8 GPUs).
 """
 
 
@@ -58,7 +64,18 @@ def main() -> None:
 
 def page() -> str:
     """The page's Markdown."""
-    return "\n".join([INTRODUCTION, *sections(Config())])
+    return "\n".join([INTRODUCTION.format(changing="\n".join(_changing())), *sections(Config())])
+
+
+def _changing() -> Iterator[str]:
+    """What may differ when a run resumes, as a list, from the code that refuses the rest."""
+    for which, names in (
+        ("at the top level, with all that is inside them", SESSION_KEYS),
+        ("in any place, because they say where and with how much a run works", sorted(RESOURCE_KEYS)),
+        ("of the training, because they decide its use of memory and time", sorted(RESOURCE_PATHS)),
+    ):
+        listed = ", ".join(f"`{name}`" for name in names)
+        yield textwrap.fill(f"* {which}: {listed}", 120, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def sections(defaults: BaseModel, prefix: str = "", meaning: str = "Keys of the run itself.") -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Score responses with a published reward model: rows of a file in, the same rows with their rewards out.
 
     python jobs/score.py --rm runs/scenes/versions/0003 --data rows.jsonl --out scores.parquet
-    python jobs/score.py --rm s3://bucket/rm --data rows.parquet --out scores.jsonl --k 4 --critiques critic.engine.gpus=1
+    python jobs/score.py --rm s3://bucket/rm --data rows.parquet --out scores.jsonl --k 4 --critiques \\
+        critic.engine.actors=1 critic.engine.gpus=1 critic.engine.dtype=bfloat16
 
 The rows have the columns image (a path, a URI, or the content of an image file), question and response; all other columns
 are kept. The file is JSON lines, a JSON list, CSV or Parquet; the output is Parquet or JSON lines, by its suffix. It adds
@@ -12,6 +13,9 @@ critique, which is faster and less accurate.
 
 Finished parts are kept in the folder OUT.parts. You can interrupt the command at any time; run the same command again to
 resume. If the data, the model or the settings have changed, it is refused.
+
+There are two critics unless critic.engine.actors says otherwise. Without RAY_ADDRESS give cluster.cpus too, at least
+critic.engine.actors times critic.engine.cpus.
 """
 
 import argparse
@@ -56,7 +60,10 @@ def main() -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML configuration file, as for jobs/iterate.py")
     parser.add_argument("--dry-run", action="store_true", help="check model and data, print what is to do, then exit")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="configuration overrides, such as critic.engine.gpus=1"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="configuration overrides, such as critic.engine.kind=transformers",
     )
     score(parser.parse_args(), Progress())
 

@@ -27,7 +27,9 @@ PROMPTS = 8192
 IMAGE_TOKENS, TEXT_TOKENS = 1024, 100
 RESPONSES, RESPONSE_TOKENS = 8, 256
 JUDGED, KEPT = 1.0, 0.5
-"""Pairs for each prompt that are judged, and that are kept for the training: assumed."""
+"""Pairs for each prompt that are judged, and the share of them that is kept for the training: assumed."""
+FEW_JUDGED = 0.15
+"""Pairs for each prompt of the run in docs/photographs.md: 96 of 640 prompts."""
 CRITIQUES, CRITIQUE_TOKENS, INSTRUCTIONS = 8, 400, 300
 """Critiques of a pair (k = 4 for each side), their length, and the instructions of a side: assumed."""
 VISION_FLOPS = 5.5e12
@@ -85,11 +87,11 @@ def generate_seconds(model: Model) -> float:
     return (2e9 * model.parameters * tokens + VISION_FLOPS) / (ENGINE_SHARE * PEAK)
 
 
-def judge_seconds(model: Model) -> float:
-    """GPU seconds to write the critiques of one prompt's pairs."""
+def judge_seconds(model: Model, judged: float = JUDGED) -> float:
+    """GPU seconds to write the critiques of one prompt's pairs, of which there are `judged`."""
     sides = 2 * (RESPONSE_TOKENS + INSTRUCTIONS)
     tokens = IMAGE_TOKENS + TEXT_TOKENS + sides + CRITIQUES * CRITIQUE_TOKENS
-    return JUDGED * (2e9 * model.parameters * tokens + VISION_FLOPS) / (ENGINE_SHARE * PEAK)
+    return judged * (2e9 * model.parameters * tokens + VISION_FLOPS) / (ENGINE_SHARE * PEAK)
 
 
 @cache
@@ -132,7 +134,7 @@ def _plan(
 ) -> Plan:
     """The round of a split; `shared` if the train workers have the engines' GPUs."""
     write, judge = PROMPTS * generate_seconds(model), PROMPTS * judge_seconds(model)
-    learn = 3 * KEPT * PROMPTS / rates[train]
+    learn = 3 * KEPT * JUDGED * PROMPTS / rates[train]
     seconds = max(write / writers, judge / judges) + learn
     gpus = train if shared else train + writers + judges
     return Plan(writers, judges, train, seconds, 1 - (write + judge + learn * train) / (gpus * seconds))
@@ -159,13 +161,14 @@ def rounds_table() -> Iterator[str]:
 
 
 def costs_table() -> Iterator[str]:
-    """Rows of the table of what costs what."""
-    yield "| model | generate | judge | train | GPU hours per round | GPU hours per 10,000 kept pairs |"
-    yield "|---|---|---|---|---|---|"
-    for model in MODELS:
+    """Rows of the table of what costs what: with the assumed number of pairs, and for the small model with few."""
+    yield "| model | judged pairs per prompt | generate | judge | train | GPU hours per round | GPU hours per 10,000 kept pairs |"
+    yield "|---|---|---|---|---|---|---|"
+    for model, judged in (*((model, JUDGED) for model in MODELS), (MODELS[0], FEW_JUDGED)):
         rates = train_rates(model, 8)
-        learn = 3 * KEPT / (rates[8] / 8)
-        parts = (generate_seconds(model), judge_seconds(model), learn)
+        learn = 3 * KEPT * judged / (rates[8] / 8)
+        parts = (generate_seconds(model), judge_seconds(model, judged), learn)
         shares = " | ".join(f"{part / sum(parts):.0%}" for part in parts)
         hours = PROMPTS * sum(parts) / 3600
-        yield f"| {model.case.shape}, LoRA | {shares} | {hours:.1f} | {hours * 1e4 / (KEPT * PROMPTS):.1f} |"
+        per_kept = hours * 1e4 / (KEPT * judged * PROMPTS)
+        yield f"| {model.case.shape}, LoRA | {judged:g} | {shares} | {hours:.1f} | {per_kept:.1f} |"

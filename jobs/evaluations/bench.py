@@ -8,7 +8,8 @@
 
     # five critiques per answer, both orders, 200 items, on a GPU
     python jobs/evaluate.py bench --rm FOLDER --benchmark vl_rewardbench --data FOLDER --out FOLDER \\
-        --k 5 --order both --limit 200 critic.engine.gpus=1 critic.engine.dtype=bfloat16
+        --k 5 --order both --limit 200 \\
+        critic.engine.actors=1 critic.engine.gpus=1 critic.engine.dtype=bfloat16
 
 Benchmarks: vl_rewardbench, multimodal_rewardbench, mm_rlhf_rewardbench, pope, hallusionbench, amber.
 docs/benchmarks.md lists the files that each of them needs in --data.
@@ -22,6 +23,9 @@ says which one is better. --judge overrides this choice. A Yes/No question is co
 The output folder gets predictions.jsonl (or .json) for the official scorer, items.jsonl for `evaluate.py compare`
 and summary.json. You can interrupt the command at any time; run it again to resume. Items that were quarantined, for
 example because their image was missing, are tried again.
+
+There are two critics unless critic.engine.actors says otherwise. Without RAY_ADDRESS give cluster.cpus too, at least
+critic.engine.actors times critic.engine.cpus.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python jobs/evaluate.py calibrate --config mine.yaml --coco annotations.json --images DIR
     python jobs/evaluate.py calibrate --config mine.yaml --yolo data.yaml
-    python jobs/evaluate.py calibrate --config mine.yaml --words words.jsonl
+    python jobs/evaluate.py calibrate --config mine.yaml --words words.jsonl experts.reader.pool.gpus=0
     python jobs/evaluate.py calibrate --photos       both experts, on the photographs of `make photos`
 
 The result is written beside the model, or where experts.detector.calibration says. It belongs to this model and its
@@ -47,6 +47,7 @@ from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerpri
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.labelled_images import LabelledImages, read_coco, read_yolo
 from vlrm_ray.experts.measurement import MIN_IMAGES, measure_detector, measure_reader
+from vlrm_ray.experts.named_models import ocr_name
 from vlrm_ray.experts.reliability import MIN_PROBABILITY
 from vlrm_ray.experts.score_calibration import Proportion
 from vlrm_ray.experts.vision_experts import BATCH
@@ -65,12 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--yolo", type=Path, metavar="PATH", help="data.yaml or folder of a data set in YOLO format")
     labels.add_argument("--words", type=Path, metavar="FILE", help="labelled texts, to calibrate the OCR reader")
     labels.add_argument(
-        "--photos", nargs="?", const="", metavar="DIR", help="photographs of `make photos` (default: in this node's cache)"
+        "--photos", nargs="?", const="", metavar="DIR", help="photographs of `make photos` (default: in this node's cache); give overrides before it"
     )  # fmt: skip
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the images of --coco or --words (default: the file's)"
     )
     parser.add_argument("--config", metavar="FILE", help="configuration in YAML, as for jobs/iterate.py")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides")
     parser.add_argument(
         "--confidence", type=float, default=MIN_PROBABILITY, metavar="P",
         help="verdicts are to be right with at least this probability (default: %(default)s)",
@@ -89,7 +91,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--confidence is {arguments.confidence}, expected at least 0.5 and less than 1")
     progress, result = Progress(), dict[str, Any]()
     if arguments.photos is not None:
-        photos = PhotoSet.open(arguments.photos, arguments.config)
+        photos = PhotoSet.open(arguments.photos, arguments.config, arguments.overrides)
+        _check_folder(photos.config)
         labelled, kinds = photos.labelled("calibration", progress), photos.kinds("calibration")
         experts = photos.config.experts
         detector, reader = experts.detector.model, experts.reader.recognition_model
@@ -104,13 +107,14 @@ def run(arguments: argparse.Namespace) -> None:
             result[kind] = _calibrate_detector(photos.config, images, [], file, arguments, progress)
         result |= _calibrate_reader(photos.config, images, arguments, progress)
     elif arguments.words:
-        config = load(arguments.config)
+        config = load(arguments.config, arguments.overrides)
+        _check_folder(config)
         reader, number = config.experts.reader.recognition_model, len(read_words(arguments.words))
         _check_replaced(reader, ReaderCalibration, number, "", arguments, progress)
         images = inspect_words(config, arguments.words, arguments.images, progress)
         result = _calibrate_reader(config, images, arguments, progress)
     else:
-        config = load(arguments.config)
+        config = load(arguments.config, arguments.overrides)
         if arguments.coco:
             data = read_coco(arguments.coco, arguments.images or arguments.coco.parent)
         else:
@@ -141,6 +145,17 @@ def _check_replaced(
         )
     if old:
         progress.log(f"replaces the calibration {path}, measured on {old.images} images, by one measured on {images}")
+
+
+def _check_folder(config: Config) -> None:
+    """Raises UserError if the reader's model is no folder beside which its calibration could be written."""
+    model = config.experts.reader.recognition_model
+    if ocr_name(model, "(empty)"):
+        given = f"{model} is the name of one of PaddleOCR's models" if model else "is empty"
+        raise UserError(
+            f"experts.reader.recognition_model {given}, so there is no folder beside which a calibration could be written; set it "
+            "to a PaddleOCR model folder (docs/experts.md says how to copy PaddleOCR's own)"
+        )
 
 
 def _calibrate_detector(
@@ -185,11 +200,6 @@ def _calibrate_reader(
         by_height=recall_by_height(images),
         claims=measure_text_claims(images, arguments.confidence),
     )
-    if not settings.recognition_model:
-        raise UserError(
-            "experts.reader.recognition_model is empty, so there is no folder beside which a calibration could be written; "
-            "set it to a PaddleOCR model folder"
-        )
     file = save_calibration(settings.recognition_model, calibration)
     figures = print_reader(calibration, progress)
     progress.log(f"written to {file}, for the reader {settings.recognition_model} ({calibration.expert[:12]})")

@@ -78,8 +78,10 @@ class PhotoSet:
     config: Config
 
     @classmethod
-    def open(cls, folder: str, config_file: str | None) -> "PhotoSet":
+    def open(cls, folder: str, config_file: str | None, overrides: Sequence[str] = ()) -> "PhotoSet":
         """The set in a cache folder ("" for this node's), with the experts of a configuration or those in the cache.
+
+        `overrides` change either.
 
         Raises:
             UserError: the set has not been built.
@@ -94,7 +96,7 @@ class PhotoSet:
             f"experts.reader.detection_model={cache.ocr / 'detection'}",
             f"experts.reader.recognition_model={cache.ocr / 'recognition'}",
         )  # fmt: skip
-        return cls(cache.dataset, cache.root / "evidence", load(config_file, models))
+        return cls(cache.dataset, cache.root / "evidence", load(config_file, [*models, *overrides]))
 
     def statements(self, split: str) -> list[PhotoStatement]:
         """The statements about the images of a split."""

@@ -44,8 +44,8 @@ SHARED = "{generate: {vlrm-role: generate}, judge: {vlrm-role: judge}, train: {v
 class SimulatedHost(SimulatedEngine):
     """Stands for an `EngineHost`."""
 
-    def __init__(self, name: str, _settings: EngineSettings, ledger: Ledger | None = None, _index: int = 0) -> None:
-        super().__init__(64, 0.0, critic=ledger is not None)
+    def __init__(self, name: str, _settings: EngineSettings, _ledger: Ledger, _index: int = 0) -> None:
+        super().__init__(64, 0.0, critic=name.startswith("critic"))
         self.name = name
 
     async def health(self) -> Health:

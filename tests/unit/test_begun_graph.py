@@ -15,11 +15,15 @@ class Graph:
 
     def __init__(self, numbers: list[int], error: Exception | None = None) -> None:
         self.numbers, self.error, self.running = numbers, error, threading.Event()
+        self.ended = False
 
     def iter_batches(self, **_: Any) -> Iterator[pa.Table]:
         self.running.set()
-        for number in self.numbers:
-            yield pa.table({"part": [number]})
+        try:
+            for number in self.numbers:
+                yield pa.table({"part": [number]})
+        finally:
+            self.ended = True
         if self.error:
             raise self.error
 
@@ -48,3 +52,13 @@ def test_its_error_is_raised_where_its_tables_are_asked_for(numbers: list[int]) 
     started = begun(Graph(numbers, ValueError("a stage failed")))
     with pytest.raises(ValueError, match="a stage failed"):
         parts(started)
+
+
+@pytest.mark.parametrize("tables", [1, 2])
+def test_it_ends_when_nobody_asks_for_further_tables(tables: int) -> None:
+    graph = Graph([3, 1, 2])
+    found = begun(graph).tables()
+    for _ in range(tables):
+        next(found)
+    found.close()
+    assert graph.ended

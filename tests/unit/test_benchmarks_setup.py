@@ -1,6 +1,7 @@
 """Configuration of a judge from a model folder, and the check that an output folder belongs to one judge."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.setup import Judge, claim_output_folder, judge_from_folder
+from vlrm_ray.pipeline import placement, resource_plan
+from vlrm_ray.pipeline.placement import Node
 from vlrm_ray.store.ledger import Ledger
 
+SHIPPED = Path(__file__).parents[2] / "jobs" / "configs" / "qwen2_5_vl_7b.yaml"
 MODEL = Path(__file__).parents[2] / "vlrm_ray" / "scenes" / "assets" / "vlm"
 
 
@@ -65,13 +69,35 @@ def test_a_published_reward_model_judges_pointwise_in_its_own_critique_format(fo
 
 
 def test_only_the_judge_engine_requests_resources(folder: Path) -> None:
-    from vlrm_ray.pipeline import resource_plan
-
     cpus, gpus = resource_plan.peak(
         judge(folder, "critic.engine.gpus=1", "critic.engine.cpus=2", "critic.engine.actors=1").config
     )
     assert cpus <= 2.5
     assert gpus == 1
+
+
+def test_the_configuration_of_a_run_on_8_gpus_judges_on_one(folder: Path) -> None:
+    """What a run starts besides its critics is not started, so neither its resources nor its labels are asked for."""
+    overrides = ["critic.engine.actors=1", "cluster.labels=vlrm-role"]
+    config = judge_from_folder(folder, None, 1, str(SHIPPED), overrides).config
+    assert resource_plan.peak(config) == (8, 1)
+    nodes = [Node(8, 1, {"vlrm-role": "judge"}), Node(2, 0, {"vlrm-role": "cpu"})]
+    placement.check_nodes(config, nodes, "the cluster")
+
+
+def test_a_run_whose_policy_may_grow_can_be_judged_with_its_configuration(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("policy: {engine: {gpus: 1, max_actors: 4}}")
+    assert resource_plan.peak(judge_from_folder(folder, None, 1, str(tmp_path / "mine.yaml"), ()).config)[1] == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["jobs/score.py", "jobs/evaluations/bench.py", "docs/scoring.md", "docs/benchmarks.md"]
+)
+def test_judging_on_a_gpu_is_shown_with_one_critic_because_the_default_is_two(text: str) -> None:
+    content = " ".join((MODEL.parents[3] / text).read_text().replace("\\\n", " ").replace("\\", " ").split())
+    assert "critic.engine.actors=1 critic.engine.gpus=1 critic.engine.dtype=bfloat16" in content
+    assert content.count("critic.engine.gpus=1") == content.count("critic.engine.actors=1")
+    assert re.search("Without `?RAY_ADDRESS`? give `?cluster.cpus`? too", content)
 
 
 @pytest.mark.parametrize(

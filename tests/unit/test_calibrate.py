@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from actors.local import load_vision_experts
 from jobs.evaluations import calibrate
 from vlrm_ray.config import Detector, Experts, asset_path, load
 from vlrm_ray.errors import UserError
@@ -81,6 +82,7 @@ def run(data: Path, **options: object) -> Path:
         "images": data / "images",
         "config": str(config),
         "confidence": 0.9,
+        "overrides": (),
     }
     calibrate.run(argparse.Namespace(**defaults | {"min_images": 20, "json": False, "force": False} | options))
     return data / "mine.pt"
@@ -191,6 +193,41 @@ def test_a_calibration_can_lie_elsewhere(data: Path, tmp_path: Path) -> None:
     assert not (data / "mine.calibration.json").exists()
     assert load_calibration("any", DetectorCalibration, str(file)) is not None
     assert Verifier.from_config(load(str(config)).experts).calibrations.detector is not None
+
+
+def test_a_calibration_beside_a_file_in_the_working_directory_is_written_there(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an override, and without a folder in its name, as the file beside a model such as yolo11m.pt is."""
+    monkeypatch.chdir(tmp_path)
+    run(data, coco=part_of(data, 3), overrides=["experts.detector.calibration=here.json"])
+    assert load_calibration("any", DetectorCalibration, str(tmp_path / "here.json")) is not None
+
+
+@pytest.mark.parametrize("model", ["", "PP-OCRv5_mobile_rec"])
+def test_a_reader_without_a_folder_is_refused_before_any_image_is_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr(calibrate, "inspect_words", None)
+    words = tmp_path / "words.jsonl"
+    words.write_text('{"image": "a.png", "texts": [{"text": "STOP", "box": [0, 0, 9, 9]}]}')
+    with pytest.raises(UserError, match=r"^experts\.reader\.recognition_model .*no folder beside which"):
+        run(data, words=words, overrides=[f"experts.reader.recognition_model={model}"])
+
+
+@pytest.mark.parametrize("options", [("coco", "annotations.json", "detector"), ("words", "words.jsonl", "reader")])
+def test_experts_on_gpus_are_refused_in_one_line_where_there_are_none(
+    data: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str, str]
+) -> None:
+    """All commands that run experts without Ray load them in the same way, `verify` too."""
+    labels, file, expert = options
+    (data / "words.jsonl").write_text('{"image": "0.png", "texts": [{"text": "STOP", "box": [0, 0, 9, 9]}]}')
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    key = f"experts.{expert}.pool.gpus"
+    with pytest.raises(UserError, match=f"on GPUs, but PyTorch finds none on this machine; set {key}=0$"):
+        run(data, **{labels: data / file, "overrides": [f"{key}=0.25"], "force": True})
+    with pytest.raises(UserError, match=r"set experts\.detector\.pool\.gpus=0 experts\.reader\.pool\.gpus=0$"):
+        load_vision_experts(load(None, ["experts.detector.pool.gpus=0.25", "experts.reader.pool.gpus=1"]))
 
 
 def test_without_a_calibration_nothing_decides_unless_it_is_allowed(data: Path) -> None:

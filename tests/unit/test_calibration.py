@@ -17,6 +17,7 @@ from vlrm_ray.experts.measurement import measure_detector, measure_reader
 from vlrm_ray.experts.reliability import MIN_RECALL, TOO_LARGE, TOO_SMALL, TOO_THIN, AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.pipeline.graph import _portable
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun, Quality, Verdict, Word
 
 PLACES = [(x, y, x + 20.0, y + 20.0) for x in (5.0, 40.0, 75.0) for y in (5.0, 40.0, 75.0)]
@@ -165,6 +166,33 @@ def test_a_calibration_is_saved_beside_its_model_and_loaded_unchanged(tmp_path: 
     assert load_calibration(model, DetectorCalibration) is None
     assert save_calibration(model, CALIBRATION) == calibration_file(model) == str(tmp_path / "mine.calibration.json")
     assert load_calibration(model, DetectorCalibration) == CALIBRATION
+
+
+def test_a_calibration_that_is_named_and_missing_is_refused(tmp_path: Path) -> None:
+    """It would be taken for an expert without a calibration, whose claims silently stay open."""
+    settings = Experts(detector=Detector(calibration=str(tmp_path / "nowhere.json")))
+    with pytest.raises(
+        UserError, match=r"^experts\.detector\.calibration: there is no file .*nowhere\.json on node .*; correct"
+    ):
+        Verifier.from_config(settings)
+
+
+def test_actors_with_another_working_directory_find_the_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path, and the file beside a model that is known by name, are in the driver's working directory."""
+    monkeypatch.chdir(tmp_path)
+    save_calibration("mine.pt", CALIBRATION, "given.json")
+    save_calibration("yolo11m.pt", CALIBRATION)
+    for detector, expected in (
+        (Detector(calibration="given.json"), "given.json"),
+        (Detector(model="yolo11m.pt"), "yolo11m.calibration.json"),
+    ):
+        sent = _portable(Experts(detector=detector)).detector
+        assert sent.calibration == str(tmp_path / expected)
+    assert _portable(Experts()).detector.calibration == ""  # beside the model's own file, on each node
+    uri = "s3://bucket/given.json"
+    assert _portable(Experts(detector=Detector(calibration=uri))).detector.calibration == uri
 
 
 def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:

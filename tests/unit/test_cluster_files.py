@@ -1,6 +1,8 @@
 """The cluster files agree with Ray's schema, with each other, and with what the shipped configuration asks of their nodes."""
 
 import copy
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,32 @@ def validate(config: dict[str, Any]) -> dict[str, Any]:
     return dict(prepared)
 
 
-def on_labelled_nodes() -> Config:
-    return configuration.load(CLUSTER.parent / "jobs" / "configs" / "qwen2_5_vl_7b.yaml", [f"cluster.labels={LABEL}"])
+def load(*overrides: str) -> Config:
+    """The shipped configuration for GPUs."""
+    return configuration.load(CLUSTER.parent / "jobs" / "configs" / "qwen2_5_vl_7b.yaml", overrides)
 
 
-def check_largest(nodes: list[Node], limit: str) -> None:
-    """Check the shipped configuration against the nodes at their largest number, and the limit that the file states."""
-    placement.check_nodes(on_labelled_nodes(), nodes, "the cluster")
+def numbers(text: str) -> list[str]:
+    """The numbers of engines and train workers in a command."""
+    return re.findall(r"(?:train\.workers|(?:policy|critic)\.engine\.(?:max_)?actors)=\d+", text)
+
+
+def check_largest(nodes: list[Node], limit: str, command: str) -> None:
+    """Check the shipped configuration, with a command's numbers, against the nodes at their largest number and the stated limit.
+
+    Engines and train workers are as many as there are GPUs for: all of the role's nodes, and one of the nodes for training.
+    """
+    overrides = [f"cluster.labels={LABEL}", *numbers(command)]
     total = {"CPU": sum(node.cpus for node in nodes), "GPU": sum(node.gpus for node in nodes)}
-    resource_plan.check(on_labelled_nodes(), total, "the cluster")
+    for largest in (overrides, [text.replace("max_actors", "actors") for text in overrides]):
+        placement.check_nodes(load(*largest), nodes, "the cluster")
+        resource_plan.check(load(*largest), total, "the cluster")
     assert limit == f"CPU={total['CPU']:.0f},GPU={total['GPU']:.0f}"
+    gpus = {role: [node.gpus for node in nodes if node.labels == {LABEL: role}] for role in ROLES}
+    config = load(*overrides)
+    engines = (config.policy.engine.most_actors, config.critic.engine.most_actors)
+    assert engines == (sum(gpus["generate"]), sum(gpus["judge"]))
+    assert config.train.workers == gpus["train"][0]
 
 
 @pytest.mark.parametrize("name", RAY_UP)
@@ -78,7 +96,7 @@ def test_a_cluster_in_the_cloud_starts_small_and_grows_to_what_the_configuration
         for _ in range(node["max_workers"])
     ]
     (limit,) = (option for option in config["docker"]["run_options"] if "VLRM_CLUSTER_MAX" in option)
-    check_largest(nodes, limit.partition("VLRM_CLUSTER_MAX=")[2])
+    check_largest(nodes, limit.partition("VLRM_CLUSTER_MAX=")[2], (CLUSTER / name).read_text())
     assert config["max_workers"] == len(nodes)
     assert {key for key, node in types.items() if node["min_workers"]} == {"cpu"}  # for the driver
 
@@ -178,8 +196,49 @@ def recipe(heading: str) -> str:
 
 @pytest.mark.parametrize("heading", ["One machine with 8 GPUs", "With `ray up`", "With Slurm"])
 def test_recipes_without_an_image_install_what_reads_text_in_the_shipped_configuration(heading: str) -> None:
-    assert on_labelled_nodes().experts.reader.engine == "paddle"
-    assert "pip install paddlepaddle" in recipe(heading)
+    """The CPU build, in the version and under the constraints of the image; so the configuration reads text on CPUs."""
+    assert load().experts.reader.engine == "paddle"
+    assert load().experts.reader.pool.gpus == 0
+    pinned = "--constraints .ci/constraints-gpu.txt --overrides .ci/overrides-gpu.txt paddlepaddle==3.3.1"
+    assert pinned in recipe(heading)
+    assert pinned in " ".join((CLUSTER / "Dockerfile.gpu").read_text().replace("\\\n", " ").split())
+
+
+@pytest.mark.parametrize("place", ["docs/cluster.md", *(f"cluster/{name}" for name in (*CLOUDS, *KUBERAY))])
+def test_commands_for_clusters_that_grow_ask_for_the_same_numbers(place: str) -> None:
+    text = (CLUSTER.parent / place).read_text()
+    text = recipe("With `ray up`") if place.endswith(".md") else text
+    expected = ["train.workers=8", "policy.engine.max_actors=4", "critic.engine.max_actors=6"]
+    assert numbers(text) == expected
+
+
+@pytest.mark.parametrize("place", ["docs/cluster.md", "cluster/slurm.sbatch"])
+def test_the_numbers_for_slurm_fill_two_nodes_of_8_gpus_with_the_detectors(place: str) -> None:
+    text = recipe("With Slurm") if place.endswith(".md") else (CLUSTER.parent / place).read_text()
+    (command, *again) = [line for line in text.replace("\\\n#", "").splitlines() if numbers(line)]
+    assert all(numbers(line) == numbers(command) for line in again)
+    serve = {role: {LABEL: "serve"} for role in ("generate", "judge", "expert")}
+    config = load(f"cluster.labels={json.dumps({'train': {LABEL: 'train'}, **serve})}", *numbers(command))
+    nodes = [Node(96, 8, {LABEL: role}) for role in ("train", "serve")]
+    placement.check_nodes(config, nodes, "the job")
+    pool = config.experts.detector.pool
+    assert config.train.workers == 8
+    assert config.policy.engine.actors + config.critic.engine.actors + pool.max * pool.gpus == 8
+
+
+def test_the_recipe_for_one_gpu_asks_for_what_it_says() -> None:
+    text = recipe("One GPU of 80 GB")
+    config = load(*re.findall(r"(?<= )[a-z_.]+=[\w.]+", text.partition("```sh")[2].partition("```")[0]))
+    assert "13 CPUs and 1 GPU at the same time" in text
+    assert resource_plan.peak(config) == (13, 1)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md", "docs/watching.md"])
+def test_a_head_is_not_started_without_a_token(page: str) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (CLUSTER.parent / page).read_text(), re.DOTALL)
+    starts = [block for block in blocks if "ray start --head" in block]
+    assert starts
+    assert all("export RAY_AUTH_MODE=token" in block.partition("ray start --head")[0] for block in starts)
 
 
 def test_the_recipe_of_kuberay_adds_its_charts_before_it_installs_an_operator_that_knows_the_fields() -> None:
@@ -270,7 +329,7 @@ def test_the_worker_groups_are_large_enough_for_the_shipped_configuration() -> N
         if group["groupName"] == "cpu":  # where the driver is
             env = group["template"]["spec"]["containers"][0]["env"]
     (limit,) = (entry["value"] for entry in env if entry["name"] == "VLRM_CLUSTER_MAX")
-    check_largest(nodes, limit)
+    check_largest(nodes, limit, job["spec"]["entrypoint"])
 
 
 def test_the_rayjob_removes_its_cluster_resumes_and_has_its_driver_on_a_node_for_cpu_work() -> None:

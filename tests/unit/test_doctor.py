@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import sys
 from collections import namedtuple
@@ -11,7 +12,7 @@ from unittest import mock
 import pytest
 
 from jobs import doctor as program
-from vlrm_ray.config import load
+from vlrm_ray.config import asset_path, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import doctor, machine
 from vlrm_ray.pipeline.doctor import Row
@@ -172,9 +173,16 @@ def test_ocr_models_that_cannot_be_found_do_not_end_the_other_checks(tmp_path: P
 
 
 def test_experts_without_a_calibration_are_a_warning(tmp_path: Path) -> None:
+    shutil.copy(asset_path("assets:detector/detector.pt"), tmp_path / "mine.pt")
+    row = rows(tmp_path, f"experts.detector.model={tmp_path}/mine.pt")["experts"]
+    assert row.state == "warn"
+    assert row.finding.startswith("experts.detector has no calibration")
+
+
+def test_a_calibration_that_is_named_and_missing_is_a_failure(tmp_path: Path) -> None:
     row = rows(tmp_path, f"experts.detector.calibration={tmp_path}/none.json")["experts"]
-    assert row.state in ("warn", "fail")
-    assert "calibration" in row.finding
+    assert row.state == "fail"
+    assert f"there is no file {tmp_path}/none.json on node" in row.finding
 
 
 def test_a_token_that_others_can_read_is_a_warning(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from actors import engine_hosts
 from actors.continuous_engine import AHEAD, ContinuousEngine, Places
 from actors.engine_hosts import ENGINE_RESTARTS, CritiqueWriter, EngineHost
 from actors.serial_engine import AsyncEngine, SerialEngine
+from actors.suspects import ENDED
 from tests.unit.test_refused_requests import PickyEngine
 from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, EngineSettings, LoadReport, Request, Sampling
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.store.ledger import Ledger
 
 SETTINGS = EngineSettings("vllm", "assets:vlm", "float32", 512, 4, 16, 0.5, 0, 1)
@@ -72,6 +73,10 @@ def requests(*texts: str) -> list[Request]:
 async def texts_of(engine: AsyncEngine, *texts: str, n: int = 1) -> list[str]:
     answers = await engine.generate(requests(*texts), Sampling(8, n=n))
     return [answer.refused or answer.text for group in answers for answer in group]
+
+
+async def texts_of_host(host: EngineHost, *texts: str) -> list[str]:
+    return [answer.refused or answer.text for (answer,) in await host.generate(requests(*texts), Sampling(8))]
 
 
 # --- many calls at a time -----------------------------------------------------------------------
@@ -226,6 +231,11 @@ def test_a_cancelled_call_that_has_not_begun_is_forgotten() -> None:
 # --- the actor ----------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_hosts, "START_PAUSES", (0.0, 0.0))
+
+
 @pytest.fixture
 def backends(monkeypatch: pytest.MonkeyPatch) -> list[FakeAsyncLLM]:
     """The backends that actors have started, with their models as the first entry of the log."""
@@ -255,6 +265,34 @@ def test_a_dead_engine_is_started_again_and_the_calls_in_progress_are_repeated(b
     assert [group[0].text for (group,) in answers] == ["a 0", "b 0", "c 0"]
     assert [backend.log[0] for backend in backends] == ["assets:vlm", "/weights"]
     assert backends[0].log[-1] == "close"
+
+
+def test_a_call_that_is_cancelled_does_not_end_the_restart_that_others_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(settings: EngineSettings) -> AsyncEngine:
+        time.sleep(0.05 * bool(started))
+        started.append(settings.model)
+        return ContinuousEngine(FakeAsyncLLM(0.01), 4)
+
+    started: list[str] = []
+    monkeypatch.setattr(engine_hosts, "_start_engine", start)
+
+    async def go() -> list[str]:
+        host = EngineHost("policy-0", SETTINGS)
+        assert host.engine is not None
+        host.engine.backend.dead = True  # type: ignore[attr-defined]
+        first = asyncio.create_task(texts_of_host(host, "first"))
+        while host.engine is not None:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(texts_of_host(host, "second"))
+        await asyncio.sleep(0.01)
+        assert await host.load_report() == LoadReport(waiting=2)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(go()) == ["second 0"]
+    assert len(started) == 2
 
 
 def test_a_call_that_arrives_while_the_engine_is_started_again_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,16 +357,19 @@ def test_an_engine_that_dies_again_and_again_is_reported_with_actor_node_and_cau
 ) -> None:
     async def go() -> None:
         host = EngineHost("policy-0", SETTINGS)
-        for _ in range(2):
+        for number in range(ENGINE_RESTARTS):  # nothing else was answered that would show that the engine is well
+            ((answer,),) = await host.generate(requests(f"DEADLY {number}"), Sampling(8))
+            assert answer.refused == ENDED
+        for number in range(2):
             with pytest.raises(
                 EngineDied, match=r"^policy-0 on node \S+ has no running engine: exit code -9, .*2 times"
             ):
-                await host.generate(requests("DEADLY"), Sampling(8))
+                await host.generate(requests(f"DEADLY again {number}"), Sampling(8))
         assert (await host.health()).problem.startswith("exit code -9")
         assert await host.load_report() == LoadReport()
 
     asyncio.run(go())
-    assert len(backends) == 1 + ENGINE_RESTARTS
+    assert len(backends) == 1 + 2 * ENGINE_RESTARTS  # each request has ended the engine twice
 
 
 def test_an_engine_that_dies_now_and_then_is_always_started_again(
@@ -365,6 +406,49 @@ def test_an_engine_that_cannot_start_is_a_problem_not_a_crash(monkeypatch: pytes
     assert asyncio.run(host.health()).problem == "no such model"
     with pytest.raises(EngineDied, match="no such model"):
         asyncio.run(host.generate(requests("a"), Sampling(8)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("Engine core initialization failed"), StorageError("AWS Error NETWORK_CONNECTION: timed out")],
+)
+def test_an_engine_whose_start_fails_for_a_while_is_started_again(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [error, error]
+
+    def start(settings: EngineSettings) -> AsyncEngine:
+        if failures:
+            raise failures.pop()
+        return ContinuousEngine(FakeAsyncLLM(), 4)
+
+    monkeypatch.setattr(engine_hosts, "_start_engine", start)
+    assert asyncio.run(texts_of_host(EngineHost("policy-0", SETTINGS), "a")) == ["a 0"]
+
+
+def test_an_engine_whose_start_always_fails_is_a_problem_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_hosts, "_start_engine", lambda settings: 1 / 0)
+    problem = asyncio.run(EngineHost("policy-0", SETTINGS).health()).problem
+    assert problem.startswith("policy-0 on node ")
+    assert problem.endswith("cannot start its engine: division by zero")
+
+
+def test_a_critic_waits_for_a_ledger_that_cannot_be_read_and_then_says_so(
+    backends: list[FakeAsyncLLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = StorageError("cannot read s3://bucket/served.json: AWS Error NETWORK_CONNECTION")
+    answers: list[int | Exception] = [lost, lost, 0]
+
+    def served(self: Ledger, critic: int) -> int:
+        answer = answers.pop(0) if answers else lost
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Ledger, "served_version", served)
+    assert CritiqueWriter("critic-0", SETTINGS, Ledger(str(tmp_path))).problem == ""
+    assert "NETWORK_CONNECTION" in CritiqueWriter("critic-0", SETTINGS, Ledger(str(tmp_path))).problem
+    assert len(backends) == 1
 
 
 def test_a_critic_starts_with_the_newest_version(backends: list[FakeAsyncLLM], tmp_path: Path) -> None:

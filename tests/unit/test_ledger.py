@@ -110,3 +110,29 @@ def test_critics_start_with_the_newest_version_unless_another_is_named(tmp_path:
     assert ledger.served_version(0) == 1
     ledger.serve_versions([0, 1])
     assert [ledger.served_version(critic) for critic in (0, 1, 2)] == [0, 1, 1]
+
+
+def test_critics_start_with_the_newest_version_if_the_served_one_is_gone(ledger: Ledger, tmp_path: Path) -> None:
+    """A driver was killed after it had removed a version that it was publishing again."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    for version in (1, 2):
+        ledger.publish(version, tmp_path / "model")
+    ledger.serve_versions([0, 2])
+    Path(ledger.path("versions/0002.json")).unlink()
+    assert [ledger.served_version(critic) for critic in (0, 1)] == [0, 1]
+    assert Path(ledger.fetch_version(ledger.served_version(1)), "config.json").is_file()
+
+
+def test_a_version_with_the_same_files_is_not_published_again(ledger: Ledger, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    hashes = ledger.publish(1, model)
+    marker, file = (Path(ledger.path(name)) for name in ("versions/0001.json", "versions/0001/config.json"))
+    written = marker.stat().st_ino, file.stat().st_ino
+    assert ledger.publish(1, model, hashes) == hashes
+    assert (marker.stat().st_ino, file.stat().st_ino) == written
+    (model / "config.json").write_text("{1}")
+    assert ledger.publish(1, model) != hashes
+    assert file.read_text() == "{1}"

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlrm_ray.config import MinVerified, Pairing, Selection
+from vlrm_ray.pipeline import remedies
 from vlrm_ray.preferences import pairing
+from vlrm_ray.preferences.difficulty import MASTERED
 from vlrm_ray.preferences.selection import (
     CITES_EXPERTS,
     KEEP_ALL,
@@ -36,6 +39,7 @@ from vlrm_ray.types import (
     Verdict,
 )
 
+OWN_DATA = Path(__file__).parents[2] / "docs" / "own-data.md"
 PROMPT = Prompt("p", "image.png", "0" * 64, "What is there?")
 RULE = Pairing(per_prompt=2, max_length_ratio=1.5)
 RULE_SELF = Pairing(labels="self")
@@ -231,3 +235,16 @@ def test_self_labelling_ignores_the_experts() -> None:
     high, low = (replace(c, reward=r) for c, r in ((BAD, 0.9), (GOOD, 0.2)))
     pairs, _ = pairing.make_pairs(PROMPT, [high, low, candidate("x", "unscored")], RULE_SELF)
     assert [(p.chosen, p.rejected) for p in pairs] == [(high, low)]
+
+
+@pytest.mark.parametrize(
+    "reason", [NO_JUDGEMENT, NOT_FINITE, LABEL_MASS, WRONG_CHOSEN, WRONG_REJECTED, CITES_EXPERTS, MARGIN, MASTERED]
+)
+def test_each_reason_to_drop_a_pair_is_documented(reason: str) -> None:
+    table = OWN_DATA.read_text().partition("\n| select | a pair |")[2].partition("\n\n")[0]
+    assert f"`{reason}`" in table
+
+
+@pytest.mark.parametrize(("reason", "key"), [(CITES_EXPERTS, "critic.k"), (MASTERED, "selection.mastered")])
+def test_pairs_that_are_dropped_for_what_their_critiques_say_have_a_remedy(reason: str, key: str) -> None:
+    assert key in remedies.for_reason("select", reason)

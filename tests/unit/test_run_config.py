@@ -1,12 +1,13 @@
 """A run is bound to what determines its results, not to where it works."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline.run_config import bind_config
+from vlrm_ray.pipeline.run_config import RESOURCE_KEYS, RESOURCE_PATHS, SESSION_KEYS, bind_config
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -64,3 +65,9 @@ def test_a_run_without_any_result_may_start_again_with_another_configuration(tmp
     ledger.finish(0, "evaluate", {})
     with pytest.raises(UserError, match=r"seed: 0 -> 5"):
         bind_config(load(None, ["seed=5"]), ledger)
+
+
+def test_the_page_lists_all_that_may_change() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    text = page.partition("When a run\nresumes, these may differ")[2].partition("Shipped files")[0]
+    assert set(re.findall(r"`([\w.]+)`", text)) == {*SESSION_KEYS, *RESOURCE_KEYS, *RESOURCE_PATHS}

@@ -13,11 +13,17 @@ import pytest
 from tests.published import QUESTION, plain_text, publish
 from vlrm_ray.engines import Completion
 from vlrm_ray.preferences.critique import COMPACT
-from vlrm_ray.reward.scoring import Scoring
+from vlrm_ray.reward import RewardModel
+from vlrm_ray.reward.scoring import Score, Scoring
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text()
 (PROGRAM,) = (
     code for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE) if "urlopen" in code
+)
+(REWARD_FUNCTION,) = (
+    code
+    for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    if "def agrees_with_image" in code
 )
 GIVEN = '"There is a red circle."'
 SCORING = Scoring.create(COMPACT, 1, 120, 0.8, 0.5, 3.0, with_texts=False)
@@ -73,3 +79,29 @@ def test_a_card_from_before_control_tokens_were_stored_is_valid(folder: Path, mo
     assert content.pop("control_tokens")
     card.write_text(json.dumps(content))
     assert run(folder, monkeypatch, 0.6, 0.3)["reward"] > 0.5
+
+
+def test_the_reward_function_for_rlhf_takes_what_trl_gives_it_and_leaves_out_what_has_no_reward(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TRL calls it with texts or messages and all columns as lists; None stands for no reward."""
+    asked: list[tuple[Any, ...]] = []
+
+    class Loaded:
+        def score(self, images: list[str], questions: list[str], responses: list[str]) -> list[Score]:
+            asked.extend(zip(images, questions, responses, strict=True))
+            return [Score(0.9, 1.0), Score(reason="response_missing")]
+
+    monkeypatch.setattr(RewardModel, "load", lambda uri: Loaded())
+    names: dict[str, Any] = {}
+    exec(REWARD_FUNCTION, names)
+    rewards = names["agrees_with_image"](
+        prompts=["p", "p"],
+        completions=["A dog.", [{"role": "assistant", "content": ""}]],
+        completion_ids=[[1], [2]],
+        image=["a.png", "b.png"],
+        question=["What?", "Who?"],
+        trainer_state=None,
+    )
+    assert rewards == [0.9, None]
+    assert asked == [("a.png", "What?", "A dog."), ("b.png", "Who?", "")]

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from jobs.benches import sizing
+from vlrm_ray import config as configuration
+from vlrm_ray.pipeline import resource_plan
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "cluster.md").read_text()
 RATES = {1: 20.0, 2: 40.0, 4: 80.0, 8: 160.0}
 SMALL = sizing.MODELS[0]
 
@@ -14,6 +17,15 @@ SMALL = sizing.MODELS[0]
 def test_the_tables_of_the_page_are_up_to_date() -> None:
     rows = [*sizing.rounds_table(), *sizing.costs_table()]
     assert [row for row in rows if row not in PAGE] == []
+
+
+def test_the_shipped_configuration_divides_8_gpus_as_computed() -> None:
+    shipped = configuration.load(ROOT / "jobs" / "configs" / "qwen2_5_vl_7b.yaml")
+    best = sizing.disaggregated(SMALL, 8, sizing.train_rates(SMALL, 8))
+    split = (shipped.policy.engine.actors, shipped.critic.engine.actors, shipped.train.workers)
+    assert split == (best.generate, best.judge, best.train)
+    assert resource_plan.peak(shipped) == (64, 8)
+    assert "64 CPUs\nand 8 GPUs at the same time" in PAGE
 
 
 def test_the_best_split_uses_all_gpus_and_no_other_split_is_faster() -> None:

@@ -10,7 +10,6 @@ from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.ahead import Ahead
-from vlrm_ray.pipeline.quarantine import QuarantineLimit
 from vlrm_ray.pipeline.stages import CommitCandidates, ReadCandidates, Tally, part_table
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prepared_parts import PreparedParts
@@ -68,14 +67,6 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, position: int) 
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"part-00000\.parquet is damaged; delete it, then run the same command again"):
         found.get(0)
-
-
-def test_parts_with_too_many_quarantined_prompts_are_made_again(tmp_path: Path) -> None:
-    found = prepared(tmp_path, 0, 1)
-    limit = QuarantineLimit(0.2, found.ledger, 2)
-    with pytest.raises(UserError, match="more than quarantine_limit"):
-        limit.check(Tally(1, 100, {"image_missing": 50}))
-    assert found.numbers() == [0]
 
 
 def test_they_are_deleted_together(tmp_path: Path) -> None:

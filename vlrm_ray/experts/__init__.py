@@ -9,6 +9,7 @@ evidence           colors of boxes, and the text form of the evidence: a prefix 
 geometry           overlap of boxes and spatial relations between them
 named_models       models that the experts' libraries know by name, and where a node keeps them
 fingerprints       hash of an expert's model and settings: cache key and calibration check
+failing_images     images on which an expert fails, by an exception or because its process ends
 
 From claims and evidence to verdicts:
 

@@ -13,6 +13,7 @@ calibration counts as right with probability 0.5; boxes and images outside the r
 Recall holds only for objects of the calibrated size as the detector sees them, so it depends on the image's size too.
 """
 
+import os
 import posixpath
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,12 +121,21 @@ class ReaderCalibration:
 def calibration_file(model: str, file: str = "") -> str:
     """Path or URI of the calibration that belongs to a model: `file`, or else beside the model's file or folder."""
     if file:
-        return file
+        return portable(file)
     remote = is_remote(model)
     location = model.partition("?")[0] if remote else asset_path(portable(model))
     folder, name = posixpath.split(location.rstrip("/"))
     beside_it = f"{Path(name).stem if is_checkpoint(name) else name}.calibration.json"
     return beside(model, beside_it) if remote else posixpath.join(folder, beside_it)
+
+
+def portable_calibration(model: str, file: str = "") -> str:
+    """`file` for other processes, which may have another working directory; "" if they find the file beside the model.
+
+    Beside a model that is known by a name, such as yolo11m.pt, means in this process's working directory.
+    """
+    path = calibration_file(model, file)
+    return path if file else portable(path) if not os.path.isabs(path) and os.path.isfile(path) else ""
 
 
 T = TypeVar("T", DetectorCalibration, ReaderCalibration)
@@ -171,5 +181,6 @@ def check_expert(calibration: DetectorCalibration | ReaderCalibration, expert: s
 def save_calibration(model: str, calibration: DetectorCalibration | ReaderCalibration, file: str = "") -> str:
     """Write a calibration beside its model, or into `file`; returns its path or URI."""
     path = calibration_file(model, file)
+    path = path if is_remote(path) else os.path.abspath(path)
     write_file(path, TypeAdapter(type(calibration)).dump_json(calibration, indent=1) + b"\n")
     return path

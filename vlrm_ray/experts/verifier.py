@@ -27,6 +27,7 @@ probability that a named color is right if the claim names one.
 """
 
 import re
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -34,7 +35,14 @@ from functools import lru_cache
 from rapidfuzz.distance import Levenshtein
 
 from vlrm_ray.config import Experts, is_checkpoint
-from vlrm_ray.experts.calibration import DetectorCalibration, ReaderCalibration, check_expert, load_calibration
+from vlrm_ray.errors import UserError
+from vlrm_ray.experts.calibration import (
+    DetectorCalibration,
+    ReaderCalibration,
+    calibration_file,
+    check_expert,
+    load_calibration,
+)
 from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.geometry import spatial_relation
@@ -47,6 +55,7 @@ from vlrm_ray.experts.reliability import (
     Calibrations,
     CountBounds,
 )
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
 _OPPOSITE = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verdict.SUPPORTED}
@@ -64,10 +73,17 @@ class Verifier:
         """Verifier with the calibrations stored beside the configured models.
 
         Raises:
-            UserError: a calibration was measured with another model or other settings.
+            UserError: a calibration was measured with another model or other settings, or the file that
+                `experts.detector.calibration` names does not exist.
         """
         detector, reader = experts.detector, experts.reader
         detector_calibration = load_calibration(detector.model, DetectorCalibration, detector.calibration)
+        if detector.calibration and detector_calibration is None:
+            file = redacted(calibration_file(detector.model, detector.calibration))
+            raise UserError(
+                f"experts.detector.calibration: there is no file {file} on node {socket.gethostname()}; correct the path (every "
+                "node reads it), measure it with `python jobs/evaluate.py calibrate`, or leave the key empty"
+            )
         expected = detector_fingerprint(detector) if detector_calibration else ""
         if detector_calibration and expected:
             check_expert(detector_calibration, expected, "experts.detector")

@@ -1,6 +1,7 @@
 """A graph whose execution begins before its tables are asked for."""
 
 from collections.abc import Generator
+from contextlib import closing
 
 import pyarrow as pa
 import ray.data
@@ -29,8 +30,12 @@ class BegunGraph:
         self._first.wait(seconds)
 
     def tables(self) -> Generator[pa.Table, None, None]:
-        """The tables of the graph; to be called once. Raises what the execution has raised."""
-        first = self._first.result()
-        if first is not None:
-            yield first
-            yield from self._tables
+        """The tables of the graph; to be called once. Raises what the execution has raised.
+
+        If the generator is closed, the execution ends.
+        """
+        with closing(self._tables):
+            first = self._first.result()
+            if first is not None:
+                yield first
+                yield from self._tables

@@ -31,6 +31,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from vlrm_ray.config import Config, Experts
 from vlrm_ray.config_sections import Pool, Role
+from vlrm_ray.experts.calibration import portable_calibration
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import (
     Commit,
@@ -196,16 +197,17 @@ def _through(rows: ray.data.Dataset, steps: Sequence[_Step]) -> ray.data.Dataset
 
 
 def _portable(experts: Experts) -> Experts:
-    """The experts with references to their models that mean the same in other processes."""
+    """The experts with references to their models and calibration that mean the same in other processes."""
     detector, reader = experts.detector, experts.reader
     folders = {
         key: portable(name) for key in ("detection_model", "recognition_model") if (name := getattr(reader, key))
     }
+    files = {
+        "model": portable(detector.model),
+        "calibration": portable_calibration(detector.model, detector.calibration),
+    }
     return experts.model_copy(
-        update={
-            "detector": detector.model_copy(update={"model": portable(detector.model)}),
-            "reader": reader.model_copy(update=folders),
-        }
+        update={"detector": detector.model_copy(update=files), "reader": reader.model_copy(update=folders)}
     )
 
 

@@ -1,6 +1,6 @@
 """The parts of a round: which of them are still to be made, and the graphs that make them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import prompts, remedies
 from vlrm_ray.pipeline.begun_graph import BegunGraph, tables
 from vlrm_ray.pipeline.graph import Parts, build_candidates_graph, build_graph
-from vlrm_ray.pipeline.quarantine import QuarantineLimit
+from vlrm_ray.pipeline.quarantine import QuarantineLimit, TooManyQuarantined
 from vlrm_ray.pipeline.refusals import RefusalGuard
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import Tally
@@ -26,12 +26,16 @@ CLOSE_SECONDS = 10
 
 @dataclass(frozen=True)
 class _Begun:
-    """A round whose graph has begun, the parts that it makes, and whether others were committed before."""
+    """A round whose graph has begun, the parts that it makes, and whether others were made before."""
 
     round: int
     parts: Parts
     resumed: bool
     graph: BegunGraph
+
+
+class _AllRefused(UserError):
+    """The policy's engine refuses everything from the start of a round."""
 
 
 class PartStream:
@@ -92,7 +96,7 @@ class PartStream:
         """
         parts, _ = self.todo(round_)
         if parts and self.config.cluster.call_timeout >= 2 * self.config.cluster.start_timeout:
-            resumed = bool(self.ledger.parts(round_))
+            resumed = self._is_resumed(round_)
             self._begun = _Begun(round_, parts, resumed, BegunGraph(self._whole_graph(round_, parts)))
 
     def has_begun(self, round_: int) -> bool:
@@ -112,10 +116,9 @@ class PartStream:
                 or more prompts than `quarantine_limit` are quarantined.
         """
         begun = self._begun if self.has_begun(round_) else None
-        resumed = begun.resumed if begun else bool(self.ledger.parts(round_))
+        resumed = begun.resumed if begun else self._is_resumed(round_)
         tallies = begun.graph.tables() if begun else tables(self._whole_graph(round_, parts))
-        with closing(tallies):  # an error must not leave the graph running
-            self._run(round_, resumed, tallies, done, lambda: False)
+        self._run(round_, resumed, tallies, done, lambda: False)
         self._begun = None
 
     def close(self) -> None:
@@ -134,34 +137,55 @@ class PartStream:
             done: called with a number of prompts that have just been finished.
             stopped: whether to end early, asked after each part.
         """
+        resumed = self._is_resumed(round_)
         if self.ahead_of_critics:
             actors = self.stage_actors()
             graph = build_candidates_graph(self.config, round_, parts, actors, self.ledger, self.store)
         else:
             graph = self._whole_graph(round_, parts)
-        with closing(tables(graph)) as tallies:
-            self._run(round_, bool(self.ledger.parts(round_)), tallies, done, stopped)
+        self._run(round_, resumed, tables(graph), done, stopped)
 
     def _whole_graph(self, round_: int, parts: Parts) -> ray.data.Dataset:
         prepared = PreparedParts(self.ledger, round_).numbers()
         return build_graph(self.config, round_, parts, self.stage_actors(), self.ledger, self.store, prepared)
 
+    def _is_resumed(self, round_: int) -> bool:
+        """Whether parts of a round have been committed or prepared; to be asked before the graph that makes the others."""
+        return bool(self.ledger.parts(round_) or PreparedParts(self.ledger, round_).numbers())
+
     def _run(
         self,
         round_: int,
         resumed: bool,
+        tallies: Generator[pa.Table, None, None],
+        done: Callable[[int], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        """Follow a graph. What an error makes worthless is removed once the graph has ended and commits nothing more."""
+        try:
+            with closing(tallies):  # an error must not leave the graph running
+                limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
+                self._follow(RefusalGuard(answered=resumed), limit, tallies, done, stopped)
+        except _AllRefused:
+            self.ledger.remove_round(round_)  # nothing of it was made before
+            raise
+        except TooManyQuarantined:
+            limit.remove_parts()
+            raise
+
+    def _follow(
+        self,
+        guard: RefusalGuard,
+        limit: QuarantineLimit,
         tallies: Iterable[pa.Table],
         done: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> None:
-        guard = RefusalGuard(answered=resumed)
-        limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
         for table in tallies:
             for tally in Tally.of_table(table):
                 if guard.add(sum(tally.refused.values()) < tally.prompts, tally.refused):
-                    self.ledger.remove_round(round_)
                     remedy = remedies.for_prompts(guard.reason)
-                    raise UserError(f"the policy's engine {guard.text('prompts')}; {remedy}")
+                    raise _AllRefused(f"the policy's engine {guard.text('prompts')}; {remedy}")
                 done(tally.prompts)
                 self.committed(tally)
                 limit.check(tally)

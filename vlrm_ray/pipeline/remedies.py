@@ -1,6 +1,7 @@
 """What a user can do about rows that a stage lost, by the reason: one table for all messages that name such rows."""
 
 from vlrm_ray.engines import REFUSED, TOO_LONG
+from vlrm_ray.experts.failing_images import EXPERT_FAILED
 from vlrm_ray.pipeline.holdout import HELD_OUT
 from vlrm_ray.pipeline.prompts import NO_RESPONSE
 from vlrm_ray.preferences import pairing, selection
@@ -26,6 +27,7 @@ _REMEDIES = {
         HELD_OUT: "lower evaluation.holdout or raise prompts.per_round",
         MASTERED: "the newest version has little left to learn from such prompts; raise prompts.per_round or selection.mastered",
         TOO_LONG: "raise critic.engine.max_model_len",
+        selection.CITES_EXPERTS: "raise critic.k",
         selection.MARGIN: "lower selection.margin or raise prompts.per_round",
         selection.LABEL_MASS: "lower selection.label_mass, or check critic.model and critic.format",
         selection.NO_JUDGEMENT: "raise critic.max_tokens, or check critic.model and critic.format",
@@ -35,6 +37,7 @@ _REMEDIES = {
 _BY_PREFIX = {
     "generate": {
         REFUSED: "check policy.model and policy.engine",
+        EXPERT_FAILED: "look at the experts' logs in the Ray dashboard, and convert these images or give the experts more memory",
         "image_url_": "check the addresses and whether all nodes reach them, then run the command again",
     }
 }

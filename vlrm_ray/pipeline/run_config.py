@@ -8,6 +8,8 @@ from vlrm_ray.experts.named_models import content_hashes
 from vlrm_ray.ids import canonical_json
 from vlrm_ray.store.ledger import Ledger
 
+SESSION_KEYS = ("rounds", "max_rounds", "cluster")
+"""Configuration keys at the top level that belong to a session of a run, and not to the run."""
 RESOURCE_KEYS = frozenset(
     [
         "actors",
@@ -48,13 +50,12 @@ MODELS = "models.json"
 def bind_config(config: Config, ledger: Ledger) -> None:
     """Store the configuration in a new run's folder, or check that an existing run has the same one.
 
-    `rounds`, `max_rounds`, the section `cluster`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a
-    run. Keys that the stored configuration lacks, because they are younger than the run, count as their defaults.
+    `SESSION_KEYS`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a run. Keys that the stored configuration lacks, because they are younger than the run, count as their defaults.
 
     Raises:
         UserError: if the run was started with another configuration; the message names the keys that differ.
     """
-    current = config.model_dump(mode="json", exclude={"cluster", "rounds", "max_rounds"})
+    current = config.model_dump(mode="json", exclude=set(SESSION_KEYS))
     stored = ledger.get_json("config.json")
     if stored is None:
         ledger.put_json("config.json", current)

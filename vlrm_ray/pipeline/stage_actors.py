@@ -40,7 +40,7 @@ class StageActors:
         detector: actor class of the detector pool.
         reader: actor class of the reader pool.
         board: where stages report their progress.
-        extractor: handle of the LLM claim extractor; None with the extractor by rules.
+        extractor: handle of the LLM claim extractor; None with another extractor, or if the policy extracts the claims.
         verifier: replaces the verifier that is made from the configured experts' calibrations.
         directory: actor whose method `engines` tells the present engines of a role, if their number changes.
         critic_versions: the version that each critic holds; empty if all hold the untrained model.

@@ -7,6 +7,7 @@
     runs/<name>/round-0001/<stage>.json                 result of the stage; it exists once the stage is finished
     runs/<name>/versions/0001/...                       files of a published reward model
     runs/<name>/versions/0001.json                      marker of the version: sha256 of each file
+    runs/<name>/refused/, suspects/                     requests that end an engine's process; see `actors.suspects`
 
 A part or a version exists once its marker does; the marker is written last. Storage is any `pyarrow.fs` URI. All methods
 raise `StorageError` if the storage cannot be read or written.
@@ -268,8 +269,9 @@ class Ledger:
     ) -> dict[str, str]:
         """Publish the model in a folder as a version, in place of an earlier version of this number.
 
-        The version does not exist until all of its files are written. Files whose sha256 is known and that are in the same
-        object store are copied there: they do not pass through this process.
+        The version does not exist until all of its files are written. If it has the same files already, by their sha256, it
+        stays as it is: critics start with it. Files whose sha256 is known and that are in the same object store are copied
+        there: they do not pass through this process.
 
         Args:
             version: number of the version.
@@ -280,6 +282,9 @@ class Ledger:
             The sha256 of each file by its name.
         """
         source, marker = list_source(str(folder)), f"{_version(version)}.json"
+        known = {name: hashes.get(name) for name in source.files}
+        if known == (self.get_json(marker) or {}).get("files"):
+            return dict(hashes)
         self.delete(marker)
         self.remove(_version(version))
         with ThreadPoolExecutor(COPIES) as pool:
@@ -315,9 +320,14 @@ class Ledger:
         self.put_json(SERVED, {"versions": list(versions)})
 
     def served_version(self, critic: int) -> int:
-        """The version set for a critic by `serve_versions`, the last one for further critics; else the latest published."""
+        """The version set for a critic by `serve_versions`, the last one for further critics; else the latest published.
+
+        The latest published one also if the version that is set is being published again: then it does not exist.
+        """
         versions = (self.get_json(SERVED) or {}).get("versions")
-        return int(versions[min(critic, len(versions) - 1)]) if versions else self.newest_version()
+        version = int(versions[min(critic, len(versions) - 1)]) if versions else -1
+        exists = version == 0 or (version > 0 and self.get_json(f"{_version(version)}.json") is not None)
+        return version if exists else self.newest_version()
 
     def fetch_version(self, version: int) -> str:
         """Folder of this node with the files of a published version.

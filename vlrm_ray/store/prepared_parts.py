@@ -48,6 +48,11 @@ class PreparedParts:
             where = self.ledger.location(name)
             raise UserError(f"{where} is damaged; delete it, then run the same command again") from None
 
+    def quarantined(self, part: int) -> list[str]:
+        """Why each row of a prepared part is quarantined, "" for the others; [] if there is no such part, or a damaged one."""
+        table = self.ledger.read_table(self._name(part), ["quarantined"])
+        return [] if table is None else list(table.column("quarantined").to_pylist())
+
     def remove(self, part: int) -> None:
         """Delete a prepared part, so that it is made again."""
         path = self.ledger.path(self._name(part))

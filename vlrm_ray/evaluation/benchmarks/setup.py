@@ -18,13 +18,15 @@ from vlrm_ray.store.models import local_model, model_fingerprint, portable
 
 IDENTITY_FILE = "bench.json"
 _JUDGE_ONLY = (
-    "policy.engine.cpus=0",
-    "train.cpus=0",
-    "experts.detector.pool.cpus=0",
+    *(f"{key}.{unit}=0" for key in ("policy.engine", "train", "experts.detector.pool") for unit in ("cpus", "gpus")),
+    *(f"cluster.stages.{stage}.cpus=0" for stage, _ in Config().cluster.stages),
+    "policy.engine.max_actors=0",
     "experts.reader.enabled=false",
     "cluster.dashboard=false",
 )
-"""Settings for a benchmark, which starts judges only and must not request other resources from the cluster."""
+"""Settings for a program that starts judges only, and must not request other resources from the cluster."""
+_ROLES = ("judge", "cpu")
+"""Roles of what such a program starts: critics, and the progress board."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def judge_from_folder(
     card = read_card(folder)
     critique_format = str(card["critique_format"]) if card else DETAILED.name
     settings = (f"critic.model={reference}", f"critic.k={k}", f"critic.format={critique_format}", *_JUDGE_ONLY)
-    config = load(config_file, [*settings, *overrides])
+    config = _of_judges(load(config_file, [*settings, *overrides]))
     if critique_format == DETAILED.name:
         config = with_overrides(config, _sizes_not_given(folder, critique_format, config.critic))
     kind = kind or (POINTWISE if card else PAIRWISE)
@@ -99,6 +101,12 @@ def judge_from_folder(
         "calibration": calibration,
     }
     return Judge(kind, config, calibration, identity)
+
+
+def _of_judges(config: Config) -> Config:
+    """The same configuration without the labels of nodes that nothing is started on."""
+    labels = {role: selector for role, selector in config.cluster.labels.items() if role in _ROLES}
+    return config.model_copy(update={"cluster": config.cluster.model_copy(update={"labels": labels})})
 
 
 def _sizes_not_given(folder: Path, critique_format: str, critic: Critic) -> list[str]:

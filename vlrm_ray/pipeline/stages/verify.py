@@ -1,5 +1,7 @@
 """Verify and pair stage: extracts claims, checks them against the experts' evidence, and makes pairs."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +14,11 @@ from vlrm_ray.claims import Extraction, Extractor, GenerateFunction, make_extrac
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.experts.verifier import Verifier
+from vlrm_ray.ids import seed_of
 from vlrm_ray.pipeline.engine_calls import get
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import garbage_collection
+from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.store.rows import EVIDENCE, Row, from_table, with_columns
 from vlrm_ray.types import Candidate
@@ -49,7 +53,10 @@ class VerifyAndPair:
 
 def extractor_and_verifier(config: Config, stage_actors: StageActors) -> tuple[Extractor, Verifier]:
     """What texts are checked with: the claim extractor, and the verifier with the experts' calibrations."""
-    generate = _remote_generate(stage_actors.extractor, config.cluster.call_timeout)
+    if config.experts.extractor == "llm" and stage_actors.extractor is None:
+        generate: GenerateFunction | None = _policy_generate(config, stage_actors)
+    else:
+        generate = _remote_generate(stage_actors.extractor, config.cluster.call_timeout)
     verifier = stage_actors.verifier or Verifier.from_config(config.experts)
     return make_extractor(config.experts.extractor, generate), verifier
 
@@ -63,5 +70,33 @@ def _remote_generate(actor: ActorHandle[Any] | None, timeout: float) -> Generate
         call = {"extractor-0": actor.generate.remote(list(requests), sampling)}
         answers: list[list[Completion]] = get(call, timeout, "claims")[0]
         return answers
+
+    return generate
+
+
+def _policy_generate(config: Config, stage_actors: StageActors) -> GenerateFunction:
+    """The policy's engines as a plain function, for any thread: requests go to the least loaded ones.
+
+    An event loop of its own in a thread sends them, so that all calls in this process count in one pool.
+    """
+    engine = config.policy.engine
+    pool = EnginePool(
+        "policy",
+        dict(enumerate(stage_actors.policy)),
+        stage_actors.board,
+        reproducible=engine.is_reproducible,
+        timeout=config.cluster.call_timeout,
+        directory=stage_actors.directory if engine.most_actors > engine.actors else None,
+    )
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="extract", daemon=True).start()
+
+    def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        # a reproducible batch goes to an engine by its content, so that it is answered by the same one each time
+        part = seed_of("extract", requests[0].text) if requests else 0
+        answers = pool.generate("extract", part, requests, sampling)
+        found = asyncio.run_coroutine_threadsafe(answers, loop).result()
+        pool.board.add("extract", len(requests))
+        return found
 
     return generate

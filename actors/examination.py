@@ -1,0 +1,110 @@
+"""Finds out on which requests the process of an engine ends.
+
+The requests that an engine worked on when its process ended are suspects. A new engine runs them again and nothing else,
+in two groups; a group on which it ends is halved again. A request on which it ends alone is refused from then on.
+
+    256 suspects ─┬─ 128 well
+                  └─ 128 ended ─┬─ 64 ended ─┬─ ...  1 ended: refused
+                                └─ 64 well   └─ ...
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from actors.serial_engine import AsyncEngine
+from actors.suspects import Refusals, Suspect
+from vlrm_ray.engines import EngineDied, Request, Sampling
+from vlrm_ray.errors import StorageError
+
+MORE_DEATHS = 2
+"""How often more than a search takes the engine may end during it: an engine that always ends is at fault itself."""
+TRIES = 2
+"""A request is refused if the actor itself has ended so often while it examined only this one."""
+
+
+class Examination:
+    """Runs suspects in ever smaller groups.
+
+    A search takes one restart for each halving. There may be as many as two searches take, and `MORE_DEATHS`; half of it
+    as long as no group has ended well.
+
+    Attributes:
+        survived: whether a group has ended well.
+        found: number of requests on which the engine has ended.
+    """
+
+    def __init__(self, start: Callable[[], AsyncEngine], refusals: Refusals) -> None:
+        """Prepare an examination.
+
+        Args:
+            start: starts an engine; it may take long, and is called in a thread.
+            refusals: gets the requests that are found.
+        """
+        self.start, self.refusals = start, refusals
+        self.survived, self.found = False, 0
+
+    @property
+    def explained(self) -> bool:
+        """Whether it was certain requests on which the engine ended, and not any."""
+        return self.survived and self.found > 0
+
+    async def run(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> AsyncEngine:
+        """Examine some requests.
+
+        Args:
+            suspects: the requests; without any, an engine is only started.
+            engine: an engine that runs and that nothing else uses, if there is one.
+
+        Returns:
+            An engine that runs.
+
+        Raises:
+            EngineDied: the engine ends again and again.
+            Exception: what `start` raises.
+        """
+        engine, groups, deaths = engine or await self._started(), _halves(suspects), 0
+        while groups:
+            group = [suspect for suspect in groups.pop(0) if suspect.request not in self.refusals]
+            if self.refusals.tries(group) >= TRIES:
+                await self._refuse(group)
+            elif group and (cause := await self._death(engine, group)):
+                deaths += 1
+                with suppress(Exception):  # whatever is left of it
+                    await engine.close()
+                if len(group) == 1:
+                    await self._refuse(group)
+                groups[:0] = _halves(group) if len(group) > 1 else []
+                if deaths == MORE_DEATHS + len(suspects).bit_length() * (2 if self.survived else 1):
+                    raise EngineDied(f"{cause}, and it was restarted {deaths} times to find the requests that cause it")
+                engine = await self._started()
+        if suspects:
+            await asyncio.to_thread(self.refusals.end)
+        return engine
+
+    async def _death(self, engine: AsyncEngine, group: Sequence[Suspect]) -> EngineDied | None:
+        """Run some requests; returns why the engine has ended, or None."""
+        await asyncio.to_thread(self.refusals.begin, group)
+        by_sampling: dict[Sampling | None, list[Request]] = {}
+        for suspect in group:
+            by_sampling.setdefault(suspect.sampling, []).append(suspect.request)
+        try:
+            for sampling, requests in by_sampling.items():
+                with suppress(StorageError):  # of an image, which the answer will name
+                    await (engine.generate(requests, sampling) if sampling else engine.score(requests))
+        except EngineDied as cause:
+            return cause
+        self.survived = True
+        return None
+
+    async def _refuse(self, group: Sequence[Suspect]) -> None:
+        self.found += 1
+        await asyncio.to_thread(self.refusals.add, group[0].request)
+
+    async def _started(self) -> AsyncEngine:
+        return await asyncio.to_thread(self.start)
+
+
+def _halves(suspects: Sequence[Suspect]) -> list[Sequence[Suspect]]:
+    """Every other one of them: requests that follow one another often share an image, and so the cause."""
+    return [half for half in (suspects[::2], suspects[1::2]) if half]
