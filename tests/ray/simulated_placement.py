@@ -192,7 +192,7 @@ def refusals() -> dict[str, str]:
 def run(folder: str, name: str, *overrides: str, with_rollout: bool) -> dict[str, Any]:
     """One round: engines, the graph if wanted, training; what was where, and what is left in the end."""
     from actors import fleet as fleets
-    from tests.ray.test_fit import commit_selected_pairs
+    from tests.ray.fits import commit_selected_pairs
 
     config, ledger = load(None, [*SIZES, *overrides]), Ledger(f"{folder}/{name}")
     fleet = fleets.Fleet(config, ledger, (SimulatedDetector, SimulatedReader), verifier())

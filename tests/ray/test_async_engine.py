@@ -28,7 +28,7 @@ REFUSED = 20
 @pytest.fixture(scope="module")
 def engines(ray_cluster: None) -> Iterator[tuple[Any, Any]]:
     """Actors with the shipped model: one with `AsyncLLM`, one with `LLM`."""
-    options = {"num_cpus": 0.25, "max_concurrency": 100, "runtime_env": {"env_vars": WORKER_ENV | CPU_ENV}}
+    options = {"num_cpus": 0.25, "max_concurrency": 500, "runtime_env": {"env_vars": WORKER_ENV | CPU_ENV}}
     found = [
         ray.remote(PolicyGenerator)
         .options(**options)
@@ -120,11 +120,11 @@ def test_an_engine_whose_process_is_killed_is_started_again(engines: tuple[Any, 
     assert process.is_running()
 
 
-def test_an_engine_that_is_closed_refuses_no_request_and_answers_none_in_part(engine_folder: Path) -> None:
-    options = {"num_cpus": 0.25, "max_concurrency": 500, "runtime_env": {"env_vars": WORKER_ENV | CPU_ENV}}
-    actor = (
-        ray.remote(PolicyGenerator).options(**options).remote("closed", replace(settings("vllm"), reproducible=False))
-    )
+def test_an_engine_that_is_closed_refuses_no_request_and_answers_none_in_part(
+    engines: tuple[Any, Any], engine_folder: Path
+) -> None:
+    """The last test of the file: it closes an engine that all of them share."""
+    actor = engines[0]
     asked = [request for index, request in enumerate(requests(engine_folder)) if index != REFUSED]
     expected = one_by_one(actor, asked, Sampling(48))
     work = [actor.generate.remote([request], Sampling(48)) for request in asked * 8]
@@ -134,6 +134,5 @@ def test_an_engine_that_is_closed_refuses_no_request_and_answers_none_in_part(en
     for index, reference in enumerate(work):
         with suppress(RayTaskError, EngineDied):
             answers.append((index % len(asked), ray.get(reference, timeout=60)[0]))
-    ray.kill(actor)
     assert 4 <= len(answers) < len(work)
     assert all(answer == expected[index] for index, answer in answers)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.ray.test_fit import START, commit_selected_pairs
+from tests.ray.fits import START, commit_selected_pairs
 from vlrm_ray import config as configuration
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training import activity, failures, fit

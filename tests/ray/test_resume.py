@@ -9,21 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.ray.test_fit import SHARED, START, commit_selected_pairs, largest_difference
-from vlrm_ray import config as configuration
+from tests.ray.fits import START, fitted, largest_difference, new_ledger
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training import entry, fit
-from vlrm_ray.store.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 TOLERANCE = 1e-5
 """Largest difference of a weight."""
-PAIRS = 9
-"""Three steps in each of two epochs, so the checkpoint after step 4 lies within the second epoch."""
 
 
 def interrupted_after_step_4(loop_config: dict[str, Any], interrupt: Callable[[], None]) -> None:
-    """The training loop; an attempt that has no checkpoint to start from is interrupted after step 4, when it is saved."""
+    """The training loop; an attempt that has no checkpoint to start from is interrupted after step 4, when it is saved.
+
+    An epoch has three steps, so the checkpoint lies within the second one.
+    """
     import ray.train
 
     from vlrm_ray.reward.training.train_loop import Worker
@@ -62,36 +61,8 @@ def is_killed_after_step_4(loop_config: dict[str, Any]) -> None:
     interrupted_after_step_4(loop_config, interrupt)
 
 
-def fitted(ledger: Ledger, *overrides: str, log: Any = print) -> tuple[Path, list[int]]:
-    """Model folder of a fit, and the numbers of the steps that it made."""
-    import ray
-
-    from actors.progress_board import ProgressBoard
-
-    config = configuration.load(None, [*SHARED, "train.checkpoint_steps=2", *overrides])
-    board = ray.remote(num_cpus=0)(ProgressBoard).remote()
-    folder, metrics = fit.fit(config, ledger, 1, START, board=board, log=log)
-    assert metrics["step"] == 6
-    return Path(folder), [record["step"] for record in ray.get(board.steps.remote(0))]
-
-
-def new_ledger(folder: Path) -> Ledger:
-    ledger = Ledger(str(folder / "run"))
-    commit_selected_pairs(ledger, PAIRS)
-    return ledger
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Model folder of a training on two workers that was not interrupted."""
-    del ray_cluster
-    folder, steps = fitted(new_ledger(tmp_path_factory.mktemp("whole")), "train.workers=2")
-    assert steps == [1, 2, 3, 4, 5, 6]
-    return folder
-
-
 def test_the_next_attempt_goes_on_after_the_last_saved_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit_of_two: Path
 ) -> None:
     monkeypatch.setattr(fit, "train_loop_per_worker", is_killed_after_step_4)
     lines: list[str] = []
@@ -99,12 +70,12 @@ def test_the_next_attempt_goes_on_after_the_last_saved_step(
     assert len(lines) == 1
     assert "rank 1: its process died" in lines[0]
     assert steps == [1, 2, 3, 4, 5, 6]
-    assert largest_difference(folder, uninterrupted) < TOLERANCE
+    assert largest_difference(folder, fit_of_two) < TOLERANCE
     assert largest_difference(folder, Path(START)) > 1e-4
 
 
 def test_one_worker_goes_on_with_what_two_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit_of_two: Path
 ) -> None:
     ledger = new_ledger(tmp_path)
     monkeypatch.setattr(fit, "train_loop_per_worker", fails_after_step_4)
@@ -112,4 +83,4 @@ def test_one_worker_goes_on_with_what_two_began(
         fitted(ledger, "train.workers=2", "train.max_failures=0")
     folder, steps = fitted(ledger, "train.workers=1")
     assert steps == [5, 6]
-    assert largest_difference(folder, uninterrupted) < TOLERANCE
+    assert largest_difference(folder, fit_of_two) < TOLERANCE

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from actors.progress_board import ProgressBoard
-from tests.ray.test_fit import START, commit_selected_pairs
+from tests.ray.fits import START, commit_selected_pairs
 from vlrm_ray import config as configuration
 from vlrm_ray.pipeline import training_steps
 from vlrm_ray.pipeline.run_metrics import FILE, RunMetrics

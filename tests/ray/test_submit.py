@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.ray.clusters import PORTS, RUN, free_ports
 from tests.ray.programs import ENVIRONMENT, ROOT, TIMEOUT, kill
-from tests.ray.test_joined_cluster import PORTS, RUN, free_ports
 from vlrm_ray.store.ledger import Ledger
 
 RAY = str(Path(sys.executable).with_name("ray"))

@@ -1,7 +1,5 @@
 """Two nodes that share nothing: no folder, no copy of the code. Runs, images and prompts are on an object store."""
 
-import json
-import secrets
 import shutil
 import subprocess
 import sys
@@ -16,19 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.ray.programs import ENVIRONMENT, ROOT, TIMEOUT, kill, run_program
-from tests.ray.test_joined_cluster import PORTS, free_ports
-from tests.s3_server import S3Server, s3_server
-from vlrm_ray.scenes.render import paint
-from vlrm_ray.scenes.world import UNBIASED_WORLD
+from tests.ray.clusters import PORTS, SMALL, SideBySide, free_ports
+from tests.ray.programs import ENVIRONMENT, ROOT, TIMEOUT, kill
+from tests.s3_server import S3Server
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 
-IMAGES, QUESTIONS = 8, ("Describe the image.", "What do you see?", "How many circles are there?")
-SETTINGS = (
-    "rounds=1", f"prompts.per_round={IMAGES * len(QUESTIONS)}", "part_rows=12", "policy.engine.kind=transformers",
-    "critic.engine.kind=transformers", "critic.engine.actors=1", "train.epochs=1", "selection.margin=0", "evaluation.pairs=0",
-    "policy.engine.cpus=0.6", "critic.engine.cpus=0.6", "cluster.cpus=3",  # both engines do not fit on the head
-)  # fmt: skip
 CODE = ("vlrm_ray", "actors", "jobs", "tests")
 ROLES = ("PolicyGenerator", "CritiqueWriter", "DetectorExpert", "TextExpert", "RayTrainWorker")
 
@@ -112,29 +102,14 @@ def wait_for(log: Path, text: str, node: Node) -> None:
         time.sleep(0.2)
 
 
-@pytest.fixture
-def bucket() -> Iterator[S3Server]:
-    """Images and prompts in a bucket."""
-    with s3_server() as server:
-        lines = []
-        for index in range(IMAGES):
-            file = Path(f"/tmp/vlrm-{secrets.token_hex(4)}.png")
-            paint(UNBIASED_WORLD.sample(900 + index)).image.save(file)
-            server.put(f"data/{index:02d}.png", file.read_bytes())
-            file.unlink()
-            lines += [json.dumps({"image": f"{index:02d}.png", "question": question}) for question in QUESTIONS]
-        server.put("data/prompts.jsonl", "\n".join(lines).encode())
-        yield server
-
-
 def hashes(ledger: Ledger) -> dict[str, Any]:
     """Content hashes of everything that a run committed."""
     found: dict[str, Any] = {stage: (ledger.result(1, stage) or {})["sha256"] for stage in ROLLOUT_STAGES}
     return found | {"version": (ledger.result(1, "publish") or {})["files"]}
 
 
-def test_a_run_on_two_nodes_equals_one_on_a_single_node(bucket: S3Server, tmp_path: Path, ray_folder: str) -> None:
-    settings = [*SETTINGS, f"prompts.source={bucket.uri('data/prompts.jsonl')}", f"folder={bucket.uri('runs')}"]
+def test_a_run_on_two_nodes_equals_one_on_a_single_node(bucket: S3Server, two_runs: SideBySide, tmp_path: Path) -> None:
+    settings = [*SMALL, f"prompts.source={bucket.uri('data/prompts.jsonl')}", f"folder={bucket.uri('runs')}"]
     ports = dict(zip((*PORTS, "dashboard-port"), free_ports(len(PORTS) + 1), strict=True))
     more = dict(zip(PORTS[1:5], free_ports(4), strict=True))
     copies = [copy_of_the_code(tmp_path / name) for name in ("head", "worker")]
@@ -173,18 +148,9 @@ def test_a_run_on_two_nodes_equals_one_on_a_single_node(bucket: S3Server, tmp_pa
     assert "RayTrainWorker" in roles, roles
     assert roles & {"PolicyGenerator", "CritiqueWriter"}, roles
     assert roles & {"DetectorExpert", "TextExpert"}, roles
-    program = str(Path(__file__).with_name("small_iterate.py"))
-    done = run_program(
-        program,
-        *settings,
-        "name=one",
-        "cluster.dashboard=false",
-        RAY_TMPDIR=ray_folder,
-        VLRM_CACHE=str(tmp_path / "cache"),
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    two, one = (Ledger(bucket.uri(f"runs/{name}")) for name in ("two", "one"))
-    assert hashes(two) == hashes(one)
+    one = two_runs.done["first"]
+    assert one.returncode == 0, one.stdout[-2000:] + one.stderr[-2000:]
+    assert hashes(Ledger(bucket.uri("runs/two"))) == hashes(Ledger(str(two_runs.folder / "first")))
     own_lines = job.stdout.partition("vlrm-ray: run")[2]  # before them, Ray repeats the command
     assert "report: " in own_lines
-    assert "key:secret" not in own_lines + done.stdout
+    assert "key:secret" not in own_lines + one.stdout

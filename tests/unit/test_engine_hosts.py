@@ -171,18 +171,24 @@ def test_a_cancelled_call_gives_its_places_back() -> None:
 
 
 class Sequential(PickyEngine):
-    """An engine that notices calls which overlap, and from which threads they come."""
+    """An engine that notices calls which overlap, and from which threads they come.
+
+    Attributes:
+        begun: set once a call has begun.
+        may_end: calls end when it is set.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.threads: set[str] = set()
-        self.lock = threading.Lock()
+        self.lock, self.begun, self.may_end = threading.Lock(), threading.Event(), threading.Event()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         assert self.lock.acquire(blocking=False)
         self.threads.add(threading.current_thread().name)
         try:
-            threading.Event().wait(0.005)
+            self.begun.set()
+            assert self.may_end.wait(60)
             return super().generate(requests, sampling)
         finally:
             self.lock.release()
@@ -194,8 +200,9 @@ def test_a_reproducible_engine_gets_each_call_as_one_batch_in_order() -> None:
 
     async def go() -> LoadReport:
         calls = [asyncio.create_task(texts_of(serial, f"{i}a", f"{i}b")) for i in range(5)]
-        await asyncio.sleep(0.002)
+        assert await asyncio.to_thread(engine.begun.wait, 60)
         during = serial.load_report()
+        engine.may_end.set()
         await asyncio.gather(*calls)
         return during
 
@@ -211,8 +218,9 @@ def test_a_cancelled_call_that_has_not_begun_is_forgotten() -> None:
 
     async def go() -> None:
         first, second = (asyncio.create_task(texts_of(serial, text)) for text in "ab")
-        await asyncio.sleep(0.002)
+        assert await asyncio.to_thread(engine.begun.wait, 60)
         second.cancel()
+        engine.may_end.set()
         await first
 
     asyncio.run(go())
