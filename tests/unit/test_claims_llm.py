@@ -111,11 +111,15 @@ def test_a_quote_without_the_subject_or_the_number_makes_no_claim(
         ("A car. It is red.", {"type": "attribute", "subject": "car", "value": "red", "quote": "It is red"}, "", "red"),
         ("A sofa is red.", {"type": "attribute", "subject": "couch", "value": "red", "quote": "A sofa is red"}, "", "red"),
         ("Red.", {"type": "attribute", "subject": "car", "value": "red", "quote": "Red"}, "What color is the car?", "red"),
+        ("Orange.", {"type": "attribute", "subject": "car", "value": "orange", "quote": "Orange"}, "What color is the car?", "orange"),
+        ("A pair of glasses.", {"type": "object", "subject": "glasses", "quote": "A pair of glasses"}, "", None),
+        ("On the bed.", {"type": "relation", "subject": "dog", "value": "on", "object": "bed", "quote": "On the bed"}, "Where is the dog?", "on"),
+        ("Yes", {"type": "count", "subject": "dog", "value": "2", "quote": "Yes"}, "Are there two dogs?", "2"),
         ("It says STOP.", {"type": "text", "subject": "text", "value": "STOP", "quote": "says STOP"}, "", "STOP"),
     ],
 )  # fmt: skip
 def test_a_quote_names_the_subject_itself_or_by_a_pronoun(
-    response: str, claim: dict[str, str], question: str, value: str
+    response: str, claim: dict[str, str], question: str, value: str | None
 ) -> None:
     assert [c.value for c in extractor_answering(answer_with(**claim)).claims(response, question)] == [value]
 

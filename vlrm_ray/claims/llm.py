@@ -243,24 +243,29 @@ class LlmExtractor:
     def _is_quoted(self, item: Any, context: str) -> bool:
         """Whether the quote of a claim names its subject and its number.
 
-        A pronoun may stand for the subject, and an answer such as "red" need not name it, if the response or its question does.
+        A pronoun may stand for the subject, and an answer such as "yes", "red" or "on the bed" need name neither, if the response
+        or its question does.
         """
-        quote = self._tokens(item.quote)
+        quote, around = self._tokens(item.quote), self._tokens(context)
+        nouns = [t for t in quote if t.entry.noun and not t.entry.attribute]
         number = self._number(item.value or "") if item.type is ClaimType.COUNT else ""
-        if number.isdigit() and not any(self._number(t.text) == number or _is_count(t, number) for t in quote):
+        counted = quote if nouns or any(t.entry.kind == "number" for t in quote) else around
+        if number.isdigit() and not any(self._number(t.text) == number or _is_count(t, number) for t in counted):
             return False
         head = self._noun(item.subject).name.rpartition(" ")[2]
         if head in self._names(quote) or (item.type is ClaimType.TEXT and head == "text"):
             return True
-        names_other = any(t.entry.noun for t in quote) and not any(_stands_for_noun(t) for t in quote)
-        return not names_other and head in self._names(self._tokens(context))
+        place = self._noun(item.object).name.rpartition(" ")[2] if (item.object or "").strip() else ""
+        others = [t for t in nouns if place not in self._names([t])]
+        names_other = others and not any(_stands_for_noun(t) for t in quote)
+        return not names_other and head in self._names(around)
 
     def _tokens(self, text: str) -> list[Token]:
         return [token for sentence in sentences(text, self.lexicon) for token in sentence]
 
     def _names(self, tokens: Sequence[Token]) -> set[str]:
         """The last words of all nouns that tokens may name, as claims name them."""
-        words = [token.entry.noun or token.text for token in tokens]
+        words = [word for token in tokens for word in (token.entry.noun, token.text)]
         return {self._noun(name).name.rpartition(" ")[2] for w in words if w for name in (w, singular_of(w.lower())[0])}
 
     def _number(self, value: str) -> str:
