@@ -59,6 +59,8 @@ DENIED = {
     "The table has no cups on it.": ["object: table", "not relation: cup on table"],
     "A woman walks without a dog.": ["object: woman", "state: woman walking", "not maybe object: dog"],
     "The man holds neither a phone nor a cup.": ["object: man", "not maybe object: phone", "not maybe object: cup"],
+    "A man with no hat.": ["object: man", "not maybe object: hat"],
+    "A street with no cars.": ["object: street", "not object: car"],
     "The street has no cars.": ["object: street", "not object: car"],
     "A room without windows.": ["object: room", "not object: window"],
     "The image does not contain a dog.": ["not object: dog"],

@@ -173,6 +173,8 @@ class PhraseMarker:
         if s.deps[top] == "pobj" and top in self.scope.without and s.lower[above].startswith("without"):
             owner = s.heads[above]
             owners = [self.nouns.at[owner]] if owner in self.nouns.at else self.clauses.subjects(owner)
+        elif s.deps[top] == "pobj" and s.lower[above] == "with" and above - 1 in self.nouns.at:
+            owners = [self.nouns.at[above - 1]]  # "a man with no hat"
         elif s.deps[top] == "dobj" and s.lower[above] in _HAVING:
             owners = self.clauses.subjects(above)
         else:
