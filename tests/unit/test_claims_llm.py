@@ -77,6 +77,53 @@ def test_an_unusable_answer_is_counted_and_gives_no_claim(answer: str, count: st
     assert getattr(extractor.counts, count) == 1
 
 
+@pytest.mark.parametrize(
+    ("response", "claim", "question"),
+    [
+        ("A dog sits.", {"type": "object", "subject": "cat", "quote": "A dog sits"}, ""),
+        ("A dog and a cat.", {"type": "object", "subject": "cat", "quote": "A dog"}, ""),
+        ("Dogs and a cat.", {"type": "count", "subject": "dog", "value": "2", "quote": "Dogs"}, ""),
+        ("Three dogs.", {"type": "count", "subject": "dog", "value": "2", "quote": "Three dogs"}, ""),
+        (
+            "It is red.",
+            {"type": "attribute", "subject": "car", "value": "red", "quote": "It is red"},
+            "What is it like?",
+        ),
+    ],
+)
+def test_a_quote_without_the_subject_or_the_number_makes_no_claim(
+    response: str, claim: dict[str, str], question: str
+) -> None:
+    extractor = extractor_answering(answer_with(**claim))
+    assert extractor.claims(response, question) == ()
+    assert extractor.counts.unquoted == 1
+
+
+@pytest.mark.parametrize(
+    ("response", "claim", "question", "value"),
+    [
+        ("Two dogs.", {"type": "count", "subject": "dog", "value": "two", "quote": "Two dogs"}, "", "2"),
+        ("Two dogs.", {"type": "count", "subject": "dog", "value": "2", "quote": "Two dogs"}, "", "2"),
+        ("A dozen eggs.", {"type": "count", "subject": "egg", "value": "a dozen", "quote": "A dozen eggs"}, "", "12"),
+        ("Both dogs run.", {"type": "count", "subject": "dog", "value": "2", "quote": "Both dogs"}, "", "2"),
+        ("Two", {"type": "count", "subject": "dog", "value": "2", "quote": "Two"}, "How many dogs are there?", "2"),
+        ("More men than women.", {"type": "count", "subject": "man", "value": "more", "object": "woman", "quote": "More men than women"}, "", "more"),
+        ("A car. It is red.", {"type": "attribute", "subject": "car", "value": "red", "quote": "It is red"}, "", "red"),
+        ("A sofa is red.", {"type": "attribute", "subject": "couch", "value": "red", "quote": "A sofa is red"}, "", "red"),
+        ("Red.", {"type": "attribute", "subject": "car", "value": "red", "quote": "Red"}, "What color is the car?", "red"),
+        ("Orange.", {"type": "attribute", "subject": "car", "value": "orange", "quote": "Orange"}, "What color is the car?", "orange"),
+        ("A pair of glasses.", {"type": "object", "subject": "glasses", "quote": "A pair of glasses"}, "", None),
+        ("On the bed.", {"type": "relation", "subject": "dog", "value": "on", "object": "bed", "quote": "On the bed"}, "Where is the dog?", "on"),
+        ("Yes", {"type": "count", "subject": "dog", "value": "2", "quote": "Yes"}, "Are there two dogs?", "2"),
+        ("It says STOP.", {"type": "text", "subject": "text", "value": "STOP", "quote": "says STOP"}, "", "STOP"),
+    ],
+)  # fmt: skip
+def test_a_quote_names_the_subject_itself_or_by_a_pronoun(
+    response: str, claim: dict[str, str], question: str, value: str | None
+) -> None:
+    assert [c.value for c in extractor_answering(answer_with(**claim)).claims(response, question)] == [value]
+
+
 @given(st.text(max_size=60), st.text(max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_any_answer_to_any_response_is_handled(response: str, answer: str) -> None:

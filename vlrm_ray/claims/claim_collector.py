@@ -1,7 +1,7 @@
 """Collects the claims of one response."""
 
 from collections.abc import Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vlrm_ray.claims.lexicon import Lexicon
 from vlrm_ray.claims.noun_phrases import NounPhrase
@@ -15,10 +15,12 @@ class ClaimCollector:
     Attributes:
         lexicon: tells attributes from states.
         claims: the claims found so far, in the order found and possibly repeated.
+        single: nouns of phrases such as "a dog", each of which is one object.
     """
 
     lexicon: Lexicon
     claims: list[Claim] = field(default_factory=list)
+    single: list[Noun] = field(default_factory=list)
 
     def add(
         self, claim_type: ClaimType, subject: Noun, span: tuple[int, int], value: str | None = None, other: Noun | None = None,
@@ -37,6 +39,8 @@ class ClaimCollector:
         if phrase.negated:
             self._add_absence(phrase)
             return
+        if not (phrase.definite or phrase.plural or phrase.bare or hedged) and phrase.number is None:
+            self.single.append(phrase.noun)
         self.add(ClaimType.OBJECT, noun, span, hedged=hedged)
         for value in phrase.attributes:
             self.add(self.lexicon.attribute_type(value), noun, span, value, hedged=hedged)
@@ -46,9 +50,9 @@ class ClaimCollector:
             self.add(ClaimType.TEXT, noun, span, phrase.quoted_text, hedged=hedged)
 
     def _add_absence(self, phrase: NounPhrase) -> None:
-        """Deny the count for "not two circles", the attribute for "no red circle", existence for "no circle"."""
+        """Deny the count for "isn't one circle" and "not two circles", the attribute for "no red circle", existence for "no circle"."""
         span, hedged = (phrase.start, phrase.end), phrase.hedged
-        if phrase.number is not None and phrase.number > 1:
+        if phrase.number is not None and not phrase.single:
             self.add(ClaimType.COUNT, phrase.noun, span, str(phrase.number), negated=True, hedged=hedged)
         elif not phrase.attributes:
             self.add(ClaimType.OBJECT, phrase.noun, span, negated=True, hedged=hedged)
@@ -60,7 +64,43 @@ class ClaimCollector:
 
     def unique(self) -> tuple[Claim, ...]:
         """Each claim once, in the order of the text; of claims that start together, written text comes first."""
-        return unique_claims(sorted(self.claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])))
+        claims = consistent_counts(self.claims, self.single)
+        return unique_claims(sorted(claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])))
+
+
+def consistent_counts(claims: Sequence[Claim], single: Sequence[Noun] = ()) -> list[Claim]:
+    """The claims with counts left open that contradict each other: they count different objects of one name.
+
+    "Two dogs are on the couch, and one dog is on the floor" tells no number of all dogs. Where the other counts sum to the largest
+    one ("five birds: three birds on the wire and two birds on the roof"), that one counts all.
+
+    Args:
+        claims: claims of a response.
+        single: nouns that were mentioned as one further object each, such as "a dog".
+    """
+    counts: dict[Noun, dict[tuple[int, int], int]] = {}
+    for c in claims:
+        if _is_count(c):
+            counts.setdefault(c.subject, {})[c.span] = int(str(c.value))  # a span is one mention
+    total: dict[Noun, int] = {}
+    for noun, by_span in counts.items():
+        numbers = [*by_span.values(), *(1 for n in single if n == noun)]
+        largest = max(numbers)
+        others = [n for n in numbers if n < largest]
+        if others or (largest == 1 and len(numbers) > 1):  # "one cat", "another cat"
+            total[noun] = largest if sum(others) == largest else -1
+    if not total:
+        return list(claims)
+    return [
+        replace(c, hedged=True) if _is_count(c) and total.get(c.subject, int(str(c.value))) != int(str(c.value)) else c
+        for c in claims
+    ]
+
+
+def _is_count(claim: Claim) -> bool:
+    """Whether a claim states a number without leaving it open."""
+    is_stated = claim.type is ClaimType.COUNT and claim.object is None and not (claim.negated or claim.hedged)
+    return is_stated and (claim.value or "").isdigit()
 
 
 def unique_claims(claims: Iterable[Claim]) -> tuple[Claim, ...]:

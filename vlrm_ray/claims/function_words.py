@@ -52,7 +52,7 @@ NUMBERS = {
     "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "a dozen": 12, "a single": 1, "single": 1, "a pair of": 2,
     "a couple of": 2, "couple of": 2, "pair of": 2, "half a dozen": 6, "half dozen": 6, "a half dozen": 6, "one dozen": 12,
     "only one": 1, "exactly one": 1, "just one": 1, "only a single": 1, "dozen": 12, "pairs of": -1, "dozens of": -1, "two dozen": 24,
-    "not any": 0,
+    "not any": 0, "a trio of": 3, "trio of": 3, "a quartet of": 4,
 }  # fmt: skip
 """Number words with their values; -1 stands for an inexact number."""
 

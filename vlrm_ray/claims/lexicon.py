@@ -35,6 +35,7 @@ class Entry(NamedTuple):
 
 
 UNKNOWN = Entry("word")
+_SINGULAR_ARTICLES = frozenset({"a", "an"})
 _ANIMATE_KINDS = ("person", "animal")
 
 
@@ -105,12 +106,22 @@ class Lexicon:
             entry, longer = entries.get(word, UNKNOWN), longest.get(word, 1)
             while longer > 1:
                 if i + longer <= count and (phrase := entries.get(" ".join(words[i : i + longer]))) is not None:
+                    if phrase.plural and self._follows_article(words, i):
+                        longer -= 1  # "an umbrella stands" is no umbrella stand
+                        continue
                     entry, size = phrase, longer
                     break
                 longer -= 1
             found.append((i, size, entry))
             i += size
         return found
+
+    def _follows_article(self, words: tuple[str, ...], i: int) -> bool:
+        """Whether "a" or "an" stands before word `i`, possibly with attributes between them."""
+        i -= 1
+        while i > 0 and (words[i] == "and" or self.entries.get(words[i], UNKNOWN).attribute):
+            i -= 1
+        return i >= 0 and words[i] in _SINGULAR_ARTICLES
 
     def canonical(self, noun: str) -> str:
         """The canonical form of a singular noun; the noun itself if it is unknown."""

@@ -1,7 +1,8 @@
 """The LLM claim extractor: prompts a language model for claims as JSON, constrained by a schema derived from `Claim`.
 
 The model quotes the words of the response that make each claim. The position of the quote in the response is the claim's
-span. A claim whose quote is not in the response is dropped, because the response does not make it.
+span. A claim whose quote is not in the response, or does not name the claim's subject or number, is dropped, because the
+response does not make it.
 
 A response of any length is split at sentences into chunks that fit a prompt. A chunk whose answer is not valid JSON, usually
 because it was cut at the token limit, is asked for again in two halves, or with twice the limit if it is one sentence. Of an
@@ -19,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vlrm_ray.claims import Extraction, GenerateFunction
 from vlrm_ray.claims.claim_collector import unique_claims
-from vlrm_ray.claims.lexicon import load_lexicon
-from vlrm_ray.claims.tokens import split_pieces
+from vlrm_ray.claims.lexicon import UNKNOWN, load_lexicon, singular_of
+from vlrm_ray.claims.tokens import Token, sentences, split_pieces
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.types import Claim, ClaimType, Noun
 
@@ -41,6 +42,9 @@ MAX_BODY_BYTES = 1200
 _MAX_HALVINGS = 3
 """How often a chunk whose answer is unreadable is halved."""
 _LOG = logging.getLogger(__name__)
+_NOUNLESS = frozenset(
+    {"one", "ones", "another", "other", "others", "both", "this", "that", "these", "those", "all", "none"}
+)
 _NEEDS_VALUE = frozenset(ClaimType) - {ClaimType.OBJECT}
 
 
@@ -76,7 +80,7 @@ class AnswerCounts:
         retried: chunks that were asked for again because the answer was unreadable.
         unreadable: answers that do not match the schema, for example because they were cut at the token limit or the engine
             refused the request, and that no retry made up for. Their complete claims are kept.
-        unquoted: claims dropped because their quote is not in the response.
+        unquoted: claims dropped because their quote is not in the response, or names neither their subject nor their number.
         incomplete: claims dropped because the subject or the value is missing.
     """
 
@@ -216,10 +220,10 @@ class LlmExtractor:
                 self.counts.unreadable += 1
                 found[chunk.row].complete = False
                 items = _complete_items(answer.text)
-            found[chunk.row].claims += self._usable(items, text, chunk.start)
+            found[chunk.row].claims += self._usable(items, text, chunk.start, responses[chunk.row][1])
         return again
 
-    def _usable(self, items: Sequence[Any], text: str, offset: int) -> list[Claim]:
+    def _usable(self, items: Sequence[Any], text: str, offset: int, question: str) -> list[Claim]:
         """The usable claims of an answer about a chunk that starts at character `offset`; counts the others."""
         claims, search_from = list[Claim](), 0
         for item in items:
@@ -229,10 +233,45 @@ class LlmExtractor:
                 self.counts.unquoted += 1
             elif not item.subject.strip() or (item.type in _NEEDS_VALUE and not (item.value or "").strip()):
                 self.counts.incomplete += 1
+            elif not self._is_quoted(item, f"{question} {text}"):
+                self.counts.unquoted += 1
             else:
                 search_from = start
                 claims.append(self._claim(item, (offset + start, offset + start + len(item.quote))))
         return claims
+
+    def _is_quoted(self, item: Any, context: str) -> bool:
+        """Whether the quote of a claim names its subject and its number.
+
+        A pronoun may stand for the subject, and an answer such as "yes", "red" or "on the bed" need name neither, if the response
+        or its question does.
+        """
+        quote, around = self._tokens(item.quote), self._tokens(context)
+        nouns = [t for t in quote if t.entry.noun and not t.entry.attribute]
+        number = self._number(item.value or "") if item.type is ClaimType.COUNT else ""
+        counted = quote if nouns or any(t.entry.kind == "number" for t in quote) else around
+        if number.isdigit() and not any(self._number(t.text) == number or _is_count(t, number) for t in counted):
+            return False
+        head = self._noun(item.subject).name.rpartition(" ")[2]
+        if head in self._names(quote) or (item.type is ClaimType.TEXT and head == "text"):
+            return True
+        place = self._noun(item.object).name.rpartition(" ")[2] if (item.object or "").strip() else ""
+        others = [t for t in nouns if place not in self._names([t])]
+        names_other = others and not any(_stands_for_noun(t) for t in quote)
+        return not names_other and head in self._names(around)
+
+    def _tokens(self, text: str) -> list[Token]:
+        return [token for sentence in sentences(text, self.lexicon) for token in sentence]
+
+    def _names(self, tokens: Sequence[Token]) -> set[str]:
+        """The last words of all nouns that tokens may name, as claims name them."""
+        words = [word for token in tokens for word in (token.entry.noun, token.text)]
+        return {self._noun(name).name.rpartition(" ")[2] for w in words if w for name in (w, singular_of(w.lower())[0])}
+
+    def _number(self, value: str) -> str:
+        """A number in digits: "two" as "2"; other values as they are."""
+        entry = self.lexicon.entries.get(value.strip().lower(), UNKNOWN)
+        return entry.value if entry.kind == "number" and entry.value != "-1" else value.strip()
 
     def _claim(self, item: Any, span: tuple[int, int]) -> Claim:
         """A `QuotedClaim` as a claim with canonical names."""
@@ -240,6 +279,7 @@ class LlmExtractor:
         if item.type is ClaimType.OBJECT:
             value = None
         elif value and item.type in (ClaimType.RELATION, ClaimType.COUNT):
+            value = self._number(value) if item.type is ClaimType.COUNT else value
             value = value.lower().replace(" ", "_")
         kind = item.type
         if value and kind in (ClaimType.ATTRIBUTE, ClaimType.STATE):
@@ -255,6 +295,17 @@ class LlmExtractor:
         while before and self.lexicon.attribute(before[0]) in self.lexicon.colors:
             colors.append(self.lexicon.attribute(before.pop(0)))
         return Noun(self.lexicon.canonical(" ".join((*before, last))), tuple(colors))
+
+
+def _is_count(token: Token, number: str) -> bool:
+    """Whether a token states a number without naming it: "both", "no"."""
+    word = token.text.lower()
+    return (number == "2" and word.startswith("both")) or (number == "0" and token.entry.kind in ("negator", "not"))
+
+
+def _stands_for_noun(token: Token) -> bool:
+    """Whether a token is a pronoun or a possessive, or stands for a noun in another way: "one of them is"."""
+    return token.entry.kind == "pronoun" or token.entry.value == "own" or token.text.lower() in _NOUNLESS
 
 
 def _items(answer: str) -> list[Any] | None:

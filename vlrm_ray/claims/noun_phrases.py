@@ -22,6 +22,7 @@ class NounPhrase:
         colors: those attributes that are colors; they tell which object of that name is meant.
         number: the stated number; None for "a circle", "some circles".
         approximate: the number is approximate ("about ten").
+        single: the number is "a single", so "not a single dog" denies that there is one.
         definite: it refers to something known to exist ("the circle").
         negated: it denies that such an object exists ("no circle").
         hedged: it leaves open whether such an object exists ("perhaps a circle").
@@ -39,6 +40,7 @@ class NounPhrase:
     colors: tuple[str, ...] = ()
     number: int | None = None
     approximate: bool = False
+    single: bool = False
     definite: bool = False
     negated: bool = False
     hedged: bool = False
@@ -62,6 +64,8 @@ _ADJECTIVE_ENDINGS = (
 _SINGULAR_DETERMINERS = frozenset({"a", "an", "one", "this", "that", "each", "every", "another", "single"})
 _PAIR = frozenset({"a pair of", "pair of"})
 _BOTH = frozenset({"both", "both of the"})
+_FURTHER = frozenset({"other", "the other", "another", "additional", "further", "extra", "remaining"})
+"""Words beside which a number does not count all objects of a name: "two other people"."""
 _BEFORE_NUMBERS = frozenset(
     {"at least", "more than", "less than", "fewer than", "up to", "at most", "no more than", "not more than"}
 )
@@ -94,12 +98,13 @@ def parse_noun_phrase(tokens: Sequence[Token], i: int, lexicon: Lexicon, *, loos
         phrase.attributes = tuple(dict.fromkeys(attributes))
         phrase.colors = tuple([a for a in phrase.attributes if a in lexicon.colors])
     _set_name(nouns, phrase, lexicon)
-    if phrase.plural and phrase.number is None and tokens[first].text.lower() in _BOTH:
+    is_joined = i < len(tokens) and tokens[i].entry.kind == "and"  # "both cats and dogs"
+    if phrase.plural and phrase.number is None and tokens[first].text.lower() in _BOTH and not is_joined:
         phrase.number = 2
     phrase.next_index, phrase.end = i, tokens[i - 1].end
     if phrase.name == "glass" and tokens[first].text.lower() in _PAIR:
         phrase.name = "glasses"
-    if phrase.name in lexicon.pairs:
+    if phrase.name in lexicon.pairs or any(t.text.lower() in _FURTHER for t in tokens[first:i]):
         phrase.number = None
     return phrase
 
@@ -117,6 +122,7 @@ def _read_determiners(tokens: Sequence[Token], i: int, phrase: NounPhrase) -> tu
         elif kind == "number":
             phrase.number = int(value) if int(value) >= 0 else None
             single = phrase.number == 1
+            phrase.single = "single" in token.text.lower()
             if tokens[i + 1].entry.kind == "or" and tokens[i + 2].entry.kind == "number":  # "two or three"
                 phrase.number = None
                 i += 2
@@ -124,6 +130,8 @@ def _read_determiners(tokens: Sequence[Token], i: int, phrase: NounPhrase) -> tu
                 phrase.negated, phrase.number = True, None
         elif kind == "negator" and value == "determiner":
             phrase.negated = True
+        elif kind == "approximate" and value == "or so" and phrase.number is not None:
+            phrase.approximate = True
         elif kind == "approximate" and tokens[i + 1].entry.kind in ("number", "determiner"):
             phrase.approximate = not value
             if value and tokens[i + 1].text.lower() in ("a", "an"):

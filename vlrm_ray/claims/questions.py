@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from vlrm_ray.claims import scope
 from vlrm_ray.claims.claim_collector import decided_claims
+from vlrm_ray.claims.function_words import IMAGE_NOUNS
 from vlrm_ray.claims.lexicon import Lexicon
 from vlrm_ray.claims.noun_phrases import NounPhrase, parse_noun_phrase
 from vlrm_ray.claims.reader import ResponseReader
@@ -16,6 +17,13 @@ _AUXILIARIES = frozenset({"does", "do", "did", "can", "could", "has", "have"})
 """First words of a yes-no question, besides the forms of "be"."""
 
 
+_NAMING = frozenset((
+    "brand", "brands", "logo", "sport", "sports", "game", "company", "make", "model", "name", "title", "team", "airline", "missing", "absent", "movie",
+    "character", "language", "holiday", "mascot", "symbol",
+))  # fmt: skip
+"""Words of a question whose answer names something that need not be in the image: "what brand is the laptop?"."""
+_NOT = frozenset({"not", "isn't", "aren't"})
+_QUALITIES = frozenset({"color", "colour", "colors", "colours", "material", "size", "shape", "pattern"})
 _TEXTS = frozenset({"number", "word", "text", "letter"})
 """Nouns of a question that name the text that it asks for, not what carries it."""
 
@@ -28,6 +36,7 @@ class ParsedQuestion(NamedTuple):
         deniable: those of them that "no" denies.
         topic: noun phrases that an answer without a subject describes.
         asks_for_text: the answer is written text.
+        asks_for_name: what the answer names need not be in the image, as a brand or a sport.
         has_alternatives: the question names alternatives ("a dog or a cat"): "no" denies each, "yes" decides none.
     """
 
@@ -35,6 +44,7 @@ class ParsedQuestion(NamedTuple):
     deniable: tuple[Claim, ...] = ()
     topic: tuple[NounPhrase, ...] = ()
     asks_for_text: bool = False
+    asks_for_name: bool = False
     has_alternatives: bool = False
 
     def answered(self, *, yes: bool) -> tuple[Claim, ...]:
@@ -64,7 +74,8 @@ def parse_question_sentence(pieces: Sequence[Token], lexicon: Lexicon) -> Parsed
     starts_with_be = tokens[0].entry.kind == "be"
     is_yes_no = starts_with_be or question.is_statement or tokens[0].text.lower() in _AUXILIARIES
     reader = ResponseReader(lexicon)
-    reader.read_sentence(_as_statement(tokens, lexicon) if starts_with_be else tokens)
+    statement = _as_statement(tokens, lexicon) if starts_with_be else tokens
+    reader.read_sentence(statement)
     claims = reader.state.claims.unique()
     mentions = reader.state.mentions
     decided = decided_claims(claims, [m.name for m in mentions if m.definite] if len(claims) > 1 else ())
@@ -75,11 +86,22 @@ def parse_question_sentence(pieces: Sequence[Token], lexicon: Lexicon) -> Parsed
     deniable = decided if question.is_deniable else tuple(c for c in decided if c.type is ClaimType.RELATION)
     names_text = any(t.entry.kind in ("text_verb", "text_noun") for t in tokens)
     names_text = names_text and tokens[0].text.lower() not in ("how", "how many")
+    words = {t.text.lower() for t in tokens}
+    if not _QUALITIES.isdisjoint(words):
+        if names_text:  # "what color is the text on the bus?"
+            mentions, names_text = [], False
+        owners = [m for m in mentions if statement[m.next_index].entry.kind == "genitive"]
+        mentions = [m for m in mentions if m not in owners] or mentions  # "what color is the dog's collar?"
     if names_text:
         mentions = [m for m in mentions if m.name not in _TEXTS] or mentions
     topic = tuple(m if question.is_exact else replace(m, partial=True) for m in mentions[:1])
     has_alternatives = any(t.entry.kind == "or" for t in tokens)
-    return ParsedQuestion(decided, deniable, topic, names_text and not is_yes_no, has_alternatives)
+    is_absent = not (_NOT.isdisjoint(words) or IMAGE_NOUNS.isdisjoint(words))  # "what is not in the picture?"
+    asks_for_text, asks_for_name = (
+        names_text and not is_yes_no,
+        not is_yes_no and (is_absent or not _NAMING.isdisjoint(words)),
+    )
+    return ParsedQuestion(decided, deniable, topic, asks_for_text, asks_for_name, has_alternatives)
 
 
 def _as_statement(tokens: Sequence[Token], lexicon: Lexicon) -> list[Token]:

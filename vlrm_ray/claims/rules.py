@@ -18,6 +18,9 @@ _POSITIVE_ANSWERS = frozenset({"certainly", "indeed", "absolutely", "definitely"
 _NEGATIVE_ANSWERS = frozenset({"nope", "nah"})
 _AFTER_ANSWER = frozenset({"comma", "end", "colon", "clause_break"})
 _PLAIN_TEXT = frozenset({"word", "quote", "number", "content", "uncheckable", "vague"})
+_STATING = frozenset({"be", "verb", "there", "activity", "relation_verb", "text_verb", "hedge", "relation"})
+"""Token kinds of sentences that state something by themselves, unlike a bare answer."""
+_STANDING_FOR_ANSWER = frozenset({"it", "this", "that", "they"})
 
 
 class RuleExtractor:
@@ -92,8 +95,18 @@ def read_response(
         if rest is not tokens:
             question = ParsedQuestion(topic=question.topic)
             pieces = [p for p in pieces if p.start >= rest[0].start]
+        collected = claims.claims
+        before = len(collected)
         read_sentence(pieces, words, rest, question)
+        if question.asks_for_name and _is_bare_answer(rest):
+            collected[before:] = [replace(c, hedged=True) for c in collected[before:]]
     return claims.unique()
+
+
+def _is_bare_answer(tokens: Sequence[Token]) -> bool:
+    """Whether a sentence only names what was asked for: "an apple", "it is an apple"."""
+    kinds = {t.entry.kind for t in tokens}
+    return kinds.isdisjoint(_STATING) or tokens[0].text.lower() in _STANDING_FOR_ANSWER
 
 
 def read_answer(sentence: list[Token], question: ParsedQuestion, claims: ClaimCollector) -> list[Token]:
@@ -112,7 +125,9 @@ def read_answer(sentence: list[Token], question: ParsedQuestion, claims: ClaimCo
         claims.extend(replace(claim, span=span) for claim in question.answered(yes=is_yes))
         return sentence[start + 1 :]
     answer = sentence[start:-1]
-    if question.asks_for_text and answer and all(t.entry.kind in _PLAIN_TEXT for t in answer):
+    is_name = len(answer) > 1 and answer[0].text == "The" and all(t.text[0].isupper() for t in answer)
+    is_plain = all(t.entry.kind in _PLAIN_TEXT for t in answer[is_name:])
+    if question.asks_for_text and answer and is_plain:
         text = " ".join(t.text for t in answer)
         carrier = question.topic[0].name if question.topic else "text"
         claims.add(ClaimType.TEXT, Noun(carrier), (first.start, sentence[-1].start), text)

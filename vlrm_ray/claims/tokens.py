@@ -1,6 +1,6 @@
 """Text to sentences of tokens: words looked up in the lexicon, quotations, numbers and punctuation.
 
-Markdown marks, HTML tags, entities, URLs, escape sequences, struck-out text and chat-template tokens are skipped: they are
+Markdown marks, the headings of tables, HTML tags, entities, URLs, escape sequences, struck-out text and chat-template tokens are skipped: they are
 layout, taken back, or an attempt at prompt injection, and never part of a claim.
 
 Pieces are tokens that have not been looked up: each word is still on its own. `split_pieces` finds them, `look_up` joins
@@ -35,7 +35,7 @@ _PIECE = re.compile(
     (?=[^ ])(?:
     (?P<plain>[^\W\d_]+(?=[ ,]))  # most words; all other alternatives are slower
   | (?P<stop>[.,](?!\w))
-  | (?P<skip>\x1b\[[0-9;]{0,20}[A-Za-z]|<script\b[^<]{0,2000}</script>|<style\b[^<]{0,2000}</style>|<\|[^|<>\n]{0,40}\|>|</?[A-Za-z!][^<>\n]{0,200}>|&\#?\w{1,8};|https?://\S{1,200}|~~[^~\n]{1,200}~~)
+  | (?P<skip>\x1b\[[0-9;]{0,20}[A-Za-z]|<script\b[^<]{0,2000}</script>|<style\b[^<]{0,2000}</style>|<\|[^|<>\n]{0,40}\|>|</?[A-Za-z!][^<>\n]{0,200}>|&\#?\w{1,8};|https?://\S{1,200}|~~[^~\n]{1,200}~~|(?<![^\n])\|[^\n]{1,300}\|[ \t]*(?=\n[ \t]*\|[ \t:|-]*-[ \t:|-]*(?:\n|$)))
   | (?P<quote>"[^"\n]{1,200}"|“[^”\n]{1,200}”|«[^»\n]{1,200}»|‘[^’\n]{1,200}’(?!\w)|(?<!\w)'[^'\n]{1,100}(?:'\w[^'\n]{0,100}){0,3}'(?!\w)|`[^`\n]{1,200}`)
   | (?P<range>\d{1,4}(?:\ ?–\ ?|[-−])\d{1,4}(?![^\W_]))
   | (?P<number>\d{1,9}(?:[.,:/]\d{1,9})*(?![^\W_]))

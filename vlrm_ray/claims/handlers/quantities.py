@@ -19,13 +19,18 @@ def handle_number(state: ReaderState, i: int) -> int:
         return i + 2
     if token.text.lower() == "one" and i and _is_modifier(state.tokens[i - 1]):
         return i + 1  # "a blue one"
+    if clause.existential and not clause.latest and state.tokens[i + 1].entry.kind == "end":
+        clause.latest = [
+            m for m in state.mentions[-1:] if m.start < 0 and m.plural
+        ]  # "there are two", after "how many dogs"
     if clause.introduced_by == "be" and clause.latest and clause.latest[0].name and token.entry.value != "-1":
         subject = clause.latest[0]
         is_step = subject.definite and not subject.plural and int(token.entry.value) > 1  # "2. the square: two"
         state.claims.add(
             ClaimType.COUNT, subject.noun, union((subject.start, subject.end), (token.start, token.end)),
             token.entry.value,
-            negated=clause.negated, hedged=bool(clause.hedge) or subject.partial or is_step,
+            negated=clause.negated, hedged=bool(clause.hedge) or subject.partial or is_step
+            or (subject.number is not None and subject.start >= 0),  # "five birds: three on the wire"
         )  # fmt: skip
     return i + 1
 

@@ -67,6 +67,8 @@ def handle_place(state: ReaderState, i: int) -> int | None:
     article_index = i + (first != "the")
     has_article = tokens[article_index].text.lower() == "the"
     region = article_index + has_article
+    if not has_article and i and first == "to" and tokens[i - 1].text.lower() in IMAGE_REGIONS:
+        return _read_regions(state, region)[1]  # "from left to right"
     if tokens[region].text.lower() in IMAGE_NOUNS and tokens[region + 1].entry.kind == "genitive":
         region += 2
     relations, next_index, has_of = _read_regions(state, region)

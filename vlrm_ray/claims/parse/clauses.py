@@ -215,9 +215,26 @@ class Clauses:
             if len(items) == 2
             else True
         )
+        is_place = s.deps[first] == "pobj" and s.entry(s.heads[first]).kind == "relation"
+        if len(items) == 2 and is_place and s.is_verb(s.heads[s.heads[first]]) and self.starts_another(items[1]):
+            return self.last_of(head)
         if not parted and joined and head == items[1] and not is_subject and s.deps[items[1]] == "conj":
             return [self.nouns.at[c] for c in items]
         return self.last_of(head)
+
+    def starts_another(self, head: int, *, verbal: bool = False) -> bool:
+        """Whether a conjunct begins a clause whose verb is left out: "a dog is on the couch and a cat on the floor".
+
+        Args:
+            head: head of the conjunct.
+            verbal: what is left out is a verb with its object only: "a man holds a phone and a woman an umbrella".
+        """
+        s, after = self.sentence, head + 1
+        if after >= len(s):
+            return False
+        if after in self.nouns.starting and s.lower[after] in ("a", "an", "the", "two", "three", "some", "his", "her"):
+            return True
+        return not verbal and s.entry(after).kind == "relation" and s.tags[after] != "RP"
 
     def _clause_subjects(self, i: int, depth: int) -> list[NounPhrase]:
         for above in self.sentence.ancestors(i):

@@ -26,6 +26,8 @@ _VERBS = frozenset({"VB", "VBZ", "VBP", "VBD", "VBG", "VBN", "MD"})
 _QUANTIFIERS = frozenset({"double", "triple", "both"})
 _NEGATIONS = frozenset({"not", "no", "n't", "never", "nothing", "neither", "isn't", "aren't", "only", "would"})
 _PARTITIVES = frozenset({"none", "some", "many", "several", "few"})
+_PLACES = frozenset({"relation", "skip", "preposition"})
+"""Kinds of the first token of an answer such as "to the left of the cat"."""
 _LIST_MARKS = frozenset({"colon", "open_bracket"})
 _LIST_TEXTS = frozenset({"×", "|", "=", "+", "✓", "✔", "✅", "✗", "✘", "❌"})
 
@@ -93,8 +95,8 @@ class ParseExtractor:
                 return None
         split = split_words(pieces, self.lexicon)
         parse = self._parser.of(split)
-        has_comma = any(p.entry.kind == "comma" for p in pieces)
-        return None if has_comma and _VERBS.isdisjoint(parse.tags) else Sentence(split, parse, self.lexicon)
+        is_short = any(p.entry.kind == "comma" for p in pieces) or (answers and tokens[0].entry.kind in _PLACES)
+        return None if is_short and _VERBS.isdisjoint(parse.tags) else Sentence(split, parse, self.lexicon)
 
 
 def _simplified(pieces: Sequence[Token]) -> list[Token]:

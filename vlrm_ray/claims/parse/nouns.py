@@ -78,11 +78,23 @@ class NounFinder:
             return not (s.deps[i] in ("compound", "nmod") and s.heads[i] == i + 1 and s.tags[i + 1] in NOMINAL)
         if entry.kind == "text_noun":
             return s.lower[i].rstrip("s") in ("text", "number", "letter", "word")
+        if entry.noun and not entry.attribute and self._ends_item(i):
+            return True
         if s.lower[i] in _INDEFINITE or self._modifies_next(i):
             return False
         if s.tags[i] in NOMINAL:
             return s.deps[i] != "npadvmod" or bool(entry.noun)
         return self._is_used_as_noun(i) or self._is_known_noun(i)
+
+    def _ends_item(self, i: int) -> bool:
+        """Whether an item of a coordination of denied phrases ends here: "no oven and no microwave"."""
+        s = self.sentence
+        return (
+            i > 0
+            and i + 2 < len(s)
+            and s.lower[i - 1] == s.lower[i + 2] == "no"
+            and s.entry(i + 1).kind in ("and", "or")
+        )
 
     def _modifies_next(self, i: int) -> bool:
         """Whether a noun or adjective belongs to the noun after it: "coffee" in "coffee table"."""

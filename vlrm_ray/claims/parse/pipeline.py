@@ -153,12 +153,16 @@ class Parser:
         for i in range(1, len(key)):
             if (
                 parse.tags[i] not in ("NNS", "NN")
-                or not key[i].endswith("s")
+                or not (key[i].endswith("s") or not has_verb)
                 or parse.tags[i - 1] not in ("NN", "NNS", "NNP")
             ):
                 continue
             kind = self.lexicon.entries.get(key[i].lower(), UNKNOWN).kind
-            if kind in _VERB_STAND_INS:
+            if not key[i].endswith("s"):  # "two dogs and a cat lie on the rug"
+                if kind != "activity":
+                    continue
+                words[i] = "stand"
+            elif kind in _VERB_STAND_INS:
                 words[i] = _VERB_STAND_INS[kind]
             elif not has_verb and i + 1 < len(key) and parse.tags[i + 1] in _AFTER_VERB:
                 words[i] = "holds" if parse.tags[i + 1] in ("DT", "PRP$") else "stands"

@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vlrm_ray.claims.noun_phrases import NounPhrase
+from vlrm_ray.claims.parse.mentions import SETTINGS
 from vlrm_ray.claims.parse.reading import Reading
 from vlrm_ray.claims.parse.relations import Place, PlaceFinder
-from vlrm_ray.claims.scope.vocabulary import CLASSES
 from vlrm_ray.types import ClaimType
-
-SETTINGS = frozenset(phrase for phrase, name in CLASSES.items() if name == "SCENE")
-"""Nouns that name where the whole image is: "no boats on the lake" denies that there is one."""
 
 
 class Relating:
@@ -48,7 +45,12 @@ class Relating:
                 phrase.name = "glasses" if phrase.name == "glass" else phrase.name
         others = self._objects(head, {p.name for p in subjects})
         others += [p for p in self._coordinated_after(head) if not any(p is o for o in others)]
+        apart = [self.nouns.at[h] for h in self._conjuncts(head)[1:] if self.clauses.starts_another(h, verbal=True)]
+        others = [p for p in others if not any(p is a for a in apart)]
         self._relate(subjects, (s.entry(i).value,), i, i, others)
+
+    def _conjuncts(self, head: int) -> list[int]:
+        return self.nouns.conjuncts(head) if head in self.nouns.at else [head]
 
     def _coordinated_after(self, head: int) -> list[NounPhrase]:
         """Phrases after "and" right behind an object: "wearing glasses and a striped tie". None that a verb follows."""
@@ -120,6 +122,7 @@ class Relating:
         verb = self.clauses.governing_verb(place.first)
         heads = self.nouns.conjuncts(place.object)
         in_list = any(s.entry(j).kind == "comma" for j in range(heads[0], heads[-1]))
+        in_list = in_list or any(self.clauses.starts_another(h) for h in heads[1:])
         return verb is not None and not self.clauses.is_showing(verb) and not in_list
 
     def _relate(
@@ -150,7 +153,8 @@ class Relating:
             subject.approximate = True  # "two dogs on the left"
         self.claims.add(
             ClaimType.RELATION, subject.noun, self.reading.span(*words, subject, other), value, other.noun if other else None,
-            negated=words[0] in self.scope.denied, hedged=words[0] in self.scope.open or subject.hedged,
+            negated=words[0] in self.scope.denied,
+            hedged=words[0] in self.scope.open or subject.hedged or (other is not None and other.hedged),
         )  # fmt: skip
 
     def _restrict(self, subject: NounPhrase, value: str, words: tuple[int, int], other: NounPhrase | None) -> None:

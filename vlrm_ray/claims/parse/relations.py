@@ -32,6 +32,8 @@ _LOOKING = frozenset(
 _AIMING = frozenset({"aiming", "swinging", "swings", "smiling", "smiles", "laughing", "waving", "barking"})
 _COVERED = frozenset({"dressed", "covered", "clad", "wrapped", "painted", "written", "made", "focused", "focusing", "interested", "engaged", "decorated", "involved", "participating"})  # fmt: skip
 """Words after which a preposition tells no place: any, "at", "in" and "on"."""
+_BOARDING = frozenset({"get", "gets", "getting", "got", "hop", "hops", "hopping"})
+_INTENDING = frozenset({"about", "going", "ready", "trying", "tries", "preparing", "prepares", "attempting", "attempts", "waiting", "waits", "wants", "wanting", "starting", "poised", "set", "learning"})  # fmt: skip
 _JOINTS = frozenset({"and", "or", "but", "comma", "close_bracket", "clause_break"})
 
 
@@ -70,6 +72,8 @@ class PlaceFinder:
         last = i + size - 1
         if entry.kind != "relation" or s.inside[i] != i or s.tags[i] == "RP" or s.deps[last] == "agent":
             return None
+        if self._is_not_yet(i, entry.value):
+            return None
         if i - 1 in self.taken:
             return None  # "in white letters" and "on its roof" after the text tell how or where it is written
         if size == 1 and (s.deps[i] in ("mark", "prt", "quantmod", "cc") or self._follows_action(i, entry.value)):
@@ -81,6 +85,14 @@ class PlaceFinder:
             return None
         self._add((entry.value,), i, last, target)
         return last + 1
+
+    def _is_not_yet(self, i: int, value: str) -> bool:
+        """Whether a place is where something moves, or will be: "gets on the bus", "is about to land on the boat"."""
+        s, verb = self.sentence, self.sentence.heads[i]
+        if value not in ("on", "in") or not s.is_verb(verb):
+            return False
+        above = s.lower[s.heads[verb]]
+        return s.lower[verb] in _BOARDING or (s.tags[verb] == "VB" and s.deps[verb] == "xcomp" and above in _INTENDING)
 
     def _follows_action(self, i: int, value: str) -> bool:
         """Whether a preposition belongs to a word that says nothing about a place: "looking at", "covered in"."""
@@ -140,6 +152,10 @@ class PlaceFinder:
         at = i + (s.lower[i] != "the")
         has_article = at < len(s) and s.lower[at] == "the"
         at += has_article
+        if not has_article and i and s.lower[i] == "to" and s.lower[i - 1] in IMAGE_REGIONS:
+            return self._region_words(at)[1]  # "from left to right"
+        if at + 1 < len(s) and s.tags[at] == "PRP$" and s.lower[at + 1] in IMAGE_REGIONS:
+            return self._region_words(at + 1)[1]  # "on its left"
         if at + 1 < len(s) and s.lower[at] in IMAGE_NOUNS and s.entry(at + 1).kind == "genitive":
             at += 2
         values, end = self._region_words(at)
@@ -211,9 +227,24 @@ class PlaceFinder:
             head = above
         if not self.nouns.at[head].name:
             return self._of_attachment(attached, first)
+        if s.entry(first).value == "next_to" and (beside := self._beside(head)):
+            return beside
         if s.deps[head] in SUBJECTS and s.heads[head] == attached and head > attached:
             return self.clauses.phrases(head)
         return self.clauses.pair_or_last(head)
+
+    def _beside(self, head: int) -> list[NounPhrase]:
+        """The laptop in "a laptop sits on the desk next to a cup": what the verb's place is said of is next to the cup, too."""
+        s = self.sentence
+        verb = s.heads[s.heads[head]]
+        is_place = s.deps[head] == "pobj" and s.entry(s.heads[head]).kind == "relation"
+        if (
+            not is_place
+            or s.tags[verb] not in ("VBZ", "VBP", "VBD")
+            or (self.clauses.is_showing(verb) and s.with_dep(verb, "expl"))
+        ):
+            return []
+        return self.clauses.subjects(verb)
 
     def _attachment(self, first: int, last: int) -> int:
         """The word above the preposition that is outside of it."""

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from vlrm_ray.claims.parse.sentence import SUBJECTS, Sentence
 
 _OPEN_AUXILIARIES = frozenset({"might", "may", "could", "would", "should", "must", "ought", "'d", "will", "'ll"})
+_MODALS = frozenset({"might", "may", "could"})
+"""Auxiliaries that leave open whether an indefinite subject is there: "a person may be standing behind the fence"."""
 _CONDITIONS = frozenset({"if", "whether", "unless", "lest"})
 _SHOWING = frozenset((
     "see", "sees", "seen", "show", "shows", "shown", "showing", "notice", "noticed", "note", "observe", "observed", "reveals", "confirm",
@@ -166,6 +168,17 @@ class Scope:
         if s.tags[i] in ("IN", "JJ", "NN", "RB") or len(reach) < 3:
             reach |= self._clause(self._governor(s.heads[i]), i)
         self.open.update(self._until_contrast(i, reach))
+        if s.lower[i] in _MODALS or self._is_placed(i):
+            subjects = s.with_dep(top, *SUBJECTS)
+            self.open.update(subjects, (c for j in subjects for c in s.with_dep(j, "conj")))
+
+    def _is_placed(self, i: int) -> bool:
+        """Whether a hedge concerns where something is, and so whether it is there: "a dog seems to be behind the fence"."""
+        s = self.sentence
+        return any(
+            s.lower[c] == "be" and s.with_dep(c, "prep") and not s.with_dep(c, "attr", "acomp")
+            for c in s.with_dep(i, "xcomp")
+        )
 
     def _ends_adverb(self, j: int) -> bool:
         return self.sentence.words[j].entry.kind in ("comma", "close_bracket", "clause_break", "end", "colon")

@@ -41,6 +41,7 @@ class Sentence:
             ]
         )
         self._repair()
+        self._part_clauses()
         self._children: list[list[int]] = [[] for _ in words]
         for i, head in enumerate(self.heads):
             if head != i:
@@ -68,6 +69,20 @@ class Sentence:
                 self.heads[i - 1], self.deps[i - 1] = (top if top != i else i - 1), self.deps[i]
                 self._move_modifiers(i)
                 self.heads[i], self.deps[i] = i - 1, "acl"
+
+    def _part_clauses(self) -> None:
+        """Give verbs their subjects that were taken for a further object: "people sit on benches and dogs run"."""
+        for i in range(2, len(self.words)):
+            noun, above = i - 1, self.heads[i - 1]
+            if (
+                self.deps[i] in ("conj", "advcl", "ccomp")
+                and self.tags[i] in ("VBP", "VBZ", "VBD")
+                and self.deps[noun] == "conj"
+                and above != noun
+                and self.deps[above] in ("pobj", "dobj")
+                and not any(h == i and d in SUBJECTS for h, d in zip(self.heads, self.deps, strict=True))
+            ):
+                self.heads[noun], self.deps[noun] = i, "nsubj"
 
     def _root(self, i: int) -> int:
         while self.heads[i] != i:

@@ -28,9 +28,9 @@ _HOW_MANY_OF_ALL = compile_pattern(
 )
 _SOME = r"(?:a |an |any |NUM |ONE |exactly )*<N>(?: (?:or|and) (?:a |an |any )?<N>)*"
 _DENIABLE = compile_pattern(
-    rf"BE there {_SOME}<HERE>|(?:DO|CAN) (?:the |this )?(?:IMAGE|PERSON|it|<N>) (?:SHOW|SEE|W|have) {_SOME}<HERE>|CAN {_SOME} be (?:VISIBLE|SEE)<HERE>|"
+    rf"BE there {_SOME}<HERE>|(?:DO|CAN) (?:the |this )?(?:IMAGE|PERSON|it|SCENE) (?:SHOW|SEE|W|have) {_SOME}<HERE>|CAN {_SOME} be (?:VISIBLE|SEE)<HERE>|"
     rf"BE (?:a |an |any )<N> VISIBLE<HERE>|BE Na?p VISIBLE<HERE>|BE (?:(?:the|this|its) (?:Na?|B)(?: 's N)?|it|he|she) (?:A|B|W)(?: or (?:A|B|W))*<HERE>|"
-    rf"BE there (?:MORE|FEWER|as MANY|as_many) <N> (?:than|as) <N><HERE>|DO (?:the|this) <N> (?:READ|SAY|SHOW) .*|BE any of (?:the|these|those) <N> <A><HERE>|"
+    rf"BE there (?:MORE|FEWER|as MANY|as_many) <N> (?:than|as) <N><HERE>|DO (?:the|this) <N> (?:(?:READ|SAY) .*|SHOW (?:the )?(?:W )?(?:Q|W))|BE any of (?:the|these|those) <N> <A><HERE>|"
     rf"(?:there (?:BE|W) |PERSON SEE |the IMAGE SHOW ){_SOME}<HERE>|the <N> BE <A><HERE>|the <N> READ .*",
     FRAGMENTS,
 )

@@ -1,0 +1,221 @@
+"""Claims that a sentence does not make, although it has the words for them. Each group has sentences that look alike and do claim it."""
+
+import pytest
+
+from tests.unit.test_claims import notation
+from vlrm_ray.claims.parse.extractor import ParseExtractor
+from vlrm_ray.claims.rules import RuleExtractor
+
+PARSE = ParseExtractor()
+
+PARTIAL_COUNTS = {
+    "Two dogs are on the couch, and one dog is on the floor.": [],
+    "Two small dogs and a large dog are asleep.": [],
+    "Two dogs and a brown dog are asleep.": [],
+    "There are two cups on the table and two cups on the shelf.": [],
+    "Two cups are on the table. Three cups are on the shelf.": [],
+    "Two dogs lie on the rug while a third dog stands near the door.": [],
+    "One cat sleeps on the sofa. Another cat sits on the floor.": [],
+    "There is a woman and two other people.": [],
+    "Two additional cars are parked behind the bus.": [],
+    "The other two dogs are sleeping.": [],
+    "Another two people sit on a bench.": [],
+    "Two more dogs are on the lawn.": [],
+    "Both cats and dogs are in the picture.": [],
+    "Around ten people are waiting.": [],
+    "Close to five people stand there.": [],
+    "Three apples or more are on the table.": [],
+    "Three (or four) apples are on the table.": [],
+    "A dozen or so birds sit on the wire.": [],
+    "There are five birds: three on the wire and two on the roof.": ["count: bird 5"],
+    "There are five birds: three birds on the wire and two birds on the roof.": ["count: bird 5"],
+    "There are two dogs, a brown dog and a white dog.": ["count: dog 2"],
+    "Two black dogs and one white dog are asleep.": ["count: black dog 2", "count: white dog 1"],
+    "Two dogs run on the beach. The two dogs are wet.": ["count: dog 2"],
+    "There are two dogs. Two dogs are brown.": ["count: dog 2"],
+    "Both of the dogs are white.": ["count: dog 2"],
+    "The cat is close to two bowls.": ["count: bowl 2"],
+    "Two plates and a bowl are on the table.": ["count: plate 2"],
+    "A trio of dogs runs on the beach.": ["count: dog 3"],
+    "person (2), car (1)": ["count: person 2", "count: car 1"],
+}  # fmt: skip
+DENIED = {
+    "There are 0 cats and 3 dogs.": ["not object: cat", "object: dog", "count: dog 3"],
+    "There are no dogs and two cats.": ["not object: dog", "object: cat", "count: cat 2"],
+    "Zero dogs and one cat are visible.": ["not object: dog", "object: cat", "count: cat 1"],
+    "There are no cats and dogs.": ["not object: cat", "not object: dog"],
+    "There is no oven and no microwave.": ["not object: oven", "not object: microwave"],
+    "The image doesn't contain a dog, a cat or a horse.": ["not object: dog", "not object: cat", "not object: horse"],
+    "The image does not show any dogs or cats, only birds.": ["not object: dog", "not object: cat", "object: bird"],
+    "There is no clear sign of a dog.": ["not object: dog"],
+    "There is no sign on the wall.": ["not relation: sign on wall", "object: wall"],
+    "Not one dog is in the picture.": ["not object: dog"],
+    "There isn't a single dog.": ["not object: dog"],
+    "There isn't one cat; there are two.": ["not count: cat 1"],
+    "None of the dogs are visible.": [],
+    "None of the dogs are black.": ["object: dog", "not attribute: dog black"],
+    "The man has no backpack.": ["object: man", "not maybe object: backpack"],
+    "The table has no cups.": ["object: table", "not maybe object: cup"],
+    "The table has no cups on it.": ["object: table", "not relation: cup on table"],
+    "A woman walks without a dog.": ["object: woman", "state: woman walking", "not maybe object: dog"],
+    "The man holds neither a phone nor a cup.": ["object: man", "not maybe object: phone", "not maybe object: cup"],
+    "A man with no hat.": ["object: man", "not maybe object: hat"],
+    "A street with no cars.": ["object: street", "not object: car"],
+    "The street has no cars.": ["object: street", "not object: car"],
+    "A room without windows.": ["object: room", "not object: window"],
+    "The image does not contain a dog.": ["not object: dog"],
+    "A man without an umbrella stands next to a woman.": [
+        "object: man", "not maybe object: umbrella", "state: man standing", "relation: man next_to woman", "object: woman",
+    ],
+}  # fmt: skip
+MENTIONED = {
+    "A woman is waiting for a bus.": "bus",
+    "There is space for three bicycles.": "bicycle",
+    "A table set for four people.": "person",
+    "The table is set for pizza.": "pizza",
+    "A dish for two people is on the table.": "person",
+    "Two men are playing football.": "football",
+    "The man plays the keyboard.": "keyboard",
+    "The cloud is shaped like a horse.": "horse",
+    "A kite in the shape of a train flies in the sky.": "train",
+    "The rock is the size of a car.": "car",
+    "The man is as strong as a horse.": "horse",
+    "The dog is larger than a cat.": "cat",
+    "Like a bird, the kite floats in the sky.": "bird",
+    "A child dressed as a cow.": "cow",
+    "There is a statue of a horse in the square.": "horse",
+    "A painting of a man on a horse hangs on the wall.": "horse",
+    "A picture of a dog hangs on the wall.": "dog",
+    "A mug with a picture of a cat is on the desk.": "cat",
+    "A woman paints a picture of a boat.": "boat",
+    "The poster shows a car.": "car",
+    "A man wears a tie with elephants on it.": "elephant",
+    "A stuffed bear sits on the bed.": "bear",
+    "A rubber duck floats in the tub.": "duck",
+    "The bed of the truck is full of hay.": "bed",
+    "A bed of flowers lies in front of the house.": "bed",
+    "The train of her dress is long.": "train",
+    "There is a fork in the road.": "fork",
+    "A can of Red Bull is on the table.": "bull",
+    "A book titled The Cat lies on the desk.": "cat",
+    "Just out of frame, there is a car.": "car",
+    "Viewed from an airplane, the city looks small.": "airplane",
+    "Dogs are loyal animals.": "dog",
+    "A child's toy lies next to the dog.": "child",
+    "A man's shoe lies on the floor.": "man",
+    "A bird's nest is in the tree.": "bird",
+    "The children's room is messy.": "child",
+    "A person may be standing behind the fence.": "person",
+    "A cat might be hiding under the bed.": "cat",
+    "A dog seems to be behind the fence.": "dog",
+    "Some people may find this cute.": "person",
+    "An orange and a white cat are on the couch.": "orange",
+    "A red and a blue car are parked.": "red",
+    "| Object | Count |\n|---|---|\n| dog | 2 |": "count",
+}  # fmt: skip
+STATED = {
+    "A man waits for the bus next to a bench.": "bench",
+    "A man reaches for a cup on the table.": "cup",
+    "A boy plays with a football in the garden.": "football",
+    "A football lies on the grass.": "football",
+    "A man plays the guitar on the stage.": "guitar",
+    "A keyboard lies on the desk.": "keyboard",
+    "Animals like cows and sheep graze on the field.": "cow",
+    "The dog is larger than the cat.": "cat",
+    "A picture of a dog on a couch.": "dog",
+    "This is a picture of a man holding a dog.": "dog",
+    "A man takes a picture of a woman.": "woman",
+    "A wooden bench stands under a tree.": "bench",
+    "The bed of the hotel room is large.": "bed",
+    "A fork is in the bowl.": "fork",
+    "A cup of coffee is next to a slice of cake.": "cake",
+    "A car is partially out of frame on the right.": "car",
+    "A man looks out of the window at a dog.": "dog",
+    "Dogs are playing in the park.": "dog",
+    "The woman's dress is red.": "woman",
+    "A man's hand holds a cup.": "man",
+    "The dog may be sleeping.": "dog",
+    "A man seems to be happy.": "man",
+    "An orange and an apple are on the plate.": "orange",
+    "Orange slices on a cake.": "orange",
+    "A restaurant called Blue Horse has red chairs.": "chair",
+    "| car | 2 |\n| dog | 1 |": "dog",
+}  # fmt: skip
+RELATIONS = {
+    "A dog lies on the couch and a cat on the floor.": ["dog on couch", "cat on floor"],
+    "A cup is on the table and a plate on the shelf.": ["cup on table", "plate on shelf"],
+    "People sit on benches and dogs run on the grass.": ["person on bench", "dog on grass"],
+    "People sit on chairs and dogs lie on the floor.": ["person on chair", "dog on floor"],
+    "A dog sits with a cat on its left and a bird on its right.": [],
+    "A man holds a phone and a woman an umbrella.": ["man holding phone"],
+    "A man holds a phone and an umbrella.": ["man holding phone", "man holding umbrella"],
+    "A hot dog with mustard and ketchup on a plate.": ["mustard on plate", "ketchup on plate"],
+    "A laptop sits on the desk next to a cup.": ["laptop on desk", "laptop next_to cup"],
+    "The dog sits on the couch beside the cat.": ["dog on couch", "dog next_to cat"],
+    "A dog on a rug next to a fireplace.": ["dog on rug", "rug next_to fireplace"],
+    "From left to right, there is a dog, a cat, and a bird.": [],
+    "From left to right: a dog, a cat, and a bird.": [],
+    "To the right, there is a dog.": ["dog right_of"],
+    "A bird is about to land on the boat.": [],
+    "A woman gets on the bus.": [],
+    "A bird lands on the boat.": ["bird on boat"],
+}  # fmt: skip
+ANSWERS = [
+    ("What color is the text on the bus?", "White", []),
+    ("What color are the letters on the stop sign?", "White", []),
+    ("What color is the dog's collar?", "Red", ["attribute: collar red"]),
+    ("What color are the car's wheels?", "Red", ["attribute: wheel red"]),
+    ("What color is the shirt of the man?", "Blue", ["attribute: shirt blue"]),
+    ("What brand is the laptop?", "Apple", ["maybe object: apple"]),
+    ("What sport is being played?", "Baseball", ["maybe object: baseball"]),
+    ("What is the logo on the shirt?", "An apple", ["maybe object: apple"]),
+    ("What is missing in the picture?", "A cat", ["maybe object: cat"]),
+    ("What is not in the picture?", "A cat", ["maybe object: cat"]),
+    ("What is the name of the restaurant?", "The Orange Cow", ["text: restaurant The Orange Cow"]),
+    ("What is on the table?", "A cup and a plate", ["object: cup", "object: plate"]),
+    ("What animal is on the couch?", "A cat", ["object: cat"]),
+    ("Does the man have a dog?", "No", []),
+    ("Does the image have a dog?", "No", ["not object: dog"]),
+    ("How many dogs are there?", "There are two.", ["count: dog 2"]),
+    ("Are there two dogs?", "No, three.", ["not count: dog 2", "count: dog 3"]),
+    ("Where is the dog?", "To the left of the cat.", ["relation: dog left_of cat", "object: cat"]),
+]
+
+
+@pytest.mark.parametrize(("text", "counts"), PARTIAL_COUNTS.items())
+def test_a_number_of_some_is_no_number_of_all(text: str, counts: list[str]) -> None:
+    found = [notation(c) for c in PARSE.claims(text) if c.type == "count" and not c.hedged]
+    assert found == counts
+
+
+@pytest.mark.parametrize(("text", "claims"), DENIED.items())
+def test_what_is_denied_ends_where_the_denial_ends(text: str, claims: list[str]) -> None:
+    assert sorted(map(notation, PARSE.claims(text))) == sorted(claims)
+
+
+@pytest.mark.parametrize(("text", "noun"), MENTIONED.items())
+def test_what_is_only_mentioned_is_left_open(text: str, noun: str) -> None:
+    assert not [notation(c) for c in PARSE.claims(text) if noun in (c.subject.name, str(c.object)) and not c.hedged]
+
+
+@pytest.mark.parametrize(("text", "noun"), STATED.items())
+def test_what_is_stated_in_similar_words_is_claimed(text: str, noun: str) -> None:
+    assert f"object: {noun}" in map(notation, PARSE.claims(text))
+
+
+@pytest.mark.parametrize(("text", "relations"), RELATIONS.items())
+def test_relations_have_the_subject_that_the_sentence_gives_them(text: str, relations: list[str]) -> None:
+    found = [notation(c).partition(": ")[2] for c in PARSE.claims(text) if c.type == "relation" and not c.hedged]
+    assert sorted(found) == sorted(relations)
+
+
+@pytest.mark.parametrize(("question", "answer", "claims"), ANSWERS)
+def test_a_short_answer_is_about_what_was_asked(question: str, answer: str, claims: list[str]) -> None:
+    assert sorted(map(notation, PARSE.claims(answer, question))) == sorted(claims)
+
+
+def test_an_attribute_in_brackets_after_a_place_is_not_that_of_the_place() -> None:
+    claims = ["object: dog", "state: dog lying", "relation: dog on couch", "object: couch"]
+    for extractor in (PARSE, RuleExtractor()):
+        assert [notation(c) for c in extractor.claims("- **Dog** – lying on the couch (brown)")] == claims
+    assert [notation(c) for c in PARSE.claims("- car (red)")] == ["object: car", "attribute: car red"]
