@@ -4,9 +4,10 @@ Answers are cached by the image's sha256. A model is loaded at the first image t
 round with a full cache loads none. A row on whose image an expert fails is quarantined (`vlrm_ray.experts.failing_images`).
 """
 
+import os
 import time
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -78,7 +79,7 @@ class DetectorExpert:
             board: receives the progress.
         """
         self.settings, self.board = settings, board
-        self.guard = FailureGuard("detector", ledger, restarted_actor())
+        self.guard = FailureGuard("detector", ledger, restarted_actor(), end_of_actor())
         fetch_detector(settings)
         # a checkpoint's fingerprint is known without loading the model
         fingerprint = detector_fingerprint(settings) if is_checkpoint(settings.model) else self.detector.fingerprint
@@ -133,7 +134,7 @@ class TextExpert:
             board: receives the progress.
         """
         self.settings, self.board = settings, board
-        self.guard = FailureGuard("reader", ledger, restarted_actor())
+        self.guard = FailureGuard("reader", ledger, restarted_actor(), end_of_actor())
         fetch_reader(settings)
         self.cache = AnswerCache(ledger, f"words-{digest(reader_fingerprint(settings), DECODER)}", Word)
 
@@ -177,6 +178,15 @@ def restarted_actor() -> str:
     context = ray.get_runtime_context()
     identity = context.get_actor_id()
     return identity if identity and context.was_current_actor_reconstructed else ""
+
+
+def end_of_actor() -> Callable[[], None] | None:
+    """What ends this process, if it is that of an actor, which Ray then starts again; None if not."""
+    import ray
+
+    if not ray.is_initialized() or not ray.get_runtime_context().get_actor_id():
+        return None
+    return partial(os._exit, 1)
 
 
 def _quarantined(table: pa.Table, rows: Sequence[Row]) -> pa.Table:

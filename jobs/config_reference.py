@@ -72,7 +72,7 @@ def _changing() -> Iterator[str]:
     for which, names in (
         ("at the top level, with all that is inside them", SESSION_KEYS),
         ("in any place, because they say where and with how much a run works", sorted(RESOURCE_KEYS)),
-        ("of the training, because they decide its use of memory and time", sorted(RESOURCE_PATHS)),
+        ("of engines and the training, because they decide their use of memory and time", sorted(RESOURCE_PATHS)),
     ):
         listed = ", ".join(f"`{name}`" for name in names)
         yield textwrap.fill(f"* {which}: {listed}", 120, subsequent_indent="  ", break_on_hyphens=False)

@@ -179,7 +179,7 @@ def test_an_actor_that_was_started_again_looks_at_single_images_for_a_while(
     guard, expert = FailureGuard("detector", ledger, "a1"), Expert(bad=0)
     for _ in range(failing_images.CAREFUL_CALLS):
         guard.answers(images[:2], 8, expert.look)
-    assert expert.batches == [[10], [11]] * failing_images.CAREFUL_CALLS
+    assert expert.batches == [[64], *[[10], [11]] * failing_images.CAREFUL_CALLS]  # the empty image first
     guard.answers(images[:2], 8, expert.look)
     assert expert.batches[-1] == [10, 11]
 
@@ -188,6 +188,36 @@ def test_an_image_on_which_it_raises_then_fails_alone_too(images: list[Prompt], 
     Path(images[0].image).unlink()
     answers = FailureGuard("detector", ledger, "a1").answers(images, 8, Expert().look)
     assert reasons(answers) == ["image_missing", "", "", "expert_failed: detector: no kernel", ""]
+
+
+class BrokenByAnImage(Expert):
+    """One image breaks it for good, as an error of CUDA does."""
+
+    def look(self, images: Sequence[Pixels]) -> list[Answer]:
+        try:
+            return super().look(images)
+        except RuntimeError:
+            self.bad = None
+            raise
+
+
+def end_process() -> None:
+    raise ProcessEnded
+
+
+def test_an_image_that_breaks_the_process_for_good_is_given_up_too(images: list[Prompt], ledger: Ledger) -> None:
+    for actor in ("", "a1", "a1"):
+        with pytest.raises(ProcessEnded):
+            FailureGuard("detector", ledger, actor, end_process).answers(images, 2, BrokenByAnImage().look)
+    answers = FailureGuard("detector", ledger, "a1", end_process).answers(images, 2, BrokenByAnImage().look)
+    assert reasons(answers) == ["", "", "", "expert_failed: the process of the detector ended", ""]
+
+
+def test_an_expert_that_has_never_answered_ends_the_run_also_in_an_actor(images: list[Prompt], ledger: Ledger) -> None:
+    for actor in ("", "a1"):
+        with pytest.raises(UserError, match="fails on any image"):
+            FailureGuard("detector", ledger, actor, end_process).answers(images, 2, Expert(bad=None).look)
+    assert not attempts(ledger)
 
 
 def test_a_model_that_ends_the_process_while_it_is_loaded_ends_the_run(ledger: Ledger) -> None:

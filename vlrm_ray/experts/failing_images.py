@@ -1,7 +1,8 @@
 """Images on which an expert fails: each costs its own prompt, not the run.
 
 If an expert raises an exception on a batch, it looks at the batch's images one by one. An image on which it fails alone
-has a `Failure` instead of an answer. If it fails on an empty image too, the expert is at fault and the run ends.
+has a `Failure` instead of an answer. If it fails on an empty image too, though it has answered before, an error has broken its
+process, as those of CUDA do: the process then ends itself. If it has never answered, the expert is at fault and the run ends.
 
 If an expert's process ends, Ray starts its actor again and repeats the call. The actor then looks at one image at a time,
 and notes in the ledger which one, so that an image that ends the process again and again is known:
@@ -70,14 +71,18 @@ def is_answer(answer: Answer) -> bool:
 class FailureGuard:
     """Lets one expert look at images, and finds those on which it fails."""
 
-    def __init__(self, expert: str, ledger: Ledger, restarted: str = "") -> None:
+    def __init__(
+        self, expert: str, ledger: Ledger, restarted: str = "", end_process: Callable[[], None] | None = None
+    ) -> None:
         """Prepare an expert.
 
         Args:
             expert: "detector" or "reader".
             ledger: where attempts are noted.
             restarted: id of the actor, if Ray has started it again; "" if not.
+            end_process: ends the process, if Ray starts another one in its place; None if not.
         """
+        self._end_process, self._has_answered = end_process, False
         self.expert, self.ledger = expert, ledger
         self._careful_calls = CAREFUL_CALLS if restarted else 0
         self._file = f"attempts/{expert}-{restarted}.json"
@@ -114,6 +119,8 @@ class FailureGuard:
         if not self._careful_calls:
             return self._in_batches(prompts, batch, look)
         self._careful_calls -= 1
+        if prompts and not self._has_answered:
+            self._check(look)  # so that a failure on the first image says something of the image
         answers = [self._alone(prompt, look) for prompt in prompts]
         self.ledger.put_json(self._file, self._attempts)
         return answers
@@ -148,7 +155,9 @@ class FailureGuard:
     def _found(self, images: Sequence[Pixels], look: Look) -> list[Answer]:
         """The answers on some images, together or one by one."""
         try:
-            return look(images)
+            answers = look(images)
+            self._has_answered = True
+            return answers
         except UserError:
             raise
         except Exception as error:  # the experts' libraries raise many types
@@ -159,14 +168,27 @@ class FailureGuard:
             _LOG.warning("the %s failed on an image of shape %s", self.expert, images[0].shape, exc_info=error)
             return [Failure(f"{EXPERT_FAILED}: {self.expert}: {first_line(error, _LONGEST_REASON)}")]
 
-    def _check(self, look: Look, cause: Exception) -> None:
-        """Check that the expert still works; raises UserError if not."""
+    def _check(self, look: Look, cause: Exception | None = None) -> None:
+        """Check that the expert still works, by an empty image.
+
+        Args:
+            look: asks the expert.
+            cause: what it has raised on another image.
+
+        Raises:
+            UserError: it does not, and its process was not ended either.
+        """
         try:
             look([_EMPTY])
+            self._has_answered = True
         except Exception as error:
+            place, reason = f"the {self.expert} on node {socket.gethostname()}", last_line(cause or error)
+            if self._has_answered and self._end_process:
+                _LOG.error("%s fails on all images since it has failed on one: %s; its process ends", place, reason)
+                self._end_process()
             raise UserError(
-                f"the {self.expert} on node {socket.gethostname()} fails on any image: {last_line(cause)}; look at its log in "
-                "the Ray dashboard, then run the same command again to resume"
+                f"{place} fails on any image: {reason}; look at its log in the Ray dashboard, then run the same command again "
+                "to resume"
             ) from error
 
     @contextmanager

@@ -31,20 +31,21 @@ RESOURCE_KEYS = frozenset(
 )
 """Configuration keys, in any section, that say where and with how much a run works, and do not determine its results."""
 RESOURCE_PATHS = frozenset(
-    f"train.{key}"
-    for key in (
-        "max_tokens",
-        "packing",
-        "shared_prefix",
-        "checkpointing",
-        "compile",
-        "loader_workers",
-        "step_timeout",
-        "checkpoint_steps",
-    )
+    [
+        "policy.engine.max_model_len",
+        "critic.engine.max_model_len",
+        "train.max_tokens",
+        "train.packing",
+        "train.shared_prefix",
+        "train.checkpointing",
+        "train.compile",
+        "train.loader_workers",
+        "train.step_timeout",
+        "train.checkpoint_steps",
+    ]
 )
-"""The same by dotted key: how a training uses memory and time. Its steps do not depend on them, but examples longer than
-`train.max_tokens` are dropped."""
+"""The same by dotted key: how engines and a training use memory and time. Results do not depend on them, but what is longer than
+`max_model_len` is refused, and examples longer than `train.max_tokens` are dropped."""
 MODELS = "models.json"
 """File of the run with the hashes of the experts' models, by configuration key."""
 SOURCE = "prompts.json"
