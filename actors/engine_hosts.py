@@ -17,8 +17,9 @@ import psutil
 
 from actors.examination import Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
-from actors.suspects import ENDED, Refusals, Suspect
+from actors.suspects import Refusals, Suspect
 from vlrm_ray.engines import (
+    ENDED,
     Completion,
     Engine,
     EngineDied,
@@ -81,7 +82,7 @@ class EngineHost:
         self._model = settings.model
         self._restarts: list[float] = []
         self._repair: asyncio.Task[None] | None = None
-        self._waiting = 0
+        self._waiting_sequences = 0
 
     def _begin(self, find_weights: Callable[[], None] = lambda: None) -> None:
         """Start the engine for the first time, or set `problem`."""
@@ -97,11 +98,13 @@ class EngineHost:
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """`sampling.n` answers to each request; those to a refused request have only a reason, in `refused`."""
         refused = [Completion("", refused=ENDED)] * sampling.n
-        return await self._answers(requests, lambda engine, asked: engine.generate(asked, sampling), refused)
+        sequences = len(requests) * sampling.n
+        return await self._answers(requests, lambda engine, asked: engine.generate(asked, sampling), refused, sequences)
 
     async def score(self, requests: Sequence[Request]) -> list[Completion]:
         """p(Yes) and p(No) as the next token after each request's prefix; a refused request has a reason."""
-        return await self._answers(requests, lambda engine, asked: engine.score(asked), Completion("", refused=ENDED))
+        refused = Completion("", refused=ENDED)
+        return await self._answers(requests, lambda engine, asked: engine.score(asked), refused, len(requests))
 
     async def load(self, model: str, ledger: Ledger | None = None, critique_format: str = "") -> float:
         """Replace the weights by those of another model of the same architecture.
@@ -129,7 +132,9 @@ class EngineHost:
 
     async def load_report(self) -> LoadReport:
         """How busy the engine is; answers at once."""
-        return self.engine.load_report() if self.engine is not None else LoadReport(waiting=self._waiting)
+        if self.engine is None:
+            return LoadReport(waiting=self._waiting_sequences, runs=False)
+        return self.engine.load_report()
 
     async def health(self) -> Health:
         """State of the engine. Calls return only after the engine has started or failed to."""
@@ -147,6 +152,7 @@ class EngineHost:
         requests: Sequence[Request],
         work: Callable[[AsyncEngine, list[Request]], Awaitable[list[T]]],
         refused: T,
+        sequences: int,
     ) -> list[T]:
         """The engine's answers to some requests, and `refused` for those on which its process ends."""
 
@@ -155,19 +161,19 @@ class EngineHost:
             found = iter(await work(engine, list(compress(requests, allowed))))
             return [next(found) if answered else refused for answered in allowed]
 
-        return await self._with_engine(answers)
+        return await self._with_engine(answers, sequences)
 
-    async def _with_engine(self, work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
-        """Do some work with the engine, again with a new one if the engine's process ends."""
+    async def _with_engine(self, work: Callable[[AsyncEngine], Awaitable[T]], sequences: int = 0) -> T:
+        """Do some work of so many sequences with the engine, again with a new one if the engine's process ends."""
         while True:
             if (engine := self.engine) is not None and self.refusals.left:
                 self._repaired_by(self._go_on_examining(engine))
             while self._repair is not None and not self._repair.done():
-                self._waiting += 1
+                self._waiting_sequences += sequences
                 try:
                     await asyncio.shield(self._repair)  # goes on for the other calls if this one is cancelled
                 finally:
-                    self._waiting -= 1
+                    self._waiting_sequences -= sequences
             if (engine := self.engine) is None:
                 raise EngineDied(f"{self._place()} has no running engine: {self.problem}")
             try:

@@ -14,15 +14,13 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from vlrm_ray.engines import REFUSED, EngineDied, EngineSettings, Request, Sampling
+from vlrm_ray.engines import EngineDied, EngineSettings, Request, Sampling
 from vlrm_ray.errors import StorageError
 from vlrm_ray.ids import digest
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import ImageCondition
 
-ENDED = f"{REFUSED}: its process ended on it"
-"""Reason of a request that ends the engine's process."""
 _SUSPECTS, _REFUSED = "suspects", "refused"
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from vlrm_ray.config_sections import Engine
-from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, LoadReport, Request, Sampling
+from vlrm_ray.engines import ENDED, REFUSED, TOO_LONG, Completion, LoadReport, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import engine_calls, refusals
 from vlrm_ray.pipeline.refusals import REST_SECONDS, WRONG_REFUSALS, SickEngines
@@ -40,12 +40,13 @@ class FakeEngine:
 
     Attributes:
         sick: whether it refuses everything.
+        runs: whether it reports that it runs.
         texts: the texts that it was sent.
         most: largest number of requests at the same time.
     """
 
     def __init__(self, seconds: float = 0.001, *, sick: bool = False) -> None:
-        self.seconds, self.sick = seconds, sick
+        self.seconds, self.sick, self.runs = seconds, sick, True
         self.texts: list[str] = []
         self.running, self.most, self.finished = 0, 0, 0
         self.up, self.down = asyncio.Event(), asyncio.Event()
@@ -83,7 +84,7 @@ class FakeEngine:
                 raise ActorUnavailableError("socket closed", None)
 
     async def _load_report(self) -> LoadReport:
-        return LoadReport(running=self.running, finished=self.finished)
+        return LoadReport(running=self.running, finished=self.finished, runs=self.runs)
 
     async def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         return [[answer] * sampling.n for answer in await self._score(requests)]
@@ -104,7 +105,7 @@ class FakeEngine:
     def _refusal(self, request: Request) -> str:
         if self.sick:
             return FULL_DISK
-        return {"long": TOO_LONG, "bad": BAD}.get(request.text, "")
+        return {"long": TOO_LONG, "deadly": ENDED, "bad": BAD}.get(request.text, "")
 
 
 def pool(*engines: FakeEngine, board: Board | None = None, timeout: float = 60.0, **settings: Any) -> EnginePool:
@@ -167,10 +168,12 @@ def test_a_request_that_every_engine_refuses_is_refused_and_accuses_none() -> No
     assert used._sick.resting() == set()
 
 
-def test_a_request_that_is_too_long_is_sent_once() -> None:
+@pytest.mark.parametrize(("text", "reason"), [("long", TOO_LONG), ("deadly", ENDED)])
+def test_a_request_that_no_engine_answers_is_sent_once(text: str, reason: str) -> None:
+    """One that is too long, and one on which the process of the first engine has ended: the second would end too."""
     engines = [FakeEngine(), FakeEngine()]
-    ((answer,),) = asyncio.run(pool(*engines).generate("generate", 0, requests("long"), SAMPLING))
-    assert answer.refused == TOO_LONG
+    ((answer,),) = asyncio.run(pool(*engines).generate("generate", 0, requests(text), SAMPLING))
+    assert answer.refused == reason
     assert sum(len(engine.texts) for engine in engines) == 1
 
 
@@ -272,6 +275,31 @@ def test_without_another_engine_requests_wait_until_one_is_back(count: int) -> N
         assert [answer.refused for answer in await asyncio.wait_for(answers, 5)] == [""]
 
     asyncio.run(go())
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_an_engine_that_does_not_run_gets_nothing_as_long_as_others_do() -> None:
+    """One that looks for the request that ended it answers nothing, and would seem to be the least loaded."""
+
+    async def go() -> None:
+        engines = [FakeEngine(), FakeEngine(0.01)]
+        used = pool(*engines)
+        engines[0].runs = False
+        await soon(lambda: used.least_loaded.stopped == {0} or used._update_loads())
+        assert await sent(used, 40) == [""] * 40
+        assert engines[0].texts == []
+        engines[1].runs = False
+        await soon(lambda: used.least_loaded.stopped == {0, 1} or used._update_loads())
+        assert used._usable() == {0, 1}  # requests wait for both
+
+    asyncio.run(go())
+
+
+def test_requests_wait_for_an_engine_that_is_away_rather_than_for_one_that_does_not_run() -> None:
+    used = pool(FakeEngine(), FakeEngine())
+    used.least_loaded.stop(0)
+    used.least_loaded.lose(1)
+    assert used._usable() == {1}
 
 
 def test_a_sick_engine_gets_nothing_while_a_healthy_one_is_away() -> None:

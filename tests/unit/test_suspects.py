@@ -12,9 +12,9 @@ from actors.continuous_engine import ContinuousEngine
 from actors.engine_hosts import ENGINE_RESTARTS, EngineHost
 from actors.examination import MORE_DEATHS, Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
-from actors.suspects import ENDED, Refusals, Suspect
+from actors.suspects import Refusals, Suspect
 from tests.unit.test_refused_requests import GOOD, PickyEngine
-from vlrm_ray.engines import Completion, EngineDied, EngineSettings, Request, Sampling
+from vlrm_ray.engines import ENDED, Completion, EngineDied, EngineSettings, Request, Sampling
 from vlrm_ray.errors import StorageError
 from vlrm_ray.pipeline import remedies
 from vlrm_ray.pipeline.stages.commit import Tally

@@ -10,7 +10,7 @@ from typing import Any
 from ray.actor import ActorHandle
 
 from vlrm_ray.config_sections import Engine
-from vlrm_ray.engines import TOO_LONG, Completion, Request, Sampling, batches
+from vlrm_ray.engines import ENDED, TOO_LONG, Completion, Request, Sampling, batches
 from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, REPORT_TIMEOUT, ActorDied, ActorLost, LeastLoaded, call
 from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
@@ -104,10 +104,10 @@ class EnginePool:
     async def _of_group(self, stage: str, method: Method, requests: Sequence[Request], *rest: Any) -> list[Any]:
         """The answers to a group of requests. Those that an engine refuses are sent to another one, if there is one.
 
-        Only requests that are too long are not: all engines have the same limit.
+        Not those that no engine answers: all have the same limit of tokens, and a request that ends one engine ends others too.
         """
         first, answers = await self._to_least_loaded(stage, method, requests, *rest)
-        refused = [i for i, answer in enumerate(answers) if _refusal(answer) not in ("", TOO_LONG)]
+        refused = [i for i, answer in enumerate(answers) if _refusal(answer) not in ("", TOO_LONG, ENDED)]
         self._sick.refused(first, len(refused))
         others = self._usable() - {first}
         if not refused or not others:
@@ -130,9 +130,10 @@ class EnginePool:
             )
 
     def _usable(self) -> set[int]:
-        """The engines to choose from: the healthy ones that report. If none of them does, requests wait for all healthy ones."""
+        """The engines to choose from: the healthy ones that run and report. If none does, requests wait for all that may."""
         healthy = self.actors.keys() - self._sick.resting() or set(self.actors)
-        return healthy - self.least_loaded.away(REPORT_TIMEOUT) or healthy
+        running = healthy - self.least_loaded.stopped or healthy
+        return running - self.least_loaded.away(REPORT_TIMEOUT) or running
 
     async def _to_least_loaded(
         self,
