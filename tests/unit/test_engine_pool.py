@@ -13,8 +13,8 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from vlrm_ray.config_sections import Engine
-from vlrm_ray.engines import ENDED, REFUSED, TOO_LONG, Completion, LoadReport, Request, Sampling
-from vlrm_ray.errors import UserError
+from vlrm_ray.engines import ENDED, REFUSED, TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling
+from vlrm_ray.errors import UserError, user_message
 from vlrm_ray.pipeline import engine_calls, refusals
 from vlrm_ray.pipeline.refusals import REST_SECONDS, WRONG_REFUSALS, SickEngines
 from vlrm_ray.pipeline.stages import engine_pool
@@ -40,6 +40,7 @@ class FakeEngine:
 
     Attributes:
         sick: whether it refuses everything.
+        gave_up: whether its actor has given up starting the engine.
         runs: whether it reports that it runs.
         texts: the texts that it was sent.
         most: largest number of requests at the same time.
@@ -47,6 +48,7 @@ class FakeEngine:
 
     def __init__(self, seconds: float = 0.001, *, sick: bool = False) -> None:
         self.seconds, self.sick, self.runs = seconds, sick, True
+        self.gave_up = False
         self.texts: list[str] = []
         self.running, self.most, self.finished = 0, 0, 0
         self.up, self.down = asyncio.Event(), asyncio.Event()
@@ -84,13 +86,16 @@ class FakeEngine:
                 raise ActorUnavailableError("socket closed", None)
 
     async def _load_report(self) -> LoadReport:
-        return LoadReport(running=self.running, finished=self.finished, runs=self.runs)
+        return LoadReport(running=self.running, finished=self.finished, runs=self.runs and not self.gave_up)
 
     async def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         return [[answer] * sampling.n for answer in await self._score(requests)]
 
     async def _score(self, requests: Sequence[Request]) -> list[Completion]:
         self.texts += [request.text for request in requests]
+        self.gave_up = self.gave_up or self.texts[-1] == "hopeless"
+        if self.gave_up:
+            raise EngineDied("policy-0 on node a has no running engine: exit code -9")
         if self.texts[-1] == "fatal":
             self.lose()
         self.running += len(requests)
@@ -312,9 +317,73 @@ def test_a_sick_engine_gets_nothing_while_a_healthy_one_is_away() -> None:
 
 def test_a_request_with_which_several_engines_are_lost_is_not_sent_to_all() -> None:
     engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
-    with pytest.raises(UserError, match=r"died while it was asked for answers of the stage critique: .*socket closed"):
-        asyncio.run(pool(*engines).score("critique", 0, requests("fatal")))
+    with pytest.raises(UserError) as raised:
+        asyncio.run(pool(*engines).score("critique", 0, [Request("fatal", "s3://key:secret@photos/7.png")]))
     assert sum(len(engine.texts) for engine in engines) == MOST_LOSSES + 1
+    message = user_message(raised.value) or ""
+    assert message.startswith(
+        "4 engines of the policy were lost one after the other while they worked on the same 1 requests"
+    )
+    assert "of the stage critique, the first of them with the image s3://" in message
+    assert "photos/7.png" in message and "secret" not in message
+    assert "socket closed" in message
+
+
+def test_a_request_without_an_image_is_named_by_its_text() -> None:
+    engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
+    with pytest.raises(UserError, match="the first of them with the text 'fatal'; look for the cause"):
+        asyncio.run(pool(*engines).score("critique", 0, requests("fatal")))
+
+
+# --- an engine whose actor has given up ---------------------------------------------------------
+
+
+def test_an_engine_that_has_given_up_ends_no_run_while_others_work(caplog: pytest.LogCaptureFixture) -> None:
+    engines = [FakeEngine() for _ in range(3)]
+    engines[0].gave_up = True
+    used = pool(*engines)
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(sent(used, 60)) == [""] * 60
+    assert used._usable() == {1, 2}
+    assert len(engines[0].texts) <= 16  # what was under way until it was known
+    assert caplog.messages == [
+        "policy-0 gets no requests for 300 s: policy-0 on node a has no running engine: exit code -9"
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_run_ends_with_the_message_of_an_engine_if_all_have_given_up(count: int) -> None:
+    engines = [FakeEngine() for _ in range(count)]
+    for engine in engines:
+        engine.gave_up = True
+    with pytest.raises(EngineDied, match="has no running engine: exit code -9"):
+        asyncio.run(pool(*engines).score("critique", 0, requests("a")))
+    assert [engine.texts for engine in engines] == [["a"]] * count
+
+
+def test_an_engine_that_rests_answers_if_all_others_have_given_up() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    engines[0].gave_up = True
+    used = pool(*engines)
+    used._sick.rest(1)
+    assert asyncio.run(sent(used, 4)) == [""] * 4
+
+
+def test_a_request_with_which_several_actors_give_up_is_not_sent_to_all() -> None:
+    engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
+    with pytest.raises(
+        UserError, match=r"^4 engines of the policy were lost .*The last engine: policy-0 on node a has no"
+    ):
+        asyncio.run(pool(*engines).score("critique", 0, requests("hopeless")))
+    assert sum(engine.gave_up for engine in engines) == MOST_LOSSES + 1
+
+
+def test_a_reproducible_part_ends_with_its_engine() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    engines[0].gave_up = True
+    with pytest.raises(EngineDied):
+        asyncio.run(pool(*engines, reproducible=True).score("critique", 0, requests("a")))
+    assert engines[1].texts == []
 
 
 # --- a busy engine ------------------------------------------------------------------------------
