@@ -42,6 +42,9 @@ RESTART_SECONDS = 3600.0
 """Time after which a restart is forgotten: a long run outlives an engine that ends now and then."""
 START_PAUSES = (5.0, 30.0)
 """Seconds after which an engine's start is tried again, if it fails for a reason that may pass."""
+RETRY_SECONDS = 60.0
+"""Time since the first attempt after which a start is not tried again. Attempts of up to a minute each have ended after 125 s,
+and a longer one is the only one: the driver waits 300 s for an actor (`cluster.start_timeout`), and cannot tell the cause then."""
 _log = logging.getLogger(__name__)
 
 
@@ -88,7 +91,7 @@ class EngineHost:
         """Start the engine for the first time, or set `problem`."""
         self.refusals.read()
         try:
-            self._tried(find_weights)
+            find_weights()
             self.engine = self._started()
         except UserError as error:
             self.problem = str(error)
@@ -219,20 +222,21 @@ class EngineHost:
         return examination.explained
 
     def _started(self) -> AsyncEngine:
-        """A new engine with the weights that were loaded last."""
-        return self._tried(lambda: _start_engine(replace(self.settings, model=self._model)))
+        """A new engine with the weights that were loaded last.
 
-    def _tried(self, work: Callable[[], T]) -> T:
-        """Result of some work, which is done again after an error that may pass: of a storage, or of the engine's library."""
+        The start is tried again after an error that may pass, of a storage or of the engine's library, if there is time.
+        """
+        settings, since = replace(self.settings, model=self._model), time.monotonic()
         for pause in START_PAUSES:
             try:
-                return work()
+                return _start_engine(settings)
             except Exception as error:  # engines raise many exception types
-                if isinstance(error, UserError) and not may_pass(error):
+                lasts = isinstance(error, UserError) and not may_pass(error, self._model)
+                if lasts or time.monotonic() - since > RETRY_SECONDS:
                     raise
                 _log.warning("%s tries again in %g s: %s", self._place(), pause, last_line(error))
             time.sleep(pause)
-        return work()
+        return _start_engine(settings)
 
     def _place(self) -> str:
         return f"{self.name} on node {socket.gethostname()}"
