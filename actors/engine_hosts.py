@@ -17,8 +17,9 @@ import psutil
 
 from actors.examination import Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
-from actors.suspects import ENDED, Refusals, Suspect
+from actors.suspects import Refusals, Suspect
 from vlrm_ray.engines import (
+    ENDED,
     Completion,
     Engine,
     EngineDied,
@@ -41,6 +42,9 @@ RESTART_SECONDS = 3600.0
 """Time after which a restart is forgotten: a long run outlives an engine that ends now and then."""
 START_PAUSES = (5.0, 30.0)
 """Seconds after which an engine's start is tried again, if it fails for a reason that may pass."""
+RETRY_SECONDS = 60.0
+"""Time since the first attempt after which a start is not tried again. Attempts of up to a minute each have ended after 125 s,
+and a longer one is the only one: the driver waits 300 s for an actor (`cluster.start_timeout`), and cannot tell the cause then."""
 _log = logging.getLogger(__name__)
 
 
@@ -81,13 +85,13 @@ class EngineHost:
         self._model = settings.model
         self._restarts: list[float] = []
         self._repair: asyncio.Task[None] | None = None
-        self._waiting = 0
+        self._waiting_sequences = 0
 
     def _begin(self, find_weights: Callable[[], None] = lambda: None) -> None:
         """Start the engine for the first time, or set `problem`."""
         self.refusals.read()
         try:
-            self._tried(find_weights)
+            find_weights()
             self.engine = self._started()
         except UserError as error:
             self.problem = str(error)
@@ -97,11 +101,13 @@ class EngineHost:
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """`sampling.n` answers to each request; those to a refused request have only a reason, in `refused`."""
         refused = [Completion("", refused=ENDED)] * sampling.n
-        return await self._answers(requests, lambda engine, asked: engine.generate(asked, sampling), refused)
+        sequences = len(requests) * sampling.n
+        return await self._answers(requests, lambda engine, asked: engine.generate(asked, sampling), refused, sequences)
 
     async def score(self, requests: Sequence[Request]) -> list[Completion]:
         """p(Yes) and p(No) as the next token after each request's prefix; a refused request has a reason."""
-        return await self._answers(requests, lambda engine, asked: engine.score(asked), Completion("", refused=ENDED))
+        refused = Completion("", refused=ENDED)
+        return await self._answers(requests, lambda engine, asked: engine.score(asked), refused, len(requests))
 
     async def load(self, model: str, ledger: Ledger | None = None, critique_format: str = "") -> float:
         """Replace the weights by those of another model of the same architecture.
@@ -129,7 +135,9 @@ class EngineHost:
 
     async def load_report(self) -> LoadReport:
         """How busy the engine is; answers at once."""
-        return self.engine.load_report() if self.engine is not None else LoadReport(waiting=self._waiting)
+        if self.engine is None:
+            return LoadReport(waiting=self._waiting_sequences, runs=False)
+        return self.engine.load_report()
 
     async def health(self) -> Health:
         """State of the engine. Calls return only after the engine has started or failed to."""
@@ -147,6 +155,7 @@ class EngineHost:
         requests: Sequence[Request],
         work: Callable[[AsyncEngine, list[Request]], Awaitable[list[T]]],
         refused: T,
+        sequences: int,
     ) -> list[T]:
         """The engine's answers to some requests, and `refused` for those on which its process ends."""
 
@@ -155,19 +164,19 @@ class EngineHost:
             found = iter(await work(engine, list(compress(requests, allowed))))
             return [next(found) if answered else refused for answered in allowed]
 
-        return await self._with_engine(answers)
+        return await self._with_engine(answers, sequences)
 
-    async def _with_engine(self, work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
-        """Do some work with the engine, again with a new one if the engine's process ends."""
+    async def _with_engine(self, work: Callable[[AsyncEngine], Awaitable[T]], sequences: int = 0) -> T:
+        """Do some work of so many sequences with the engine, again with a new one if the engine's process ends."""
         while True:
             if (engine := self.engine) is not None and self.refusals.left:
                 self._repaired_by(self._go_on_examining(engine))
             while self._repair is not None and not self._repair.done():
-                self._waiting += 1
+                self._waiting_sequences += sequences
                 try:
                     await asyncio.shield(self._repair)  # goes on for the other calls if this one is cancelled
                 finally:
-                    self._waiting -= 1
+                    self._waiting_sequences -= sequences
             if (engine := self.engine) is None:
                 raise EngineDied(f"{self._place()} has no running engine: {self.problem}")
             try:
@@ -213,20 +222,21 @@ class EngineHost:
         return examination.explained
 
     def _started(self) -> AsyncEngine:
-        """A new engine with the weights that were loaded last."""
-        return self._tried(lambda: _start_engine(replace(self.settings, model=self._model)))
+        """A new engine with the weights that were loaded last.
 
-    def _tried(self, work: Callable[[], T]) -> T:
-        """Result of some work, which is done again after an error that may pass: of a storage, or of the engine's library."""
+        The start is tried again after an error that may pass, of a storage or of the engine's library, if there is time.
+        """
+        settings, since = replace(self.settings, model=self._model), time.monotonic()
         for pause in START_PAUSES:
             try:
-                return work()
+                return _start_engine(settings)
             except Exception as error:  # engines raise many exception types
-                if isinstance(error, UserError) and not may_pass(error):
+                lasts = isinstance(error, UserError) and not may_pass(error, self._model)
+                if lasts or time.monotonic() - since > RETRY_SECONDS:
                     raise
                 _log.warning("%s tries again in %g s: %s", self._place(), pause, last_line(error))
             time.sleep(pause)
-        return work()
+        return _start_engine(settings)
 
     def _place(self) -> str:
         return f"{self.name} on node {socket.gethostname()}"

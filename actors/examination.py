@@ -85,16 +85,10 @@ class Examination:
     async def _death(self, engine: AsyncEngine, group: Sequence[Suspect]) -> EngineDied | None:
         """Run some requests; returns why the engine has ended, or None."""
         await asyncio.to_thread(self.refusals.begin, group)
-        by_sampling: dict[Sampling | None, list[Request]] = {}
-        for suspect in group:
-            by_sampling.setdefault(suspect.sampling, []).append(suspect.request)
         try:
-            for sampling, requests in by_sampling.items():
-                with suppress(StorageError):  # of an image, which the answer will name
-                    await (engine.generate(requests, sampling) if sampling else engine.score(requests))
+            self.survived = await _answers(engine, group) or self.survived
         except EngineDied as cause:
             return cause
-        self.survived = True
         return None
 
     async def _refuse(self, group: Sequence[Suspect]) -> None:
@@ -103,6 +97,23 @@ class Examination:
 
     async def _started(self) -> AsyncEngine:
         return await asyncio.to_thread(self.start)
+
+
+async def _answers(engine: AsyncEngine, group: Sequence[Suspect]) -> bool:
+    """Let an engine work on some requests; returns whether it has on any.
+
+    If the image of a request cannot be read, the engine drops the other requests of its call. So each gets a call of its own
+    then: none is cleared that the engine has not worked on, except those whose image cannot be read. Their calls will say so.
+    """
+    by_sampling: dict[Sampling | None, list[Request]] = {}
+    for suspect in group:
+        by_sampling.setdefault(suspect.sampling, []).append(suspect.request)
+    try:
+        for sampling, requests in by_sampling.items():
+            await (engine.generate(requests, sampling) if sampling else engine.score(requests))
+    except StorageError:
+        return len(group) > 1 and any(await asyncio.gather(*(_answers(engine, [suspect]) for suspect in group)))
+    return True
 
 
 def _halves(suspects: Sequence[Suspect]) -> list[Sequence[Suspect]]:

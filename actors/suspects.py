@@ -3,7 +3,8 @@
     runs/<name>/suspects/<actor>.json    the requests that an actor examines at present; see `actors.examination`
     runs/<name>/refused/<key>.json       a request that is refused from now on, by all actors and in later sessions
 
-Nothing is written unless an engine's process ends. If the storage fails, an actor goes on with what it knows itself.
+Nothing is written unless an engine's process ends. If the storage fails, an actor goes on at once with what it knows itself:
+each note would wait ten minutes for it, while calls wait for the engine.
 """
 
 import logging
@@ -14,15 +15,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from vlrm_ray.engines import REFUSED, EngineDied, EngineSettings, Request, Sampling
+from vlrm_ray.engines import EngineDied, EngineSettings, Request, Sampling
 from vlrm_ray.errors import StorageError
 from vlrm_ray.ids import digest
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.patience import impatient
 from vlrm_ray.types import ImageCondition
 
-ENDED = f"{REFUSED}: its process ended on it"
-"""Reason of a request that ends the engine's process."""
 _SUSPECTS, _REFUSED = "suspects", "refused"
 _log = logging.getLogger(__name__)
 
@@ -106,9 +106,10 @@ class Refusals:
         if self.ledger is None:
             return
         try:
-            names = self.ledger.names(_REFUSED, "", ".json")
+            with impatient():
+                names, found = self.ledger.names(_REFUSED, "", ".json"), self.ledger.get_json(self._file)
             self._keys |= {name.removesuffix(".json") for name in names}
-            if found := self.ledger.get_json(self._file):
+            if found:
                 self.left, self._tries = list(map(Suspect.of_json, found["suspects"])), found["tries"]
         except (StorageError, ValueError, TypeError, KeyError) as error:  # of the storage, or of another release's file
             _log.warning("%s does not know which requests end its engine: %s", self.actor, error)
@@ -138,7 +139,8 @@ class Refusals:
         self.left, self._tries = [], 0
         if self.ledger is not None:
             try:
-                self.ledger.delete(self._file)
+                with impatient():
+                    self.ledger.delete(self._file)
             except StorageError as error:
                 _log.warning("%s: %s", self.actor, error)
 
@@ -157,6 +159,7 @@ class Refusals:
     def _put(self, name: str, content: dict[str, Any]) -> None:
         if self.ledger is not None:
             try:
-                self.ledger.put_json(name, content)
+                with impatient():
+                    self.ledger.put_json(name, content)
             except (StorageError, ValueError) as error:  # ValueError: the text is not valid Unicode
                 _log.warning("%s: %s", self.actor, error)

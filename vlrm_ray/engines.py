@@ -20,6 +20,8 @@ TOO_LONG = "longer_than_the_model_takes"
 """Reason of a request that has more tokens than the engine accepts."""
 REFUSED = "refused by the engine"
 """Start of the reason of a request that an engine refuses for any other cause."""
+ENDED = f"{REFUSED}: its process ended on it"
+"""Reason of a request that ends the engine's process, which another engine would not survive either."""
 CPU_LIBRARY = "libnuma.so.1"
 """System library that vLLM's CPU build is linked with."""
 _TOO_LONG_MESSAGE = re.compile(r"maximum (context|model) length|longer than the maximum", re.IGNORECASE)
@@ -122,6 +124,7 @@ class LoadReport:
         finished: sequences that were answered or refused since the start.
         tokens: tokens that were generated since the start; not compared.
         busy_seconds: time since the start in which the engine worked on any sequence; not compared.
+        runs: whether the engine runs; False while its actor starts it again, and once the actor has given up.
     """
 
     running: int = 0
@@ -129,6 +132,7 @@ class LoadReport:
     finished: int = 0
     tokens: int = field(default=0, compare=False)
     busy_seconds: float = field(default=0.0, compare=False)
+    runs: bool = True
 
     @property
     def unfinished(self) -> int:

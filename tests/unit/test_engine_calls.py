@@ -205,6 +205,25 @@ def test_an_engine_that_does_not_report_is_away_until_it_does(monkeypatch: pytes
     asyncio.run(go())
 
 
+def test_an_engine_that_reports_that_it_does_not_run_is_stopped_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_calls, "REPORT_SECONDS", 0.0)
+
+    async def stopped(actors: LeastLoaded, **reported: Any) -> set[int]:
+        actors.update({0: method(lambda: slow(0, LoadReport(**reported)))})
+        await asyncio.sleep(0.01)
+        return actors.stopped
+
+    async def go() -> None:
+        actors = LeastLoaded(1)
+        assert await stopped(actors, waiting=12, runs=False) == {0}
+        assert actors.load(0) == 12  # what waits for it counts all the same
+        assert await stopped(actors) == set()
+        actors.stop(0)
+        assert await stopped(actors) == set()
+
+    asyncio.run(go())
+
+
 def test_a_dead_engine_is_not_away_so_that_its_calls_tell() -> None:
     async def dead() -> LoadReport:
         raise ActorDiedError

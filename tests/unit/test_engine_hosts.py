@@ -1,6 +1,7 @@
 """The actor of an engine, used without Ray: many calls at a time, refused requests, engines that die."""
 
 import asyncio
+import errno
 import threading
 import time
 from collections.abc import Sequence
@@ -13,10 +14,11 @@ from actors import engine_hosts
 from actors.continuous_engine import AHEAD, ContinuousEngine, Places
 from actors.engine_hosts import ENGINE_RESTARTS, CritiqueWriter, EngineHost
 from actors.serial_engine import AsyncEngine, SerialEngine
-from actors.suspects import ENDED
 from tests.unit.test_refused_requests import PickyEngine
-from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, EngineSettings, LoadReport, Request, Sampling
+from vlrm_ray.config_sections import Cluster
+from vlrm_ray.engines import ENDED, TOO_LONG, Completion, EngineDied, EngineSettings, LoadReport, Request, Sampling
 from vlrm_ray.errors import StorageError, UserError
+from vlrm_ray.store import filesystem
 from vlrm_ray.store.ledger import Ledger
 
 SETTINGS = EngineSettings("vllm", "assets:vlm", "float32", 512, 4, 16, 0.5, 0, 1)
@@ -220,6 +222,7 @@ def test_a_cancelled_call_that_has_not_begun_is_forgotten() -> None:
         first, second = (asyncio.create_task(texts_of(serial, text)) for text in "ab")
         assert await asyncio.to_thread(engine.begun.wait, 60)
         second.cancel()
+        await asyncio.sleep(0.01)  # until its place in the thread's queue is given up
         engine.may_end.set()
         await first
 
@@ -282,12 +285,12 @@ def test_a_call_that_is_cancelled_does_not_end_the_restart_that_others_wait_for(
         host = EngineHost("policy-0", SETTINGS)
         assert host.engine is not None
         host.engine.backend.dead = True  # type: ignore[attr-defined]
-        first = asyncio.create_task(texts_of_host(host, "first"))
+        first = asyncio.create_task(host.generate(requests("first"), Sampling(8, n=5)))
         while host.engine is not None:
             await asyncio.sleep(0.001)
         second = asyncio.create_task(texts_of_host(host, "second"))
         await asyncio.sleep(0.01)
-        assert await host.load_report() == LoadReport(waiting=2)
+        assert await host.load_report() == LoadReport(waiting=6, runs=False)
         first.cancel()
         return await second
 
@@ -366,7 +369,7 @@ def test_an_engine_that_dies_again_and_again_is_reported_with_actor_node_and_cau
             ):
                 await host.generate(requests(f"DEADLY again {number}"), Sampling(8))
         assert (await host.health()).problem.startswith("exit code -9")
-        assert await host.load_report() == LoadReport()
+        assert await host.load_report() == LoadReport(runs=False)
 
     asyncio.run(go())
     assert len(backends) == 1 + 2 * ENGINE_RESTARTS  # each request has ended the engine twice
@@ -440,22 +443,77 @@ def test_an_engine_whose_start_always_fails_is_a_problem_not_a_crash(monkeypatch
     assert problem.endswith("cannot start its engine: division by zero")
 
 
-def test_a_critic_waits_for_a_ledger_that_cannot_be_read_and_then_says_so(
+class Clock:
+    """Stands for the module `time`: only starts and pauses take time.
+
+    Attributes:
+        now: seconds since the beginning.
+        pauses: the pauses that were made.
+    """
+
+    def __init__(self) -> None:
+        self.now, self.pauses = 0.0, list[float]()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "starts"),
+    [(1.0, 3), (25.0, 3), (50.0, 2), (100.0, 1)],  # 100 s: CUDA is out of memory once the weights are loaded
+)
+def test_a_start_that_fails_is_reported_before_the_driver_gives_the_actor_up(
+    seconds: float, starts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, failures = Clock(), list[str]()
+
+    def start(settings: EngineSettings) -> AsyncEngine:
+        clock.now += seconds
+        failures.append(settings.model)
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(engine_hosts, "time", clock)
+    monkeypatch.setattr(engine_hosts, "START_PAUSES", (5.0, 30.0))
+    monkeypatch.setattr(engine_hosts, "_start_engine", start)
+    assert asyncio.run(EngineHost("policy-0", SETTINGS).health()).problem.endswith("CUDA out of memory")
+    assert len(failures) == starts
+    assert clock.now <= Cluster().start_timeout / 2
+
+
+@pytest.mark.parametrize(("folder", "starts"), [("/mnt/nfs/model", 3), ("/disk/model", 1)])
+def test_an_error_of_a_disk_passes_only_if_another_machine_holds_the_model(
+    folder: str, starts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, tries = StorageError("cannot read the weights"), list[str]()
+    broken.__cause__ = OSError(errno.EIO, "Input/output error")
+
+    def start(settings: EngineSettings) -> AsyncEngine:
+        tries.append(settings.model)
+        raise broken
+
+    monkeypatch.setattr(filesystem, "_is_mounted", lambda path: path.startswith("/mnt/nfs"))
+    monkeypatch.setattr(engine_hosts, "_start_engine", start)
+    assert EngineHost("policy-0", replace(SETTINGS, model=folder)).problem == "cannot read the weights"
+    assert tries == [folder] * starts
+
+
+def test_a_critic_whose_ledger_cannot_be_read_asks_it_once_and_says_so(
     backends: list[FakeAsyncLLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = unreachable("served.json")
-    answers: list[int | Exception] = [lost, lost, 0]
+    """The ledger itself is patient; three times its patience would outlast the driver's."""
+    asked: list[int] = []
 
     def served(self: Ledger, critic: int) -> int:
-        answer = answers.pop(0) if answers else lost
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        asked.append(critic)
+        raise unreachable("served.json")
 
     monkeypatch.setattr(Ledger, "served_version", served)
-    assert CritiqueWriter("critic-0", SETTINGS, Ledger(str(tmp_path))).problem == ""
     assert "NETWORK_CONNECTION" in CritiqueWriter("critic-0", SETTINGS, Ledger(str(tmp_path))).problem
-    assert len(backends) == 1
+    assert (asked, backends) == ([0], [])
 
 
 def test_a_critic_starts_with_the_newest_version(backends: list[FakeAsyncLLM], tmp_path: Path) -> None:

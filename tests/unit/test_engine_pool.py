@@ -13,8 +13,8 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from vlrm_ray.config_sections import Engine
-from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, LoadReport, Request, Sampling
-from vlrm_ray.errors import UserError
+from vlrm_ray.engines import ENDED, REFUSED, TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling
+from vlrm_ray.errors import UserError, user_message
 from vlrm_ray.pipeline import engine_calls, refusals
 from vlrm_ray.pipeline.refusals import REST_SECONDS, WRONG_REFUSALS, SickEngines
 from vlrm_ray.pipeline.stages import engine_pool
@@ -40,12 +40,15 @@ class FakeEngine:
 
     Attributes:
         sick: whether it refuses everything.
+        gave_up: whether its actor has given up starting the engine.
+        runs: whether it reports that it runs.
         texts: the texts that it was sent.
         most: largest number of requests at the same time.
     """
 
     def __init__(self, seconds: float = 0.001, *, sick: bool = False) -> None:
-        self.seconds, self.sick = seconds, sick
+        self.seconds, self.sick, self.runs = seconds, sick, True
+        self.gave_up = False
         self.texts: list[str] = []
         self.running, self.most, self.finished = 0, 0, 0
         self.up, self.down = asyncio.Event(), asyncio.Event()
@@ -83,13 +86,16 @@ class FakeEngine:
                 raise ActorUnavailableError("socket closed", None)
 
     async def _load_report(self) -> LoadReport:
-        return LoadReport(running=self.running, finished=self.finished)
+        return LoadReport(running=self.running, finished=self.finished, runs=self.runs and not self.gave_up)
 
     async def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         return [[answer] * sampling.n for answer in await self._score(requests)]
 
     async def _score(self, requests: Sequence[Request]) -> list[Completion]:
         self.texts += [request.text for request in requests]
+        self.gave_up = self.gave_up or self.texts[-1] == "hopeless"
+        if self.gave_up:
+            raise EngineDied("policy-0 on node a has no running engine: exit code -9")
         if self.texts[-1] == "fatal":
             self.lose()
         self.running += len(requests)
@@ -104,7 +110,7 @@ class FakeEngine:
     def _refusal(self, request: Request) -> str:
         if self.sick:
             return FULL_DISK
-        return {"long": TOO_LONG, "bad": BAD}.get(request.text, "")
+        return {"long": TOO_LONG, "deadly": ENDED, "bad": BAD}.get(request.text, "")
 
 
 def pool(*engines: FakeEngine, board: Board | None = None, timeout: float = 60.0, **settings: Any) -> EnginePool:
@@ -167,10 +173,12 @@ def test_a_request_that_every_engine_refuses_is_refused_and_accuses_none() -> No
     assert used._sick.resting() == set()
 
 
-def test_a_request_that_is_too_long_is_sent_once() -> None:
+@pytest.mark.parametrize(("text", "reason"), [("long", TOO_LONG), ("deadly", ENDED)])
+def test_a_request_that_no_engine_answers_is_sent_once(text: str, reason: str) -> None:
+    """One that is too long, and one on which the process of the first engine has ended: the second would end too."""
     engines = [FakeEngine(), FakeEngine()]
-    ((answer,),) = asyncio.run(pool(*engines).generate("generate", 0, requests("long"), SAMPLING))
-    assert answer.refused == TOO_LONG
+    ((answer,),) = asyncio.run(pool(*engines).generate("generate", 0, requests(text), SAMPLING))
+    assert answer.refused == reason
     assert sum(len(engine.texts) for engine in engines) == 1
 
 
@@ -274,6 +282,31 @@ def test_without_another_engine_requests_wait_until_one_is_back(count: int) -> N
     asyncio.run(go())
 
 
+@pytest.mark.usefixtures("_impatient")
+def test_an_engine_that_does_not_run_gets_nothing_as_long_as_others_do() -> None:
+    """One that looks for the request that ended it answers nothing, and would seem to be the least loaded."""
+
+    async def go() -> None:
+        engines = [FakeEngine(), FakeEngine(0.01)]
+        used = pool(*engines)
+        engines[0].runs = False
+        await soon(lambda: used.least_loaded.stopped == {0} or used._update_loads())
+        assert await sent(used, 40) == [""] * 40
+        assert engines[0].texts == []
+        engines[1].runs = False
+        await soon(lambda: used.least_loaded.stopped == {0, 1} or used._update_loads())
+        assert used._usable() == {0, 1}  # requests wait for both
+
+    asyncio.run(go())
+
+
+def test_requests_wait_for_an_engine_that_is_away_rather_than_for_one_that_does_not_run() -> None:
+    used = pool(FakeEngine(), FakeEngine())
+    used.least_loaded.stop(0)
+    used.least_loaded.lose(1)
+    assert used._usable() == {1}
+
+
 def test_a_sick_engine_gets_nothing_while_a_healthy_one_is_away() -> None:
     used = pool(FakeEngine(), FakeEngine())
     for _ in range(WRONG_REFUSALS):
@@ -284,9 +317,73 @@ def test_a_sick_engine_gets_nothing_while_a_healthy_one_is_away() -> None:
 
 def test_a_request_with_which_several_engines_are_lost_is_not_sent_to_all() -> None:
     engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
-    with pytest.raises(UserError, match=r"died while it was asked for answers of the stage critique: .*socket closed"):
-        asyncio.run(pool(*engines).score("critique", 0, requests("fatal")))
+    with pytest.raises(UserError) as raised:
+        asyncio.run(pool(*engines).score("critique", 0, [Request("fatal", "s3://key:secret@photos/7.png")]))
     assert sum(len(engine.texts) for engine in engines) == MOST_LOSSES + 1
+    message = user_message(raised.value) or ""
+    assert message.startswith(
+        "4 engines of the policy were lost one after the other while they worked on the same 1 requests"
+    )
+    assert "of the stage critique, the first of them with the image s3://" in message
+    assert "photos/7.png" in message and "secret" not in message
+    assert "socket closed" in message
+
+
+def test_a_request_without_an_image_is_named_by_its_text() -> None:
+    engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
+    with pytest.raises(UserError, match="the first of them with the text 'fatal'; look for the cause"):
+        asyncio.run(pool(*engines).score("critique", 0, requests("fatal")))
+
+
+# --- an engine whose actor has given up ---------------------------------------------------------
+
+
+def test_an_engine_that_has_given_up_ends_no_run_while_others_work(caplog: pytest.LogCaptureFixture) -> None:
+    engines = [FakeEngine() for _ in range(3)]
+    engines[0].gave_up = True
+    used = pool(*engines)
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(sent(used, 60)) == [""] * 60
+    assert used._usable() == {1, 2}
+    assert len(engines[0].texts) <= 16  # what was under way until it was known
+    assert caplog.messages == [
+        "policy-0 gets no requests for 300 s: policy-0 on node a has no running engine: exit code -9"
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_run_ends_with_the_message_of_an_engine_if_all_have_given_up(count: int) -> None:
+    engines = [FakeEngine() for _ in range(count)]
+    for engine in engines:
+        engine.gave_up = True
+    with pytest.raises(EngineDied, match="has no running engine: exit code -9"):
+        asyncio.run(pool(*engines).score("critique", 0, requests("a")))
+    assert [engine.texts for engine in engines] == [["a"]] * count
+
+
+def test_an_engine_that_rests_answers_if_all_others_have_given_up() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    engines[0].gave_up = True
+    used = pool(*engines)
+    used._sick.rest(1)
+    assert asyncio.run(sent(used, 4)) == [""] * 4
+
+
+def test_a_request_with_which_several_actors_give_up_is_not_sent_to_all() -> None:
+    engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
+    with pytest.raises(
+        UserError, match=r"^4 engines of the policy were lost .*The last engine: policy-0 on node a has no"
+    ):
+        asyncio.run(pool(*engines).score("critique", 0, requests("hopeless")))
+    assert sum(engine.gave_up for engine in engines) == MOST_LOSSES + 1
+
+
+def test_a_reproducible_part_ends_with_its_engine() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    engines[0].gave_up = True
+    with pytest.raises(EngineDied):
+        asyncio.run(pool(*engines, reproducible=True).score("critique", 0, requests("a")))
+    assert engines[1].texts == []
 
 
 # --- a busy engine ------------------------------------------------------------------------------

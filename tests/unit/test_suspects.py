@@ -1,6 +1,7 @@
 """Requests on which an engine's process ends: they are found among those that it worked on, refused, and remembered."""
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,13 @@ from actors.continuous_engine import ContinuousEngine
 from actors.engine_hosts import ENGINE_RESTARTS, EngineHost
 from actors.examination import MORE_DEATHS, Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
-from actors.suspects import ENDED, Refusals, Suspect
+from actors.suspects import Refusals, Suspect
 from tests.unit.test_refused_requests import GOOD, PickyEngine
-from vlrm_ray.engines import Completion, EngineDied, EngineSettings, Request, Sampling
+from vlrm_ray.engines import ENDED, Completion, EngineDied, EngineSettings, Request, Sampling
 from vlrm_ray.errors import StorageError
 from vlrm_ray.pipeline import remedies
 from vlrm_ray.pipeline.stages.commit import Tally
+from vlrm_ray.store import patience
 from vlrm_ray.store.ledger import Ledger
 
 SETTINGS = EngineSettings("vllm", "assets:vlm", "float32", 512, 32, 16, 0.5, 0, 1)
@@ -181,6 +183,62 @@ def test_a_storage_that_fails_does_not_stop_the_search(
         monkeypatch.setattr(Ledger, method, fail)
     asked = requests(8, 2)
     assert asyncio.run(answers(EngineHost("policy-0", SETTINGS, ledger), asked)) == expected(asked)
+
+
+def test_no_note_waits_for_a_storage_that_is_away(
+    backends: list[Backend], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each one would wait for ten minutes otherwise, and the calls with it."""
+    waits: list[float] = []
+
+    class Away:
+        def __getattr__(self, name: str) -> object:
+            raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(ledger, "fs", Away())
+    monkeypatch.setattr(ledger, "quick", Away())
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(patience.time, "sleep", waits.append)
+    asked = requests(8, 2)
+    assert asyncio.run(answers(EngineHost("policy-0", SETTINGS, ledger), asked)) == expected(asked)
+    assert waits == []
+
+
+class ForgetfulBackend(Backend):
+    """A backend that cannot read the images of requests with the word LOST, and says so before it works on others."""
+
+    async def _work(self, request: Request) -> None:
+        if "LOST" in request.text:
+            raise StorageError("cannot read s3://photos/a.png")
+        await asyncio.sleep(0.01)
+        await super()._work(request)
+
+
+@pytest.mark.parametrize("lost", [(2,), (2, 3), (0, 1, 2)])
+def test_an_image_that_cannot_be_read_clears_no_other_request(lost: tuple[int, ...], ledger: Ledger) -> None:
+    """Its error ends the call of the group before the engine has worked on the others."""
+    suspects = [Suspect(request, SAMPLING) for request in requests(8, 4)]
+    for i in lost:
+        suspects[i] = Suspect(Request(f"{i} LOST", "a.png"), SAMPLING)
+    started: list[ForgetfulBackend] = []
+
+    def start() -> AsyncEngine:
+        started.append(ForgetfulBackend())
+        return ContinuousEngine(started[-1], 64)
+
+    refusals = Refusals("policy-0", SETTINGS, ledger)
+    examination = Examination(start, refusals)
+    asyncio.run(examination.run(suspects))
+    assert [suspect.request in refusals for suspect in suspects] == [i == 4 for i in range(8)]
+    assert examination.explained
+    assert not any(backend.dead for backend in started[-1:])
+
+
+def test_images_that_cannot_be_read_do_not_show_that_the_engine_is_well() -> None:
+    suspects = [Suspect(Request(f"{i} LOST", "a.png"), SAMPLING) for i in range(4)]
+    examination = Examination(lambda: ContinuousEngine(ForgetfulBackend(), 64), Refusals("policy-0", SETTINGS, None))
+    asyncio.run(examination.run(suspects))
+    assert (examination.survived, examination.found) == (False, 0)
 
 
 class PoisonedEngine(PickyEngine):

@@ -44,6 +44,7 @@ class LeastLoaded:
         in_flight: sequences of this process's unfinished calls, by actor.
         of_others: unfinished sequences of other processes, by actor, as of its last report; less those that are finished in
             unfinished calls of this process.
+        stopped: the actors whose engine did not run when they last reported.
         progress: when an actor was last seen to have finished sequences or tokens, by actor; in monotonic time.
     """
 
@@ -54,7 +55,7 @@ class LeastLoaded:
         self._finished: dict[int, tuple[int, int]] = {}
         self._turn, self._reported = 0, 0.0
         self._asked: dict[int, tuple[float, asyncio.Task[None]]] = {}
-        self._lost = set[int]()
+        self._lost, self.stopped = set[int](), set[int]()
 
     def resize(self, actors: int) -> None:
         """Choose among more actors than before."""
@@ -90,6 +91,10 @@ class LeastLoaded:
         """Count an actor as away until it reports."""
         self._lost.add(index)
 
+    def stop(self, index: int) -> None:
+        """Count an actor as one without an engine until it reports that its engine runs."""
+        self.stopped.add(index)
+
     def away(self, seconds: float) -> set[int]:
         """The actors that were lost or asked for a report some seconds ago, and have not reported since."""
         asked = time.monotonic() - seconds
@@ -115,11 +120,13 @@ class LeastLoaded:
             report = await _awaited(load_report.remote())
             self.of_others[index] = max(report.unfinished - own, -self.in_flight[index])
             self._lost.discard(index)
+            (self.stopped.discard if report.runs else self.stopped.add)(index)
             if self._finished.get(index) != (report.finished, report.tokens):
                 self._finished[index] = report.finished, report.tokens
                 self.progress[index] = time.monotonic()
         except ActorDiedError:  # the next call of it will tell
             self._lost.discard(index)
+            self.stopped.discard(index)
         except RayError:  # it is asked again
             pass
         finally:

@@ -53,7 +53,7 @@ class RefusalGuard:
 
 
 class SickEngines:
-    """The engines of a role that refuse what others answer, because of a full disk or a missing mount on their node."""
+    """The engines of a role that rest: they refuse what others answer, as with a full disk on their node, or run no more."""
 
     def __init__(self) -> None:
         """Take all engines for healthy."""
@@ -73,8 +73,13 @@ class SickEngines:
         if self._wrong[engine] < WRONG_REFUSALS or engine in self.resting():
             return False
         self._wrong[engine] = 0
+        return self.rest(engine)
+
+    def rest(self, engine: int) -> bool:
+        """Give an engine no requests for `REST_SECONDS`; returns whether it did not rest before."""
+        new = engine not in self.resting()
         self._until[engine] = time.monotonic() + REST_SECONDS
-        return True
+        return new
 
     def resting(self) -> set[int]:
         """The engines that get no requests for now."""

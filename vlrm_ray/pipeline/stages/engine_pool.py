@@ -10,10 +10,12 @@ from typing import Any
 from ray.actor import ActorHandle
 
 from vlrm_ray.config_sections import Engine
-from vlrm_ray.engines import TOO_LONG, Completion, Request, Sampling, batches
+from vlrm_ray.engines import ENDED, TOO_LONG, Completion, EngineDied, Request, Sampling, batches
+from vlrm_ray.errors import UserError, last_line, user_message
 from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, REPORT_TIMEOUT, ActorDied, ActorLost, LeastLoaded, call
 from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
+from vlrm_ray.store.filesystem import redacted
 
 REQUESTS_PER_CALL = 8
 """Requests in one call of an engine, which a call's cost is shared by. A part waits for all of its requests in any case."""
@@ -38,7 +40,7 @@ class EnginePool:
 
     Requests are sent in small groups, each to the engine with the fewest sequences. What one engine refuses, another one is
     asked too. An engine that refuses what others answer gets no requests for a while, one whose actor is lost gets none until
-    it reports again, and what it was working on is sent to others.
+    it reports again, one whose actor has given up rests, and what it was working on is sent to others.
 
     Requests are held back while all engines have several times as many sequences as they can work on, so that engines that
     start later get some too.
@@ -104,10 +106,10 @@ class EnginePool:
     async def _of_group(self, stage: str, method: Method, requests: Sequence[Request], *rest: Any) -> list[Any]:
         """The answers to a group of requests. Those that an engine refuses are sent to another one, if there is one.
 
-        Only requests that are too long are not: all engines have the same limit.
+        Not those that no engine answers: all have the same limit of tokens, and a request that ends one engine ends others too.
         """
         first, answers = await self._to_least_loaded(stage, method, requests, *rest)
-        refused = [i for i, answer in enumerate(answers) if _refusal(answer) not in ("", TOO_LONG)]
+        refused = [i for i, answer in enumerate(answers) if _refusal(answer) not in ("", TOO_LONG, ENDED)]
         self._sick.refused(first, len(refused))
         others = self._usable() - {first}
         if not refused or not others:
@@ -130,9 +132,10 @@ class EnginePool:
             )
 
     def _usable(self) -> set[int]:
-        """The engines to choose from: the healthy ones that report. If none of them does, requests wait for all healthy ones."""
+        """The engines to choose from: the healthy ones that run and report. If none does, requests wait for all that may."""
         healthy = self.actors.keys() - self._sick.resting() or set(self.actors)
-        return healthy - self.least_loaded.away(REPORT_TIMEOUT) or healthy
+        running = healthy - self.least_loaded.stopped or healthy
+        return running - self.least_loaded.away(REPORT_TIMEOUT) or running
 
     async def _to_least_loaded(
         self,
@@ -150,9 +153,12 @@ class EnginePool:
             requests: the requests.
             rest: further arguments of the method.
             among: the engines to choose from, as long as they are there; None for all that are healthy.
+
+        Raises:
+            UserError: more than `MOST_LOSSES` engines were lost, one after the other, or none is left.
         """
         sequences = len(requests) * next((item.n for item in rest if isinstance(item, Sampling)), 1)
-        losses = 0
+        losses, given_up = 0, set[int]()
         while True:
             chosen = set(among or ()) & self._usable() or await self._with_room()
             with self.least_loaded.pick(sequences, chosen) as index:
@@ -161,11 +167,14 @@ class EnginePool:
                     return index, await self._call(stage, index, method, list(requests), *rest, alone=alone)
                 except _SilentEngine:
                     continue
-                except ActorLost:
-                    self.least_loaded.lose(index)
+                except (ActorLost, EngineDied) as error:
+                    self._lose(index, error)
+                    given_up |= {index} if isinstance(error, EngineDied) else set()
+                    if self._usable() <= given_up:
+                        raise
                     losses += 1
                     if losses > MOST_LOSSES:
-                        raise
+                        raise self._too_many_losses(stage, requests, losses, error) from error
                 except ActorDied:
                     self._asked = 0.0
                     await self._follow_directory()
@@ -173,6 +182,25 @@ class EnginePool:
                         raise
                 finally:
                     self._freed.set()
+
+    def _lose(self, index: int, error: ActorLost | EngineDied) -> None:
+        """Send no requests to an engine: until its actor reports again, or for a while if the actor has given up."""
+        if isinstance(error, ActorLost):
+            self.least_loaded.lose(index)
+            return
+        self.least_loaded.stop(index)
+        if self._sick.rest(index):
+            cause = user_message(error) or last_line(error)
+            _log.warning("%s-%d gets no requests for %g s: %s", self.role, index, REST_SECONDS, cause)
+
+    def _too_many_losses(self, stage: str, requests: Sequence[Request], losses: int, error: Exception) -> UserError:
+        first, cause = requests[0], user_message(error) or last_line(error)
+        about = f"the image {redacted(first.image)}" if first.image else f"the text {first.text[:200]!r}"
+        return UserError(
+            f"{losses} engines of the {self.role} were lost one after the other while they worked on the same {len(requests)} "
+            f"requests of the stage {stage}, the first of them with {about}; look for the cause in these requests. The last "
+            f"engine: {cause}"
+        )
 
     async def _with_room(self) -> set[int]:
         """The engines that more sequences may be sent to, once there are any. Groups wait in the order in which they come."""
