@@ -283,10 +283,11 @@ def _start_engine(settings: EngineSettings) -> AsyncEngine:
         from actors.vllm_async_engine import AsyncVllm
 
         return ContinuousEngine(AsyncVllm(settings), settings.max_num_seqs)
-    return SerialEngine(partial(_start_serial, settings))
+    return SerialEngine(partial(start_serial, settings))
 
 
-def _start_serial(settings: EngineSettings) -> Engine:
+def start_serial(settings: EngineSettings) -> Engine:
+    """Start an engine that answers one batch at a time, in this process."""
     if settings.kind == "vllm":
         from actors.vllm_engine import VllmEngine
 

@@ -15,15 +15,9 @@ def start_bare_engine(config: Config) -> Engine:
     """Start the policy's engine as its actor does, with the same settings and environment."""
     os.environ.update(WORKER_ENV | CPU_ENV)
     from actors.engine_actors import engine_settings
+    from actors.engine_hosts import start_serial
 
-    settings = engine_settings(config.policy.engine, config.policy.model, config.prompts.max_pixels)
-    if config.policy.engine.kind == "vllm":
-        from actors.vllm_engine import VllmEngine
-
-        return VllmEngine(settings)
-    from vlrm_ray.reward.transformers_engine import TransformersEngine
-
-    return TransformersEngine(settings)
+    return start_serial(engine_settings(config.policy.engine, config.policy.model, config.prompts.max_pixels))
 
 
 def answer(config: Config, engine: Engine, rows: Sequence[Row]) -> int:

@@ -78,14 +78,8 @@ def _tables(config: Config, ledger: Ledger) -> list[pa.Table]:
 
 def _start_stage(config: Config, fleet: Fleet) -> tuple[ActorHandle[Any], list[int]]:
     """An actor of the stage, and the processes whose time counts as the stage's."""
-    actors, engine = fleet.stage_actors(), config.policy.engine
-    pool = EnginePool(
-        "policy",
-        dict(enumerate(actors.policy)),
-        actors.board,
-        engine=engine,
-        timeout=config.cluster.call_timeout,
-    )
+    actors = fleet.stage_actors()
+    pool = EnginePool.of("policy", config, actors)
     in_flight = config.cluster.parts_in_flight
     stage = ray.remote(Stage).options(num_cpus=0, max_concurrency=in_flight).remote(config, pool, None, "")
     engines = [health.pid for health in ray.get([actor.health.remote() for actor in actors.policy])]

@@ -146,7 +146,7 @@ def _steps(
     board, detector, reader = stage_actors.board, config.experts.detector, config.experts.reader
     model = model_fingerprint(config.policy.model) if config.cache and config.policy.samples else ""
     pools, in_flight = config.cluster.stages, config.cluster.parts_in_flight
-    policy = _engine_pool("policy", config, stage_actors)
+    policy = EnginePool.of("policy", config, stage_actors)
     critics = _critics(config, stage_actors)
     cache = store if config.cache else None
     steps = [
@@ -215,31 +215,13 @@ def _portable(experts: Experts) -> Experts:
     )
 
 
-def _engine_pool(role: str, config: Config, stage_actors: StageActors, indices: Sequence[int] = ()) -> EnginePool:
-    """The engines of a role, or those with some indices."""
-    actors, engine = {
-        "policy": (stage_actors.policy, config.policy.engine),
-        "critic": (stage_actors.critics, config.critic.engine),
-    }[role]
-    chosen = {index: actors[index] for index in indices or range(len(actors))}
-    return EnginePool(
-        role,
-        chosen,
-        stage_actors.board,
-        engine=engine,
-        timeout=config.cluster.call_timeout,
-        directory=stage_actors.directory if engine.most_actors > engine.actors else None,
-        others=set(range(len(actors))) - chosen.keys(),
-    )
-
-
 def _critics(config: Config, stage_actors: StageActors) -> Critics:
     """The critics by the version that they hold."""
     versions = list(stage_actors.critic_versions) or [0] * len(stage_actors.critics)
     newest = max(versions)
-    judges = _engine_pool("critic", config, stage_actors, [i for i, v in enumerate(versions) if v == newest])
+    judges = EnginePool.of("critic", config, stage_actors, [i for i, v in enumerate(versions) if v == newest])
     if newest == 0 or config.critic.writer == NEWEST:
         return Critics({NEWEST if config.critic.writer == NEWEST else BASE: judges}, judges)
     alone = replace(stage_actors, directory=None)  # engines that start later hold the newest version
-    base = _engine_pool("critic", config, alone, [i for i, v in enumerate(versions) if v == 0])
+    base = EnginePool.of("critic", config, alone, [i for i, v in enumerate(versions) if v == 0])
     return Critics({BASE: base, NEWEST: judges} if config.critic.writer == "mixed" else {BASE: base}, judges)

@@ -9,12 +9,13 @@ from typing import Any
 
 from ray.actor import ActorHandle
 
+from vlrm_ray.config import Config
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import ENDED, TOO_LONG, Completion, EngineDied, Request, Sampling, batches
 from vlrm_ray.errors import UserError, last_line, user_message
 from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, REPORT_TIMEOUT, ActorDied, ActorLost, LeastLoaded, call
 from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
-from vlrm_ray.pipeline.stage_actors import ProgressReporter
+from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
 from vlrm_ray.store.filesystem import redacted
 
 REQUESTS_PER_CALL = 8
@@ -78,6 +79,24 @@ class EnginePool:
         self.least_loaded, self._asked = LeastLoaded(max(self.actors, default=-1) + 1), 0.0
         self._sick = SickEngines()
         self._line, self._freed = asyncio.Lock(), asyncio.Event()
+
+    @classmethod
+    def of(cls, role: str, config: Config, stage_actors: StageActors, indices: Sequence[int] = ()) -> "EnginePool":
+        """The engines of a role, "policy" or "critic", or those with some indices."""
+        actors, engine = {
+            "policy": (stage_actors.policy, config.policy.engine),
+            "critic": (stage_actors.critics, config.critic.engine),
+        }[role]
+        chosen = {index: actors[index] for index in indices or range(len(actors))}
+        return cls(
+            role,
+            chosen,
+            stage_actors.board,
+            engine=engine,
+            timeout=config.cluster.call_timeout,
+            directory=stage_actors.directory if engine.most_actors > engine.actors else None,
+            others=set(range(len(actors))) - chosen.keys(),
+        )
 
     async def generate(
         self, stage: str, part: int, requests: Sequence[Request], sampling: Sampling

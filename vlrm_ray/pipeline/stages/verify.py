@@ -79,15 +79,7 @@ def _policy_generate(config: Config, stage_actors: StageActors) -> GenerateFunct
 
     An event loop of its own in a thread sends them, so that all calls in this process count in one pool.
     """
-    engine = config.policy.engine
-    pool = EnginePool(
-        "policy",
-        dict(enumerate(stage_actors.policy)),
-        stage_actors.board,
-        engine=engine,
-        timeout=config.cluster.call_timeout,
-        directory=stage_actors.directory if engine.most_actors > engine.actors else None,
-    )
+    pool = EnginePool.of("policy", config, stage_actors)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="extract", daemon=True).start()
 
