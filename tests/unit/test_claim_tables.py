@@ -142,6 +142,21 @@ def test_relations_hold_for_the_boxes() -> None:
     assert finding(Claim(ClaimType.RELATION, Noun("cat"), "left_of", Noun("car")), image).reason == "not_detected"
 
 
+@pytest.mark.parametrize("objects", [1, 4, 6])
+def test_a_relation_that_fails_for_each_pair_is_not_supported_by_their_number(objects: int) -> None:
+    column = [Detection("cat", (100, 30.0 * i, 120, 30.0 * i + 20), 0.93) for i in range(objects)]
+    column += [Detection("dog", (80, 30.0 * i, 100, 30.0 * i + 20), 0.93) for i in range(objects)]
+    claim = Claim(ClaimType.RELATION, Noun("cat"), "left_of", Noun("dog"))
+    assert finding(claim, Evidence(240, 180, tuple(column))).verdict is not S
+
+
+@pytest.mark.parametrize("negated", [False, True])
+def test_unclear_pairs_decide_neither_a_relation_nor_its_negation(negated: bool) -> None:
+    dogs = [Detection("dog", (10.0 + 40 * i, 60, 45.0 + 40 * i, 150), 0.93) for i in range(4)]
+    image = Evidence(240, 180, (Detection("car", (0, 40, 200, 170), 0.93), *dogs))
+    assert finding(Claim(ClaimType.RELATION, Noun("dog"), "on", Noun("car"), negated=negated), image).verdict is U
+
+
 def test_colors_are_those_of_the_objects_pixels() -> None:
     image = seen(("cat", 0.9), color="blue")
     for color, verdict in (("blue", S), ("red", C), ("striped", U), ("large", U)):

@@ -3,7 +3,7 @@
     object      the highest score of a box of the claimed class; 0 without a box
     count       the probability of the claimed number: each box shows an object with a measured probability, and each image
                 hides some objects from the detector, whose number was measured
-    relation    the probability that the relation holds for at least one pair of boxes
+    relation    the probability that the best pair of boxes shows both objects in the relation
     attribute   the probability that at least one box shows an object with the color
 
 These are models of the truth, and may be wrong by a constant measure: only their order matters, because the tables are
@@ -139,8 +139,11 @@ class Strengths:
         return numbers + [0.0] * (MOST_COUNTED + 1 - len(numbers))
 
     def relation(self, name: str, subject: Noun, other: Noun) -> float | None:
-        """Probability that a relation holds for a pair of boxes; None if no pair shows both objects or it is unknown."""
-        fails, shown = 1.0, False
+        """Probability that the best pair of boxes shows both objects in a relation; None if no pair shows them or it is unknown.
+
+        Pairs are not taken as independent chances: where a relation fails for thirty pairs, it fails.
+        """
+        best, shown = 0.0, False
         size = self.evidence.width, self.evidence.height
         for a in self.boxes(subject):
             for b in self.boxes(other):
@@ -151,8 +154,8 @@ class Strengths:
                     return None
                 both = a.probability * b.probability
                 shown = shown or both >= SHOWN**2
-                fails *= 1 - both / (1 + math.exp(-_STEEPNESS * margin))
-        return 1 - fails if shown else None
+                best = max(best, both / (1 + math.exp(-_STEEPNESS * margin)))
+        return best if shown else None
 
     def color(self, noun: Noun, color: str) -> float | None:
         """Probability that a box shows an object with a color; None if no box shows the object."""
