@@ -241,11 +241,29 @@ def word(text: str, score: float = 0.97, height: float = 24) -> Word:
 
 
 @pytest.mark.parametrize(("claimed", "read"), [
-    ("STOP", ["ST0P"]), ("Give Way!", ["GIVEWAY"]), ("cero emisiones", ["CERO", "Emisiones."]), ("Main St.", ["MAlN ST"]),
-    ("modern", ["modem"]), ("5 pm", ["S PM"]), ("CAFÉ", ["Cafe"]),
+    ("Give Way!", ["GIVEWAY"]), ("cero emisiones", ["CERO", "Emisiones."]), ("Main St.", ["MAIN ST"]), ("CAFÉ", ["Cafe"]),
+    ("1,000", ["1000"]), ("12:45", ["12:45 h"]), ("$3.50", ["3,50"]), ("2019", ["20 19"]),
 ])  # fmt: skip
-def test_what_readers_confuse_is_the_same_text(claimed: str, read: list[str]) -> None:
+def test_case_accents_punctuation_and_spaces_do_not_count(claimed: str, read: list[str]) -> None:
     assert text_strength(claimed, [word(t) for t in read])[0] == pytest.approx(0.97)
+
+
+@pytest.mark.parametrize(("claimed", "read"), [
+    ("STOP", "ST0P"), ("MAIN", "MAlN"), ("modern", "modem"), ("MAIL", "MALL"), ("DOCK", "CLOCK"), ("BURN", "BUM")
+])  # fmt: skip
+def test_words_that_differ_where_letters_look_alike_are_as_similar_as_with_one_other_letter(
+    claimed: str, read: str
+) -> None:
+    longest = max(len(claimed), len(read))
+    assert text_strength(claimed, [word(read)])[0] == pytest.approx(0.97 * (1 - 1 / longest) ** 2)
+
+
+@pytest.mark.parametrize(("claimed", "read"), [
+    ("19", "16"), ("6", "9"), ("3.5", "35"), ("150", "$1.50"), ("12:45", "1245"), ("5 pm", "S PM"), ("80", "BO"), ("3,5", "35"),
+    ("1600", "16000"),
+])  # fmt: skip
+def test_numbers_are_compared_digit_by_digit(claimed: str, read: str) -> None:
+    assert text_strength(claimed, [word(read)])[0] < 0.7
 
 
 @pytest.mark.parametrize(

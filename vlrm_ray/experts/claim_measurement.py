@@ -289,10 +289,11 @@ def _text_answers(image: LabelledEvidence, texts: Sequence[str], number: int) ->
 
 
 def _misspelled(text: str, rng: random.Random) -> str:
-    """The text with one letter that readers do not confuse with the true one."""
+    """The text with one other digit, or with one letter that readers do not confuse with the true one."""
     places = [i for i, c in enumerate(text) if c.isalnum()]
     if not places:
         return text + "x"
     place = rng.choice(places)
-    letters = [c for c in string.ascii_uppercase if skeleton(text[:place] + c + text[place + 1 :]) != skeleton(text)]
+    others = string.digits.replace(text[place], "") if text[place].isdigit() else string.ascii_uppercase
+    letters = [c for c in others if c.isdigit() or skeleton(text[:place] + c + text[place + 1 :]) != skeleton(text)]
     return text[:place] + rng.choice(letters) + text[place + 1 :]
