@@ -41,7 +41,7 @@ from vlrm_ray.experts.claim_measurement import (
     measure_text_claims,
     recall_by_height,
 )
-from vlrm_ray.experts.claim_tables import BINS, SEEN_IMAGES, ClaimTable, DetectorClaims
+from vlrm_ray.experts.claim_tables import BINS, SEEN_OBJECTS, ClaimTable, DetectorClaims
 from vlrm_ray.experts.evidence import combine_evidence
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.hierarchy import noun_hierarchy
@@ -169,6 +169,11 @@ def _calibrate_detector(
     file = save_calibration(settings.model, calibration, file)
     rare = {name for image in images for name in image.counts} - summary(calibration).keys()
     _print(calibration, sorted({*unused, *rare}), arguments.min_images, progress)
+    if not any(image.colors for image in images):
+        progress.log(
+            "the labels name no colors, so none are measured: claims about colors, and about numbers and places of colored objects, "
+            "stay open"
+        )
     progress.log(f"written to {file}, for the detector {settings.model} ({calibration.expert[:12]})")
     return summary(calibration)
 
@@ -287,10 +292,10 @@ def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, 
         )
     else:
         _print_classes(calibration, columns, rows, least, progress)
-    never = [name for name, number in (calibration.claims or DetectorClaims(1)).images.items() if number < SEEN_IMAGES]
+    never = [name for name, number in (calibration.claims or DetectorClaims(1)).seen.items() if number < SEEN_OBJECTS]
     if never:
         progress.log(
-            f"in fewer than {SEEN_IMAGES} images, so supported by the limits of all classes, and never absent: {', '.join(never)}"
+            f"fewer than {SEEN_OBJECTS} different objects, so supported by the limits of all classes, and never absent: {', '.join(never)}"
         )
     for name, table in _tables(calibration.claims or DetectorClaims(1.0)):
         remark = "" if table.measured else ": too few, such claims stay open"
@@ -317,6 +322,7 @@ def _tables(claims: DetectorClaims) -> Iterator[tuple[str, ClaimTable]]:
         yield f"broader nouns of {group} or more classes", table
     yield "objects beside a better box of a related class", claims.rivalled
     yield "counts", claims.counts
+    yield "comparisons of counts", claims.comparisons
     yield "colors", claims.colors
     yield "relations", claims.relations.get("", ClaimTable())
 

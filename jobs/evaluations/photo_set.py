@@ -188,13 +188,13 @@ def _labelled(row: dict[str, Any], detected: Evidence) -> LabelledEvidence:
     )
     numbers = Counter(o["name"] for o in objects)
     colors = {name: frozenset(o["color"] or "" for o in objects if o["name"] == name) for name in numbers}
-    shown = {o["cutout"] or f"{row['image']} {o['name']}" for o in objects}
+    shown = {name: {o["cutout"] or f"{row['image']} {name}" for o in objects if o["name"] == name} for name in numbers}
     return LabelledEvidence(
         detected,
         truth,
         {name: 0 if name in row["uncounted"] else number for name, number in numbers.items()},
         frozenset(row["absent_known"]),
         {name: words for name, words in colors.items() if "" not in words},
-        frozenset(shown),
+        {name: frozenset(cutouts) for name, cutouts in shown.items()},
         frozenset(o["noun"] for o in row.get("others", ()) if o["noun"]),
     )

@@ -109,6 +109,7 @@ def test_the_printed_table_names_what_stays_uncalibrated(data: Path, capsys: pyt
     printed = capsys.readouterr()
     text = " ".join((printed.out + printed.err).split())
     assert "not reported by the detector, so uncalibrated: Dog" in text
+    assert "the labels name no colors, so none are measured" in text
     assert json.loads(printed.out.splitlines()[-1])["circle"]["supported_from"] is not None
     (data / "mine.calibration.json").unlink()
 

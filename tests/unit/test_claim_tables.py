@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 
+from vlrm_ray.experts.calibration import DetectorCalibration
 from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims, measure_text_claims
 from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims
 from vlrm_ray.experts.measured_judge import MeasuredJudge
-from vlrm_ray.experts.score_calibration import ScoreCalibration
+from vlrm_ray.experts.reliability import AssessedEvidence, Calibrations
+from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.strengths import MOST_COUNTED, Strengths, classes_of
 from vlrm_ray.experts.text_matching import text_strength
+from vlrm_ray.experts.verifier import judge
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Shade, Verdict, Word
 
 S, C, U = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNVERIFIABLE
@@ -43,7 +46,7 @@ def simulated(
         objects, faint = [o for o in seen if o.score >= 0.35], [o for o in seen if o.score < 0.35]
         evidence = Evidence(240, 180, tuple(objects), faint=tuple(faint))
         known = LabelledEvidence.of(evidence, Evidence(240, 180, tuple(truth)), CLASSES)
-        names = frozenset(f"{o.name} {number // copies}" for o in truth)
+        names = {o.name: frozenset({f"{o.name} {number // copies}"}) for o in truth}
         labelled.append(LabelledEvidence(known.detected, known.truth, known.counts, known.absent, known.colors, names))
     return labelled
 
@@ -142,6 +145,28 @@ def test_relations_hold_for_the_boxes() -> None:
     assert finding(Claim(ClaimType.RELATION, Noun("cat"), "left_of", Noun("car")), image).reason == "not_detected"
 
 
+def test_in_an_image_unlike_the_calibration_no_number_is_known() -> None:
+    image, problem = seen(("cat", 0.9), ("cat", 0.9), ("dog", 0.9)), {"image_problem": "image_too_large"}
+    for number in ("1", "2", "3"):
+        found = finding(Claim(ClaimType.COUNT, Noun("cat"), number), image, **problem)
+        assert (found.verdict, found.reason) == (U, "image_too_large")
+    more = Claim(ClaimType.COUNT, Noun("cat"), "more", Noun("dog"))
+    assert (finding(more, image).verdict, finding(more, image, **problem).verdict) == (S, U)
+
+
+def test_numbers_that_may_be_too_high_to_be_known_are_not_compared() -> None:
+    cats = [Detection("cat", box(50.0 * i, 0), 0.9) for i in range(12)]
+    dogs = [Detection("dog", box(50.0 * i, 90), 0.9) for i in range(9)]
+    many = Evidence(640, 480, (*cats, *dogs))
+    for value in ("more", "fewer", "as_many"):
+        assert finding(Claim(ClaimType.COUNT, Noun("cat"), value, Noun("dog")), many).reason == "crowd"
+
+
+def test_comparisons_that_were_not_measured_stay_open() -> None:
+    image, unmeasured = seen(("cat", 0.9), ("cat", 0.9), ("dog", 0.9)), replace(CLAIMS, comparisons=ClaimTable())
+    assert finding(Claim(ClaimType.COUNT, Noun("cat"), "more", Noun("dog")), image, unmeasured).verdict is U
+
+
 @pytest.mark.parametrize("objects", [1, 4, 6])
 def test_a_relation_that_fails_for_each_pair_is_not_supported_by_their_number(objects: int) -> None:
     column = [Detection("cat", (100, 30.0 * i, 120, 30.0 * i + 20), 0.93) for i in range(objects)]
@@ -164,6 +189,31 @@ def test_colors_are_those_of_the_objects_pixels() -> None:
     assert finding(Claim(ClaimType.ATTRIBUTE, Noun("cat"), "striped"), image).reason == "unknown_attribute"
     assert finding(Claim(ClaimType.ATTRIBUTE, Noun("car"), "striped"), image).verdict is C  # there is no car
     assert finding(Claim(ClaimType.OBJECT, Noun("cat", ("red",))), image).verdict is C
+
+
+def test_where_colors_were_not_measured_nothing_is_concluded_from_them() -> None:
+    image, unmeasured = seen(*[("car", 0.9)] * 3), replace(CLAIMS, colors=ClaimTable())
+    red_cars = Noun("car", ("red",))
+    verdicts = [finding(Claim(ClaimType.COUNT, red_cars, str(n)), image, unmeasured).verdict for n in (2, 3)]
+    assert verdicts == [U, U]
+    assert finding(Claim(ClaimType.COUNT, red_cars, "5"), image, unmeasured).verdict is C  # there are three cars only
+    with_dog = seen(("car", 0.9), ("dog", 0.9))
+    left = Claim(ClaimType.RELATION, red_cars, "left_of", Noun("dog"))
+    assert (finding(left, with_dog).verdict, finding(left, with_dog, unmeasured).verdict) == (S, U)
+    without_pixels = Evidence(240, 180, tuple(replace(o, shades=()) for o in image.objects))
+    assert finding(Claim(ClaimType.COUNT, red_cars, "3"), image).verdict is S
+    assert finding(Claim(ClaimType.COUNT, red_cars, "3"), without_pixels).reason == "unknown_attribute"
+
+
+def test_the_color_of_a_traffic_light_is_not_that_of_its_housing() -> None:
+    claims = replace(
+        CLAIMS, images=CLAIMS.images | {"traffic light": 600}, objects={"traffic light": CLAIMS.any_object}
+    )
+    black = Detection("traffic light", box(0, 0), 0.9, shades=(Shade(10, 0, 0, 1.0),))
+    image = Evidence(240, 180, (black,))
+    for color in ("red", "black"):
+        found = finding(Claim(ClaimType.ATTRIBUTE, Noun("traffic light"), color), image, claims)
+        assert (found.verdict, found.reason) == (U, "unknown_attribute")
 
 
 def test_a_person_neither_proves_nor_denies_a_man_and_no_person_denies_one() -> None:
@@ -201,6 +251,22 @@ def test_a_class_that_only_other_kinds_of_images_show_is_never_called_absent() -
     assert (same.images["cat"], finding(claim, seen(("car", 0.9)), same).verdict) == (30, C)
 
 
+def test_one_object_in_many_images_does_not_show_that_its_class_is_always_found() -> None:
+    """A cut-out of a cat in composites tells little about other cats."""
+    cat, claim = Detection("cat", box(0, 0), 0.9), Claim(ClaimType.OBJECT, Noun("cat"))
+    photographs = [image for image in simulated(0, 1500, 0.0) if "cat" not in image.counts]
+    composite = LabelledEvidence.of(Evidence(240, 180, (cat,)), Evidence(240, 180, (cat,)), CLASSES)
+
+    def measured(cutouts: int) -> DetectorClaims:
+        cats = [replace(composite, objects={"cat": frozenset({f"cutout {i % cutouts}"})}) for i in range(50)]
+        return measure_object_claims([*photographs, *cats], 0.95, 20)
+
+    one, many = measured(1), measured(50)
+    assert (one.images["cat"], one.seen["cat"], many.seen["cat"]) == (50, 1, 50)
+    assert finding(claim, seen(("car", 0.9)), one).verdict is U
+    assert finding(claim, seen(("car", 0.9)), many).verdict is C
+
+
 def test_a_noun_that_was_not_measured_is_left_to_other_rules() -> None:
     assert MeasuredJudge(seen(), CLAIMS, None).judge(Claim(ClaimType.OBJECT, Noun("zebra"))) is None
     assert MeasuredJudge(seen(), None, None).judge(Claim(ClaimType.OBJECT, Noun("cat"))) is None
@@ -214,6 +280,24 @@ def test_in_an_image_unlike_the_calibration_nothing_is_concluded_from_what_is_mi
     )
     assert finding(claim, seen(("cat", 0.9)), image_problem="image_unlike_calibration").verdict is S
     assert finding(claim, seen(("cat", 0.9)), image_problem="image_too_small", too_small=True).verdict is U
+
+
+def test_absence_is_not_concluded_in_a_crowd_nor_beside_text_that_lies_on_no_object() -> None:
+    claims = replace(CLAIMS, images=CLAIMS.images | {"stop sign": 600}, seen=CLAIMS.seen | {"stop sign": 600})
+    detector = DetectorCalibration(
+        "", 600, {}, ScoreCalibration(), Proportion(), (0, 1), (0, 1), crowd=3, image_sides=(100, 300), claims=claims
+    )
+
+    def judged(noun: str, evidence: Evidence) -> tuple[Verdict, str]:
+        found = judge(Claim(ClaimType.OBJECT, Noun(noun)), AssessedEvidence(evidence, Calibrations(detector)))
+        return found.verdict, found.reason
+
+    few, crowd = seen(*[("car", 0.9)] * 3), seen(*[("car", 0.9)] * 4)
+    assert judged("dog", few) == (C, "not_detected") and judged("dog", crowd) == (U, "crowd")
+    assert judged("car", crowd)[0] is S
+    assert judged("stop sign", few) == (C, "not_detected")
+    with_text = replace(few, words=(Word("STOP", (200, 150, 230, 170), 0.9),))
+    assert judged("stop sign", with_text) == (U, "experts_disagree") and judged("dog", with_text)[0] is C
 
 
 def test_stated_confidences_are_kept_on_other_images() -> None:
@@ -292,12 +376,20 @@ def text_finding(claims: ReaderClaims, text: str, *words: Word) -> Finding:
     return found
 
 
-def test_a_text_that_was_not_read_is_contradicted_where_the_reader_hardly_misses_any() -> None:
-    good, poor = (measure_text_claims(reader_images(missed), 0.95) for missed in (0.0, 0.5))
-    assert text_finding(good, "stop", word("STOP")).verdict is S
-    assert text_finding(good, "banana", word("STOP")).verdict is C
-    assert text_finding(poor, "banana", word("STOP")).verdict is U
-    assert text_finding(good, "banana").reason == "nothing_read"
+def test_a_text_on_a_known_object_is_supported_only_if_it_was_read_there() -> None:
+    texts = measure_text_claims(reader_images(0.0), 0.95)
+    cars = (Detection("car", (100, 0, 200, 100), 0.9), Detection("car", (0, 0, 95, 60), 0.9))
+
+    def verdict(carrier: str, *objects: Detection) -> tuple[Verdict, str]:
+        image = Evidence(200, 100, objects, words=(word("STOP"),))
+        found = MeasuredJudge(image, CLAIMS, texts).judge(Claim(ClaimType.TEXT, Noun(carrier), "stop"))
+        assert found is not None
+        return found.verdict, found.reason
+
+    assert verdict("car", *cars) == (S, "")
+    assert verdict("car", cars[0]) == (U, "read_elsewhere")
+    assert verdict("car") == (U, "read_elsewhere")  # no car was found
+    assert verdict("poster", cars[0]) == (S, "")  # the detector knows no posters
 
 
 def test_a_height_that_was_not_measured_decides_nothing() -> None:

@@ -3,7 +3,7 @@
 For each image, claims are asked whose truth follows from the labels:
 
     object      each class, whether it is in the image or not; and each noun that includes several classes
-    count       the true number of each class in the image, and false ones close to it
+    count       the true number of each class in the image, and false ones close to it; which of two classes has more objects
     relation    the relations that hold between the labelled boxes, and those that fail
     attribute   the labelled color of an object, and the other colors that occur in the labels
     text        the labelled texts, texts of other images, and texts with one other letter
@@ -23,7 +23,7 @@ from vlrm_ray.experts.colors import overlap
 from vlrm_ray.experts.geometry import Box, iou, spatial_relation
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
-from vlrm_ray.experts.strengths import FOUND_GROUPS, MOST_COUNTED, Strengths, found_group
+from vlrm_ray.experts.strengths import COMPARISONS, FOUND_GROUPS, MOST_COUNTED, Strengths, found_group
 from vlrm_ray.experts.text_matching import height_group, skeleton, tallest, text_strength
 from vlrm_ray.types import Evidence, Noun
 
@@ -45,7 +45,7 @@ class LabelledEvidence:
         counts: number of objects of each class in the image, with and without a labelled box; 0 where they were not counted.
         absent: classes that are not in the image.
         colors: colors of a class's objects, for classes whose objects all have a known color.
-        objects: names of the objects, if the same ones can be seen in several images.
+        objects: names of each class's objects, if the same ones can be seen in several images.
         others: nouns of objects that belong to no class.
         crowded: classes of which there are more objects than are labelled, so that their number is not known.
         typical: whether the image is like those whose claims are to be judged. Others only add to the figures of relations
@@ -57,7 +57,7 @@ class LabelledEvidence:
     counts: Mapping[str, int]
     absent: frozenset[str]
     colors: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    objects: frozenset[str] = frozenset()
+    objects: Mapping[str, frozenset[str]] = field(default_factory=dict)
     others: frozenset[str] = frozenset()
     crowded: frozenset[str] = frozenset()
     typical: bool = True
@@ -92,17 +92,20 @@ def measure_object_claims(images: Sequence[LabelledEvidence], stated: float, min
         min_images: a class that occurs in fewer images has no table of its own.
     """
     typical, repeats = [image for image in images if image.typical], _repeats(images)
-    known = DetectorClaims(stated, images=_labelled_classes(images))
+    classes = _labelled_classes(images)
+    known = DetectorClaims(stated, classes, {name: _different_objects(typical, name) for name in classes})
     known = replace(known, boxes=_by_score(answer for image in typical for answer in _box_answers(image, known)))
     known = replace(known, missed=_missed(typical, known))
     known = _with_objects(known, typical, min_images)
     counts = [a for i, image in enumerate(typical) for a in _count_answers(image, known, i)]
     words = sorted({word for image in images for colors in image.colors.values() for word in colors})
+    comparisons = [a for i, image in enumerate(typical) for a in _comparison_answers(image, known, i)]
     colors = [a for image in images for a in _color_answers(image, known, words)]
     relations = [a for image in images if image.placed for a in _relation_answers(image, known)]
     return replace(
         known,
         counts=ClaimTable.of(counts, _repeats(typical)),
+        comparisons=ClaimTable.of(comparisons, _repeats(typical)),
         colors=ClaimTable.of(colors, repeats),
         relations={
             name: ClaimTable.of([(s, true) for relation, s, true in relations if name in ("", relation)], repeats)
@@ -121,8 +124,14 @@ def _labelled_classes(images: Sequence[LabelledEvidence]) -> dict[str, int]:
 
 def _repeats(images: Sequence[LabelledEvidence]) -> float:
     """In how many images an object is seen, on average."""
-    seen = [name for image in images for name in image.objects]
+    seen = [name for image in images for names in image.objects.values() for name in names]
     return max(1.0, len(seen) / max(1, len(set(seen))))
+
+
+def _different_objects(images: Sequence[LabelledEvidence], class_name: str) -> int:
+    """Number of different objects of a class; objects without names are different in each image."""
+    showing = [(i, image) for i, image in enumerate(images) if class_name in image.counts]
+    return len({name for i, image in showing for name in image.objects.get(class_name) or {str(i)}})
 
 
 def measure_text_claims(images: Sequence[LabelledEvidence], stated: float) -> ReaderClaims:
@@ -177,7 +186,8 @@ def _broader_tables(known: DetectorClaims, images: Sequence[LabelledEvidence]) -
             if true or classes <= image.absent:
                 group = broader_group(len(classes))
                 answers.setdefault(group, []).append((strengths.object(noun)[0], true))
-                shown.setdefault(group, set()).update(image.objects or {str(number)} if true else ())
+                names = {name for names in image.objects.values() for name in names} or {str(number)}
+                shown.setdefault(group, set()).update(names if true else ())
     return {
         group: ClaimTable.of(found, max(1.0, sum(true for _, true in found) / max(1, len(shown[group]))))
         for group, found in sorted(answers.items())
@@ -249,6 +259,15 @@ def _count_answers(image: LabelledEvidence, known: DetectorClaims, number: int) 
     for name in _counted(image, known, number):
         n, numbers = image.counts.get(name, 0), strengths.numbers(Noun(name))
         yield from ((numbers[m], m == n) for m in {n - 2, n - 1, n, n + 1, n + 2} if 1 <= m < MOST_COUNTED)
+
+
+def _comparison_answers(image: LabelledEvidence, known: DetectorClaims, number: int) -> Iterator[tuple[float, bool]]:
+    strengths, counted = Strengths(image.detected, known), _counted(image, known, number)
+    for a, b in ((a, b) for a in counted for b in counted if a != b):
+        for name, compare in COMPARISONS.items():
+            strength = strengths.comparison(name, Noun(a), Noun(b))
+            if strength is not None:
+                yield strength, compare(image.counts.get(a, 0), image.counts.get(b, 0))
 
 
 def _relation_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterator[tuple[str, float, bool]]:

@@ -27,8 +27,8 @@ _Z = 1.163
 fails that is one-sided at 95 % (1.645, which is 1.163 times the square root of 2)."""
 BINS = 100
 """Number of equal bins of strengths above 0; strength 0 has a bin of its own."""
-SEEN_IMAGES = 5
-"""Of a class that occurs in fewer images of the kind that is judged, absence is never concluded."""
+SEEN_OBJECTS = 5
+"""Of a class with fewer different objects in images of the kind that is judged, absence is never concluded."""
 MIN_CLAIMS = 20
 """A table decides nothing with fewer true or fewer false claims."""
 Counts = tuple[int, ...]
@@ -162,6 +162,7 @@ class DetectorClaims:
         stated: a claim is decided if the verdict is right with this probability.
         images: number of images with an object of a class, for each class that was labelled and that the detector reports. Only
             images like those whose claims are judged are counted: see `LabelledEvidence.typical`.
+        seen: number of different objects of each of these classes in these images. A cut-out in fifty images is one object.
         objects: existence of an object, for each class.
         any_object: the same for all classes together.
         pooled: classes in too few images: the true claims in their tables are those of all classes together.
@@ -171,12 +172,14 @@ class DetectorClaims:
         boxes: probability that a box shows one object of its class that no better box shows, by score.
         missed: number of objects of a class that no box shows, by the number of objects that the boxes show (rounded).
         counts: number of objects.
+        comparisons: which of two classes has more objects.
         relations: spatial relations, by name; "" for all together.
         colors: color of an object.
     """
 
     stated: float
     images: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
     objects: dict[str, ClaimTable] = field(default_factory=dict)
     any_object: ClaimTable = ClaimTable()
     pooled: tuple[str, ...] = ()
@@ -185,6 +188,7 @@ class DetectorClaims:
     boxes: ScoreCalibration = field(default_factory=ScoreCalibration)
     missed: tuple[Counts, ...] = ()
     counts: ClaimTable = ClaimTable()
+    comparisons: ClaimTable = ClaimTable()
     relations: dict[str, ClaimTable] = field(default_factory=dict)
     colors: ClaimTable = ClaimTable()
 

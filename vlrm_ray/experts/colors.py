@@ -36,6 +36,10 @@ _GRAY = 4.0
 """Below this chroma a color has no hue."""
 
 
+COLORLESS = frozenset({"traffic light"})
+"""Classes whose objects' pixels do not have the color that people state: a red traffic light is mostly a black box."""
+
+
 @dataclass(frozen=True)
 class Region:
     """A region of CIE LCh.

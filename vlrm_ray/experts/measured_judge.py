@@ -6,14 +6,17 @@ measured probability itself, not its bound: of all findings with confidence .98,
 A claim about a noun that was not measured is left to the rules of `verifier.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from vlrm_ray.experts.claim_tables import SEEN_IMAGES, ClaimTable, DetectorClaims, ReaderClaims, broader_group
-from vlrm_ray.experts.colors import region_of
-from vlrm_ray.experts.strengths import MOST_COUNTED, ClassesOf, Strengths
+from vlrm_ray.experts.claim_tables import SEEN_OBJECTS, ClaimTable, DetectorClaims, ReaderClaims, broader_group
+from vlrm_ray.experts.geometry import intersection_over_smaller
+from vlrm_ray.experts.strengths import COMPARISONS, MOST_COUNTED, ClassesOf, Strengths
 from vlrm_ray.experts.text_matching import tallest, text_strength
 from vlrm_ray.types import Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
+ON_CARRIER = 0.5
+"""A text is on an object if at least this share of it, or of the object, lies in the other."""
 TIE = 0.2
 """A relation whose strength is nearer to one half is too close to a tie: labels do not say whether it holds."""
 
@@ -65,6 +68,7 @@ class MeasuredJudge:
         texts: tables of the reader; None leaves claims about text to other rules.
         image_problem: why nothing may be concluded from what was not detected; "" if it may.
         too_small: whether the image is so small that nothing may be concluded from what was detected either.
+        doubtful: classes of which objects may have been missed, because OCR read text outside all objects.
     """
 
     evidence: Evidence
@@ -72,6 +76,7 @@ class MeasuredJudge:
     texts: ReaderClaims | None
     image_problem: str = ""
     too_small: bool = False
+    doubtful: frozenset[str] = frozenset()
     strengths: Strengths = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,10 +98,16 @@ class MeasuredJudge:
         if rule is None:
             return None
         answer = rule(claim, self.objects)
-        if self.image_problem:
-            answer = replace(answer, may_contradict=False, reason=self.image_problem)
-            answer = replace(answer, may_support=answer.may_support and not self.too_small)
+        problem = self.image_problem or self._doubt(nouns)
+        if problem:
+            # where objects may be missed, no number is known
+            support = answer.may_support and not self.too_small and claim.type is not ClaimType.COUNT
+            answer = replace(answer, may_support=support, may_contradict=False, reason=problem)
         return answer.finding(self.objects.stated)
+
+    def _doubt(self, nouns: Sequence[Noun]) -> str:
+        missed = any(not self.doubtful.isdisjoint(self.strengths.classes(noun.name).names) for noun in nouns)
+        return "experts_disagree" if missed else ""
 
     def _object(self, claim: Claim, known: DetectorClaims) -> Answer:
         attributes = claim.subject.attributes
@@ -124,10 +135,10 @@ class MeasuredJudge:
     def _colored(self, name: str, color: str, known: DetectorClaims) -> Answer:
         """An object with a color; if there is no object, as for an object of any color."""
         exists = self._existence(Noun(name), known)
-        strength = self.strengths.color(Noun(name), color) if region_of(color) else None
+        strength = self.strengths.color(Noun(name), color)
         if strength is None:
-            open_because = "too_weak_evidence" if region_of(color) else "unknown_attribute"
-            return replace(exists, may_support=False, reason=open_because)
+            is_color = self.strengths.may_have_color(name, color)
+            return replace(exists, may_support=False, reason="too_weak_evidence" if is_color else "unknown_attribute")
         return self._limited(Answer(strength, known.colors, exists.objects), self.strengths.classes(name), known)
 
     def _limited(self, answer: Answer, classes: ClassesOf, known: DetectorClaims) -> Answer:
@@ -140,31 +151,45 @@ class MeasuredJudge:
             answer, may_support=support, may_contradict=contradict, reason=_reason(classes, support and contradict)
         )
 
+    def _compared(self, claim: Claim, other: Noun, known: DetectorClaims) -> Answer:
+        """Which of two classes has more objects."""
+        nouns = (claim.subject, other)
+        if (claim.value or "") not in COMPARISONS:
+            return Answer(reason="unknown_comparison")
+        if not all(self.strengths.colors_known(noun) for noun in nouns):
+            return Answer(reason="unknown_attribute")
+        classes = {noun: self.strengths.classes(noun.name) for noun in nouns}
+        cited = {noun: self.strengths.shown(noun) for noun in nouns}
+        if any(classes[n].kind != "same" or not (cited[n] or _seen(classes[n], known)) for n in nouns):
+            return Answer(reason="detector_may_miss_it")
+        strength = self.strengths.comparison(claim.value or "", *nouns)
+        if strength is None:
+            return Answer(reason="crowd")
+        return Answer(strength, known.comparisons, cited[claim.subject] + cited[other])
+
     def _count(self, claim: Claim, known: DetectorClaims) -> Answer:
-        numbers = self.strengths.numbers(claim.subject)
-        cited = self.strengths.shown(claim.subject)
         if claim.object is not None:
-            others = self.strengths.numbers(claim.object)
-            compare = _COMPARISONS.get(claim.value or "")
-            kinds = {self.strengths.classes(noun.name).kind for noun in (claim.subject, claim.object)}
-            if compare is None or kinds != {"same"}:
-                return Answer(reason="unknown_comparison" if compare is None else "detector_may_miss_it")
-            strength = sum(x * y for i, x in enumerate(numbers) for j, y in enumerate(others) if compare(i, j))
-            return Answer(strength, known.counts, cited + self.strengths.shown(claim.object))
+            return self._compared(claim, claim.object, known)
         if not (claim.value or "").isdecimal():
             return Answer(reason="no_number")
         number = int(claim.value or "")
         if number >= MOST_COUNTED:
             return Answer(reason="crowd")
-        classes = self.strengths.classes(claim.subject.name)
+        classes, noun = self.strengths.classes(claim.subject.name), claim.subject
+        colors_known = self.strengths.colors_known(noun)
+        if not colors_known and classes.kind == "broader":
+            return Answer(reason="unknown_attribute")
+        if not colors_known:  # there are at most as many red cars as cars
+            classes, noun = replace(classes, kind="narrower"), Noun(noun.name)
+        numbers, cited = self.strengths.numbers(noun), self.strengths.shown(noun)
         # of a narrower noun there may be fewer objects than boxes, of a broader one more
         possible = {"narrower": numbers[number:], "broader": numbers[: number + 1]}.get(
             classes.kind, numbers[number : number + 1]
         )
         exact = classes.kind == "same" or (classes.kind == "broader" and classes.covered)
         # the number is judged by a table of all classes: it says nothing against what the boxes and their class say
-        boxes = sum(box.index is not None for box in self.strengths.boxes(claim.subject))
-        exists = self._existence(claim.subject, known).finding(known.stated).verdict is Verdict.SUPPORTED
+        boxes = sum(box.index is not None for box in self.strengths.boxes(noun))
+        exists = self._existence(noun, known).finding(known.stated).verdict is Verdict.SUPPORTED
         strength = numbers[number] if exact else sum(possible)
         return Answer(
             strength,
@@ -172,12 +197,14 @@ class MeasuredJudge:
             cited,
             may_support=exact and exists and number >= boxes,
             may_contradict=bool(cited) or _seen(classes, known),
-            reason=_reason(classes, exact),
+            reason=_reason(classes, exact) if colors_known else "unknown_attribute",
         )
 
     def _relation(self, claim: Claim, known: DetectorClaims) -> Answer:
         if claim.object is None or claim.value is None:
             return Answer(reason="no_object")
+        if not all(self.strengths.colors_known(noun) for noun in (claim.subject, claim.object)):
+            return Answer(reason="unknown_attribute")
         strength = self.strengths.relation(claim.value, claim.subject, claim.object)
         if strength is None:
             return Answer(reason="not_detected")
@@ -198,19 +225,33 @@ class MeasuredJudge:
         strength, cited = text_strength(claim.value, words)
         reason = "read_uncertainly" if words else "nothing_read"
         table = self.texts.texts.get(tallest(words))
-        return Answer(strength, table, words=cited or tuple(range(len(words))), reason=reason)
+        answer = Answer(strength, table, words=cited or tuple(range(len(words))), reason=reason)
+        on_carrier = self._words_on(claim.subject.name)
+        if on_carrier is None:
+            return answer
+        # a text that is elsewhere in the image may be on the carrier, too
+        here, places = text_strength(claim.value, [words[i] for i in on_carrier])
+        if table and table.supports(here, self.texts.stated):
+            return replace(answer, strength=here, words=tuple(on_carrier[i] for i in places))
+        return replace(answer, may_support=False, reason="read_elsewhere" if strength > here else reason)
 
-
-_COMPARISONS = {
-    "more": lambda a, b: a > b,
-    "fewer": lambda a, b: a < b,
-    "as_many": lambda a, b: a == b,
-}
+    def _words_on(self, carrier: str) -> list[int] | None:
+        """Indices of the words on the objects that a noun means; None if the detector does not know what it means."""
+        classes = self.strengths.classes(carrier)
+        if classes.kind == "unknown" or (classes.kind == "broader" and not classes.covered):
+            return None
+        shown = self.strengths.shown(Noun(carrier)) or self.strengths.strongest(Noun(carrier))
+        boxes = [self.evidence.objects[i].box for i in shown]
+        return [
+            i
+            for i, word in enumerate(self.evidence.words)
+            if any(intersection_over_smaller(word.box, box) >= ON_CARRIER for box in boxes)
+        ]
 
 
 def _seen(classes: ClassesOf, known: DetectorClaims) -> bool:
     """Whether objects of all classes of a noun were seen often enough to conclude that there is none."""
-    return all(known.images[name] >= SEEN_IMAGES for name in classes.names)
+    return all(known.seen.get(name, 0) >= SEEN_OBJECTS for name in classes.names)
 
 
 def _reason(classes: ClassesOf, exact: bool) -> str:

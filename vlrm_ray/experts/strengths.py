@@ -14,14 +14,14 @@ narrower one ("man") those of the class that shows it.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from typing import Literal
 
 from vlrm_ray.experts.claim_tables import DetectorClaims
-from vlrm_ray.experts.colors import color_strength
+from vlrm_ray.experts.colors import COLORLESS, color_strength, region_of
 from vlrm_ray.experts.detection import RIVAL_SCORE_RATIO
 from vlrm_ray.experts.geometry import relation_margin
 from vlrm_ray.experts.hierarchy import noun_hierarchy
@@ -31,12 +31,22 @@ MOST_COUNTED = 8
 """Numbers of this many objects or more are not verified."""
 FOUND_GROUPS = 5
 """Numbers of found objects that `DetectorClaims.missed` tells apart: 0 to 3, and more."""
+MAX_CAPPED = 0.02
+"""Two numbers are not compared if one of them is `MOST_COUNTED` or more with a higher probability."""
 SHOWN = 0.5
 """From this probability on a box counts as an object that a relation or color can be seen on."""
 _MISSED_PRIOR = (0.99, 0.01)
 """Added to the measured numbers of images with no and with one missed object, so that none is certain because it never occurred."""
 _STEEPNESS = 1.5
 """Of the logistic curve that turns a relation's margin into a strength."""
+
+
+COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "more": lambda a, b: a > b,
+    "fewer": lambda a, b: a < b,
+    "as_many": lambda a, b: a == b,
+}
+"""Comparisons of two numbers, as in `Claim.value`."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,13 @@ class Strengths:
         numbers = _convolved(_number_of(shown), self._missed(sum(shown)))
         return numbers + [0.0] * (MOST_COUNTED + 1 - len(numbers))
 
+    def comparison(self, name: str, subject: Noun, other: Noun) -> float | None:
+        """Probability of a comparison of two numbers; None if one of them may be too high to be known."""
+        a, b = self.numbers(subject), self.numbers(other)
+        if max(a[MOST_COUNTED], b[MOST_COUNTED]) > MAX_CAPPED:
+            return None
+        return sum(x * y for i, x in enumerate(a) for j, y in enumerate(b) if COMPARISONS[name](i, j))
+
     def relation(self, name: str, subject: Noun, other: Noun) -> float | None:
         """Probability that the best pair of boxes shows both objects in a relation; None if no pair shows them or it is unknown.
 
@@ -157,8 +174,22 @@ class Strengths:
                 best = max(best, both / (1 + math.exp(-_STEEPNESS * margin)))
         return best if shown else None
 
+    def may_have_color(self, noun: str, word: str) -> bool:
+        """Whether a word is a color that objects of a noun may have by their pixels."""
+        return region_of(word) is not None and COLORLESS.isdisjoint(self.classes(noun).names)
+
+    def colors_known(self, noun: Noun) -> bool:
+        """Whether the attributes of a noun are colors that are measured, and all boxes that show it have been looked at for them."""
+        if not noun.attributes:
+            return True
+        shown = [box for box in self.boxes(Noun(noun.name)) if box.probability >= SHOWN]
+        words = all(self.may_have_color(noun.name, word) for word in noun.attributes)
+        return words and self.known.colors.measured and all(box.detection.shades for box in shown)
+
     def color(self, noun: Noun, color: str) -> float | None:
-        """Probability that a box shows an object with a color; None if no box shows the object."""
+        """Probability that a box shows an object with a color; None if no box shows the object, or its color cannot be told."""
+        if not self.may_have_color(noun.name, color):
+            return None
         boxes = self.boxes(noun)
         if not any(box.probability >= SHOWN and box.detection.shades for box in boxes):
             return None
