@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--min-images", type=int, default=MIN_IMAGES, metavar="N",
-        help="a class that occurs in fewer images has no figures of its own (default: %(default)s)",
+        help="objects of all classes by which each class is judged beside its own objects (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace a calibration that was measured on more images")
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON on the last line")
@@ -287,16 +287,14 @@ def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, 
         rows.append([f"{name} *" if figures["pooled"] else name, str(figures["images"]), *shares, *limits])
     if all(cell in ("-", "never") for row in rows for cell in row[2:]):
         progress.log(
-            f"no table of the classes: in {calibration.images} images none occurs in {least} (--min-images), so none has figures of "
-            "its own, and no object is ever supported or absent; label more images"
+            f"no table of the classes: in {calibration.images} images there are too few objects for any figures, and no object is "
+            "ever supported or absent; label more images"
         )
     else:
         _print_classes(calibration, columns, rows, least, progress)
     never = [name for name, number in (calibration.claims or DetectorClaims(1)).seen.items() if number < SEEN_OBJECTS]
     if never:
-        progress.log(
-            f"fewer than {SEEN_OBJECTS} different objects, so supported by the limits of all classes, and never absent: {', '.join(never)}"
-        )
+        progress.log(f"in no image, so supported by the figures of all classes, and never absent: {', '.join(never)}")
     for name, table in _tables(calibration.claims or DetectorClaims(1.0)):
         remark = "" if table.measured else ": too few, such claims stay open"
         progress.log(f"{name}: measured on {sum(table.true)} true and {sum(table.false)} false claims{remark}")
@@ -313,7 +311,7 @@ def _print_classes(
         "is below the second; recall: objects with a box of any score"
     )
     if calibration.claims and calibration.claims.pooled:
-        progress.log(f"* in fewer than {least} images: the figures of true claims are those of all classes")
+        progress.log(f"* fewer than {least} different objects: limits mostly by the figures of all classes")
 
 
 def _tables(claims: DetectorClaims) -> Iterator[tuple[str, ClaimTable]]:

@@ -6,12 +6,13 @@ measured probability itself, not its bound: of all findings with confidence .98,
 A claim about a noun that was not measured is left to the rules of `verifier.py`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from vlrm_ray.experts.claim_tables import SEEN_OBJECTS, ClaimTable, DetectorClaims, ReaderClaims, broader_group
 from vlrm_ray.experts.geometry import intersection_over_smaller
-from vlrm_ray.experts.strengths import COMPARISONS, MOST_COUNTED, ClassesOf, Strengths
+from vlrm_ray.experts.strengths import COMPARISONS, MOST_COUNTED, SIDES, Box, ClassesOf, Strengths
 from vlrm_ray.experts.text_matching import tallest, text_strength
 from vlrm_ray.types import Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
@@ -31,6 +32,9 @@ class Answer:
         objects: indices of the objects that the strength rests on.
         words: indices of the words that it rests on.
         weak: objects that a supported claim rests on if it has no others.
+        possible: the strength if everything is counted that may be an object; the claim is contradicted only if that is weak, too.
+        given: probability of what the table takes for granted, such as the objects of a relation.
+        against: other claims by their strengths and tables that exclude this one: it is contradicted if one of them is supported.
         may_support: whether a strong claim is supported: not for a "man" that the detector sees as a "person".
         may_contradict: whether a weak claim is contradicted: not for a "vehicle" of a kind that the detector does not know.
         reason: why the claim is open if the table does not decide it.
@@ -41,6 +45,9 @@ class Answer:
     objects: tuple[int, ...] = ()
     words: tuple[int, ...] = ()
     weak: tuple[int, ...] = ()
+    possible: float | None = None
+    given: float = 1.0
+    against: tuple[tuple[float, ClaimTable], ...] | None = None
     may_support: bool = True
     may_contradict: bool = True
     reason: str = "too_weak_evidence"
@@ -49,13 +56,21 @@ class Answer:
         """The verdict, if it is right with a stated probability."""
         if self.table is None:
             return Finding(Verdict.UNVERIFIABLE, reason=self.reason)
-        probability = self.table.probability(self.strength)
-        if self.may_support and self.table.supports(self.strength, stated):
+        probability = self.table.probability(self.strength) * self.given
+        if self.may_support and probability >= stated and self.table.supports(self.strength, stated):
             return Finding(Verdict.SUPPORTED, round(probability, 4), self.objects or self.weak, self.words)
-        if self.may_contradict and self.table.contradicts(self.strength, stated):
+        probability = self._falsehood(self.table, stated)
+        if self.may_contradict and probability >= stated:
             reason = "" if self.objects or self.words else "not_detected"
-            return Finding(Verdict.CONTRADICTED, round(1 - probability, 4), self.objects, self.words, reason)
+            return Finding(Verdict.CONTRADICTED, round(probability, 4), self.objects, self.words, reason)
         return Finding(Verdict.UNVERIFIABLE, reason=self.reason)
+
+    def _falsehood(self, table: ClaimTable, stated: float) -> float:
+        """Probability that the claim is false; 0 if that is not certain enough."""
+        if self.against is not None:
+            return max((t.probability(s) for s, t in self.against if t.supports(s, stated)), default=0.0)
+        possible = self.strength if self.possible is None else self.possible
+        return (1 - table.probability(possible)) * self.given if table.contradicts(possible, stated) else 0.0
 
 
 @dataclass
@@ -132,14 +147,42 @@ class MeasuredJudge:
         limited = self._limited(Answer(strength, table, self.strengths.shown(Noun(noun.name))), classes, known)
         return replace(limited, weak=self.strengths.strongest(Noun(noun.name)))
 
+    def _certain(self, noun: Noun, known: DetectorClaims) -> tuple[list[Box], float]:
+        """The boxes that each suffice to support an object of the noun, and the probability that the best one shows it."""
+        exists = self._existence(Noun(noun.name), known)
+        if exists.table is None:
+            return [], 0.0
+        boxes, best = [], 0.0
+        for box in self.strengths.boxes(Noun(noun.name)):
+            shares = [self.strengths.color([box], word) or 0.0 for word in noun.attributes]
+            if exists.table.supports(box.score, known.stated) and all(
+                known.colors.supports(share, known.stated) for share in shares
+            ):
+                boxes.append(box)
+                probabilities = [known.colors.probability(share) for share in shares]
+                best = max(best, math.prod([exists.table.probability(box.score), *probabilities]))
+        return boxes, best
+
     def _colored(self, name: str, color: str, known: DetectorClaims) -> Answer:
         """An object with a color; if there is no object, as for an object of any color."""
         exists = self._existence(Noun(name), known)
-        strength = self.strengths.color(Noun(name), color)
-        if strength is None:
+        boxes, given = self._certain(Noun(name), known)
+        strength = self.strengths.color(boxes, color)
+        if strength is None or not self.strengths.may_have_color(name, color):
             is_color = self.strengths.may_have_color(name, color)
             return replace(exists, may_support=False, reason="too_weak_evidence" if is_color else "unknown_attribute")
-        return self._limited(Answer(strength, known.colors, exists.objects), self.strengths.classes(name), known)
+        possible = self.strengths.color([*boxes, *self.strengths.possible(Noun(name))], color)
+        return self._limited(
+            Answer(
+                strength,
+                known.colors,
+                exists.objects or exists.weak,
+                possible=1.0 if possible is None else possible,
+                given=given,
+            ),
+            self.strengths.classes(name),
+            known,
+        )
 
     def _limited(self, answer: Answer, classes: ClassesOf, known: DetectorClaims) -> Answer:
         """The answer without the verdicts that a broader, narrower or rarely seen noun does not allow."""
@@ -182,41 +225,54 @@ class MeasuredJudge:
         if not colors_known:  # there are at most as many red cars as cars
             classes, noun = replace(classes, kind="narrower"), Noun(noun.name)
         numbers, cited = self.strengths.numbers(noun), self.strengths.shown(noun)
-        # of a narrower noun there may be fewer objects than boxes, of a broader one more
-        possible = {"narrower": numbers[number:], "broader": numbers[: number + 1]}.get(
-            classes.kind, numbers[number : number + 1]
-        )
+        more, fewer = (sum(numbers[number + 1 :]), known.more), (sum(numbers[:number]), known.fewer)
         exact = classes.kind == "same" or (classes.kind == "broader" and classes.covered)
         # the number is judged by a table of all classes: it says nothing against what the boxes and their class say
         boxes = sum(box.index is not None for box in self.strengths.boxes(noun))
         exists = self._existence(noun, known).finding(known.stated).verdict is Verdict.SUPPORTED
-        strength = numbers[number] if exact else sum(possible)
+        # of a narrower noun there may be fewer objects than boxes, of a broader one more
+        against = (more, fewer) if exact else (fewer,) if classes.kind == "narrower" else (more,)
         return Answer(
-            strength,
+            numbers[number],
             known.counts,
             cited,
+            against=against,
             may_support=exact and exists and number >= boxes,
             may_contradict=bool(cited) or _seen(classes, known),
             reason=_reason(classes, exact) if colors_known else "unknown_attribute",
         )
 
     def _relation(self, claim: Claim, known: DetectorClaims) -> Answer:
-        if claim.object is None or claim.value is None:
+        """A relation of two objects that are supported, or of one to the image."""
+        nouns = [claim.subject, *([claim.object] if claim.object else [])]
+        if claim.value is None or (claim.object is None and claim.value not in SIDES):
             return Answer(reason="no_object")
-        if not all(self.strengths.colors_known(noun) for noun in (claim.subject, claim.object)):
+        if not all(self.strengths.colors_known(noun) for noun in nouns):
             return Answer(reason="unknown_attribute")
-        strength = self.strengths.relation(claim.value, claim.subject, claim.object)
-        if strength is None:
+        certain = [self._certain(noun, known) for noun in nouns]
+        boxes = [found for found, _ in certain]
+        possible = [[*found, *self.strengths.possible(noun)] for found, noun in zip(boxes, nouns, strict=True)]
+        if claim.object is None:
+            whole = [self.strengths.whole_image()]
+            boxes, possible = [*boxes, whole], [*possible, whole]
+        strength, highest = (
+            self.strengths.relation(claim.value, *boxes),
+            self.strengths.relation(claim.value, *possible),
+        )
+        if strength is None or highest is None:
             return Answer(reason="not_detected")
-        if abs(strength - 0.5) < TIE:
-            return Answer(reason="close_to_a_tie")
         own = known.relations.get(claim.value)
-        table = own if own and own.measured else known.relations.get("")
-        kinds = {self.strengths.classes(noun.name).kind for noun in (claim.subject, claim.object)}
-        cited = self.strengths.shown(claim.subject) + self.strengths.shown(claim.object)
+        kinds = {self.strengths.classes(noun.name).kind for noun in nouns}
         return Answer(
-            strength, table, cited, may_support="narrower" not in kinds, may_contradict=kinds == {"same"}, reason="close_to_a_tie"
-        )  # fmt: skip
+            strength,
+            own if own and own.measured else known.relations.get(""),
+            tuple(i for noun in nouns for i in self.strengths.shown(noun) or self.strengths.strongest(noun)),
+            possible=highest,
+            given=math.prod(probability for _, probability in certain),
+            may_support="narrower" not in kinds and strength >= 0.5 + TIE,
+            may_contradict=kinds == {"same"} and highest <= 0.5 - TIE,
+            reason="close_to_a_tie",
+        )
 
     def _text(self, claim: Claim) -> Answer:
         words = self.evidence.words
