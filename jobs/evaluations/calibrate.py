@@ -24,7 +24,7 @@ import numpy as np
 
 from actors.local import load_vision_experts
 from jobs.evaluations.calibrate_reader import inspect_words, print_reader, read_words
-from jobs.evaluations.photo_set import KINDS, PhotoSet
+from jobs.evaluations.photo_set import DETECTOR_STATED, KINDS, PhotoSet
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.calibration import (
@@ -72,8 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", metavar="FILE", help="configuration in YAML, as for jobs/iterate.py")
     parser.add_argument(
-        "--confidence", type=float, default=MIN_PROBABILITY, metavar="P",
-        help="verdicts are to be right with at least this probability (default: %(default)s)",
+        "--confidence", type=float, metavar="P",
+        help=f"verdicts are to be right with at least this probability (default: {MIN_PROBABILITY}; with --photos "
+        f"{DETECTOR_STATED} for the detector)",
     )  # fmt: skip
     parser.add_argument(
         "--min-images", type=int, default=MIN_IMAGES, metavar="N",
@@ -85,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the experts on the images, measure them, and write the calibrations."""
-    if not 0.5 <= arguments.confidence < 1:
+    if arguments.confidence is not None and not 0.5 <= arguments.confidence < 1:
         raise UserError(f"--confidence is {arguments.confidence}, expected at least 0.5 and less than 1")
     progress, result = Progress(), dict[str, Any]()
     if arguments.photos is not None:
@@ -153,6 +154,7 @@ def _calibrate_detector(
 ) -> dict[str, Any]:
     """Measure the detector, write and print its calibration; returns the figures of its classes."""
     settings = config.experts.detector
+    stated = arguments.confidence or (MIN_PROBABILITY if arguments.photos is None else DETECTOR_STATED)
     placed = [image for image in images if image.placed]
     calibration = replace(
         measure_detector(
@@ -160,11 +162,11 @@ def _calibrate_detector(
             [image.detected for image in placed],
             [image.truth for image in placed],
             settings.confidence,
-            arguments.confidence,
+            stated,
             arguments.min_images,
             [image.detected for image in images if image.typical],
         ),
-        claims=measure_object_claims(images, arguments.confidence, arguments.min_images),
+        claims=measure_object_claims(images, stated, arguments.min_images),
     )
     file = save_calibration(settings.model, calibration, file)
     rare = {name for image in images for name in image.counts} - summary(calibration).keys()
@@ -188,7 +190,7 @@ def _calibrate_reader(
             reader_fingerprint(settings), [image.detected for image in images], [image.truth for image in images]
         ),
         by_height=recall_by_height(images),
-        claims=measure_text_claims(images, arguments.confidence),
+        claims=measure_text_claims(images, arguments.confidence or MIN_PROBABILITY),
     )
     if not settings.recognition_model:
         raise UserError(
