@@ -304,6 +304,14 @@ def test_a_class_is_judged_by_its_own_objects_and_with_a_fixed_weight_by_those_o
     assert sum(shares[20]["cat"].true) == pytest.approx(30)  # as many objects as there are, and those of the weight
 
 
+@pytest.mark.parametrize("objects", [60, 61, 67])
+def test_a_class_without_objects_of_its_own_is_judged_by_those_of_all_classes(objects: int) -> None:
+    """The parts of objects by which it is judged add up to the weight, in spite of rounding."""
+    images = [image for image in simulated(0, 900, 0.0) if "cat" not in image.counts][:objects]
+    table = measure_object_claims(images, 0.95, 20).objects["cat"]
+    assert sum(table.true) == pytest.approx(20) and table.measured
+
+
 def test_a_class_with_few_objects_is_named_and_has_wrong_boxes_of_its_own() -> None:
     claims = measure_object_claims(simulated(0), 0.95, 10_000)
     assert claims.pooled == tuple(sorted(CLASSES))

@@ -66,7 +66,7 @@ class ClaimTable:
     @property
     def measured(self) -> bool:
         """Whether there are enough claims of both kinds."""
-        return min(sum(self.true) / self.repeats, sum(self.false)) >= MIN_CLAIMS
+        return round(min(sum(self.true) / self.repeats, sum(self.false)), 6) >= MIN_CLAIMS
 
     def probability(self, strength: float) -> float:
         """Probability that a claim with this strength is true."""
