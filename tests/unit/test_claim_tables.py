@@ -8,7 +8,7 @@ import pytest
 from vlrm_ray.experts.calibration import DetectorCalibration
 from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims, measure_text_claims
 from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims
-from vlrm_ray.experts.measured_judge import MeasuredJudge
+from vlrm_ray.experts.measured_judge import Answer, MeasuredJudge
 from vlrm_ray.experts.reliability import AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.strengths import MOST_COUNTED, Strengths, classes_of
@@ -230,6 +230,13 @@ def test_a_number_is_contradicted_by_more_or_fewer_objects() -> None:
     assert animals == [C, U]  # there may be animals that the detector does not know
     blind = replace(CLAIMS, fewer=ClaimTable())
     assert [finding(Claim(ClaimType.COUNT, Noun("cat"), str(n)), three, blind).verdict for n in (2, 4)] == [C, U]
+
+
+def test_of_two_claims_that_may_contradict_a_number_each_must_be_more_certain() -> None:
+    table = ClaimTable.of([(0.9, True), (0.0, False)] * 40)
+    assert table.supports(0.9, 0.95) and not table.supports(0.9, 0.975)
+    one, two = (Answer(0.0, ClaimTable(), against=((0.9, table),) * number) for number in (1, 2))
+    assert (one.finding(0.95).verdict, two.finding(0.95).verdict) == (C, U)
 
 
 def test_colors_are_those_of_the_objects_pixels() -> None:

@@ -68,7 +68,8 @@ class Answer:
     def _falsehood(self, table: ClaimTable, stated: float) -> float:
         """Probability that the claim is false; 0 if that is not certain enough."""
         if self.against is not None:
-            return max((t.probability(s) for s, t in self.against if t.supports(s, stated)), default=0.0)
+            needed = 1 - (1 - stated) / max(1, len(self.against))  # each of them may be wrong
+            return max((t.probability(s) for s, t in self.against if t.supports(s, needed)), default=0.0)
         possible = self.strength if self.possible is None else self.possible
         return (1 - table.probability(possible)) * self.given if table.contradicts(possible, stated) else 0.0
 
