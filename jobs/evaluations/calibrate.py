@@ -24,7 +24,7 @@ import numpy as np
 
 from actors.local import load_vision_experts
 from jobs.evaluations.calibrate_reader import inspect_words, print_reader, read_words
-from jobs.evaluations.photo_set import KINDS, PhotoSet
+from jobs.evaluations.photo_set import DETECTOR_STATED, KINDS, PhotoSet
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.calibration import (
@@ -41,7 +41,7 @@ from vlrm_ray.experts.claim_measurement import (
     measure_text_claims,
     recall_by_height,
 )
-from vlrm_ray.experts.claim_tables import BINS, SEEN_IMAGES, ClaimTable, DetectorClaims
+from vlrm_ray.experts.claim_tables import BINS, SEEN_OBJECTS, ClaimTable, DetectorClaims
 from vlrm_ray.experts.evidence import combine_evidence
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.hierarchy import noun_hierarchy
@@ -74,12 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="configuration in YAML, as for jobs/iterate.py")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides")
     parser.add_argument(
-        "--confidence", type=float, default=MIN_PROBABILITY, metavar="P",
-        help="verdicts are to be right with at least this probability (default: %(default)s)",
+        "--confidence", type=float, metavar="P",
+        help=f"verdicts are to be right with at least this probability (default: {MIN_PROBABILITY}; with --photos "
+        f"{DETECTOR_STATED} for the detector)",
     )  # fmt: skip
     parser.add_argument(
         "--min-images", type=int, default=MIN_IMAGES, metavar="N",
-        help="a class that occurs in fewer images has no figures of its own (default: %(default)s)",
+        help="objects of all classes by which each class is judged beside its own objects (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace a calibration that was measured on more images")
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON on the last line")
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the experts on the images, measure them, and write the calibrations."""
-    if not 0.5 <= arguments.confidence < 1:
+    if arguments.confidence is not None and not 0.5 <= arguments.confidence < 1:
         raise UserError(f"--confidence is {arguments.confidence}, expected at least 0.5 and less than 1")
     progress, result = Progress(), dict[str, Any]()
     if arguments.photos is not None:
@@ -168,6 +169,7 @@ def _calibrate_detector(
 ) -> dict[str, Any]:
     """Measure the detector, write and print its calibration; returns the figures of its classes."""
     settings = config.experts.detector
+    stated = arguments.confidence or (MIN_PROBABILITY if arguments.photos is None else DETECTOR_STATED)
     placed = [image for image in images if image.placed]
     calibration = replace(
         measure_detector(
@@ -175,15 +177,20 @@ def _calibrate_detector(
             [image.detected for image in placed],
             [image.truth for image in placed],
             settings.confidence,
-            arguments.confidence,
+            stated,
             arguments.min_images,
             [image.detected for image in images if image.typical],
         ),
-        claims=measure_object_claims(images, arguments.confidence, arguments.min_images),
+        claims=measure_object_claims(images, stated, arguments.min_images),
     )
     file = save_calibration(settings.model, calibration, file)
     rare = {name for image in images for name in image.counts} - summary(calibration).keys()
     _print(calibration, sorted({*unused, *rare}), arguments.min_images, progress)
+    if not any(image.colors for image in images):
+        progress.log(
+            "the labels name no colors, so none are measured: claims about colors, and about numbers and places of colored objects, "
+            "stay open"
+        )
     progress.log(f"written to {file}, for the detector {settings.model} ({calibration.expert[:12]})")
     return summary(calibration)
 
@@ -198,7 +205,7 @@ def _calibrate_reader(
             reader_fingerprint(settings), [image.detected for image in images], [image.truth for image in images]
         ),
         by_height=recall_by_height(images),
-        claims=measure_text_claims(images, arguments.confidence),
+        claims=measure_text_claims(images, arguments.confidence or MIN_PROBABILITY),
     )
     file = save_calibration(settings.recognition_model, calibration)
     figures = print_reader(calibration, progress)
@@ -292,16 +299,14 @@ def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, 
         rows.append([f"{name} *" if figures["pooled"] else name, str(figures["images"]), *shares, *limits])
     if all(cell in ("-", "never") for row in rows for cell in row[2:]):
         progress.log(
-            f"no table of the classes: in {calibration.images} images none occurs in {least} (--min-images), so none has figures of "
-            "its own, and no object is ever supported or absent; label more images"
+            f"no table of the classes: in {calibration.images} images there are too few objects for any figures, and no object is "
+            "ever supported or absent; label more images"
         )
     else:
         _print_classes(calibration, columns, rows, least, progress)
-    never = [name for name, number in (calibration.claims or DetectorClaims(1)).images.items() if number < SEEN_IMAGES]
+    never = [name for name, number in (calibration.claims or DetectorClaims(1)).seen.items() if number < SEEN_OBJECTS]
     if never:
-        progress.log(
-            f"in fewer than {SEEN_IMAGES} images, so supported by the limits of all classes, and never absent: {', '.join(never)}"
-        )
+        progress.log(f"in no image, so supported by the figures of all classes, and never absent: {', '.join(never)}")
     for name, table in _tables(calibration.claims or DetectorClaims(1.0)):
         remark = "" if table.measured else ": too few, such claims stay open"
         progress.log(f"{name}: measured on {sum(table.true)} true and {sum(table.false)} false claims{remark}")
@@ -318,7 +323,7 @@ def _print_classes(
         "is below the second; recall: objects with a box of any score"
     )
     if calibration.claims and calibration.claims.pooled:
-        progress.log(f"* in fewer than {least} images: the figures of true claims are those of all classes")
+        progress.log(f"* fewer than {least} different objects: limits mostly by the figures of all classes")
 
 
 def _tables(claims: DetectorClaims) -> Iterator[tuple[str, ClaimTable]]:
@@ -327,6 +332,7 @@ def _tables(claims: DetectorClaims) -> Iterator[tuple[str, ClaimTable]]:
         yield f"broader nouns of {group} or more classes", table
     yield "objects beside a better box of a related class", claims.rivalled
     yield "counts", claims.counts
+    yield "comparisons of counts", claims.comparisons
     yield "colors", claims.colors
     yield "relations", claims.relations.get("", ClaimTable())
 

@@ -1,19 +1,19 @@
 """`experts --photos`: accuracy of the verdicts on the photograph set, over all steps from sentence to verdict.
 
 On the test split the calibration files beside the models are used, as in a run. On the calibration split the experts are
-calibrated by cross-validation: the verdicts on each fifth of the images rest on the figures of the others. Choose parameters
-there, and look at the test split only to report.
+calibrated by cross-validation: the verdicts on each fifth of the natural photographs rest on the figures of the others, and those on
+statements about a cut-out on images without it. Choose parameters there, and look at the test split only to report.
 """
 
 import argparse
 import json
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.evaluations.extractor_options import open_extractor
-from jobs.evaluations.photo_set import KINDS, PhotoSet
+from jobs.evaluations.photo_set import DETECTOR_STATED, KINDS, PhotoSet
 from jobs.evaluations.photo_verdicts import AIMS, PhotoOutcome, outcome_of, report_of
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims, measure_text_claims
@@ -23,10 +23,25 @@ from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.types import Evidence
 
-FOLDS = 5
-"""Parts of the images in cross-validation."""
+FOLDS = {"natural": 5, "composite": 12}
+"""Parts of the photographs, or of the cut-outs, in cross-validation."""
 STATED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 """Stated probabilities of the curve of precision against decided share."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images, and the calibrations that the verdicts on them rest on.
+
+    Attributes:
+        calibrations: the calibrations.
+        evidence: the evidence of the images.
+        cutouts: only statements about these cut-outs are judged; None for all.
+    """
+
+    calibrations: Calibrations
+    evidence: Mapping[str, Evidence]
+    cutouts: frozenset[str] | None = None
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -41,15 +56,17 @@ def run(arguments: argparse.Namespace) -> None:
         parts = list(_stored(photos, kinds, progress))
     else:
         labelled, confidence = photos.labelled(split, progress), photos.config.experts.detector.confidence
-        parts = [part for kind in KINDS for part in cross_validation(labelled, kinds, kind, confidence)]
+        shown = {s.image: frozenset(cutout for cutout, _ in s.cutouts) for s in statements}
+        parts = [part for kind in KINDS for part in cross_validation(labelled, kinds, kind, confidence, shown)]
 
     def outcomes(stated: float | None) -> list[PhotoOutcome]:
         found = []
-        for calibrations, evidence in parts:
-            verifier = Verifier(calibrations if stated is None else at(calibrations, stated))
-            inside = [(s, c) for s, c in zip(statements, claims, strict=True) if s.image in evidence]
+        for part in parts:
+            verifier = Verifier(part.calibrations if stated is None else at(part.calibrations, stated))
+            inside = [(s, c) for s, c in zip(statements, claims, strict=True) if s.image in part.evidence]
             for statement, said in sorted(inside, key=lambda pair: pair[0].image):
-                found.append(outcome_of(statement, verifier.check_all(said, evidence[statement.image])))
+                outcome = outcome_of(statement, verifier.check_all(said, part.evidence[statement.image]))
+                found += [outcome] if part.cutouts is None or outcome.cutout in part.cutouts else []
         return found
 
     report = report_of(outcomes(None)) | {"split": split, "curve": [curve_point(s, outcomes(s)) for s in STATED]}
@@ -58,9 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(report))
 
 
-def _stored(
-    photos: PhotoSet, kinds: dict[str, str], progress: Progress
-) -> Iterator[tuple[Calibrations, dict[str, Evidence]]]:
+def _stored(photos: PhotoSet, kinds: dict[str, str], progress: Progress) -> Iterator[Part]:
     """The stored calibrations for each kind of images, and the evidence of these images."""
     seen = photos.inspect(list(kinds), progress)
     for kind in KINDS:
@@ -70,19 +85,44 @@ def _stored(
             raise UserError(
                 "the detector has no calibration; make one with `python jobs/evaluate.py calibrate --photos`"
             )
-        yield verifier.calibrations, {image: seen[image] for image in kinds if kinds[image] == kind}
+        yield Part(verifier.calibrations, {image: seen[image] for image in kinds if kinds[image] == kind})
 
 
 def cross_validation(
-    images: dict[str, LabelledEvidence], kinds: dict[str, str], kind: str, confidence: float
-) -> Iterator[tuple[Calibrations, dict[str, Evidence]]]:
-    """Calibrations for a kind of images, measured without a part of the images, and the evidence of that part."""
-    names = sorted(images)
+    images: Mapping[str, LabelledEvidence],
+    kinds: Mapping[str, str],
+    kind: str,
+    confidence: float,
+    cutouts: Mapping[str, frozenset[str]],
+) -> Iterator[Part]:
+    """Calibrations for a kind of images, measured without a part of the images, and the evidence of that part.
+
+    The parts of natural photographs are drawn. Those of composites are the images with some of the cut-outs: the same cut-outs are in many of them, so
+    that a part of the images would say little about other objects. A class all of whose cut-outs are held out counts as seen, because classes of one
+    cut-out are judged on other images, too.
+    """
+    by_cutout = kind == KINDS[1]
+    names = sorted({c for shown in cutouts.values() for c in shown} if by_cutout else images)
     random.Random(0).shuffle(names)
-    for fold in range(FOLDS):
-        held = set(names[fold::FOLDS])
-        rest = [replace(images[name], typical=kinds[name] == kind) for name in names if name not in held]
-        yield calibrate(rest, confidence), {name: images[name].detected for name in held if kinds[name] == kind}
+    typical = {name: replace(image, typical=kinds[name] == kind) for name, image in images.items()}
+    for fold in range(FOLDS[kind]):
+        held = frozenset(names[fold :: FOLDS[kind]])
+        out = {name for name in images if not held.isdisjoint(cutouts.get(name, ()) if by_cutout else {name})}
+        calibrations = calibrate([image for name, image in typical.items() if name not in out], confidence)
+        if by_cutout:
+            calibrations = _as_seen(
+                calibrations, {c for image in typical.values() if image.typical for c in image.counts}
+            )
+        evidence = {name: images[name].detected for name in sorted(out) if kinds[name] == kind}
+        yield Part(calibrations, evidence, held if by_cutout else None)
+
+
+def _as_seen(calibrations: Calibrations, classes: Collection[str]) -> Calibrations:
+    detector = calibrations.detector
+    if detector is None or detector.claims is None:
+        return calibrations
+    seen = {name: max(number, name in classes) for name, number in detector.claims.seen.items()}
+    return replace(calibrations, detector=replace(detector, claims=replace(detector.claims, seen=seen)))
 
 
 def calibrate(images: Sequence[LabelledEvidence], confidence: float) -> Calibrations:
@@ -90,9 +130,9 @@ def calibrate(images: Sequence[LabelledEvidence], confidence: float) -> Calibrat
     placed = [image for image in images if image.placed]
     detected, truth = [i.detected for i in placed], [i.truth for i in placed]
     typical = [image.detected for image in images if image.typical]
-    detector = measure_detector("", detected, truth, confidence, MIN_PROBABILITY, MIN_IMAGES, typical)
+    detector = measure_detector("", detected, truth, confidence, DETECTOR_STATED, MIN_IMAGES, typical)
     return Calibrations(
-        replace(detector, claims=measure_object_claims(images, MIN_PROBABILITY, MIN_IMAGES)),
+        replace(detector, claims=measure_object_claims(images, DETECTOR_STATED, MIN_IMAGES)),
         replace(measure_reader("", detected, truth), claims=measure_text_claims(images, MIN_PROBABILITY)),
         uncalibrated=False,
     )

@@ -136,12 +136,22 @@ def test_no_image_takes_part_in_its_own_calibration(monkeypatch: pytest.MonkeyPa
         return Calibrations()
 
     monkeypatch.setattr(experts_photos, "calibrate", calibrate)
-    parts = list(experts_photos.cross_validation(images, kinds, "natural", 0.25))
-    held_out = [name for _, held in parts for name in held]
+    parts = list(experts_photos.cross_validation(images, kinds, "natural", 0.25, {}))
+    held_out = [name for part in parts for name in part.evidence]
     assert sorted(held_out) == sorted(name for name, kind in kinds.items() if kind == "natural")
-    for rest, (_, held) in zip(calibrated, parts, strict=True):
-        assert not {image.detected.width for image in rest} & {evidence.width for evidence in held.values()}
+    for rest, part in zip(calibrated, parts, strict=True):
+        assert not {image.detected.width for image in rest} & {evidence.width for evidence in part.evidence.values()}
         assert {image.typical for image in rest} == {True, False}
+
+    calibrated.clear()
+    cutouts = {name: frozenset({f"cutout {number % 7}"}) for number, name in enumerate(images)}
+    parts = list(experts_photos.cross_validation(images, kinds, "composite", 0.25, cutouts))
+    assert sorted(c for part in parts for c in part.cutouts or ()) == sorted(set().union(*cutouts.values()))
+    shown = {image.detected.width: cutouts[name] for name, image in images.items()}
+    for rest, part in zip(calibrated, parts, strict=True):
+        assert part.cutouts is not None
+        assert all(part.cutouts.isdisjoint(shown[image.detected.width]) for image in rest)
+        assert all(not part.cutouts.isdisjoint(cutouts[name]) for name in part.evidence)
 
 
 def test_the_truth_of_an_image_names_colors_and_numbers_only_where_they_are_known() -> None:
@@ -159,4 +169,4 @@ def test_the_truth_of_an_image_names_colors_and_numbers_only_where_they_are_know
     assert found.colors == {"ball": {"red"}}
     assert found.truth.objects == (Detection("dog", (1, 2, 30, 40), 1.0), Detection("ball", (5, 5, 9, 9), 1.0))
     assert found.absent == {"cat"}
-    assert {"dog-3", "ball-1", "a.jpg dog"} <= found.objects
+    assert found.objects == {"dog": {"dog-3", "a.jpg dog"}, "ball": {"ball-1"}, "person": {"a.jpg person"}}

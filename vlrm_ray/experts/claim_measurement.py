@@ -3,13 +3,13 @@
 For each image, claims are asked whose truth follows from the labels:
 
     object      each class, whether it is in the image or not; and each noun that includes several classes
-    count       the true number of each class in the image, and false ones close to it
-    relation    the relations that hold between the labelled boxes, and those that fail
+    count       the true number of each class in the image, and false ones close to it; which of two classes has more objects
+    relation    the relations that hold between the labelled boxes, and those that fail; the side of the image that an object is on
     attribute   the labelled color of an object, and the other colors that occur in the labels
     text        the labelled texts, texts of other images, and texts with one other letter
 
-First it is measured which boxes are right and how many objects no box shows, because the strengths of counts, relations and
-colors rest on them.
+First it is measured which boxes are right and how many objects no box shows, because the strengths of counts rest on them.
+Relations and colors are asked of the boxes that show labelled objects: whether a box shows one is judged by the tables of objects.
 """
 
 import random
@@ -18,12 +18,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims, broader_group
+from vlrm_ray.experts.claim_tables import BINS, ClaimTable, DetectorClaims, ReaderClaims, broader_group, strength_bin
 from vlrm_ray.experts.colors import overlap
 from vlrm_ray.experts.geometry import Box, iou, spatial_relation
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
-from vlrm_ray.experts.strengths import FOUND_GROUPS, MOST_COUNTED, Strengths, found_group
+from vlrm_ray.experts.strengths import COMPARISONS, FOUND_GROUPS, IMAGE, MOST_COUNTED, SIDES, Strengths, found_group
+from vlrm_ray.experts.strengths import Box as StrengthBox
 from vlrm_ray.experts.text_matching import height_group, skeleton, tallest, text_strength
 from vlrm_ray.types import Evidence, Noun
 
@@ -45,7 +46,7 @@ class LabelledEvidence:
         counts: number of objects of each class in the image, with and without a labelled box; 0 where they were not counted.
         absent: classes that are not in the image.
         colors: colors of a class's objects, for classes whose objects all have a known color.
-        objects: names of the objects, if the same ones can be seen in several images.
+        objects: names of each class's objects, if the same ones can be seen in several images.
         others: nouns of objects that belong to no class.
         crowded: classes of which there are more objects than are labelled, so that their number is not known.
         typical: whether the image is like those whose claims are to be judged. Others only add to the figures of relations
@@ -57,7 +58,7 @@ class LabelledEvidence:
     counts: Mapping[str, int]
     absent: frozenset[str]
     colors: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    objects: frozenset[str] = frozenset()
+    objects: Mapping[str, frozenset[str]] = field(default_factory=dict)
     others: frozenset[str] = frozenset()
     crowded: frozenset[str] = frozenset()
     typical: bool = True
@@ -89,21 +90,28 @@ def measure_object_claims(images: Sequence[LabelledEvidence], stated: float, min
     Args:
         images: labelled images.
         stated: probability with which verdicts are to be right.
-        min_images: a class that occurs in fewer images has no table of its own.
+        min_images: weight of the objects of all classes in the table of each class, in objects; and the least number of images
+            from which a class has figures of its own elsewhere.
     """
     typical, repeats = [image for image in images if image.typical], _repeats(images)
-    known = DetectorClaims(stated, images=_labelled_classes(images))
+    classes = _labelled_classes(images)
+    known = DetectorClaims(stated, classes, {name: _different_objects(typical, name) for name in classes})
     known = replace(known, boxes=_by_score(answer for image in typical for answer in _box_answers(image, known)))
     known = replace(known, missed=_missed(typical, known))
     known = _with_objects(known, typical, min_images)
     counts = [a for i, image in enumerate(typical) for a in _count_answers(image, known, i)]
+    tables = {kind: [(s, true) for k, s, true in counts if k == kind] for kind in ("exact", "more", "fewer")}
     words = sorted({word for image in images for colors in image.colors.values() for word in colors})
+    comparisons = [a for i, image in enumerate(typical) for a in _comparison_answers(image, known, i)]
     colors = [a for image in images for a in _color_answers(image, known, words)]
     relations = [a for image in images if image.placed for a in _relation_answers(image, known)]
     return replace(
         known,
-        counts=ClaimTable.of(counts, _repeats(typical)),
-        colors=ClaimTable.of(colors, repeats),
+        counts=ClaimTable.of(tables["exact"], _repeats(typical)),
+        more=ClaimTable.of(tables["more"], _repeats(typical)),
+        fewer=ClaimTable.of(tables["fewer"], _repeats(typical)),
+        comparisons=ClaimTable.of(comparisons, _repeats(typical)),
+        colors=ClaimTable.of(colors, _repeats_of_colors(colors, images, known)),
         relations={
             name: ClaimTable.of([(s, true) for relation, s, true in relations if name in ("", relation)], repeats)
             for name in ("", *RELATIONS)
@@ -121,8 +129,24 @@ def _labelled_classes(images: Sequence[LabelledEvidence]) -> dict[str, int]:
 
 def _repeats(images: Sequence[LabelledEvidence]) -> float:
     """In how many images an object is seen, on average."""
-    seen = [name for image in images for name in image.objects]
+    seen = [name for image in images for names in image.objects.values() for name in names]
     return max(1.0, len(seen) / max(1, len(set(seen))))
+
+
+def _different_objects(images: Sequence[LabelledEvidence], class_name: str) -> int:
+    """Number of different objects of a class; objects without names are different in each image."""
+    showing = [(i, image) for i, image in enumerate(images) if class_name in image.counts]
+    return len({name for i, image in showing for name in image.objects.get(class_name) or {str(i)}})
+
+
+def _repeats_of_colors(
+    colors: Sequence[tuple[float, bool]], images: Sequence[LabelledEvidence], known: DetectorClaims
+) -> float:
+    """How many true claims about colors there are for each object whose color is known."""
+    shown = {name for image in images for name in image.colors.keys() & known.images.keys()}
+    colored = [[image for image in images if name in image.colors] for name in sorted(shown)]
+    objects = sum(_different_objects(part, name) for part, name in zip(colored, sorted(shown), strict=True))
+    return max(1.0, sum(true for _, true in colors) / max(1, objects))
 
 
 def measure_text_claims(images: Sequence[LabelledEvidence], stated: float) -> ReaderClaims:
@@ -149,20 +173,41 @@ def recall_by_height(images: Sequence[LabelledEvidence]) -> dict[str, Proportion
 
 
 def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min_images: int) -> DetectorClaims:
-    answers = [answer for image in images for answer in _object_answers(image, known)]
-    alone = [(name, s, true) for name, s, rivalled, true in answers if not rivalled]
-    repeats, number = _repeats(images), Counter(name for image in images for name in image.counts)
-    together = ClaimTable.of([(s, true) for _, s, true in alone], repeats)
-    own = {name: ClaimTable.of([(s, true) for n, s, true in alone if n == name], repeats) for name in known.images}
-    pooled = tuple(name for name in own if number[name] < min_images * repeats)
+    """Tables of the existence of objects.
+
+    Few classes have many different objects, so a class's true claims are those about its own objects and, with the weight of
+    `min_images` objects, those of all classes (partial pooling). Each object weighs the same, in however many images it is.
+    """
+    answers = [(n, *answer) for n, image in enumerate(images) for answer in _object_answers(image, known)]
+    alone = [(n, name, s, true) for n, name, s, rivalled, true in answers if not rivalled]
+    strengths: dict[str, dict[str, list[float]]] = {name: {} for name in known.images}
+    for n, name, s, true in alone:
+        for shown in (images[n].objects.get(name) or {str(n)}) if true else ():
+            strengths[name].setdefault(shown, []).append(s)
+    own = {name: _by_object(objects.values()) for name, objects in strengths.items()}
+    total = [sum(column) for column in zip(*own.values(), strict=True)] or [0.0] * (BINS + 1)
+    prior = [min(1, min_images / max(1, sum(total))) * t for t in total]
+    false = {name: ClaimTable.of([(s, False) for _, n, s, true in alone if n == name and not true]) for name in own}
+    together = ClaimTable.of([(s, False) for _, _, s, true in alone if not true])
     return replace(
         known,
-        any_object=together,
+        any_object=replace(together, true=tuple(total)),
         broader=_broader_tables(known, images),
-        rivalled=ClaimTable.of([(s, true) for _, s, rivalled, true in answers if rivalled], repeats),
-        objects={name: replace(t, true=together.true) if name in pooled else t for name, t in own.items()},
-        pooled=pooled,
+        rivalled=ClaimTable.of([(s, true) for _, _, s, rivalled, true in answers if rivalled], _repeats(images)),
+        objects={
+            name: replace(false[name], true=tuple(x + y for x, y in zip(own[name], prior, strict=True))) for name in own
+        },
+        pooled=tuple(name for name in own if sum(own[name]) < min_images),
     )
+
+
+def _by_object(strengths: Iterable[Sequence[float]]) -> list[float]:
+    """Number of objects by the bin of their strengths; one with several strengths counts in part for each."""
+    numbers = [0.0] * (BINS + 1)
+    for found in strengths:
+        for s in found:
+            numbers[strength_bin(s)] += 1 / len(found)
+    return numbers
 
 
 def _broader_tables(known: DetectorClaims, images: Sequence[LabelledEvidence]) -> dict[str, ClaimTable]:
@@ -177,7 +222,8 @@ def _broader_tables(known: DetectorClaims, images: Sequence[LabelledEvidence]) -
             if true or classes <= image.absent:
                 group = broader_group(len(classes))
                 answers.setdefault(group, []).append((strengths.object(noun)[0], true))
-                shown.setdefault(group, set()).update(image.objects or {str(number)} if true else ())
+                names = {name for names in image.objects.values() for name in names} or {str(number)}
+                shown.setdefault(group, set()).update(names if true else ())
     return {
         group: ClaimTable.of(found, max(1.0, sum(true for _, true in found) / max(1, len(shown[group]))))
         for group, found in sorted(answers.items())
@@ -197,11 +243,16 @@ def _box_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterator[tup
     strengths = Strengths(image.detected, known)
     for name in known.images:
         if image.counts.get(name) or name in image.absent:
-            yield from _matched(strengths, name, image)
+            yield from ((box.score, right) for box, right in _matched(strengths, name, image))
 
 
-def _matched(strengths: Strengths, name: str, image: LabelledEvidence) -> Iterator[tuple[float, bool]]:
-    """Score of each box of a class, best first, and whether it shows an object that no better box shows.
+def _found(strengths: Strengths, name: str, image: LabelledEvidence) -> list[StrengthBox]:
+    """The boxes that show the objects of a class, one for each."""
+    return [box for box, right in _matched(strengths, name, image) if right]
+
+
+def _matched(strengths: Strengths, name: str, image: LabelledEvidence) -> Iterator[tuple[StrengthBox, bool]]:
+    """Each box of a class, best first, and whether it shows an object that no better box shows.
 
     Where the objects were counted but have no labelled boxes, as many of the best boxes are taken to show them.
     """
@@ -211,9 +262,9 @@ def _matched(strengths: Strengths, name: str, image: LabelledEvidence) -> Iterat
         best = max(left, key=lambda target: iou(target.box, box.detection.box), default=None)
         if best is not None and iou(best.box, box.detection.box) >= MATCH_IOU:
             left.remove(best)
-            yield box.score, True
+            yield box, True
         else:
-            yield box.score, unplaced > 0
+            yield box, unplaced > 0
             unplaced -= 1
 
 
@@ -230,7 +281,7 @@ def _missed(images: Sequence[LabelledEvidence], known: DetectorClaims) -> tuple[
     for number, image in enumerate(images):
         strengths = Strengths(image.detected, known)
         for name in _counted(image, known, number):
-            found = sum(right for _, right in _matched(strengths, name, image))
+            found = len(_found(strengths, name, image))
             expected = sum(box.probability for box in strengths.boxes(Noun(name)))
             missed = image.counts.get(name, 0) - found
             histograms[found_group(expected)][min(missed, MOST_COUNTED)] += 1
@@ -244,11 +295,27 @@ def _counted(image: LabelledEvidence, known: DetectorClaims, number: int) -> lis
     return present + random.Random(number).sample(absent, min(len(absent), len(present)))
 
 
-def _count_answers(image: LabelledEvidence, known: DetectorClaims, number: int) -> Iterator[tuple[float, bool]]:
+def _count_answers(image: LabelledEvidence, known: DetectorClaims, number: int) -> Iterator[tuple[str, float, bool]]:
+    """Strength and truth of "exactly", "more than" and "fewer than" some number, for numbers close to the true one."""
     strengths = Strengths(image.detected, known)
     for name in _counted(image, known, number):
         n, numbers = image.counts.get(name, 0), strengths.numbers(Noun(name))
-        yield from ((numbers[m], m == n) for m in {n - 2, n - 1, n, n + 1, n + 2} if 1 <= m < MOST_COUNTED)
+        for m in range(max(1, n - 2), min(MOST_COUNTED, n + 3)):
+            yield "exact", numbers[m], m == n
+            # a number is wrongly contradicted only if it is the true one, so no easier false claims are asked
+            if m <= n:
+                yield "more", sum(numbers[m + 1 :]), m < n
+            if m >= n:
+                yield "fewer", sum(numbers[:m]), m > n
+
+
+def _comparison_answers(image: LabelledEvidence, known: DetectorClaims, number: int) -> Iterator[tuple[float, bool]]:
+    strengths, counted = Strengths(image.detected, known), _counted(image, known, number)
+    for a, b in ((a, b) for a in counted for b in counted if a != b):
+        for name, compare in COMPARISONS.items():
+            strength = strengths.comparison(name, Noun(a), Noun(b))
+            if strength is not None:
+                yield strength, compare(image.counts.get(a, 0), image.counts.get(b, 0))
 
 
 def _relation_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterator[tuple[str, float, bool]]:
@@ -256,10 +323,13 @@ def _relation_answers(image: LabelledEvidence, known: DetectorClaims) -> Iterato
     boxes: dict[str, list[Box]] = {name: [] for name in image.measured(known) if name not in image.crowded}
     for o in image.truth.objects:
         boxes.get(o.name, []).append(o.box)
-    for a, b in ((a, b) for a in boxes for b in boxes if a != b):
-        for relation in RELATIONS:
+    found = {name: _found(strengths, name, image) for name in boxes}
+    whole = strengths.whole_image()
+    boxes, found = boxes | {IMAGE: [whole.detection.box]}, found | {IMAGE: [whole]}
+    for a, b in ((a, b) for a in boxes for b in boxes if a not in (b, IMAGE)):
+        for relation in SIDES if b == IMAGE else RELATIONS:
             answers = {spatial_relation(relation, x, y, *size) for x in boxes[a] for y in boxes[b]}
-            strength = strengths.relation(relation, Noun(a), Noun(b))
+            strength = strengths.relation(relation, found[a], found[b])
             if strength is not None and ("holds" in answers or answers == {"fails"}):
                 yield relation, strength, "holds" in answers
 
@@ -270,9 +340,9 @@ def _color_answers(
     """Strength and truth of each color word; words for colors that overlap with the true one are neither true nor false."""
     strengths = Strengths(image.detected, known)
     for name in sorted(image.colors.keys() & known.images.keys()):
-        true = image.colors[name]
+        true, found = image.colors[name], _found(strengths, name, image)
         for word in words:
-            strength = strengths.color(Noun(name), word)
+            strength = strengths.color(found, word) if strengths.may_have_color(name, word) else None
             if strength is not None and (word in true or not any(overlap(word, color) for color in true)):
                 yield strength, word in true
 
@@ -289,10 +359,11 @@ def _text_answers(image: LabelledEvidence, texts: Sequence[str], number: int) ->
 
 
 def _misspelled(text: str, rng: random.Random) -> str:
-    """The text with one letter that readers do not confuse with the true one."""
+    """The text with one other digit, or with one letter that readers do not confuse with the true one."""
     places = [i for i, c in enumerate(text) if c.isalnum()]
     if not places:
         return text + "x"
     place = rng.choice(places)
-    letters = [c for c in string.ascii_uppercase if skeleton(text[:place] + c + text[place + 1 :]) != skeleton(text)]
+    others = string.digits.replace(text[place], "") if text[place].isdigit() else string.ascii_uppercase
+    letters = [c for c in others if c.isdigit() or skeleton(text[:place] + c + text[place + 1 :]) != skeleton(text)]
     return text[:place] + rng.choice(letters) + text[place + 1 :]

@@ -27,11 +27,11 @@ _Z = 1.163
 fails that is one-sided at 95 % (1.645, which is 1.163 times the square root of 2)."""
 BINS = 100
 """Number of equal bins of strengths above 0; strength 0 has a bin of its own."""
-SEEN_IMAGES = 5
-"""Of a class that occurs in fewer images of the kind that is judged, absence is never concluded."""
+SEEN_OBJECTS = 1
+"""Of a class with fewer objects in images of the kind that is judged, absence is never concluded."""
 MIN_CLAIMS = 20
 """A table decides nothing with fewer true or fewer false claims."""
-Counts = tuple[int, ...]
+Counts = tuple[float, ...]
 """Numbers of claims by bin of their strength."""
 
 
@@ -66,7 +66,7 @@ class ClaimTable:
     @property
     def measured(self) -> bool:
         """Whether there are enough claims of both kinds."""
-        return min(sum(self.true) / self.repeats, sum(self.false)) >= MIN_CLAIMS
+        return round(min(sum(self.true) / self.repeats, sum(self.false)), 6) >= MIN_CLAIMS
 
     def probability(self, strength: float) -> float:
         """Probability that a claim with this strength is true."""
@@ -162,21 +162,26 @@ class DetectorClaims:
         stated: a claim is decided if the verdict is right with this probability.
         images: number of images with an object of a class, for each class that was labelled and that the detector reports. Only
             images like those whose claims are judged are counted: see `LabelledEvidence.typical`.
+        seen: number of different objects of each of these classes in these images. A cut-out in fifty images is one object.
         objects: existence of an object, for each class.
         any_object: the same for all classes together.
-        pooled: classes in too few images: the true claims in their tables are those of all classes together.
+        pooled: classes with few objects: most true claims in their tables are those of all classes together.
         broader: existence of an object that a broader noun means, such as "animal", by the number of classes that it includes: see
             `broader_group`. The more classes, the more often one of them has a wrong box.
         rivalled: existence, where a box of a related class has a higher score than those of the claimed class.
         boxes: probability that a box shows one object of its class that no better box shows, by score.
         missed: number of objects of a class that no box shows, by the number of objects that the boxes show (rounded).
         counts: number of objects.
-        relations: spatial relations, by name; "" for all together.
-        colors: color of an object.
+        more: whether there are more objects than a number.
+        fewer: whether there are fewer objects than a number.
+        comparisons: which of two classes has more objects.
+        relations: spatial relations between objects that were found, by name; "" for all together.
+        colors: color of an object that was found.
     """
 
     stated: float
     images: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
     objects: dict[str, ClaimTable] = field(default_factory=dict)
     any_object: ClaimTable = ClaimTable()
     pooled: tuple[str, ...] = ()
@@ -185,6 +190,9 @@ class DetectorClaims:
     boxes: ScoreCalibration = field(default_factory=ScoreCalibration)
     missed: tuple[Counts, ...] = ()
     counts: ClaimTable = ClaimTable()
+    more: ClaimTable = ClaimTable()
+    fewer: ClaimTable = ClaimTable()
+    comparisons: ClaimTable = ClaimTable()
     relations: dict[str, ClaimTable] = field(default_factory=dict)
     colors: ClaimTable = ClaimTable()
 

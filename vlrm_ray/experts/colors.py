@@ -36,6 +36,10 @@ _GRAY = 4.0
 """Below this chroma a color has no hue."""
 
 
+COLORLESS = frozenset({"traffic light"})
+"""Classes whose objects' pixels do not have the color that people state: a red traffic light is mostly a black box."""
+
+
 @dataclass(frozen=True)
 class Region:
     """A region of CIE LCh.
@@ -111,7 +115,9 @@ _SAME = {
     "yellowish": "yellow", "pinkish": "pink", "whitish": "white",
 }  # fmt: skip
 """Words for the same region."""
-_DARK, _LIGHT, _BRIGHT = (0.0, 48.0), (55.0, 100.0), (28.0, 200.0)
+_BRIGHT = (28.0, 200.0)
+_DARKER, _LIGHTER = 12.0, 25.0
+"""How far "dark" and "light" reach beyond the lightness of a color word."""
 
 
 @lru_cache(maxsize=512)
@@ -125,12 +131,12 @@ def region_of(word: str) -> Region | None:
     region = region_of(name) if name else None
     if region is None:
         return None
+    low, high = region.lightness
     if shade in ("dark", "deep"):
-        return replace(region, lightness=_both(region.lightness, _DARK))
+        return replace(region, lightness=(max(0.0, low - _DARKER), low + 0.5 * (high - low)))
     if shade in ("light", "pale"):
-        return replace(
-            region, lightness=_both(region.lightness, _LIGHT), chroma=(min(8, region.chroma[0]), region.chroma[1])
-        )
+        lighter = (low + 0.6 * (high - low), min(100.0, high + _LIGHTER))
+        return replace(region, lightness=lighter, chroma=(min(8, region.chroma[0]), region.chroma[1]))
     return replace(region, chroma=_both(region.chroma, _BRIGHT)) if shade in ("bright", "vivid") else None
 
 

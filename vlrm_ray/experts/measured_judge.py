@@ -6,14 +6,18 @@ measured probability itself, not its bound: of all findings with confidence .98,
 A claim about a noun that was not measured is left to the rules of `verifier.py`.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from vlrm_ray.experts.claim_tables import SEEN_IMAGES, ClaimTable, DetectorClaims, ReaderClaims, broader_group
-from vlrm_ray.experts.colors import region_of
-from vlrm_ray.experts.strengths import MOST_COUNTED, ClassesOf, Strengths
+from vlrm_ray.experts.claim_tables import SEEN_OBJECTS, ClaimTable, DetectorClaims, ReaderClaims, broader_group
+from vlrm_ray.experts.geometry import intersection_over_smaller
+from vlrm_ray.experts.strengths import COMPARISONS, MOST_COUNTED, SIDES, Box, ClassesOf, Strengths
 from vlrm_ray.experts.text_matching import tallest, text_strength
 from vlrm_ray.types import Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
+ON_CARRIER = 0.5
+"""A text is on an object if at least this share of it, or of the object, lies in the other."""
 TIE = 0.2
 """A relation whose strength is nearer to one half is too close to a tie: labels do not say whether it holds."""
 
@@ -28,6 +32,9 @@ class Answer:
         objects: indices of the objects that the strength rests on.
         words: indices of the words that it rests on.
         weak: objects that a supported claim rests on if it has no others.
+        possible: the strength if everything is counted that may be an object; the claim is contradicted only if that is weak, too.
+        given: probability of what the table takes for granted, such as the objects of a relation.
+        against: other claims by their strengths and tables that exclude this one: it is contradicted if one of them is supported.
         may_support: whether a strong claim is supported: not for a "man" that the detector sees as a "person".
         may_contradict: whether a weak claim is contradicted: not for a "vehicle" of a kind that the detector does not know.
         reason: why the claim is open if the table does not decide it.
@@ -38,6 +45,9 @@ class Answer:
     objects: tuple[int, ...] = ()
     words: tuple[int, ...] = ()
     weak: tuple[int, ...] = ()
+    possible: float | None = None
+    given: float = 1.0
+    against: tuple[tuple[float, ClaimTable], ...] | None = None
     may_support: bool = True
     may_contradict: bool = True
     reason: str = "too_weak_evidence"
@@ -46,13 +56,22 @@ class Answer:
         """The verdict, if it is right with a stated probability."""
         if self.table is None:
             return Finding(Verdict.UNVERIFIABLE, reason=self.reason)
-        probability = self.table.probability(self.strength)
-        if self.may_support and self.table.supports(self.strength, stated):
+        probability = self.table.probability(self.strength) * self.given
+        if self.may_support and probability >= stated and self.table.supports(self.strength, stated):
             return Finding(Verdict.SUPPORTED, round(probability, 4), self.objects or self.weak, self.words)
-        if self.may_contradict and self.table.contradicts(self.strength, stated):
+        probability = self._falsehood(self.table, stated)
+        if self.may_contradict and probability >= stated:
             reason = "" if self.objects or self.words else "not_detected"
-            return Finding(Verdict.CONTRADICTED, round(1 - probability, 4), self.objects, self.words, reason)
+            return Finding(Verdict.CONTRADICTED, round(probability, 4), self.objects, self.words, reason)
         return Finding(Verdict.UNVERIFIABLE, reason=self.reason)
+
+    def _falsehood(self, table: ClaimTable, stated: float) -> float:
+        """Probability that the claim is false; 0 if that is not certain enough."""
+        if self.against is not None:
+            needed = 1 - (1 - stated) / max(1, len(self.against))  # each of them may be wrong
+            return max((t.probability(s) for s, t in self.against if t.supports(s, needed)), default=0.0)
+        possible = self.strength if self.possible is None else self.possible
+        return (1 - table.probability(possible)) * self.given if table.contradicts(possible, stated) else 0.0
 
 
 @dataclass
@@ -65,6 +84,7 @@ class MeasuredJudge:
         texts: tables of the reader; None leaves claims about text to other rules.
         image_problem: why nothing may be concluded from what was not detected; "" if it may.
         too_small: whether the image is so small that nothing may be concluded from what was detected either.
+        doubtful: classes of which objects may have been missed, because OCR read text outside all objects.
     """
 
     evidence: Evidence
@@ -72,6 +92,7 @@ class MeasuredJudge:
     texts: ReaderClaims | None
     image_problem: str = ""
     too_small: bool = False
+    doubtful: frozenset[str] = frozenset()
     strengths: Strengths = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,10 +114,16 @@ class MeasuredJudge:
         if rule is None:
             return None
         answer = rule(claim, self.objects)
-        if self.image_problem:
-            answer = replace(answer, may_contradict=False, reason=self.image_problem)
-            answer = replace(answer, may_support=answer.may_support and not self.too_small)
+        problem = self.image_problem or self._doubt(nouns)
+        if problem:
+            # where objects may be missed, no number is known
+            support = answer.may_support and not self.too_small and claim.type is not ClaimType.COUNT
+            answer = replace(answer, may_support=support, may_contradict=False, reason=problem)
         return answer.finding(self.objects.stated)
+
+    def _doubt(self, nouns: Sequence[Noun]) -> str:
+        missed = any(not self.doubtful.isdisjoint(self.strengths.classes(noun.name).names) for noun in nouns)
+        return "experts_disagree" if missed else ""
 
     def _object(self, claim: Claim, known: DetectorClaims) -> Answer:
         attributes = claim.subject.attributes
@@ -121,14 +148,42 @@ class MeasuredJudge:
         limited = self._limited(Answer(strength, table, self.strengths.shown(Noun(noun.name))), classes, known)
         return replace(limited, weak=self.strengths.strongest(Noun(noun.name)))
 
+    def _certain(self, noun: Noun, known: DetectorClaims) -> tuple[list[Box], float]:
+        """The boxes that each suffice to support an object of the noun, and the probability that the best one shows it."""
+        exists = self._existence(Noun(noun.name), known)
+        if exists.table is None:
+            return [], 0.0
+        boxes, best = [], 0.0
+        for box in self.strengths.boxes(Noun(noun.name)):
+            shares = [self.strengths.color([box], word) or 0.0 for word in noun.attributes]
+            if exists.table.supports(box.score, known.stated) and all(
+                known.colors.supports(share, known.stated) for share in shares
+            ):
+                boxes.append(box)
+                probabilities = [known.colors.probability(share) for share in shares]
+                best = max(best, math.prod([exists.table.probability(box.score), *probabilities]))
+        return boxes, best
+
     def _colored(self, name: str, color: str, known: DetectorClaims) -> Answer:
         """An object with a color; if there is no object, as for an object of any color."""
         exists = self._existence(Noun(name), known)
-        strength = self.strengths.color(Noun(name), color) if region_of(color) else None
-        if strength is None:
-            open_because = "too_weak_evidence" if region_of(color) else "unknown_attribute"
-            return replace(exists, may_support=False, reason=open_because)
-        return self._limited(Answer(strength, known.colors, exists.objects), self.strengths.classes(name), known)
+        boxes, given = self._certain(Noun(name), known)
+        strength = self.strengths.color(boxes, color)
+        if strength is None or not self.strengths.may_have_color(name, color):
+            is_color = self.strengths.may_have_color(name, color)
+            return replace(exists, may_support=False, reason="too_weak_evidence" if is_color else "unknown_attribute")
+        possible = self.strengths.color([*boxes, *self.strengths.possible(Noun(name))], color)
+        return self._limited(
+            Answer(
+                strength,
+                known.colors,
+                exists.objects or exists.weak,
+                possible=1.0 if possible is None else possible,
+                given=given,
+            ),
+            self.strengths.classes(name),
+            known,
+        )
 
     def _limited(self, answer: Answer, classes: ClassesOf, known: DetectorClaims) -> Answer:
         """The answer without the verdicts that a broader, narrower or rarely seen noun does not allow."""
@@ -140,56 +195,85 @@ class MeasuredJudge:
             answer, may_support=support, may_contradict=contradict, reason=_reason(classes, support and contradict)
         )
 
+    def _compared(self, claim: Claim, other: Noun, known: DetectorClaims) -> Answer:
+        """Which of two classes has more objects."""
+        nouns = (claim.subject, other)
+        if (claim.value or "") not in COMPARISONS:
+            return Answer(reason="unknown_comparison")
+        if not all(self.strengths.colors_known(noun) for noun in nouns):
+            return Answer(reason="unknown_attribute")
+        classes = {noun: self.strengths.classes(noun.name) for noun in nouns}
+        cited = {noun: self.strengths.shown(noun) for noun in nouns}
+        if any(classes[n].kind != "same" or not (cited[n] or _seen(classes[n], known)) for n in nouns):
+            return Answer(reason="detector_may_miss_it")
+        strength = self.strengths.comparison(claim.value or "", *nouns)
+        if strength is None:
+            return Answer(reason="crowd")
+        return Answer(strength, known.comparisons, cited[claim.subject] + cited[other])
+
     def _count(self, claim: Claim, known: DetectorClaims) -> Answer:
-        numbers = self.strengths.numbers(claim.subject)
-        cited = self.strengths.shown(claim.subject)
         if claim.object is not None:
-            others = self.strengths.numbers(claim.object)
-            compare = _COMPARISONS.get(claim.value or "")
-            kinds = {self.strengths.classes(noun.name).kind for noun in (claim.subject, claim.object)}
-            if compare is None or kinds != {"same"}:
-                return Answer(reason="unknown_comparison" if compare is None else "detector_may_miss_it")
-            strength = sum(x * y for i, x in enumerate(numbers) for j, y in enumerate(others) if compare(i, j))
-            return Answer(strength, known.counts, cited + self.strengths.shown(claim.object))
+            return self._compared(claim, claim.object, known)
         if not (claim.value or "").isdecimal():
             return Answer(reason="no_number")
         number = int(claim.value or "")
         if number >= MOST_COUNTED:
             return Answer(reason="crowd")
-        classes = self.strengths.classes(claim.subject.name)
-        # of a narrower noun there may be fewer objects than boxes, of a broader one more
-        possible = {"narrower": numbers[number:], "broader": numbers[: number + 1]}.get(
-            classes.kind, numbers[number : number + 1]
-        )
+        classes, noun = self.strengths.classes(claim.subject.name), claim.subject
+        colors_known = self.strengths.colors_known(noun)
+        if not colors_known and classes.kind == "broader":
+            return Answer(reason="unknown_attribute")
+        if not colors_known:  # there are at most as many red cars as cars
+            classes, noun = replace(classes, kind="narrower"), Noun(noun.name)
+        numbers, cited = self.strengths.numbers(noun), self.strengths.shown(noun)
+        more, fewer = (sum(numbers[number + 1 :]), known.more), (sum(numbers[:number]), known.fewer)
         exact = classes.kind == "same" or (classes.kind == "broader" and classes.covered)
         # the number is judged by a table of all classes: it says nothing against what the boxes and their class say
-        boxes = sum(box.index is not None for box in self.strengths.boxes(claim.subject))
-        exists = self._existence(claim.subject, known).finding(known.stated).verdict is Verdict.SUPPORTED
-        strength = numbers[number] if exact else sum(possible)
+        boxes = sum(box.index is not None for box in self.strengths.boxes(noun))
+        exists = self._existence(noun, known).finding(known.stated).verdict is Verdict.SUPPORTED
+        # of a narrower noun there may be fewer objects than boxes, of a broader one more
+        against = (more, fewer) if exact else (fewer,) if classes.kind == "narrower" else (more,)
         return Answer(
-            strength,
+            numbers[number],
             known.counts,
             cited,
+            against=against,
             may_support=exact and exists and number >= boxes,
             may_contradict=bool(cited) or _seen(classes, known),
-            reason=_reason(classes, exact),
+            reason=_reason(classes, exact) if colors_known else "unknown_attribute",
         )
 
     def _relation(self, claim: Claim, known: DetectorClaims) -> Answer:
-        if claim.object is None or claim.value is None:
+        """A relation of two objects that are supported, or of one to the image."""
+        nouns = [claim.subject, *([claim.object] if claim.object else [])]
+        if claim.value is None or (claim.object is None and claim.value not in SIDES):
             return Answer(reason="no_object")
-        strength = self.strengths.relation(claim.value, claim.subject, claim.object)
-        if strength is None:
+        if not all(self.strengths.colors_known(noun) for noun in nouns):
+            return Answer(reason="unknown_attribute")
+        certain = [self._certain(noun, known) for noun in nouns]
+        boxes = [found for found, _ in certain]
+        possible = [[*found, *self.strengths.possible(noun)] for found, noun in zip(boxes, nouns, strict=True)]
+        if claim.object is None:
+            whole = [self.strengths.whole_image()]
+            boxes, possible = [*boxes, whole], [*possible, whole]
+        strength, highest = (
+            self.strengths.relation(claim.value, *boxes),
+            self.strengths.relation(claim.value, *possible),
+        )
+        if strength is None or highest is None:
             return Answer(reason="not_detected")
-        if abs(strength - 0.5) < TIE:
-            return Answer(reason="close_to_a_tie")
         own = known.relations.get(claim.value)
-        table = own if own and own.measured else known.relations.get("")
-        kinds = {self.strengths.classes(noun.name).kind for noun in (claim.subject, claim.object)}
-        cited = self.strengths.shown(claim.subject) + self.strengths.shown(claim.object)
+        kinds = {self.strengths.classes(noun.name).kind for noun in nouns}
         return Answer(
-            strength, table, cited, may_support="narrower" not in kinds, may_contradict=kinds == {"same"}, reason="close_to_a_tie"
-        )  # fmt: skip
+            strength,
+            own if own and own.measured else known.relations.get(""),
+            tuple(i for noun in nouns for i in self.strengths.shown(noun) or self.strengths.strongest(noun)),
+            possible=highest,
+            given=math.prod(probability for _, probability in certain),
+            may_support="narrower" not in kinds and strength >= 0.5 + TIE,
+            may_contradict=kinds == {"same"} and highest <= 0.5 - TIE,
+            reason="close_to_a_tie",
+        )
 
     def _text(self, claim: Claim) -> Answer:
         words = self.evidence.words
@@ -198,19 +282,33 @@ class MeasuredJudge:
         strength, cited = text_strength(claim.value, words)
         reason = "read_uncertainly" if words else "nothing_read"
         table = self.texts.texts.get(tallest(words))
-        return Answer(strength, table, words=cited or tuple(range(len(words))), reason=reason)
+        answer = Answer(strength, table, words=cited or tuple(range(len(words))), reason=reason)
+        on_carrier = self._words_on(claim.subject.name)
+        if on_carrier is None:
+            return answer
+        # a text that is elsewhere in the image may be on the carrier, too
+        here, places = text_strength(claim.value, [words[i] for i in on_carrier])
+        if table and table.supports(here, self.texts.stated):
+            return replace(answer, strength=here, words=tuple(on_carrier[i] for i in places))
+        return replace(answer, may_support=False, reason="read_elsewhere" if strength > here else reason)
 
-
-_COMPARISONS = {
-    "more": lambda a, b: a > b,
-    "fewer": lambda a, b: a < b,
-    "as_many": lambda a, b: a == b,
-}
+    def _words_on(self, carrier: str) -> list[int] | None:
+        """Indices of the words on the objects that a noun means; None if the detector does not know what it means."""
+        classes = self.strengths.classes(carrier)
+        if classes.kind == "unknown" or (classes.kind == "broader" and not classes.covered):
+            return None
+        shown = self.strengths.shown(Noun(carrier)) or self.strengths.strongest(Noun(carrier))
+        boxes = [self.evidence.objects[i].box for i in shown]
+        return [
+            i
+            for i, word in enumerate(self.evidence.words)
+            if any(intersection_over_smaller(word.box, box) >= ON_CARRIER for box in boxes)
+        ]
 
 
 def _seen(classes: ClassesOf, known: DetectorClaims) -> bool:
     """Whether objects of all classes of a noun were seen often enough to conclude that there is none."""
-    return all(known.images[name] >= SEEN_IMAGES for name in classes.names)
+    return all(known.seen.get(name, 0) >= SEEN_OBJECTS for name in classes.names)
 
 
 def _reason(classes: ClassesOf, exact: bool) -> str:

@@ -8,15 +8,14 @@
 - uncertain: all others, and all `faint` ones. Each may be an object of one of several classes, or of any class.
 
 `AssessedEvidence.count_bounds` turns this into bounds. The lower bound counts the certain objects. The upper bound
-adds the uncertain ones; it is infinite if the detector may have missed objects: its recall for the class is too low,
-the image differs from the calibration images in size or quality, or there are too many objects.
+adds the uncertain ones; it is infinite if the detector may have missed objects: low recall, an image unlike those of the
+calibration, or too many objects.
 
 A noun that is no class of the detector is related to the classes by `hierarchy.py`. Objects of narrower classes count as
 certain (a car is a vehicle); the upper bound is then finite only if the classes cover all kinds of the noun. Objects of a
 broader class are possible ones (a person may be a man), and the broader class's recall bounds how many were missed.
 
-Detectors scale an image to a fixed size. In an image that is much larger than those of the calibration, an object that
-a viewer sees well may be too small for the detector; see `Calibrations.usable_sides`.
+Detectors scale an image to a fixed size: in a very large one, visible objects may be too small; see `Calibrations.usable_sides`.
 """
 
 import math
@@ -242,13 +241,19 @@ class AssessedEvidence:
     def measured(self) -> MeasuredJudge:
         """Judge of the claims whose probability was measured."""
         detector, reader = self.calibrations.detector, self.calibrations.reader
+        problem = ("crowd" if self._is_crowd else "") if self.in_distribution else self.unlike_calibration
         return MeasuredJudge(
             self.evidence,
             detector.claims if detector else None,
             reader.claims if reader else None,
-            "" if self.in_distribution else self.unlike_calibration,
+            problem,
             self.size_problem == TOO_SMALL,
+            frozenset() if self._all_text_is_on_objects else TEXT_CARRIERS,
         )
+
+    @property
+    def _is_crowd(self) -> bool:
+        return self.calibrations.detector is not None and self.distinct > self.calibrations.detector.crowd
 
     def count_bounds(self, noun: Noun) -> CountBounds:
         """Bounds on how many objects match a noun with its attributes, such as "red circle"."""
@@ -310,17 +315,15 @@ class AssessedEvidence:
             return "detector_may_miss_it"
         if not self.in_distribution:
             return self.unlike_calibration
-        if not TEXT_CARRIERS.isdisjoint({name, *bounding}) and any(
-            not self._is_on_object(word) for word in self.evidence.words
-        ):
+        if not TEXT_CARRIERS.isdisjoint({name, *bounding}) and not self._all_text_is_on_objects:
             return "experts_disagree"
         if any(uncertainty.classes is None for uncertainty in self.uncertain):
             return "something_is_doubtful"
-        limit = self.calibrations.detector.crowd if self.calibrations.detector else math.inf
-        return "crowd" if self.distinct > limit else ""
+        return "crowd" if self._is_crowd else ""
 
-    def _is_on_object(self, word: Word) -> bool:
-        return any(contains_word(o, word) for o in self.evidence.objects)
+    @property
+    def _all_text_is_on_objects(self) -> bool:
+        return all(any(contains_word(o, word) for o in self.evidence.objects) for word in self.evidence.words)
 
     @property
     def unlike_calibration(self) -> str:

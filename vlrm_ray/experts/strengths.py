@@ -3,10 +3,10 @@
     object      the highest score of a box of the claimed class; 0 without a box
     count       the probability of the claimed number: each box shows an object with a measured probability, and each image
                 hides some objects from the detector, whose number was measured
-    relation    the probability that the relation holds for at least one pair of boxes
-    attribute   the probability that at least one box shows an object with the color
+    relation    how clearly the relation holds for a pair of boxes, of the pair where it holds best
+    attribute   the share of a box's object that the color describes, of the box where it is largest
 
-These are models of the truth, and may be wrong by a constant measure: only their order matters, because the tables are
+Relations and colors are looked up in boxes of which other tables say whether they show the objects. These are models of the truth, and may be wrong by a constant measure: only their order matters, because the tables are
 measured with the same strengths.
 
 A noun is related to the detector's classes by `hierarchy.py`. A broader noun ("vehicle") takes the boxes of all its classes, a
@@ -14,14 +14,14 @@ narrower one ("man") those of the class that shows it.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from typing import Literal
 
 from vlrm_ray.experts.claim_tables import DetectorClaims
-from vlrm_ray.experts.colors import color_strength
+from vlrm_ray.experts.colors import COLORLESS, color_strength, region_of
 from vlrm_ray.experts.detection import RIVAL_SCORE_RATIO
 from vlrm_ray.experts.geometry import relation_margin
 from vlrm_ray.experts.hierarchy import noun_hierarchy
@@ -31,12 +31,28 @@ MOST_COUNTED = 8
 """Numbers of this many objects or more are not verified."""
 FOUND_GROUPS = 5
 """Numbers of found objects that `DetectorClaims.missed` tells apart: 0 to 3, and more."""
+MAX_CAPPED = 0.02
+"""Two numbers are not compared if one of them is `MOST_COUNTED` or more with a higher probability."""
 SHOWN = 0.5
-"""From this probability on a box counts as an object that a relation or color can be seen on."""
+"""From this probability on a box counts as an object that a claim may be about."""
+POSSIBLE = 0.1
+"""A relation or color is contradicted only if no box with at least this probability has it."""
+SIDES = ("left_of", "right_of", "above", "below")
+"""Relations of an object to the image that state a side of it."""
+IMAGE = "image"
+"""The noun that stands for the whole image, as in "on the left of the image"."""
 _MISSED_PRIOR = (0.99, 0.01)
 """Added to the measured numbers of images with no and with one missed object, so that none is certain because it never occurred."""
 _STEEPNESS = 1.5
 """Of the logistic curve that turns a relation's margin into a strength."""
+
+
+COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "more": lambda a, b: a > b,
+    "fewer": lambda a, b: a < b,
+    "as_many": lambda a, b: a == b,
+}
+"""Comparisons of two numbers, as in `Claim.value`."""
 
 
 @dataclass(frozen=True)
@@ -138,28 +154,54 @@ class Strengths:
         numbers = _convolved(_number_of(shown), self._missed(sum(shown)))
         return numbers + [0.0] * (MOST_COUNTED + 1 - len(numbers))
 
-    def relation(self, name: str, subject: Noun, other: Noun) -> float | None:
-        """Probability that a relation holds for a pair of boxes; None if no pair shows both objects or it is unknown."""
-        fails, shown = 1.0, False
-        size = self.evidence.width, self.evidence.height
-        for a in self.boxes(subject):
-            for b in self.boxes(other):
-                if a.detection is b.detection:
-                    continue
-                margin = relation_margin(name, a.detection.box, b.detection.box, *size)
-                if margin is None:
-                    return None
-                both = a.probability * b.probability
-                shown = shown or both >= SHOWN**2
-                fails *= 1 - both / (1 + math.exp(-_STEEPNESS * margin))
-        return 1 - fails if shown else None
-
-    def color(self, noun: Noun, color: str) -> float | None:
-        """Probability that a box shows an object with a color; None if no box shows the object."""
-        boxes = self.boxes(noun)
-        if not any(box.probability >= SHOWN and box.detection.shades for box in boxes):
+    def comparison(self, name: str, subject: Noun, other: Noun) -> float | None:
+        """Probability of a comparison of two numbers; None if one of them may be too high to be known."""
+        a, b = self.numbers(subject), self.numbers(other)
+        if max(a[MOST_COUNTED], b[MOST_COUNTED]) > MAX_CAPPED:
             return None
-        return 1 - math.prod(1 - box.probability * color_of(box.detection, color) for box in boxes)
+        return sum(x * y for i, x in enumerate(a) for j, y in enumerate(b) if COMPARISONS[name](i, j))
+
+    def relation(self, name: str, subjects: Sequence[Box], others: Sequence[Box]) -> float | None:
+        """How clearly a relation holds for the pair of boxes where it holds best; None without a pair, or if it is unknown.
+
+        Pairs are not taken as independent chances: where a relation fails for thirty pairs, it fails.
+        """
+        size = self.evidence.width, self.evidence.height
+        margins = [
+            relation_margin(name, a.detection.box, b.detection.box, *size)
+            for a in subjects
+            for b in others
+            if a.detection is not b.detection
+        ]
+        known = [margin for margin in margins if margin is not None]
+        return 1 / (1 + math.exp(-_STEEPNESS * max(known))) if known else None
+
+    def whole_image(self) -> Box:
+        """The image as a box, for places in it: what is left of its middle is on its left."""
+        box = (0.0, 0.0, float(self.evidence.width), float(self.evidence.height))
+        return Box(Detection(IMAGE, box, 1.0), 1.0, 1.0, None)
+
+    def may_have_color(self, noun: str, word: str) -> bool:
+        """Whether a word is a color that objects of a noun may have by their pixels."""
+        return region_of(word) is not None and COLORLESS.isdisjoint(self.classes(noun).names)
+
+    def colors_known(self, noun: Noun) -> bool:
+        """Whether the attributes of a noun are colors that are measured, and all boxes that show it have been looked at for them."""
+        if not noun.attributes:
+            return True
+        shown = [box for box in self.boxes(Noun(noun.name)) if box.probability >= SHOWN]
+        words = all(self.may_have_color(noun.name, word) for word in noun.attributes)
+        return words and self.known.colors.measured and all(box.detection.shades for box in shown)
+
+    def color(self, boxes: Iterable[Box], word: str) -> float | None:
+        """Largest share of an object that a color word describes; None if the colors of a box were not measured, or without boxes."""
+        shares = [color_strength(word, box.detection.shades) if box.detection.shades else None for box in boxes]
+        known = [share for share in shares if share is not None]
+        return max(known) if shares and len(known) == len(shares) else None
+
+    def possible(self, noun: Noun) -> list[Box]:
+        """The boxes that may show an object of the noun."""
+        return [box for box in self.boxes(noun) if box.probability >= POSSIBLE]
 
     def shown(self, noun: Noun) -> tuple[int, ...]:
         """Indices of the detected objects that show an object of the noun."""
