@@ -140,7 +140,7 @@ def test_a_run_starts_with_a_damaged_file_among_its_images(mount: Mount, tmp_pat
 
 def test_a_run_whose_storage_fails_does_not_start(mount: Mount, tmp_path: Any) -> None:
     mount.list_fails = lambda: True
-    with pytest.raises(StorageError, match="cannot read .*a.png: "):
+    with pytest.raises(StorageError, match=r"cannot read .*a\.png: "):
         check_images(*prompts_of(tmp_path, "a.png"))
 
 
