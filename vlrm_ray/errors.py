@@ -26,6 +26,10 @@ class LeaseLost(UserError):
     """Another driver may work on the run, so this one has to stop."""
 
 
+class RoundFailed(UserError):
+    """A round cannot be made before the user changes something: another attempt would cost as much and fail in the same way."""
+
+
 class Terminated(KeyboardInterrupt):
     """The process was asked to end by SIGTERM, as `ray job stop`, Slurm and Kubernetes do."""
 

@@ -1,5 +1,6 @@
 """A graph that is executed before its tables are asked for."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -66,6 +67,35 @@ def test_it_ends_when_nobody_asks_for_further_tables(tables: int) -> None:
     for _ in range(tables):
         next(found)
     found.close()
+    assert graph.ended
+
+
+class HeldGraph(Graph):
+    """Makes no table until its engines are closed, which is its end."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.engines_closed = threading.Event()
+
+    def iter_batches(self, **_: Any) -> Iterator[pa.Table]:
+        self.running.set()
+        self.engines_closed.wait(30)
+        self.ended = True
+        raise ValueError("the engines are gone")
+        yield
+
+
+def test_an_interrupt_before_the_first_table_stays_one_and_the_graph_ends_with_its_engines() -> None:
+    """A generator that runs in a thread cannot be closed: the error of that must not replace KeyboardInterrupt."""
+    graph = HeldGraph()
+    started = begun(graph)
+    assert graph.running.wait(10)
+    main = threading.main_thread().ident or 0
+    threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        parts(started)
+    graph.engines_closed.set()
+    started.wait(10)
     assert graph.ended
 
 

@@ -191,7 +191,7 @@ def test_only_the_rounds_prompts_get_their_responses(tmp_path: Path) -> None:
     source = write(tmp_path, [row(f"{i}", question=f"{i}?") for i in range(9)])
     refs = refs_of_round(source, tmp_path, "prompts.per_round=4")
     assert [(ref.question, ref.responses[0].text) for ref in refs] == [(f"{i}?", str(i)) for i in (0, 2, 4, 8)]
-    assert all(ref.responses == () for ref in read_source(str(source), "").prompt_refs)
+    assert all(ref.responses == () for ref in read_source(str(source), ""))
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:

@@ -67,12 +67,12 @@ def test_an_image_in_each_condition(tmp_path: Path) -> None:
 
 def test_prompts_from_a_folder_and_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    assert prompts.read_source(str(tmp_path), "What is it?").prompt_refs == (
+    assert tuple(prompts.read_source(str(tmp_path), "What is it?")) == (
         PromptRef(str(tmp_path / "a.png"), "What is it?"),
     )
     table = tmp_path / "p.jsonl"
     table.write_text(json.dumps({"image": "a.png", "question": "Why?"}) + "\n")
-    assert prompts.read_source(str(table), "").prompt_refs == (PromptRef(str(tmp_path / "a.png"), "Why?"),)
+    assert tuple(prompts.read_source(str(table), "")) == (PromptRef(str(tmp_path / "a.png"), "Why?"),)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from vlrm_ray.errors import LeaseLost, UserError
+from vlrm_ray.errors import LeaseLost, StorageError, UserError
+from vlrm_ray.store import folder
 from vlrm_ray.store import lease as lease_module
-from vlrm_ray.store.lease import DriverLease, Lease
+from vlrm_ray.store.lease import RENEW_SECONDS, RETRY_SECONDS, DriverLease, Lease
 from vlrm_ray.store.ledger import Ledger
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -30,6 +31,12 @@ def ledger(tmp_path: Path) -> Ledger:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.03)
     monkeypatch.setattr(lease_module, "RETRY_SECONDS", 0.03)
+
+
+def shorten(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let the owner give its lease up after some seconds."""
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", seconds + 0.2)
+    monkeypatch.setattr(lease_module, "MARGIN_SECONDS", 0.2)
 
 
 class Storage:
@@ -52,7 +59,9 @@ class Storage:
 def test_it_is_renewed_again_after_an_error(error: Exception, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, lines = Storage(monkeypatch, [None, error, error, None]), list[str]()
     with DriverLease(ledger, lines.append):
-        time.sleep(0.6)
+        end = time.monotonic() + 30
+        while storage.calls <= 5 and time.monotonic() < end:
+            time.sleep(0.02)
     assert storage.calls > 5
     assert [line.partition(" (")[0] for line in lines] == [
         "the lease of the run was not renewed",
@@ -62,7 +71,7 @@ def test_it_is_renewed_again_after_an_error(error: Exception, ledger: Ledger, mo
 
 
 def test_a_run_ends_if_the_lease_cannot_be_renewed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.3)
+    shorten(monkeypatch, 0.3)
     Storage(monkeypatch, [None, FULL])
     start = time.monotonic()
     with (
@@ -74,8 +83,7 @@ def test_a_run_ends_if_the_lease_cannot_be_renewed(ledger: Ledger, monkeypatch: 
 
 
 def outage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, seconds: float, then: Any = lambda: None) -> list[str]:
-    """Hold a lease of 0.2 s while the storage cannot be reached for some seconds; returns the lines of the log."""
-    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.2)
+    """Hold a lease while the storage cannot be reached for some seconds; returns the lines of the log."""
     lines, end, real = list[str](), time.monotonic() + seconds, Lease._read
 
     def read(lease: Lease) -> tuple[str, float]:
@@ -101,7 +109,7 @@ def test_a_run_goes_on_after_an_outage_if_the_lease_is_still_its_own(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = outage(ledger, monkeypatch, 1.0)
-    assert "trying again for 600 s" in lines[0]
+    assert "trying again for 270 s" in lines[0]
     assert lines[1] == "the lease of the run is renewed again"
 
 
@@ -114,14 +122,78 @@ def test_a_run_ends_after_an_outage_in_which_another_driver_had_the_lease(
         if ended:
             ledger.delete("driver.json")
 
+    if ended:  # the machine has stood still for longer than the lease
+        monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.2)
+        monkeypatch.setattr(lease_module, "MARGIN_SECONDS", -60)
     with pytest.raises(LeaseLost, match="taken over by another driver"):
         outage(ledger, monkeypatch, 1.0, taken)
 
 
 def test_patience_with_an_outage_ends(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "PATIENCE_SECONDS", 0.5)
+    shorten(monkeypatch, 0.5)
     with pytest.raises(LeaseLost, match=r"could not be renewed for 0\.5 s"):
         outage(ledger, monkeypatch, 30.0)
+
+
+def test_the_owner_gives_its_lease_up_before_others_claim_it() -> None:
+    """Also if the last attempt begins just before: it is cut off after `RENEW_SECONDS`."""
+    assert lease_module.LEASE_SECONDS == 300
+    assert lease_module.MARGIN_SECONDS == 30
+    assert RENEW_SECONDS + RETRY_SECONDS < lease_module.MARGIN_SECONDS
+
+
+@pytest.mark.parametrize(("age", "claimed"), [(280, False), (301, True)])
+def test_a_driver_of_another_machine_claims_a_lease_only_when_its_owner_has_given_it_up(
+    age: float, claimed: bool, ledger: Ledger
+) -> None:
+    ledger.put_json("driver.json", {"owner": "elsewhere:7", "time": time.time() - age})
+    if not claimed:
+        with pytest.raises(UserError, match=r"in use by another driver \(elsewhere:7\); .* try again in 300 s"):
+            Lease(ledger, "here:2").claim()
+        return
+    Lease(ledger, "here:2").claim()
+    assert ledger.get_json("driver.json")["owner"] == "here:2"
+
+
+def test_a_claim_writes_only_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that waits for its storage would write an old time at its end."""
+    calls: list[object] = []
+
+    def busy(*args: object) -> str:
+        calls.append(args)
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(folder, "write_atomically", busy)
+    with pytest.raises(StorageError):
+        Lease(ledger, "here:2").claim()
+    assert len(calls) == 1
+
+
+def test_a_renewal_that_hangs_does_not_hold_the_lease_and_writes_nothing_later(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch, 0.5)
+    real, hung, answers = Lease._read, threading.Event(), threading.Event()
+
+    def read(lease: Lease) -> tuple[str, float]:
+        if threading.current_thread().name == "lease-renewal":
+            hung.set()
+            answers.wait(30)
+        return real(lease)
+
+    monkeypatch.setattr(Lease, "_read", read)
+    start = time.monotonic()
+    with pytest.raises(LeaseLost, match="has not answered"), DriverLease(ledger, lambda _: None):
+        assert hung.wait(10)
+        written = ledger.get("driver.json")
+        time.sleep(30)
+    assert time.monotonic() - start < 20
+    renewals = [thread for thread in threading.enumerate() if thread.name == "lease-renewal"]
+    answers.set()
+    for thread in renewals:
+        thread.join(10)
+    assert renewals
+    assert ledger.get("driver.json") == written
 
 
 def test_a_run_ends_if_another_driver_has_the_lease(ledger: Ledger) -> None:

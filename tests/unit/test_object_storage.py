@@ -244,7 +244,7 @@ def test_prompts_come_from_a_file_of_a_bucket(kind: str, s3: S3Server, ledger: L
         "parquet": sink.getvalue(),
     }
     source = s3.put(f"my data/prompts.{kind}", content[kind]).replace(" ", "%20")
-    refs = prompts.read_source(source, "").prompt_refs
+    refs = tuple(prompts.read_source(source, ""))
     base = f"s3://key:secret@{s3.bucket}"
     assert [ref.image for ref in refs] == [
         f"{base}/my%20data/photos/a%20b.png?{s3.options}",

@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refs(path: Path) -> tuple[PromptRef, ...]:
-    return read_source(str(path), "").prompt_refs
+    return tuple(read_source(str(path), ""))
 
 
 # --- forms of files -----------------------------------------------------------------------------
@@ -96,7 +96,7 @@ FORMS: dict[str, bytes] = {
 def test_a_file_is_read_by_its_content(name: str, folder: Path) -> None:
     (folder / name).write_bytes(FORMS[name])
     source = read_source(str(folder / name), "")
-    assert [(ref.image, ref.question) for ref in source.prompt_refs] == [
+    assert [(ref.image, ref.question) for ref in source] == [
         (str((folder / row["image"]).resolve()), row["question"]) for row in TWO
     ]
     assert source.remarks == ()
@@ -115,7 +115,7 @@ def test_a_text_may_hold_any_separator_of_lines(folder: Path) -> None:
 def test_a_source_may_be_a_file_uri(folder: Path) -> None:
     (folder / "my prompts.jsonl").write_text(lines(TWO))
     for name in ("my%20prompts.jsonl", "my prompts.jsonl"):
-        assert len(read_source(f"file://{folder}/{name}", "").prompt_refs) == 2
+        assert len(read_source(f"file://{folder}/{name}", "")) == 2
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ def test_a_path_that_looks_like_base64_is_a_path(folder: Path) -> None:
 def test_a_bad_row_is_quarantined_and_counted_and_the_others_are_used(row: Any, problem: str, folder: Path) -> None:
     (folder / "p.jsonl").write_text(lines([TWO[0], row, TWO[1]]))
     source = read_source(str(folder / "p.jsonl"), "")
-    assert [ref.problem for ref in source.prompt_refs] == ["", problem, ""]
-    for ref in source.prompt_refs:
+    assert [ref.problem for ref in source] == ["", problem, ""]
+    for ref in source:
         pa.array([ref.image, ref.question, ref.problem]).to_pylist()
     (remark,) = source.remarks
     assert f"1 of 3 rows cannot be used and are quarantined ({problem} 1)" in remark
@@ -288,7 +288,7 @@ def test_a_folder_says_which_files_it_ignores(folder: Path) -> None:
         (folder / name).write_bytes(png())
     (folder / "folder.png").mkdir()
     source = read_source(str(folder), "Why?")
-    assert [Path(ref.image).name for ref in source.prompt_refs] == ["a.PNG", "c.tif", "d.jfif", "plain.png", "b.JPeG"]
+    assert [Path(ref.image).name for ref in source] == ["a.PNG", "c.tif", "d.jfif", "plain.png", "b.JPeG"]
     (remark,) = source.remarks
     assert remark.endswith(
         "5 images, ignored 7 files: 2 .heic (not supported), 2 hidden, 1 .mp4 (not an image), 1 .txt (not an image), "
@@ -299,7 +299,7 @@ def test_a_folder_says_which_files_it_ignores(folder: Path) -> None:
 
 def test_a_loop_of_links_is_an_image_that_is_missing(folder: Path) -> None:
     (folder / "loop.png").symlink_to("loop.png")
-    assert len(read_source(str(folder), "Why?").prompt_refs) == 2
+    assert len(read_source(str(folder), "Why?")) == 2
 
 
 def test_a_folder_without_other_files_needs_no_remark(folder: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
 
 def test_a_file_name_that_is_no_text_is_quarantined(folder: Path) -> None:
     shutil.copy(folder / "plain.png", os.fsencode(folder) + b"/caf\xe9.png")
-    assert sorted(ref.problem for ref in read_source(str(folder), "Why?").prompt_refs) == ["", "image_path_not_text"]
+    assert sorted(ref.problem for ref in read_source(str(folder), "Why?")) == ["", "image_path_not_text"]
 
 
 @pytest.mark.parametrize("question", ["", "  ", "a\0b"])

@@ -1,6 +1,7 @@
 """Storages that are overloaded for a while: nothing is said of a file then."""
 
 import errno
+import json
 import logging
 import os
 import time
@@ -12,8 +13,11 @@ import pytest
 
 from actors.progress_board import ProgressBoard
 from tests.s3_server import S3Server
+from vlrm_ray.config import Config, load
 from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.ids import sha256_of
+from vlrm_ray.pipeline import preflight
+from vlrm_ray.pipeline.preflight import check_images
 from vlrm_ray.store import filesystem, images, patience
 from vlrm_ray.store.filesystem import may_pass
 from vlrm_ray.store.ledger import Ledger
@@ -71,11 +75,12 @@ def test_an_image_is_not_blamed_for_its_storage(
 def test_an_image_is_not_blamed_for_a_mounted_file_system(
     number: int, tmp_path: Any, in_a_hurry: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_: Any) -> bytes:
+    def fails(*_: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
     (tmp_path / "a.png").touch()
     monkeypatch.setattr(images.Path, "read_bytes", fails)
+    monkeypatch.setattr(images.os, "scandir", fails)
     monkeypatch.setattr(filesystem, "_is_mounted", lambda path: path == str(tmp_path / "a.png"))
     for uri in (str(tmp_path / "a.png"), f"file://{tmp_path}/a.png"):
         with pytest.raises(StorageError, match=os.strerror(number)):
@@ -83,6 +88,71 @@ def test_an_image_is_not_blamed_for_a_mounted_file_system(
     monkeypatch.setattr(filesystem, "_is_mounted", lambda _: False)
     with pytest.raises(BadImage if number == errno.EIO else StorageError):
         images.read_bytes(str(tmp_path / "a.png"))
+
+
+class Mount:
+    """A mounted file system with one image, which it cannot read; whether it can be listed is told."""
+
+    def __init__(self, folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.image, self.list_fails, real = folder / "a.png", lambda: False, os.scandir
+        self.image.touch()
+        monkeypatch.setattr(images.os, "scandir", lambda path: self.fail() if self.list_fails() else real(path))
+        monkeypatch.setattr(images.Path, "read_bytes", lambda _: self.fail())
+        monkeypatch.setattr(filesystem, "_is_mounted", lambda _: True)
+
+    def fail(self) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.fixture
+def mount(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Mount:
+    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.05)
+    return Mount(tmp_path, monkeypatch)
+
+
+def test_a_damaged_file_is_given_up_soon_if_its_folder_answers(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FILE_SECONDS", 0.3)
+    start = time.monotonic()
+    with pytest.raises(BadImage, match="image_unreadable"):
+        images.read_bytes(str(mount.image))
+    assert 0.3 <= time.monotonic() - start < 30
+
+
+def test_patience_with_a_file_begins_when_its_folder_answers(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FILE_SECONDS", 0.3)
+    start = time.monotonic()
+    mount.list_fails = lambda: time.monotonic() - start < 0.5
+    with pytest.raises(BadImage, match="image_unreadable"):
+        images.read_bytes(str(mount.image))
+    assert 0.8 <= time.monotonic() - start < 30
+
+
+def prompts_of(folder: Any, *names: str) -> tuple[Config, Ledger]:
+    source = folder / "p.jsonl"
+    source.write_text("".join(json.dumps({"image": str(folder / n), "question": "Why?"}) + "\n" for n in names))
+    return load(None, [f"prompts.source={source}", "rounds=1"]), Ledger(str(folder / "run"))
+
+
+def test_a_run_starts_with_a_damaged_file_among_its_images(mount: Mount, tmp_path: Any) -> None:
+    with pytest.raises(UserError, match=r"image_unreadable 1 of 1 prompts"):
+        check_images(*prompts_of(tmp_path, "a.png"))
+
+
+def test_a_run_whose_storage_fails_does_not_start(mount: Mount, tmp_path: Any) -> None:
+    mount.list_fails = lambda: True
+    with pytest.raises(StorageError, match=r"cannot read .*a\.png: "):
+        check_images(*prompts_of(tmp_path, "a.png"))
+
+
+def test_a_run_starts_if_one_of_its_storages_answers(
+    mount: Mount, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(image: str) -> None:
+        if image.endswith("a.png"):
+            raise StorageError("away")
+
+    monkeypatch.setattr(preflight, "validate_image", read)
+    check_images(*prompts_of(tmp_path, "a.png", "b.png"))
 
 
 def test_a_file_is_not_taken_for_an_outage_by_its_name() -> None:

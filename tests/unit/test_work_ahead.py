@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from vlrm_ray.config import load
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import RoundFailed, UserError
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.ahead import Ahead
+from vlrm_ray.pipeline.part_stream import _AllRefused
+from vlrm_ray.pipeline.quarantine import TooManyQuarantined
 from vlrm_ray.pipeline.stages import CommitCandidates, ReadCandidates, Tally, part_table
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prepared_parts import PreparedParts
@@ -93,6 +95,25 @@ def test_a_failure_is_logged_at_once_and_does_not_end_the_run(error: Exception) 
     ahead.finish(1)
     ahead.finish(2)
     assert ahead.round == 2
+
+
+@pytest.mark.parametrize("kind", [TooManyQuarantined, _AllRefused])
+def test_what_would_fail_again_ends_the_run_before_its_round(kind: type[RoundFailed]) -> None:
+    def fails() -> None:
+        raise kind("300 of 400 prompts are quarantined")
+
+    lines: list[str] = []
+    ahead = Ahead(lines.append)
+    ahead.start(2, fails)
+    ahead.wait()
+    assert lines == [
+        "round 2: gathering ahead has failed, so the run ends before this round: 300 of 400 prompts are quarantined"
+    ]
+    ahead.finish(1)  # another round is not concerned
+    with pytest.raises(kind, match="300 of 400"):
+        ahead.finish(2)
+    ahead.start(3, lambda: None)
+    ahead.finish(3)
 
 
 def test_what_the_end_of_the_run_breaks_off_is_no_failure() -> None:

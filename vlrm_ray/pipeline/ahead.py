@@ -4,14 +4,15 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from vlrm_ray.errors import first_line, user_message
+from vlrm_ray.errors import RoundFailed, first_line, user_message
 from vlrm_ray.pipeline.background import Task
 
 
 class Ahead:
     """One piece of work at a time, each on a round.
 
-    The work only saves time: if it fails, that is logged at once, and the round makes itself what is missing.
+    The work only saves time: if it fails, that is logged at once, and the round makes itself what is missing. Only if the
+    round would fail in the same way (`RoundFailed`), it does not begin.
 
     Attributes:
         round: number of the round that was worked on last; 0 for none.
@@ -22,10 +23,12 @@ class Ahead:
         self.round, self._log = 0, log
         self._task: Task[None] | None = None
         self._stop = threading.Event()
+        self._failed: RoundFailed | None = None
 
     def start(self, round_: int, work: Callable[[], None]) -> None:
         """Start some work on a round; the work before it must have ended."""
         self.wait()
+        self._failed = None
         self.round, self._task = round_, Task(partial(self._run, round_, work), f"round-{round_}-ahead")
 
     def _run(self, round_: int, work: Callable[[], None]) -> None:
@@ -34,7 +37,9 @@ class Ahead:
         except Exception as error:  # also a bug: the round meets it again, and raises it
             if not self.stopped:
                 reason = user_message(error) or f"{type(error).__name__}: {first_line(error)}"
-                self._log(f"round {round_}: gathering ahead has failed, so the round makes the rest itself: {reason}")
+                self._failed = error if isinstance(error, RoundFailed) else None
+                result = "the run ends before this round" if self._failed else "the round makes the rest itself"
+                self._log(f"round {round_}: gathering ahead has failed, so {result}: {reason}")
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the work has ended, well or not; at most some seconds, if given."""
@@ -42,9 +47,15 @@ class Ahead:
             self._task.wait(seconds)
 
     def finish(self, round_: int) -> None:
-        """Wait for the work if it is on this round, whether it ends well or not."""
+        """Wait for the work if it is on this round, whether it ends well or not.
+
+        Raises:
+            RoundFailed: what the work raised, if the round would fail in the same way.
+        """
         if self.round == round_:
             self.wait()
+            if self._failed:
+                raise self._failed
 
     @property
     def stopped(self) -> bool:

@@ -45,10 +45,11 @@ class BegunGraph:
     def tables(self) -> Generator[pa.Table, None, None]:
         """The tables of the graph; to be called once. Raises what the execution has raised.
 
-        If the generator is closed, the execution ends.
+        If the generator is closed after the first table, the execution ends. An interrupt before it leaves the execution to
+        its thread, which ends with the engines; see `wait`.
         """
+        first = self._first.result()  # the thread runs the generator until then, so it cannot be closed here
         with closing(self._tables):
-            first = self._first.result()
             if first is not None:
                 yield first
                 yield from self._tables

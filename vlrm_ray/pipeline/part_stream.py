@@ -8,7 +8,7 @@ import pyarrow as pa
 import ray.data
 
 from vlrm_ray.config import Config
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import RoundFailed
 from vlrm_ray.pipeline import prompts, remedies
 from vlrm_ray.pipeline.begun_graph import BegunGraph, tables
 from vlrm_ray.pipeline.graph import Parts, build_candidates_graph, build_graph
@@ -34,7 +34,7 @@ class _Begun:
     graph: BegunGraph
 
 
-class _AllRefused(UserError):
+class _AllRefused(RoundFailed):
     """The policy's engine refuses everything from the start of a round."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vlrm_ray.claims.llm import EXTRACTOR_TOKENS
 from vlrm_ray.claims.parse.pipeline import installed_model
 from vlrm_ray.config import ASSETS, Config, Experts, is_checkpoint
-from vlrm_ray.errors import BadImage, UserError
+from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
 from vlrm_ray.experts.named_models import check_zero_shot, detection_folder, detector_path, recognition_folder
 from vlrm_ray.experts.verifier import Verifier
@@ -26,7 +26,7 @@ from vlrm_ray.reward.model_folder import (
     refuse_pointers,
 )
 from vlrm_ray.store.filesystem import is_remote, redacted
-from vlrm_ray.store.images import is_web, validate_image
+from vlrm_ray.store.images import UNREADABLE, is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.patience import impatient
 
@@ -238,6 +238,7 @@ def check_images(config: Config, ledger: Ledger) -> None:
 
     Raises:
         UserError: none of the images can be opened.
+        StorageError: the storage of all that were tried cannot be reached.
     """
     gathered = all(ledger.result(round_, "select") is not None for round_ in range(1, config.most_rounds + 1))
     if gathered or address_of(config) or config.prompts.source == prompts.SCENES:
@@ -245,13 +246,20 @@ def check_images(config: Config, ledger: Ledger) -> None:
     refs = prompts.read_source(config.prompts.source, config.prompts.question)
     hosts = config.prompts.allow_hosts
     reasons: Counter[str] = Counter()
+    away: list[StorageError] = []
     first, start = "", time.monotonic()
     for ref in refs:
-        problem = ref.problem or _image_problem(ref.image, hosts)
-        if not problem or time.monotonic() - start > IMAGE_CHECK_SECONDS:
+        problem = ref.problem or _image_problem(ref.image, hosts, away)
+        if not problem:
             return
         reasons[problem] += 1
         first = first or f"{ref.image}, {ref.question[:60]!r}: {problem}"
+        if time.monotonic() - start > IMAGE_CHECK_SECONDS:
+            break
+    if away and len(away) == reasons.total():
+        raise away[0]
+    if reasons.total() < len(refs):
+        return  # the time is over
     counts = row_accounting.counts_text(reasons, len(refs))
     raise UserError(
         f"no prompt of prompts.source {config.prompts.source} can be used: {counts} prompts (first: {first}); "
@@ -259,11 +267,17 @@ def check_images(config: Config, ledger: Ledger) -> None:
     )
 
 
-def _image_problem(image: str, hosts: Collection[str]) -> str:
-    """Why an image cannot be used; "" if it can, or if it is inside a row or on an allowed host of the web."""
+def _image_problem(image: str, hosts: Collection[str], away: list[StorageError]) -> str:
+    """Why an image cannot be used; "" if it can, or if it is inside a row or on an allowed host of the web.
+
+    The error of a storage that cannot be reached is added to `away`.
+    """
     try:
         if not image.startswith(EMBEDDED) and not (hosts and is_web(image)):
             validate_image(image)
     except BadImage as error:
         return str(error)
+    except StorageError as error:
+        away.append(error)
+        return UNREADABLE
     return ""

@@ -59,11 +59,6 @@ class PromptSource:
             hashed.update(canonical_json([(image[folder:], *row) for image, *row in rows]).encode())
         return hashed.hexdigest()
 
-    @property
-    def prompt_refs(self) -> tuple[PromptRef, ...]:
-        """All prompts."""
-        return tuple(self)
-
 
 def _refs(table: pa.Table | pa.RecordBatch) -> Iterator[PromptRef]:
     return (PromptRef(row["image"], row["question"], row["problem"]) for row in table.to_pylist())

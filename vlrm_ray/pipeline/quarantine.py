@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import RoundFailed
 from vlrm_ray.pipeline import remedies, row_accounting
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.store.ledger import Ledger
@@ -15,7 +15,7 @@ FEWEST_ROWS = 50
 """Prompts or pairs that must have been processed before the share of quarantined ones counts."""
 
 
-class TooManyQuarantined(UserError):
+class TooManyQuarantined(RoundFailed):
     """The share of quarantined prompts or pairs is above `quarantine_limit`."""
 
 

@@ -124,6 +124,8 @@ class Rounds:
 
         Raises:
             UserError: none of the round's prompts can be used. The next attempt makes all of them again.
+            RoundFailed: too many prompts or pairs are quarantined, or the policy refuses all prompts; also if that was found
+                while the round was gathered ahead.
         """
         if self.ledger.result(round_, "select"):
             return

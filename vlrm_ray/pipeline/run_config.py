@@ -55,7 +55,8 @@ SOURCE = "prompts.json"
 def bind_config(config: Config, ledger: Ledger) -> None:
     """Store the configuration in a new run's folder, or check that an existing run has the same one.
 
-    `SESSION_KEYS`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a run. Keys that the stored configuration lacks, because they are younger than the run, count as their defaults.
+    `SESSION_KEYS`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a run. Keys that the stored
+    configuration lacks, because they are younger than the run, count as their defaults.
 
     Raises:
         UserError: if the run was started with another configuration; the message names the keys that differ.

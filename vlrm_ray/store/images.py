@@ -10,6 +10,7 @@ image_url_not_fetched, image_too_large, image_undecodable, image_heic_not_suppor
 
 import base64
 import binascii
+import errno
 import math
 import os
 import random
@@ -47,6 +48,8 @@ _REDUCING_GAP = 3.0
 """A large image is first reduced to this multiple of its new size by averaging pixels, which is fast."""
 UNREADABLE = "image_unreadable"
 """Reason of an image that the storage does not give, though it may be there."""
+_OF_ONE_FILE = {errno.EIO, errno.ESTALE, errno.EREMOTEIO}
+"""Errors of a mounted file system that cannot be reached, or of one damaged file on it."""
 
 
 def is_uri(image: str) -> bool:
@@ -70,7 +73,7 @@ def read_bytes(uri: str) -> bytes:
         BadImage: with the reason image_missing, image_unreadable, image_url_not_fetched, image_too_large, or
             image_undecodable for a data: URI that cannot be decoded.
         StorageError: the storage is overloaded or cannot be reached, which says nothing of the image, and patience with
-            it has ended.
+            it has ended. A file that fails while its folder answers is image_unreadable.
     """
     scheme = uri.partition(":")[0].lower() if is_uri(uri) else ""
     if scheme in (*_WEB, "ftp"):
@@ -79,7 +82,7 @@ def read_bytes(uri: str) -> bytes:
         if scheme == "data":
             return _read_data_uri(uri)
         if scheme in ("", "file"):
-            return patiently(lambda: _read_file(file_uri_path(uri) if scheme else uri), uri)
+            return _read_patiently(file_uri_path(uri) if scheme else uri)
         return patiently(lambda: _read_object(scheme + uri[len(scheme) :]), uri)
     except (OSError, ValueError, pa.ArrowException, StorageError) as error:
         if scheme != "data" and may_pass(error, uri):
@@ -104,6 +107,30 @@ def _read_data_uri(uri: str) -> bytes:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error as error:
         raise BadImage("image_undecodable") from error
+
+
+def _read_patiently(path: str) -> bytes:
+    """Content of a local file; BadImage if it still fails after the patience with a file whose folder answers."""
+
+    def fails_alone(error: Exception) -> bool:
+        return isinstance(error, OSError) and error.errno in _OF_ONE_FILE and _answers(os.path.dirname(path) or ".")
+
+    try:
+        return patiently(lambda: _read_file(path), path, fails_alone)
+    except OSError as error:
+        if fails_alone(error):
+            raise BadImage(UNREADABLE) from error
+        raise
+
+
+def _answers(folder: str) -> bool:
+    """Whether a folder can be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            next(entries, None)
+    except OSError:
+        return False
+    return True
 
 
 def _read_file(path: str) -> bytes:

@@ -1,6 +1,9 @@
 """The lease of a run: one driver at a time works in its folder, and ends if another one takes the lease.
 
-It is the file `LEASE_FILE` in the run's folder: its owner, and the Unix time of its last renewal.
+It is the file `LEASE_FILE` in the run's folder: its owner, and the Unix time of its last renewal. One number rules both
+sides: others claim a lease that was not renewed for `LEASE_SECONDS`, and its owner has given it up `MARGIN_SECONDS` before. So
+two drivers never work on a run at the same time, if their clocks differ by less than the margin. The price of a longer lease
+is that another machine waits longer for the run of a lost driver node.
 """
 
 import os
@@ -13,14 +16,16 @@ from types import FrameType
 from typing import Any
 
 from vlrm_ray.errors import LeaseLost, StorageError, UserError
-from vlrm_ray.store.filesystem import may_pass, redacted
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.patience import PATIENCE_SECONDS, impatient
+from vlrm_ray.store.patience import impatient
 
 LEASE_FILE = "driver.json"
 """Name of the file."""
-LEASE_SECONDS = 90
-"""A lease that was not renewed for this long has expired."""
+LEASE_SECONDS = 300
+"""A lease that was not renewed for this long has expired: others claim it."""
+MARGIN_SECONDS = 30
+"""The owner gives its lease up so long before, which allows for clocks that differ; longer than `RENEW_SECONDS`."""
 RENEW_SECONDS = 20
 """Seconds between two renewals of the lease."""
 RETRY_SECONDS = 5
@@ -34,7 +39,7 @@ class Lease:
 
     def __init__(self, ledger: Ledger, owner: str) -> None:
         """Take the lease's run, and the driver as `driver_name` gives it."""
-        self.ledger, self.owner = ledger, owner
+        self.ledger, self.owner, self.given_up = ledger, owner, False
 
     def claim(self) -> None:
         """Acquire the lease.
@@ -44,12 +49,12 @@ class Lease:
         """
         with impatient():  # the run's first access to its storage, whose address may be wrong
             holder, renewed = self._read()
-        if holder not in ("", self.owner) and time.time() - renewed < LEASE_SECONDS and _may_be_running(holder):
-            raise UserError(
-                f"run {redacted(self.ledger.uri)} is in use by another driver ({holder}); wait for it to finish, or choose "
-                "another name="
-            )
-        self._write()
+            if holder not in ("", self.owner) and time.time() - renewed < LEASE_SECONDS and _may_be_running(holder):
+                raise UserError(
+                    f"run {redacted(self.ledger.uri)} is in use by another driver ({holder}); wait for it to finish, or "
+                    f"choose another name=; if its machine was lost, try again in {LEASE_SECONDS} s"
+                )
+            self._write()
 
     def renew(self, *, expired: bool = False) -> None:
         """Extend the lease by `LEASE_SECONDS` from now.
@@ -66,7 +71,8 @@ class Lease:
                 f"run {redacted(self.ledger.uri)} was taken over by another driver ({holder or 'which has ended'}), so this "
                 "one has stopped; follow the run there, or run the same command again when it has ended"
             )
-        self._write()
+        if not self.given_up:  # meanwhile
+            self._write()
 
     def release(self) -> None:
         """Release the lease, so that another driver can claim it. The lease of another driver is kept."""
@@ -91,10 +97,9 @@ class Lease:
 class DriverLease:
     """Context manager that holds the run's lease, so that no second driver can work in the run's folder.
 
-    A thread renews the lease. A failed renewal is reported once and tried again, for `LEASE_SECONDS`, or for
-    `PATIENCE_SECONDS` while the storage is overloaded or cannot be reached: then the run goes on if the lease is still
-    its own. If it is not, or could not be renewed, the thread interrupts the main thread, and the context manager raises
-    `LeaseLost`.
+    A thread renews the lease. A failed renewal is reported once and tried again, until `MARGIN_SECONDS` before the lease
+    expires: then the run goes on if the lease is still its own. If it is not, or could not be renewed, the thread interrupts
+    the main thread, and the context manager raises `LeaseLost`.
 
     Attributes:
         lost: why the lease was lost; "" while it is held.
@@ -113,8 +118,8 @@ class DriverLease:
         self.in_main_thread = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> "DriverLease":
-        self.lease.claim()
         self.renewed = time.monotonic()
+        self.lease.claim()
         if self.in_main_thread:
             self.previous_handler = signal.signal(signal.SIGUSR1, self._interrupt)
         self.thread.start()
@@ -123,6 +128,7 @@ class DriverLease:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self.stop.set()
         self.thread.join(JOIN_SECONDS)
+        self.lease.given_up = True
         if self.in_main_thread:
             signal.signal(signal.SIGUSR1, self.previous_handler)
         if self.lost and not isinstance(error, UserError):
@@ -141,21 +147,45 @@ class DriverLease:
         """Renew the lease until the run ends or the lease is lost; runs in a thread."""
         failed = False
         while not self.lost and not self.stop.wait(RETRY_SECONDS if failed else RENEW_SECONDS):
+            began = time.monotonic()
             try:
-                with impatient():
-                    self.lease.renew(expired=time.monotonic() - self.renewed >= LEASE_SECONDS)
+                self._attempt(max(self._give_up_at() - began, RENEW_SECONDS))
             except LeaseLost as error:
                 self.lost = str(error)
             except Exception as error:  # the thread must go on after any error, or the run would lose its lease
                 self._handle(error, first=not failed)
                 failed = True
             else:
-                self.renewed = time.monotonic()
+                self.renewed = began  # not later than the time in the file
                 if failed:
                     self.log("the lease of the run is renewed again")
                 failed = False
         if self.lost and self.in_main_thread and not self.stop.is_set():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    def _attempt(self, seconds: float) -> None:
+        """Renew the lease once. Raises StorageError after some seconds without an answer: a hung storage may block for ever."""
+        outcome: list[Exception | None] = []
+
+        def renew() -> None:
+            try:
+                with impatient():
+                    self.lease.renew(expired=time.monotonic() - self.renewed >= LEASE_SECONDS)
+            except Exception as error:  # raised below
+                outcome.append(error)
+            else:
+                outcome.append(None)
+
+        thread = threading.Thread(target=renew, name="lease-renewal", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        error = outcome[0] if outcome else StorageError(f"the storage has not answered for {seconds:.0f} s")
+        if error:
+            raise error
+
+    def _give_up_at(self) -> float:
+        """When the lease is given up if it is not renewed before."""
+        return self.renewed + LEASE_SECONDS - MARGIN_SECONDS
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: end the work of the main thread, as Ctrl-C does."""
@@ -164,14 +194,16 @@ class DriverLease:
 
     def _handle(self, error: Exception, *, first: bool) -> None:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        seconds = PATIENCE_SECONDS if may_pass(error, self.lease.ledger.uri) else LEASE_SECONDS
-        if first:
-            self.log(f"the lease of the run was not renewed ({reason}); trying again for {seconds} s")
-        if time.monotonic() - self.renewed >= seconds:
+        left = self._give_up_at() - time.monotonic()
+        if left <= 0:
+            self.lease.given_up = True
             self.lost = (
-                f"the lease of run {redacted(self.lease.ledger.uri)} could not be renewed for {seconds} s, so the run has "
-                f"stopped ({reason}); mend the storage, then run the same command again to resume"
+                f"the lease of run {redacted(self.lease.ledger.uri)} could not be renewed for "
+                f"{LEASE_SECONDS - MARGIN_SECONDS:g} s, so the run has stopped ({reason}); mend the storage, then run the same "
+                "command again to resume"
             )
+        elif first:
+            self.log(f"the lease of the run was not renewed ({reason}); trying again for {left:.0f} s")
 
 
 def driver_name() -> str:

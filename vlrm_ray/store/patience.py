@@ -18,6 +18,8 @@ from vlrm_ray.store.filesystem import may_pass, redacted
 PATIENCE_SECONDS = 600
 """How long work is tried again: longer than throttling and failovers of storages last, shorter than anyone wants to pay for
 idle GPUs."""
+FILE_SECONDS = 30
+"""How long work on one file is tried again while the storage answers otherwise: then the file is damaged."""
 NOTICE_SECONDS = 60
 """After this time of waiting, a line of the log names what waits."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
@@ -39,17 +41,20 @@ def impatient() -> Iterator[None]:
         _PATIENT.reset(token)
 
 
-def patiently(work: Callable[[], T], path: str) -> T:
+def patiently(work: Callable[[], T], path: str, fails_alone: Callable[[Exception], bool] = lambda _: False) -> T:
     """Result of some work on a storage, which is done again while it fails in a way that may pass.
 
     Args:
         work: the work; to do it twice must do no harm.
         path: path or URI of the file that it is about.
+        fails_alone: whether an error is the file's own, because the storage answers otherwise.
 
     Raises:
-        Exception: what the work raised: the first error that does not pass, or the last one after `PATIENCE_SECONDS`.
+        Exception: what the work raised: the first error that does not pass, or the last one after `PATIENCE_SECONDS`, or after
+            the file alone has failed for `FILE_SECONDS`.
     """
     start, pause, told = time.monotonic(), FIRST_PAUSE, False
+    since: float | None = None  # when the file began to fail alone
     while True:
         try:
             result = work()
@@ -60,9 +65,16 @@ def patiently(work: Callable[[], T], path: str) -> T:
             waited = time.monotonic() - start
             if not _PATIENT.get() or waited >= PATIENCE_SECONDS or not may_pass(error, path):
                 raise
+            if not fails_alone(error):
+                since = None
+            elif since is None:
+                since = waited
+            elif waited - since >= FILE_SECONDS:
+                raise
             if waited >= NOTICE_SECONDS and not told:
-                told, left = True, PATIENCE_SECONDS - waited
+                told = True
                 reason = redacted(first_line(error))
-                _LOG.warning("waiting up to %.0f s more for %s: %s", left, redacted(path), reason)
-        time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, PATIENCE_SECONDS - waited)))
+                _LOG.warning("waiting up to %.0f s more for %s: %s", PATIENCE_SECONDS - waited, redacted(path), reason)
+        left = PATIENCE_SECONDS - waited if since is None else since + FILE_SECONDS - waited
+        time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, left)))
         pause = min(2 * pause, LONGEST_PAUSE)
