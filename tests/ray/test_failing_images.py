@@ -12,7 +12,7 @@ from PIL import Image
 
 from actors.experts import DetectorAdapter, DetectorExpert
 from vlrm_ray.config import Detector
-from vlrm_ray.config_sections import Pool
+from vlrm_ray.config_sections import Cluster, Pool
 from vlrm_ray.experts.detection import Pixels
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline.begun_graph import tables
@@ -55,7 +55,7 @@ def test_the_image_is_quarantined_and_the_part_goes_on(tmp_path: Path) -> None:
         prompt = Prompt(str(width), str(file), sha256_of(file.read_bytes()), "Why?")
         candidates = (Candidate(f"c{width}", "A dog.", ImageCondition.FULL),)
         rows.append(Row(0, 1, prompt, part_rows=len(WIDTHS), asked=1, candidates=candidates))
-    configure_ray_data()
+    configure_ray_data(Cluster())
     pool = Pool(min=1, max=1, cpus=0.5, gpus=0)
     step = _Step(FragileDetector, (Detector(), Ledger(str(tmp_path / "run")), Board()), pool)
     (table,) = tables(_through(ray.data.from_blocks([to_table(rows)]), [step]))
