@@ -37,6 +37,10 @@ PARTIAL_COUNTS = {
     "The cat is close to two bowls.": ["count: bowl 2"],
     "Two plates and a bowl are on the table.": ["count: plate 2"],
     "A trio of dogs runs on the beach.": ["count: dog 3"],
+    "There are two dogs. A dog is brown.": ["count: dog 2"],
+    "There are three dogs in the image. One dog is brown.": ["count: dog 3"],
+    "There is a dog. There are two dogs.": [],
+    "There are two dogs on the couch and one dog on the floor.": [],
     "person (2), car (1)": ["count: person 2", "count: car 1"],
 }  # fmt: skip
 DENIED = {
@@ -114,6 +118,8 @@ MENTIONED = {
     "| Object | Count |\n|---|---|\n| dog | 2 |": "count",
 }  # fmt: skip
 STATED = {
+    "A man with a cup is looking off camera.": "cup",
+    "A woman looks out of the frame while holding a cup.": "cup",
     "A man waits for the bus next to a bench.": "bench",
     "A man reaches for a cup on the table.": "cup",
     "A boy plays with a football in the garden.": "football",

@@ -15,12 +15,14 @@ class ClaimCollector:
     Attributes:
         lexicon: tells attributes from states.
         claims: the claims found so far, in the order found and possibly repeated.
-        single: nouns of phrases such as "a dog", each of which is one object.
+        single: position and noun of phrases such as "a dog", each of which is one object.
+        totals: start and end of the sentences that say what there is, so that their numbers are those of all.
     """
 
     lexicon: Lexicon
     claims: list[Claim] = field(default_factory=list)
-    single: list[Noun] = field(default_factory=list)
+    single: list[tuple[int, Noun]] = field(default_factory=list)
+    totals: list[tuple[int, int]] = field(default_factory=list)
 
     def add(
         self, claim_type: ClaimType, subject: Noun, span: tuple[int, int], value: str | None = None, other: Noun | None = None,
@@ -40,7 +42,7 @@ class ClaimCollector:
             self._add_absence(phrase)
             return
         if not (phrase.definite or phrase.plural or phrase.bare or hedged) and phrase.number is None:
-            self.single.append(phrase.noun)
+            self.single.append((phrase.start, phrase.noun))
         self.add(ClaimType.OBJECT, noun, span, hedged=hedged)
         for value in phrase.attributes:
             self.add(self.lexicon.attribute_type(value), noun, span, value, hedged=hedged)
@@ -64,31 +66,40 @@ class ClaimCollector:
 
     def unique(self) -> tuple[Claim, ...]:
         """Each claim once, in the order of the text; of claims that start together, written text comes first."""
-        claims = consistent_counts(self.claims, self.single)
+        claims = consistent_counts(self.claims, self.single, self.totals)
         return unique_claims(sorted(claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])))
 
 
-def consistent_counts(claims: Sequence[Claim], single: Sequence[Noun] = ()) -> list[Claim]:
+def consistent_counts(
+    claims: Sequence[Claim], single: Sequence[tuple[int, Noun]] = (), totals: Sequence[tuple[int, int]] = ()
+) -> list[Claim]:
     """The claims with counts left open that contradict each other: they count different objects of one name.
 
     "Two dogs are on the couch, and one dog is on the floor" tells no number of all dogs. Where the other counts sum to the largest
-    one ("five birds: three birds on the wire and two birds on the roof"), that one counts all.
+    one ("five birds: three birds on the wire and two birds on the roof"), that one counts all. So does one in a sentence that says
+    what there is, if further sentences count fewer: "There are two dogs. A dog is brown."
 
     Args:
         claims: claims of a response.
-        single: nouns that were mentioned as one further object each, such as "a dog".
+        single: position and noun of each mention of one further object, such as "a dog".
+        totals: start and end of the sentences that say what there is.
     """
-    counts: dict[Noun, dict[tuple[int, int], int]] = {}
+    counts: dict[Noun, dict[int, int]] = {}
     for c in claims:
         if _is_count(c):
-            counts.setdefault(c.subject, {})[c.span] = int(str(c.value))  # a span is one mention
+            counts.setdefault(c.subject, {})[c.span[0]] = int(str(c.value))  # a span is one mention
     total: dict[Noun, int] = {}
-    for noun, by_span in counts.items():
-        numbers = [*by_span.values(), *(1 for n in single if n == noun)]
-        largest = max(numbers)
-        others = [n for n in numbers if n < largest]
-        if others or (largest == 1 and len(numbers) > 1):  # "one cat", "another cat"
-            total[noun] = largest if sum(others) == largest else -1
+    for noun, by_start in counts.items():
+        mentions = [*by_start.items(), *((start, 1) for start, n in single if n == noun and start not in by_start)]
+        largest = max(number for _, number in mentions)
+        first = min(start for start, number in mentions if number == largest)
+        others = [number for _, number in mentions if number < largest]
+        if others or (largest == 1 and len(mentions) > 1):  # "one cat", "another cat"
+            ends = [end for begin, end in totals if begin <= first < end]
+            is_total = (
+                largest > 1 and bool(ends) and all(start > ends[0] for start, number in mentions if number < largest)
+            )
+            total[noun] = largest if is_total or sum(others) == largest else -1
     if not total:
         return list(claims)
     return [

@@ -85,6 +85,8 @@ def read_response(
             continue
         tokens = look_up(pieces, lexicon)
         words = {p.text.lower() for p in pieces}
+        if "there" in words:
+            claims.totals.append((pieces[0].start, pieces[-1].end))
         if takes_back or scope.retracts(words, pieces, lexicon):
             reader.leave_open()
         if question.deniable and scope.is_absence(words, pieces[:-1], lexicon):
@@ -98,7 +100,7 @@ def read_response(
         collected = claims.claims
         before = len(collected)
         read_sentence(pieces, words, rest, question)
-        if question.asks_for_name and _is_bare_answer(rest):
+        if question.asks_for_name and not before and _is_bare_answer(rest):
             collected[before:] = [replace(c, hedged=True) for c in collected[before:]]
     return claims.unique()
 

@@ -271,7 +271,8 @@ class MeasuredJudge:
             possible=highest,
             given=math.prod(probability for _, probability in certain),
             may_support="narrower" not in kinds and strength >= 0.5 + TIE,
-            may_contradict=kinds == {"same"} and highest <= 0.5 - TIE,
+            # "to the left" may be meant of another object
+            may_contradict=kinds == {"same"} and claim.object is not None and highest <= 0.5 - TIE,
             reason="close_to_a_tie",
         )
 

@@ -44,6 +44,10 @@ _LOADED = frozenset({"truck", "pickup", "pickup truck", "trailer", "cart", "wago
 _PATHS = frozenset({"road", "path", "river", "trail", "track", "street", "stream"})
 _OUTSIDE = frozenset({"out of", "outside", "outside of", "off", "beyond", "of"})
 _FRAMES = frozenset({"frame", "view", "sight", "shot", "picture", "image", "camera", "screen", "photo"})
+_LOOKING = frozenset({
+    "look", "looks", "looking", "gaze", "gazes", "gazing", "stare", "stares", "staring", "glance", "glances", "glancing", "face",
+    "faces", "facing", "smile", "smiles", "smiling", "point", "points", "pointing",
+})  # fmt: skip
 _IN_PART = frozenset({"partially", "partly", "half", "slightly", "mostly"})
 _PAIRS_OF_PARTS = frozenset({"on it", "on them", "on its front", "on the front", "on the back", "on its back"})
 _TRIGGERS = frozenset(
@@ -204,7 +208,8 @@ def _is_outside(s: Sentence) -> bool:
             continue
         noun = i + 1 + (s.lower[i + 1] == "the")
         if noun < len(s) and s.lower[noun] in _FRAMES and s.lower[noun + 1 : noun + 2] != ["of"]:
-            return _IN_PART.isdisjoint(s.lower[max(0, i - 3) : i])
+            before = s.lower[max(0, i - 3) : i]
+            return _IN_PART.isdisjoint(before) and _LOOKING.isdisjoint(before)
     return False
 
 
