@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -27,6 +27,9 @@ from vlrm_ray.types import Detection, Detections, Word
 
 if TYPE_CHECKING:
     from actors.paddle_ocr import Paddle
+
+
+T = TypeVar("T")
 
 
 class ProgressSink(Protocol):
@@ -96,11 +99,7 @@ class DetectorExpert:
         """Add the detections and the image quality to a block of rows."""
         start, rows = time.monotonic(), from_table(table, [])
         good = [row for row in rows if not row.quarantined]
-        answers = self.cache.get_or_compute(
-            [row.prompt.sha256 for row in good],
-            lambda missing: self._detect([good[i] for i in missing]),
-            store=is_answer,
-        )
+        answers = _cached(self.cache, good, self._detect)
         for row, answer in zip(good, answers, strict=True):
             if isinstance(answer, Failure):
                 row.quarantined = answer.reason
@@ -149,11 +148,7 @@ class TextExpert:
         """Add the words to a block of rows."""
         start, rows = time.monotonic(), from_table(table, [])
         good = [row for row in rows if not row.quarantined]
-        answers = self.cache.get_or_compute(
-            [row.prompt.sha256 for row in good],
-            lambda missing: self._read([good[i] for i in missing]),
-            store=is_answer,
-        )
+        answers = _cached(self.cache, good, self._read)
         for row, words in zip(good, answers, strict=True):
             if isinstance(words, Failure):
                 row.quarantined = words.reason
@@ -187,6 +182,14 @@ def end_of_actor() -> Callable[[], None] | None:
     if not ray.is_initialized() or not ray.get_runtime_context().get_actor_id():
         return None
     return partial(os._exit, 1)
+
+
+def _cached(
+    cache: AnswerCache[T], rows: list[Row], look: Callable[[list[Row]], list[tuple[T, ...]]]
+) -> list[tuple[T, ...]]:
+    """The expert's answer on the image of each row, from the cache where it has one. Failures are not kept."""
+    hashes = [row.prompt.sha256 for row in rows]
+    return cache.get_or_compute(hashes, lambda missing: look([rows[i] for i in missing]), store=is_answer)
 
 
 def _quarantined(table: pa.Table, rows: Sequence[Row]) -> pa.Table:

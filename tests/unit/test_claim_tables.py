@@ -6,13 +6,12 @@ from dataclasses import replace
 import pytest
 
 from vlrm_ray.experts.calibration import DetectorCalibration
-from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims, measure_text_claims
-from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims
+from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims
+from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims
 from vlrm_ray.experts.measured_judge import Answer, MeasuredJudge
 from vlrm_ray.experts.reliability import AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.strengths import MOST_COUNTED, Strengths, classes_of
-from vlrm_ray.experts.text_matching import text_strength
 from vlrm_ray.experts.verifier import judge
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Shade, Verdict, Word
 
@@ -241,40 +240,6 @@ def test_of_two_claims_that_may_contradict_a_number_each_must_be_more_certain() 
     assert (one.finding(0.95).verdict, two.finding(0.95).verdict) == (C, U)
 
 
-def test_colors_are_those_of_the_objects_pixels() -> None:
-    image = seen(("cat", 0.9), color="blue")
-    for color, verdict in (("blue", S), ("red", C), ("striped", U), ("large", U)):
-        assert finding(Claim(ClaimType.ATTRIBUTE, Noun("cat"), color), image).verdict is verdict, color
-    assert finding(Claim(ClaimType.ATTRIBUTE, Noun("cat"), "striped"), image).reason == "unknown_attribute"
-    assert finding(Claim(ClaimType.ATTRIBUTE, Noun("car"), "striped"), image).verdict is C  # there is no car
-    assert finding(Claim(ClaimType.OBJECT, Noun("cat", ("red",))), image).verdict is C
-
-
-def test_where_colors_were_not_measured_nothing_is_concluded_from_them() -> None:
-    image, unmeasured = seen(*[("car", 0.9)] * 3), replace(CLAIMS, colors=ClaimTable())
-    red_cars = Noun("car", ("red",))
-    verdicts = [finding(Claim(ClaimType.COUNT, red_cars, str(n)), image, unmeasured).verdict for n in (2, 3)]
-    assert verdicts == [U, U]
-    assert finding(Claim(ClaimType.COUNT, red_cars, "5"), image, unmeasured).verdict is C  # there are three cars only
-    with_dog = seen(("car", 0.9), ("dog", 0.9))
-    left = Claim(ClaimType.RELATION, red_cars, "left_of", Noun("dog"))
-    assert (finding(left, with_dog).verdict, finding(left, with_dog, unmeasured).verdict) == (S, U)
-    without_pixels = Evidence(240, 180, tuple(replace(o, shades=()) for o in image.objects))
-    assert finding(Claim(ClaimType.COUNT, red_cars, "3"), image).verdict is S
-    assert finding(Claim(ClaimType.COUNT, red_cars, "3"), without_pixels).reason == "unknown_attribute"
-
-
-def test_the_color_of_a_traffic_light_is_not_that_of_its_housing() -> None:
-    claims = replace(
-        CLAIMS, images=CLAIMS.images | {"traffic light": 600}, objects={"traffic light": CLAIMS.any_object}
-    )
-    black = Detection("traffic light", box(0, 0), 0.9, shades=(Shade(10, 0, 0, 1.0),))
-    image = Evidence(240, 180, (black,))
-    for color in ("red", "black"):
-        found = finding(Claim(ClaimType.ATTRIBUTE, Noun("traffic light"), color), image, claims)
-        assert (found.verdict, found.reason) == (U, "unknown_attribute")
-
-
 def test_a_person_neither_proves_nor_denies_a_man_and_no_person_denies_one() -> None:
     claim = Claim(ClaimType.OBJECT, Noun("man"))
     assert finding(claim, seen(("person", 0.9))).reason == "detector_knows_only_person"
@@ -403,86 +368,6 @@ def test_stated_confidences_are_kept_on_other_images() -> None:
     right = sum(r for _, r in decided) / len(decided)
     assert len(decided) > 3000 and right >= 0.97
     assert abs(right - sum(c for c, _ in decided) / len(decided)) <= 0.02
-
-
-# --- text ---------------------------------------------------------------------------------------
-
-
-def word(text: str, score: float = 0.97, height: float = 24) -> Word:
-    return Word(text, (10, 10, 90, 10 + height), score)
-
-
-@pytest.mark.parametrize(("claimed", "read"), [
-    ("Give Way!", ["GIVEWAY"]), ("cero emisiones", ["CERO", "Emisiones."]), ("Main St.", ["MAIN ST"]), ("CAFÉ", ["Cafe"]),
-    ("1,000", ["1000"]), ("12:45", ["12:45 h"]), ("$3.50", ["3,50"]), ("2019", ["20 19"]),
-])  # fmt: skip
-def test_case_accents_punctuation_and_spaces_do_not_count(claimed: str, read: list[str]) -> None:
-    assert text_strength(claimed, [word(t) for t in read])[0] == pytest.approx(0.97)
-
-
-@pytest.mark.parametrize(("claimed", "read"), [
-    ("STOP", "ST0P"), ("MAIN", "MAlN"), ("modern", "modem"), ("MAIL", "MALL"), ("DOCK", "CLOCK"), ("BURN", "BUM")
-])  # fmt: skip
-def test_words_that_differ_where_letters_look_alike_are_as_similar_as_with_one_other_letter(
-    claimed: str, read: str
-) -> None:
-    longest = max(len(claimed), len(read))
-    assert text_strength(claimed, [word(read)])[0] == pytest.approx(0.97 * (1 - 1 / longest) ** 2)
-
-
-@pytest.mark.parametrize(("claimed", "read"), [
-    ("19", "16"), ("6", "9"), ("3.5", "35"), ("150", "$1.50"), ("12:45", "1245"), ("5 pm", "S PM"), ("80", "BO"), ("3,5", "35"),
-    ("1600", "16000"),
-])  # fmt: skip
-def test_numbers_are_compared_digit_by_digit(claimed: str, read: str) -> None:
-    assert text_strength(claimed, [word(read)])[0] < 0.7
-
-
-@pytest.mark.parametrize(
-    ("claimed", "read"), [("STOP", "SHOP"), ("open", "opening hours"), ("exit", "taxi"), ("stop", "")]
-)
-def test_another_text_is_not_the_same(claimed: str, read: str) -> None:
-    assert text_strength(claimed, [word(read)] if read else [])[0] < 0.8
-
-
-def reader_images(missed: float, height: float = 24) -> list[LabelledEvidence]:
-    rng, texts = random.Random(3), ["STOP", "EXIT", "OPEN", "HOTEL", "POLICE", "MARKET", "SCHOOL", "TAXI"]
-    images = []
-    for _ in range(200):
-        shown = rng.sample(texts, 2)
-        read = tuple(word(t, 0.95, height) for i, t in enumerate(shown) if i == 0 or rng.random() > missed)
-        truth = Evidence(100, 100, words=tuple(word(t, 1.0, height) for t in shown))
-        images.append(LabelledEvidence.of(Evidence(100, 100, words=read), truth, ()))
-    return images
-
-
-def text_finding(claims: ReaderClaims, text: str, *words: Word) -> Finding:
-    found = MeasuredJudge(Evidence(100, 100, words=words), None, claims).judge(
-        Claim(ClaimType.TEXT, Noun("sign"), text)
-    )
-    assert found is not None
-    return found
-
-
-def test_a_text_on_a_known_object_is_supported_only_if_it_was_read_there() -> None:
-    texts = measure_text_claims(reader_images(0.0), 0.95)
-    cars = (Detection("car", (100, 0, 200, 100), 0.9), Detection("car", (0, 0, 95, 60), 0.9))
-
-    def verdict(carrier: str, *objects: Detection) -> tuple[Verdict, str]:
-        image = Evidence(200, 100, objects, words=(word("STOP"),))
-        found = MeasuredJudge(image, CLAIMS, texts).judge(Claim(ClaimType.TEXT, Noun(carrier), "stop"))
-        assert found is not None
-        return found.verdict, found.reason
-
-    assert verdict("car", *cars) == (S, "")
-    assert verdict("car", cars[0]) == (U, "read_elsewhere")
-    assert verdict("car") == (U, "read_elsewhere")  # no car was found
-    assert verdict("poster", cars[0]) == (S, "")  # the detector knows no posters
-
-
-def test_a_height_that_was_not_measured_decides_nothing() -> None:
-    small = measure_text_claims(reader_images(0.0, height=24), 0.95)
-    assert text_finding(small, "stop", word("STOP", height=10)).verdict is U
 
 
 def test_a_number_below_that_of_the_boxes_is_never_supported() -> None:

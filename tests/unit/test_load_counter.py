@@ -9,7 +9,7 @@ from actors import load_counter
 from actors.continuous_engine import ContinuousEngine
 from actors.load_counter import LoadCounter
 from actors.serial_engine import SerialEngine
-from tests.unit.test_engine_hosts import FakeAsyncLLM
+from tests.unit.test_async_engines import FakeAsyncLLM
 from tests.unit.test_refused_requests import PickyEngine
 from vlrm_ray.engines import Completion, LoadReport, Request, Sampling
 
