@@ -145,7 +145,7 @@ def test_the_driver_is_short() -> None:
     assert len((ROOT / "jobs" / "iterate.py").read_text().splitlines()) <= 150
 
 
-@pytest.mark.parametrize("folder", ["vlrm_ray", "actors", "jobs"])
+@pytest.mark.parametrize("folder", ["vlrm_ray", "actors", "jobs", "tests"])
 def test_files_and_functions_stay_small(folder: str) -> None:
     """At most 400 lines a file and 60 a function, so that each can be read at a sitting."""
     long = [f"{p.relative_to(ROOT)}: {n} lines" for p in files(folder) if (n := len(p.read_text().splitlines())) > 400]
