@@ -71,6 +71,7 @@ class Cutout:
         box: for segmented ones, box around the object as shares of the photograph.
         bottom: whether the object is cut off below.
         words: text that is printed on it.
+        unsure: COCO classes that it may show besides, or that people may call it.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Cutout:
     box: tuple[float, ...] = ()
     bottom: bool = False
     words: str = ""
+    unsure: frozenset[str] = frozenset()
 
 
 @cache
@@ -91,7 +93,7 @@ def naturals() -> tuple[Natural, ...]:
     for group in _read("natural.yaml"):
         for name, fields in group["photographs"].items():
             counts = {key: SOME if value == "some" else int(value) for key, value in fields.items() if key not in _KEYS}
-            unsure = frozenset(fields.get("unsure", ()))
+            unsure = _unsure(fields)
             _check_classes(name, {*counts, *unsure, *fields.get("nouns", ()), *fields.get("colors", ())})
             found.append(
                 Natural(
@@ -117,12 +119,14 @@ def cutouts() -> tuple[Cutout, ...]:
         for path, fields in entries.items():
             place = Place("stamps", f"./usr/share/tuxpaint/stamps/{path}.png".removeprefix("./"))
             name = path.rpartition("/")[2]
-            found.append(Cutout(name, class_name, place, **{"group": name, **fields}))
+            found.append(Cutout(name, class_name, place, **{"group": name, **fields, "unsure": _unsure(fields)}))
     for name, fields in content["segmented"].items():
         class_name, box = fields["class"], tuple(fields["box"])
-        rest = {key: value for key, value in fields.items() if key not in ("class", "box")}
+        rest = {key: value for key, value in fields.items() if key not in ("class", "box")} | {
+            "unsure": _unsure(fields)
+        }
         found.append(Cutout(f"cut-{name}", class_name, name, **{"group": f"cut-{name}", "box": box, **rest}))
-    _check_classes("cutouts.yaml", {c.class_name for c in found} - {OTHER})
+    _check_classes("cutouts.yaml", {c.class_name for c in found}.union(*(c.unsure for c in found)) - {OTHER})
     return tuple(found)
 
 
@@ -134,6 +138,10 @@ def backgrounds() -> Mapping[str, Place]:
         for group in _read("backgrounds.yaml")
         for name in group["photographs"]
     }
+
+
+def _unsure(fields: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(fields.get("unsure", ()))
 
 
 def _place(group: Mapping[str, Any], name: str) -> Place:

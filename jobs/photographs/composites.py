@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from jobs.photographs.catalogue import OTHER, Cutout, backgrounds, cutouts
+from jobs.photographs.catalogue import OTHER, SOME, Cutout, backgrounds, cutouts
 from jobs.photographs.layout import Photos
 from jobs.photographs.nouns import HYPERNYMS
 from jobs.photographs.plates import all_words, moved, random_plate
@@ -76,7 +76,8 @@ def compose(material: Material, split: str, index: int) -> tuple[Image.Image, Tr
     for word in rng.sample(material.words, rng.choice((0, 0, 1, 1, 1, 2))):
         _paste_plate(image, word, objects, texts, rng)
     found = tuple(objects)
-    colors = {n: tuple(o.color for o in found if o.name == n) for n in counts_of(found)}
+    counts, unsure = counts_of(found), frozenset[str]().union(*(o.unsure for o in found))
+    colors = {n: tuple(o.color for o in found if o.name == n) for n in counts}
     nouns = {n: frozenset(o.noun for o in found if o.name == n and o.noun) for n in colors}
     animals = any(o.name in ANIMALS or o.noun in ANIMALS for o in found)
     return image, TrueImage(
@@ -84,8 +85,8 @@ def compose(material: Material, split: str, index: int) -> tuple[Image.Image, Tr
         split,
         "composite",
         *image.size,
-        counts_of(found),
-        frozenset(),
+        {name: SOME if name in unsure else number for name, number in counts.items()},
+        unsure - counts.keys(),
         nouns,
         colors,
         found,
@@ -142,7 +143,7 @@ def _paste_cutout(
         box = (float(x + x0), float(y + y0), float(x + x1), float(y + y1))
         if _is_free(box, [o.box for o in objects]):
             image.paste(color, (x, y), alpha)
-            objects.append(TrueObject(cutout.class_name, box, cutout.noun, cutout.color, cutout.group))
+            objects.append(TrueObject(cutout.class_name, box, cutout.noun, cutout.color, cutout.group, cutout.unsure))
             if cutout.words:
                 texts.append(TrueText(cutout.words, box, 0, "sign" in (cutout.noun, cutout.class_name[-4:])))
             return

@@ -160,7 +160,8 @@ class _Writer:
 
     def _hypernyms(self) -> Iterator[Statement]:
         words = {word for name in self.present for word in hypernyms_of(name)}
-        if self.image.counts.get("person", 1) != 1:  # where persons were not counted, there are several
+        persons = self.image.counts.get("person", 1)
+        if persons > 1 or (persons == SOME and self.image.kind == "natural"):  # those not counted there are several
             yield self._state("object", "objects", True, a="people", x="people", xs="people")
         if words:
             word = self.rng.choice(sorted(words))

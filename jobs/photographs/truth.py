@@ -21,6 +21,7 @@ class TrueObject:
         noun: more exact name; "" if none is known.
         color: its one color; "" if it has several or none is clear.
         group: cut-outs of the same object.
+        unsure: COCO classes that it may show besides, or that people may call it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class TrueObject:
     noun: str
     color: str
     group: str
+    unsure: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
