@@ -6,7 +6,7 @@
 
 The rows have the columns image (a path, a URI, or the content of an image file), question and response; all other columns
 are kept. The file is JSON lines, a JSON list, CSV or Parquet; the output is Parquet or JSON lines, by its suffix. It adds
-the columns reward, label_mass, critiques and reason, which says why a row has no reward.
+the columns reward, label_mass, critiques, critique_rewards (one per critique) and reason, which says why a row has no reward.
 
 A row's reward is the mean over --k critiques, calibrated if the version was evaluated. --k 0 asks for Yes or No without a
 critique, which is faster and less accurate.
@@ -38,7 +38,7 @@ from vlrm_ray.evaluation.benchmarks.setup import judge_from_folder
 from vlrm_ray.pipeline.cluster import connected, stage_name
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.reward.reward_model import published_folder
-from vlrm_ray.reward.score_files import ScoreData, ScoreFile, part_size
+from vlrm_ray.reward.score_files import SCHEMA, ScoreData, ScoreFile, part_size
 from vlrm_ray.reward.scoring import BadItem, Score, Scoring
 from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import redacted
@@ -90,7 +90,7 @@ def score(arguments: argparse.Namespace, progress: Progress) -> None:
         progress.log(f"parts of {size} rows on {critic.engine.actors} actors, engine {critic.engine.kind}")
         return
     settings = {"images": arguments.images, "critiques": arguments.critiques, "calibration": temperature}
-    identity = {**judge.identity, "data": data.sha256, **settings, "k": arguments.k}
+    identity = {**judge.identity, "data": data.sha256, **settings, "k": arguments.k, "columns": SCHEMA.names}
     size = out.bind(identity, size)
     with DriverLease(out.ledger, progress.log):
         run = _Run(judge.config, data, out, scoring, size, arguments.images, progress)

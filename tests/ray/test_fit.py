@@ -1,5 +1,6 @@
 """Ray Train fits with FSDP2 on CPU: the number of workers does not change the model."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.ray.fits import SHARED, START, fitted, largest_difference, new_ledger
 from vlrm_ray import config as configuration
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
+from vlrm_ray.reward.model_folder import SCORING
 from vlrm_ray.reward.training.fit import fit
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -29,7 +31,8 @@ def test_two_workers_give_the_same_weights_as_one(tmp_path: Path, fit_of_two: Pa
     one, two = fitted(new_ledger(tmp_path), "train.workers=1")[0], fit_of_two
     assert largest_difference(one, two) < 1e-5
     assert largest_difference(one, Path(START)) > 1e-4
-    assert (two / "vlrm_reward.json").is_file()
+    card = json.loads((two / "vlrm_reward.json").read_text())
+    assert card["scoring"].keys() == SCORING.keys()
     assert not [p for p in two.rglob("*") if p.suffix in (".pt", ".bin", ".pkl")]
     assert signal.getsignal(signal.SIGINT) is interrupt_handler
 

@@ -8,17 +8,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.published import QUESTION, publish
 from tests.s3_server import S3Server
+from vlrm_ray.config import load as load_config
 from vlrm_ray.engines import Completion
 from vlrm_ray.errors import UserError
+from vlrm_ray.evaluation.benchmarks.setup import judge_from_folder
 from vlrm_ray.preferences.critique import COMPACT
-from vlrm_ray.reward import RewardModel
-from vlrm_ray.reward.scoring import BadItem, Score, Scoring
+from vlrm_ray.reward import RewardModel, reward_model
+from vlrm_ray.reward.model_folder import card_scoring
+from vlrm_ray.reward.scoring import BadItem, Scoring
 from vlrm_ray.reward.temperature_scaling import calibrated_reward
+from vlrm_ray.reward.transformers_engine import TransformersEngine
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import UNBIASED_WORLD
 
@@ -57,6 +62,7 @@ def test_the_reward_is_the_mean_of_the_calibrated_rewards_of_the_usable_critique
     score = scoring(4, TEMPERATURE, with_texts=True).score(answers)
     expected = [calibrated_reward(0.9, 0.1, TEMPERATURE), calibrated_reward(0.3, 0.6, TEMPERATURE)]
     assert score.reward == pytest.approx(sum(expected) / 2)
+    assert score.critique_rewards == (*map(pytest.approx, expected), None, None)
     assert score.label_mass == pytest.approx((1 + 0.9) / 2)
     assert score.critiques == tuple(answer.text for answer in answers)
     assert scoring(4).score(answers).reward == pytest.approx((0.9 + 1 / 3) / 2)
@@ -72,12 +78,15 @@ def test_the_reward_is_the_mean_of_the_calibrated_rewards_of_the_usable_critique
     ],
 )
 def test_an_answer_that_does_not_count_gives_a_reason(answer: Completion, reason: str) -> None:
-    assert scoring().score([answer]) == Score(reason=reason)
+    score = scoring().score([answer])
+    assert (score.reward, score.label_mass, score.reason) == (None, None, reason)
+    assert set(score.critique_rewards) <= {None}
 
 
 def test_a_judgement_without_a_critique_is_not_calibrated() -> None:
     direct = scoring(0, TEMPERATURE)
-    assert direct.score([Completion("", 0.6, 0.2)]) == Score(pytest.approx(0.75), pytest.approx(0.8))
+    score = direct.score([Completion("", 0.6, 0.2)])
+    assert (score.reward, score.label_mass) == (pytest.approx(0.75), pytest.approx(0.8))
     assert direct.request("a.png", QUESTION, RESPONSE).text == COMPACT.direct_prompt(QUESTION, RESPONSE)
 
 
@@ -86,6 +95,8 @@ def test_a_judgement_without_a_critique_is_not_calibrated() -> None:
     [
         (None, "What?", "A dog.", "image_not_given"),
         (["a.png", "b.png"], "What?", "A dog.", "several_images"),
+        (np.zeros((8, 8, 3)), "What?", "A dog.", "image_not_a_path"),
+        ([np.zeros((8, 8, 3))], "What?", "A dog.", "image_not_a_path"),
         ("a\0.png", "What?", "A dog.", "image_path_not_text"),
         ("a.png", None, "A dog.", "question_missing"),
         ("a.png", "What?", " ", "response_missing"),
@@ -102,7 +113,8 @@ def test_an_image_in_any_form_gives_the_same_reward(model: RewardModel, image: P
     turned, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6  # shown a quarter turn clockwise
     pixels.transpose(Image.Transpose.ROTATE_90).save(turned, "PNG", exif=exif)
-    forms = [str(image), image, image.as_uri(), image.read_bytes(), pixels, turned.getvalue(), Image.open(turned)]
+    forms: list[Any] = [str(image), image, image.as_uri(), image.read_bytes(), pixels, turned.getvalue()]
+    forms += [Image.open(turned), [pixels], (str(image),)]
     scores = model.score(forms, [QUESTION] * len(forms), [RESPONSE] * len(forms), critiques=True)
     assert all(score.reward is not None for score in scores)
     assert {score.critiques for score in scores} == {scores[0].critiques}
@@ -131,6 +143,60 @@ def test_sampled_critiques_are_averaged_and_leave_the_random_state_alone(model: 
     assert len(score.critiques) == 3
     assert bool((torch.get_rng_state() == before).all())
     assert model.score([image], [QUESTION], [RESPONSE], k=3, critiques=True) == [score]
+
+
+def test_sampled_critiques_do_not_depend_on_what_else_is_scored(model: RewardModel, image: Path) -> None:
+    (alone,) = model.score([image], [QUESTION], [RESPONSE], k=2, critiques=True)
+    others = ["A dog.", "There are three blue squares and a star."]
+    beside = model.score([image] * 3, [QUESTION] * 3, [others[0], RESPONSE, others[1]], k=2, critiques=True)[1]
+    assert beside.critiques == alone.critiques
+    assert beside.reward == pytest.approx(alone.reward, abs=1e-3)
+
+
+def test_the_values_of_the_run_are_those_of_the_card_unless_others_are_given(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "0001")
+    card = json.loads((folder / "vlrm_reward.json").read_text())
+    config = load_config(None, ["prompts.max_pixels=50176", "critic.max_tokens=77", "selection.label_mass=0.9"])
+    (folder / "vlrm_reward.json").write_text(json.dumps({**card, "scoring": card_scoring(config)}))
+    model = RewardModel.load(str(folder), device="cpu", label_mass=0.7)
+    assert (model.max_tokens, model.label_mass) == (77, 0.7)
+    assert isinstance(model.engine, TransformersEngine)
+    assert model.engine.settings.max_pixels == 50176
+    judge = judge_from_folder(folder, None, 1, None, ["critic.max_tokens=60"]).config
+    assert (judge.prompts.max_pixels, judge.critic.max_tokens, judge.selection.label_mass) == (50176, 60, 0.9)
+    (folder / "vlrm_reward.json").write_text(json.dumps({**card, "scoring": {"max_tokens": "many"}}))
+    with pytest.raises(UserError, match="scoring: expected numbers for max_pixels, max_tokens"):
+        RewardModel.load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "rank", "device"),
+    [
+        ("auto", "", "cuda:1"),
+        ("auto", "3", "cuda:3"),
+        ("cuda", "2", "cuda:2"),
+        ("cuda:0", "2", "cuda:0"),
+        ("cpu", "2", "cpu"),
+        ("auto", "7", "cuda:1"),
+    ],
+)
+def test_each_process_of_a_launcher_takes_a_gpu_of_its_own(
+    name: str, rank: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LOCAL_RANK is that of torchrun and accelerate. A process that sees one GPU only takes that one."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert reward_model.device_of(name) == device
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:0"])
+def test_a_device_that_there_is_not_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"device='{name}'"):
+        reward_model.device_of(name)
 
 
 def test_generation_settings_of_the_base_model_have_no_effect(model: RewardModel, image: Path, tmp_path: Path) -> None:

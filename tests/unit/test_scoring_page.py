@@ -81,27 +81,28 @@ def test_a_card_from_before_control_tokens_were_stored_is_valid(folder: Path, mo
     assert run(folder, monkeypatch, 0.6, 0.3)["reward"] > 0.5
 
 
-def test_the_reward_function_for_rlhf_takes_what_trl_gives_it_and_leaves_out_what_has_no_reward(
+def test_the_reward_function_for_rlhf_takes_what_trl_gives_it_and_neither_prefers_nor_avoids_what_has_no_reward(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """TRL calls it with texts or messages and all columns as lists; None stands for no reward."""
+    """TRL calls it with texts or messages and all columns as lists; it takes None for 0."""
     asked: list[tuple[Any, ...]] = []
 
     class Loaded:
         def score(self, images: list[str], questions: list[str], responses: list[str]) -> list[Score]:
             asked.extend(zip(images, questions, responses, strict=True))
-            return [Score(0.9, 1.0), Score(reason="response_missing")]
+            return [Score(0.9, 1.0), Score(reason="no_judgement"), Score(0.5, 1.0), Score(reason="response_missing")]
 
     monkeypatch.setattr(RewardModel, "load", lambda uri: Loaded())
     names: dict[str, Any] = {}
     exec(REWARD_FUNCTION, names)
     rewards = names["agrees_with_image"](
-        prompts=["p", "p"],
-        completions=["A dog.", [{"role": "assistant", "content": ""}]],
-        completion_ids=[[1], [2]],
-        image=["a.png", "b.png"],
-        question=["What?", "Who?"],
+        prompts=["p"] * 4,
+        completions=["A dog.", "A", "A cat.", [{"role": "assistant", "content": ""}]],
+        completion_ids=[[1], [2], [3], [4]],
+        image=["a.png", "a.png", "a.png", "b.png"],
+        question=["What?", "What?", "What?", "Who?"],
         trainer_state=None,
     )
-    assert rewards == [0.9, None]
-    assert asked == [("a.png", "What?", "A dog."), ("b.png", "Who?", "")]
+    assert rewards == pytest.approx([0.9, 0.7, 0.5, 0.7])
+    assert asked[0] == ("a.png", "What?", "A dog.")
+    assert asked[3] == ("b.png", "Who?", "")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlrm_ray.config import ASSETS, Train, asset_path
+from vlrm_ray.config import ASSETS, Config, Train, asset_path
 from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.filesystem import is_remote, redacted
@@ -18,6 +18,13 @@ from vlrm_ray.types import NO, YES
 
 CARD = "vlrm_reward.json"
 """A published reward model's card: its prompt templates, its label tokens and how its reward is computed."""
+SCORING = {
+    "max_pixels": "prompts.max_pixels",
+    "max_tokens": "critic.max_tokens",
+    "max_model_len": "critic.engine.max_model_len",
+    "label_mass": "selection.label_mass",
+}
+"""The card's entry `scoring`: the values of the run that a reward depends on, by name, with their configuration keys."""
 JSON_FILES = (
     "config.json",
     "generation_config.json",
@@ -206,6 +213,31 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     if critique_format not in FORMATS:
         raise UserError(f"{file}: critique_format: expected one of {', '.join(FORMATS)}, got {critique_format!r}")
     return card
+
+
+def card_scoring(config: Config) -> dict[str, float]:
+    """The values of a run that its reward depends on, for the card; see `SCORING`."""
+    return {
+        "max_pixels": config.prompts.max_pixels,
+        "max_tokens": config.critic.max_tokens,
+        "max_model_len": config.critic.engine.max_model_len,
+        "label_mass": config.selection.label_mass,
+    }
+
+
+def scoring_of(card: Mapping[str, Any], source: str) -> dict[str, float]:
+    """What `card_scoring` wrote into a card; empty for a card that has none.
+
+    Raises:
+        UserError: the entry is damaged; `source` names the card in the message.
+    """
+    found = card.get("scoring", {})
+    wrong = not isinstance(found, dict) or any(
+        isinstance(found.get(name, 1), bool) or not isinstance(found.get(name, 1), int | float) for name in SCORING
+    )
+    if wrong:
+        raise UserError(f"{source}: scoring: expected numbers for {', '.join(SCORING)}; publish the model again")
+    return {name: found[name] for name in SCORING if name in found}
 
 
 def check_no_pointers(key: str, name: str) -> None:

@@ -1,6 +1,8 @@
 """A published reward model in this process, without Ray: load it, and score responses."""
 
 import json
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +12,13 @@ from vlrm_ray.engines import Completion, Engine, EngineSettings, Request, batche
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import FORMATS, CritiqueFormat
 from vlrm_ray.reward.missing_judgements import with_judgements
-from vlrm_ray.reward.model_folder import CARD, check_model, read_card
+from vlrm_ray.reward.model_folder import CARD, check_model, read_card, scoring_of
 from vlrm_ray.reward.scoring import BadItem, Score, Scoring, token_limits
 from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.models import VERSION, local_model, portable
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 class RewardModel:
@@ -58,13 +59,13 @@ class RewardModel:
         cls,
         uri: str,
         *,
-        device: Device = "auto",
+        device: str = "auto",
         dtype: Dtype = "auto",
         batch_size: int = 16,
         max_tokens: int | None = None,
         max_model_len: int | None = None,
-        max_pixels: int = Prompts().max_pixels,
-        label_mass: float = Selection().label_mass,
+        max_pixels: int | None = None,
+        label_mass: float | None = None,
         sampling_temperature: float = 0.8,
     ) -> "RewardModel":
         """Load a published version with transformers.
@@ -72,12 +73,14 @@ class RewardModel:
         Args:
             uri: the version's folder, such as runs/scenes/versions/0003, or its URI in an object store. From there it is
                 fetched into the cache of this machine, once.
-            device: `auto` takes the first GPU if there is one.
+            device: `auto`, `cpu`, `cuda` or a certain GPU such as `cuda:3`. `auto` and `cuda` take, of several processes that
+                torchrun or accelerate started on a machine, each a GPU of its own; `auto` takes the CPU if there is none.
             dtype: data type of the weights; `auto` takes that of the folder.
             batch_size: sequences in one batch.
-            max_tokens: maximum length of a critique in tokens; None takes the default of the critique format.
-            max_model_len: maximum length of prompt and critique together; None takes the default of the critique format.
-            max_pixels: largest number of pixels of an image; larger ones are scaled down. Use the value of the run.
+            max_tokens: maximum length of a critique in tokens. None takes, here and below, the value of the run by the version's
+                card, or the default if the card is of an older version.
+            max_model_len: maximum length of prompt and critique together.
+            max_pixels: largest number of pixels of an image; larger ones are scaled down.
             label_mass: smallest p(Yes) + p(No) at the judgement for a critique to count.
             sampling_temperature: sampling temperature of several critiques.
 
@@ -85,27 +88,30 @@ class RewardModel:
             UserError: the folder does not exist, is damaged, or holds no published reward model.
         """
         folder, critique_format = published_folder("uri", uri)
+        of_run = scoring_of(read_card(folder) or {}, f"{folder}/{CARD}")
         tokens, total = token_limits(folder, critique_format.name)
+        place = device_of(device)
         engine = _transformers(
             EngineSettings(
                 kind="transformers",
                 model=str(folder),
                 dtype=_dtype_of(folder) if dtype == "auto" else dtype,
-                max_model_len=max_model_len or total,
+                max_model_len=max_model_len or int(of_run.get("max_model_len", total)),
                 max_num_seqs=batch_size,
                 kv_cache_mb=0,
                 gpu_memory=1.0,
-                gpus=_gpus(device),
+                gpus=float(place != "cpu"),
                 tensor_parallel=1,
-                max_pixels=max_pixels,
-            )
+                max_pixels=max_pixels or int(of_run.get("max_pixels", Prompts().max_pixels)),
+            ),
+            place,
         )
         return cls(
             engine,
             critique_format,
             temperature=read_temperature(folder),
-            max_tokens=max_tokens or tokens,
-            label_mass=label_mass,
+            max_tokens=max_tokens or int(of_run.get("max_tokens", tokens)),
+            label_mass=of_run.get("label_mass", Selection().label_mass) if label_mass is None else label_mass,
             sampling_temperature=sampling_temperature,
             batch_size=batch_size,
         )
@@ -194,22 +200,35 @@ def published_folder(key: str, uri: str) -> tuple[Path, CritiqueFormat]:
     return folder, FORMATS[str(card["critique_format"])]
 
 
-def _transformers(settings: EngineSettings) -> Engine:
+def _transformers(settings: EngineSettings, device: str) -> Engine:
     """Start the engine; its libraries take seconds to import, so that is done here."""
     from vlrm_ray.reward.transformers_engine import TransformersEngine
 
-    return TransformersEngine(settings)
+    return TransformersEngine(settings, device)
 
 
-def _gpus(device: Device) -> float:
+def device_of(name: str) -> str:
+    """The device to use, `cpu` or one GPU by its number.
+
+    The launchers of several processes give each the variable LOCAL_RANK, and set the current device only later.
+    """
     import torch
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device={device!r}: expected auto, cpu or cuda")
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise UserError("device='cuda', but PyTorch finds no GPU; set device='cpu', or install a CUDA build of PyTorch")
-    return float(available and device != "cpu")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UserError(f"device={name!r}: expected auto, cpu, cuda or a GPU such as cuda:0")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not count):
+        return "cpu"
+    if not count:
+        raise UserError(
+            f"device={name!r}, but PyTorch finds no GPU; set device='cpu', or install a CUDA build of PyTorch"
+        )
+    rank = os.environ.get("LOCAL_RANK", "")
+    own = int(rank) if rank.isdecimal() and int(rank) < count else torch.cuda.current_device()
+    number = int(name.partition(":")[2] or own)
+    if number >= count:
+        raise UserError(f"device={name!r}, but PyTorch finds {count} GPU(s), numbered from 0")
+    return f"cuda:{number}"
 
 
 def _dtype_of(folder: Path) -> str:

@@ -43,6 +43,7 @@ SCHEMA = pa.schema(
         ("reward", pa.float64()),
         ("label_mass", pa.float64()),
         ("critiques", pa.list_(pa.string())),
+        ("critique_rewards", pa.list_(pa.float64())),
         ("reason", pa.string()),
     ]
 )

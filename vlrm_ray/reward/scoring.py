@@ -47,6 +47,7 @@ class Score:
         reward: how far the response can be trusted, 0 to 1, calibrated if the model has a calibration; None without one.
         label_mass: p(Yes) + p(No) at the judgement, the mean over the critiques that count; None without a judgement.
         critiques: the texts of all critiques, if they were asked for.
+        critique_rewards: the reward of each critique; None for one that does not count. They show how far the critiques agree.
         reason: why there is no reward, such as image_missing or label_mass; "" if there is one.
     """
 
@@ -54,6 +55,7 @@ class Score:
     label_mass: float | None = None
     critiques: tuple[str, ...] = ()
     reason: str = ""
+    critique_rewards: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,21 @@ class Scoring:
         critiques = [scored_critique(answer) for answer in answers]
         texts = tuple(critique.text for critique in critiques) if self.with_texts else ()
         usable, reason = usable_critiques(critiques, self.label_mass)
+        rewards = tuple(critique_reward(c, self.temperature) if c in usable else None for c in critiques)
         if not usable:
-            return Score(None, None, texts, reason)
+            return Score(None, None, texts, reason, rewards)
         mass = sum(critique.label_mass for critique in usable) / len(usable)
-        return Score(mean_reward(usable, self.temperature), min(1.0, mass), texts)
+        return Score(mean_reward(usable, self.temperature), min(1.0, mass), texts, critique_rewards=rewards)
+
+
+def critique_reward(critique: ScoredCritique, temperature: float | None = None) -> float:
+    """Reward of a usable critique, calibrated if a temperature is given."""
+    return critique.reward if temperature is None else calibrated_reward(critique.yes, critique.no, temperature)
 
 
 def mean_reward(critiques: Sequence[ScoredCritique], temperature: float | None = None) -> float:
     """Mean reward of at least one usable critique, each calibrated if a temperature is given."""
-    rewards = [c.reward if temperature is None else calibrated_reward(c.yes, c.no, temperature) for c in critiques]
-    return sum(rewards) / len(rewards)
+    return sum(critique_reward(critique, temperature) for critique in critiques) / len(critiques)
 
 
 def clean_text(text: str) -> str:
@@ -167,10 +174,16 @@ def image_uri(image: Any, locate: Callable[[str], str] = str) -> str:
     Raises:
         BadImage: there is no image, or more than one.
     """
+    if isinstance(image, list | tuple) and len(image) == 1:
+        return image_uri(image[0], locate)
     if isinstance(image, Image.Image):
         return _data_uri(_png(image))
+    if image is not None and not isinstance(image, str | os.PathLike | bytes | bytearray | dict | list | tuple):
+        raise BadImage("image_not_a_path")  # an array, whose truth has no value
     try:
-        found = image_reference(str(image) if isinstance(image, os.PathLike) else image)
+        found = image_reference(
+            str(image) if isinstance(image, os.PathLike) else list(image) if isinstance(image, tuple) else image
+        )
     except ValueError as error:
         raise BadImage(str(error)) from None
     if isinstance(found, bytes):

@@ -18,7 +18,6 @@ from vlrm_ray.engines import (
     label_tokens,
 )
 from vlrm_ray.errors import UserError, first_line
-from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.judgement import find_judgement
 from vlrm_ray.store.images import image_batches, load_in_condition
 from vlrm_ray.store.models import local_model
@@ -27,7 +26,15 @@ from vlrm_ray.types import ImageCondition
 torchvision_shim.install()
 
 import torch  # noqa: E402
-from transformers import AutoModelForImageTextToText, AutoProcessor, BatchEncoding, GenerationConfig  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BatchEncoding,
+    GenerationConfig,
+    LogitsProcessorList,
+)
+
+from vlrm_ray.reward.seeded_sampling import SeededSampling  # noqa: E402
 
 
 class TransformersEngine:
@@ -38,10 +45,18 @@ class TransformersEngine:
         plain: makes words of the model's control tokens in a request.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
-        """Load the model; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
+    def __init__(self, settings: EngineSettings, device: str = "") -> None:
+        """Load the model.
+
+        Args:
+            settings: the engine's settings.
+            device: PyTorch's name of the device; empty for the GPU that Ray gave this actor, or the CPU if it has none.
+
+        Raises:
+            UserError: the model cannot be loaded, or has no tokens for Yes and No.
+        """
         self.settings, folder = settings, local_model(settings.model)
-        self.device = torch.device("cuda" if settings.gpus > 0 else "cpu")
+        self.device = torch.device(device or ("cuda:0" if settings.gpus > 0 else "cpu"))
         try:
             self.processor = AutoProcessor.from_pretrained(folder)
         except (OSError, ValueError) as error:
@@ -78,15 +93,14 @@ class TransformersEngine:
         for indices, inputs in self._inputs(requests, self.settings.max_num_seqs // sampling.n or 1):
             _check_length(inputs, self.settings.max_model_len)
             sample = sampling.temperature > 0
-            devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+            devices = [self.device] if self.device.type == "cuda" else []
+            own = SeededSampling([requests[i].seed for i in indices], sampling, self.device) if sample else None
             with torch.inference_mode(), torch.random.fork_rng(devices):  # the caller's random state stays as it is
-                torch.manual_seed(seed_of(*(requests[i].seed for i in indices)))
                 tokens = self.model.generate(
                     **inputs,
                     max_new_tokens=sampling.max_tokens,
                     do_sample=sample,
-                    temperature=sampling.temperature if sample else None,
-                    top_p=sampling.top_p if sample else None,
+                    logits_processor=LogitsProcessorList([own] if own else []),
                     top_k=0 if sample else None,  # transformers' own default is 50
                     num_return_sequences=sampling.n,
                 )

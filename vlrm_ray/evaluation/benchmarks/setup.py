@@ -1,15 +1,17 @@
 """Configuration of the judge from a model folder, and the check that an output folder belongs to one judge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from vlrm_ray.config import Config, Critic, load, with_overrides
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE
 from vlrm_ray.preferences.critique import DETAILED
-from vlrm_ray.reward.model_folder import check_model, read_card
+from vlrm_ray.reward.model_folder import CARD, SCORING, check_model, read_card, scoring_of
 from vlrm_ray.reward.scoring import token_limits
 from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
@@ -86,8 +88,7 @@ def judge_from_folder(
     critique_format = str(card["critique_format"]) if card else DETAILED.name
     settings = (f"critic.model={reference}", f"critic.k={k}", f"critic.format={critique_format}", *_JUDGE_ONLY)
     config = _of_judges(load(config_file, [*settings, *overrides]))
-    if critique_format == DETAILED.name:
-        config = with_overrides(config, _sizes_not_given(folder, critique_format, config.critic))
+    config = with_overrides(config, _not_given(folder, critique_format, card or {}, config))
     kind = kind or (POINTWISE if card else PAIRWISE)
     critic = config.critic
     calibration = read_temperature(folder) if kind == POINTWISE and critic.k > 1 else None
@@ -107,6 +108,22 @@ def _of_judges(config: Config) -> Config:
     """The same configuration without the labels of nodes that nothing is started on."""
     labels = {role: selector for role, selector in config.cluster.labels.items() if role in _ROLES}
     return config.model_copy(update={"cluster": config.cluster.model_copy(update={"labels": labels})})
+
+
+def _not_given(folder: Path, critique_format: str, card: Mapping[str, Any], config: Config) -> list[str]:
+    """Overrides for what neither the file nor the command line gives: as in the run, or for a plain VLM by its size."""
+    of_run = scoring_of(card, f"{folder}/{CARD}")
+    if not of_run and critique_format == DETAILED.name:
+        return _sizes_not_given(folder, critique_format, config.critic)
+    return [f"{SCORING[name]}={value}" for name, value in of_run.items() if not _is_given(config, SCORING[name])]
+
+
+def _is_given(config: Config, key: str) -> bool:
+    section: BaseModel = config
+    *parts, name = key.split(".")
+    for part in parts:
+        section = getattr(section, part)
+    return name in section.model_fields_set
 
 
 def _sizes_not_given(folder: Path, critique_format: str, critic: Critic) -> list[str]:

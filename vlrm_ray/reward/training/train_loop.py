@@ -21,7 +21,7 @@ import torch.distributed as dist
 from vlrm_ray import torchvision_shim
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import sha256_of_file
-from vlrm_ray.reward.model_folder import refuse_packing
+from vlrm_ray.reward.model_folder import card_scoring, refuse_packing
 from vlrm_ray.reward.training.activity import doing
 from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, global_batches, pairs_per_batch
 from vlrm_ray.reward.training.task import TrainTask
@@ -367,6 +367,7 @@ class Worker:
             "base_model": config.critic.model,
             "loss": metrics["loss"],
             "examples": metrics["examples"],
+            "scoring": card_scoring(config),
         }
         with self.average.swapped() if self.average is not None else nullcontext():
             write_folder(
