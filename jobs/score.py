@@ -5,7 +5,7 @@
         critic.engine.actors=1 critic.engine.gpus=1 critic.engine.dtype=bfloat16
 
 The rows have the columns image (a path, a URI, or the content of an image file), question and response; all other columns
-are kept. The file is JSON lines, a JSON list, CSV or Parquet; the output is Parquet or JSON lines, by its suffix. It adds
+are kept. The file, or each file of a folder, is JSON lines, a JSON list, CSV or Parquet; the output is Parquet or JSON lines, by its suffix. It adds
 the columns reward, label_mass, critiques, critique_rewards (one per critique) and reason, which says why a row has no reward.
 
 A row's reward is the mean over --k critiques, calibrated if the version was evaluated. --k 0 asks for Yes or No without a
@@ -22,7 +22,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -38,18 +38,23 @@ from vlrm_ray.evaluation.benchmarks.setup import judge_from_folder
 from vlrm_ray.pipeline.cluster import connected, stage_name
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.reward.reward_model import published_folder
-from vlrm_ray.reward.score_files import SCHEMA, ScoreData, ScoreFile, part_size
+from vlrm_ray.reward.score_files import SCHEMA, ScoreData, ScoreFile, may_get_a_reward, part_size
 from vlrm_ray.reward.scoring import BadItem, Score, Scoring
 from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.lease import DriverLease
+
+REPLACED = "\ufffd"
+"""The character that stands for bytes which are not valid in a file's encoding."""
 
 
 def main() -> None:
     """Parse the command line and score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rm", required=True, metavar="URI", help="folder or URI of a published reward model")
-    parser.add_argument("--data", required=True, metavar="FILE", help="rows to score: a path or URI")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="rows to score: path or URI of a file, or of a folder of files"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="output, .parquet or .jsonl: a path or URI")
     parser.add_argument(
         "--images", default="", metavar="DIR", help="folder that image paths start at (default: that of --data)"
@@ -151,17 +156,23 @@ class _Run:
         return JudgePool(critics, self.scoring.sampling, self.config.cluster.call_timeout, in_flight)
 
     def _batches(self, finished: set[int], done: Any) -> Iterator[list[Request]]:
-        """The requests of each part; rows that cannot be sent have their score at once."""
-        number = 0
+        """The requests of each part, of a committed one only for rows that may get a reward now.
+
+        Rows that cannot be sent have their score at once.
+        """
+        number, committed = 0, self.out.finished()
         for part, rows in self.data.parts(self.size):
             if part in finished:
                 continue
             requests: list[Request] = []
             scores: list[Score | None] = []
-            for row in rows:
+            known: Sequence[Score | None] = self.out.scores(part) if part in committed else [None] * len(rows)
+            for row, before in zip(rows, known, strict=True):
+                if before and not may_get_a_reward(before.reason):
+                    scores.append(before)
+                    continue
                 try:
-                    image = row.get("image", row.get("images"))
-                    requests.append(self.scoring.request(image, row.get("question"), row.get("response"), self.locate))
+                    requests.append(self._request(row))
                     scores.append(None)
                 except BadItem as error:
                     scores.append(Score(reason=str(error)))
@@ -170,8 +181,16 @@ class _Run:
                 number += 1
                 yield requests
             else:
-                self.out.put(part, [known for known in scores if known])
+                self.out.put(part, [score for score in scores if score])
                 done(len(scores))
+
+    def _request(self, row: Mapping[str, Any]) -> Request:
+        question, response = row.get("question"), row.get("response")
+        for name, text in (("question", question), ("response", response)):
+            if isinstance(text, str) and REPLACED in text:
+                raise BadItem(f"{name}_with_invalid_characters")
+        image = row.get("images") if row.get("image") is None else row["image"]
+        return self.scoring.request(image, question, response, self.locate)
 
 
 def _report(data: ScoreData, out: ScoreFile, size: int, seconds: float, progress: Progress) -> None:

@@ -1,5 +1,8 @@
 """Files of responses to score: formats in and out, parts that are kept, and what is refused."""
 
+import csv
+import gzip
+import io
 import json
 import re
 from collections.abc import Callable
@@ -14,9 +17,12 @@ from jobs import score as program
 from tests.published import publish
 from tests.ray.programs import exit_status
 from tests.s3_server import S3Server
+from vlrm_ray.config import Config
 from vlrm_ray.errors import StorageError, UserError
+from vlrm_ray.pipeline.progress import Progress
+from vlrm_ray.preferences.critique import COMPACT
 from vlrm_ray.reward.score_files import ScoreData, ScoreFile, part_size
-from vlrm_ray.reward.scoring import Score
+from vlrm_ray.reward.scoring import Score, Scoring
 
 ROWS = [{"id": i, "image": f"{i}.png", "question": "What?", "response": f"Text, {i}\nend"} for i in range(5)]
 SCORES = [Score(0.25 * i, 0.9, ("one", "two")[:i]) if i else Score(reason="image_missing") for i in range(5)]
@@ -24,6 +30,21 @@ SCORES = [Score(0.25 * i, 0.9, ("one", "two")[:i]) if i else Score(reason="image
 
 def as_lines(path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, ROWS)))
+
+
+def separated(by: str) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(ROWS[0]), delimiter=by)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return text.getvalue()
+
+
+def as_shards(path: Path) -> None:
+    path.mkdir()
+    (path / "_SUCCESS").touch()
+    pq.write_table(pa.Table.from_pylist(ROWS[:2]), path / "part-0.parquet")
+    pq.write_table(pa.Table.from_pylist(ROWS[2:]), path / "part-1.parquet")
 
 
 def as_csv(path: Path) -> None:
@@ -47,6 +68,10 @@ def written(data: ScoreData, out: str, scores: list[Score] = SCORES) -> ScoreFil
         ("rows.jsonl", as_lines),
         ("rows.json", lambda path: path.write_text(json.dumps(ROWS))),
         ("rows.CSV", as_csv),
+        ("rows.csv.gz", lambda path: path.write_bytes(gzip.compress(separated(",").encode()))),
+        ("rows.tsv", lambda path: path.write_text(separated("\t"))),
+        ("excel.csv", lambda path: path.write_bytes(separated(";").encode("utf-16"))),
+        ("shards", as_shards),
         ("rows.parquet", lambda path: pq.write_table(pa.Table.from_pylist(ROWS), path)),
     ],
 )
@@ -104,6 +129,41 @@ def test_parts_with_failed_rows_can_be_scored_again(tmp_path: Path) -> None:
     file = written(ScoreData.open(str(tmp_path / "rows.jsonl")), str(tmp_path / "o.parquet"))
     assert file.finished() == {0, 1, 2}
     assert file.finished(without_failed=True) == {1, 2}
+    assert file.scores(1) == SCORES[2:4]
+    file.put(0, [Score(reason="response_missing"), Score(reason="longer_than_the_model_takes")])
+    assert file.finished(without_failed=True) == {0, 1, 2}  # nothing will change that
+
+
+def batches(rows: list[dict[str, Any]], tmp_path: Path, before: list[Score]) -> tuple[list[str], list[Score | None]]:
+    """The prompts that are sent for a part, and the scores of its rows that are known without them."""
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data, out = ScoreData.open(str(tmp_path / "rows.jsonl")), ScoreFile(str(tmp_path / "o.parquet"))
+    if before:
+        out.put(0, before)
+    scoring = Scoring.create(COMPACT, 1, 120, 0.8, 0.5, None, with_texts=False)
+    run = program._Run(Config(), data, out, scoring, len(rows), "", Progress())
+    requests = next(run._batches(set(), lambda rows: None))
+    return [request.text for request in requests], run.sent[0][1]
+
+
+def test_only_rows_that_may_get_a_reward_are_scored_again(tmp_path: Path) -> None:
+    before = [SCORES[1], Score(reason="image_missing"), Score(reason="response_missing"), SCORES[2], SCORES[3]]
+    sent, known = batches(ROWS, tmp_path, before)
+    assert [text.count("Text, 1") for text in sent] == [1]
+    assert known == [SCORES[1], None, before[2], SCORES[2], SCORES[3]]
+
+
+def test_a_text_with_bytes_that_were_not_valid_is_not_scored(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes("image,question,response\na.png,What?,A caf\xe9.\n".encode("latin-1"))
+    _, rows = next(ScoreData.open(str(tmp_path / "latin.csv")).parts(8))
+    sent, known = batches([*rows, *ROWS], tmp_path, [])
+    assert known[0] == Score(reason="response_with_invalid_characters")
+    assert len(sent) == len(ROWS)
+
+
+def test_the_image_of_a_row_is_that_of_the_column_which_has_one(tmp_path: Path) -> None:
+    row = {"image": None, "images": ["0.png"], "question": "What?", "response": "Text"}
+    assert batches([row], tmp_path, [])[1] == [None]
 
 
 def test_an_output_is_bound_to_data_and_model(tmp_path: Path) -> None:
@@ -133,6 +193,11 @@ def test_few_rows_are_spread_over_the_actors() -> None:
         ("cut.parquet", "PAR1....", "is not a readable Parquet file"),
         ("list.json", "[1, 2]", "row 1: expected an object with image, question and response"),
         ("column.jsonl", '{"image": "a", "question": "b"}', "has no column 'response', only 'image', 'question'"),
+        (
+            "several.jsonl",
+            '{"image": "a", "question": "b", "responses": ["c"]}',
+            "write a row for each response of 'respon",
+        ),
         ("again.jsonl", json.dumps(ROWS[0] | {"reward": 1}), "has already a column 'reward'"),
         ("empty.csv", "", "is empty; expected CSV"),
         ("more.csv", "image,question,response\na,b,c,d", "row 1: expected 3 values"),

@@ -22,8 +22,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from vlrm_ray.errors import StorageError, UserError
+from vlrm_ray.ids import sha256_of
 from vlrm_ray.reward.scoring import Score
 from vlrm_ray.store.filesystem import (
     below,
@@ -54,15 +56,36 @@ IDENTITY = "scoring.json"
 _BATCH = 64
 """Rows whose types are found at a time; a row may hold an image."""
 _NEEDED = (("image", "images"), ("question",), ("response",))
+_SEVERAL = ("responses", "chosen", "conversations", "ranking")
+"""Columns of prompt files and preference data that hold several responses to a question."""
+_ROW_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""Suffixes of the files of a folder that are read, before one of a compressed file."""
+_OF_THE_ROW = frozenset(
+    (
+        *(
+            f"{name}_{what}"
+            for name in ("question", "response")
+            for what in ("missing", "not_text", "with_invalid_characters")
+        ),
+        *(
+            "image_not_given",
+            "image_not_a_path",
+            "image_path_not_text",
+            "several_images",
+            "longer_than_the_model_takes",
+        ),
+    )
+)
+"""Reasons that do not pass as long as the row is the same."""
 
 
 @dataclass(frozen=True)
 class ScoreData:
-    """A file of rows with the columns image (or images), question and response.
+    """Rows with the columns image (or images), question and response.
 
     Attributes:
-        source: path or URI of the file.
-        sha256: hash of its content.
+        source: path or URI of the file, or of a folder of files, which are read in the order of their names.
+        sha256: hash of their content.
         rows: number of rows.
         schema: columns and their types, as Parquet stores them.
         as_json: columns with values of several kinds, which Parquet stores as JSON text.
@@ -82,8 +105,10 @@ class ScoreData:
             UserError: the file does not exist, has no rows, is damaged, or lacks a column.
         """
         source = _place(source)
-        if not is_remote(source) and not os.path.isfile(source):
-            raise UserError(f"--data {source}: file not found; give a file of rows (.jsonl, .json, .csv or .parquet)")
+        if not is_remote(source) and not os.path.exists(source):
+            raise UserError(
+                f"--data {source}: file not found; give a file of rows (.jsonl, .json, .csv or .parquet), or a folder of them"
+            )
         types: dict[str, pa.DataType | None] = {}
         count = 0
         for rows in _grouped(_rows(source), _BATCH):
@@ -95,8 +120,10 @@ class ScoreData:
             raise UserError(f"--data {shown} has no rows; expected rows with the columns image, question and response")
         for names in _NEEDED:
             if types.keys().isdisjoint(names):
+                several = [name for name in _SEVERAL if name in types and names == ("response",)]
+                mend = f"write a row for each response of '{several[0]}'" if several else "rename the column"
                 raise UserError(
-                    f"--data {shown} has no column '{names[0]}', only {', '.join(map(repr, types))[:200]}; rename the column"
+                    f"--data {shown} has no column '{names[0]}', only {', '.join(map(repr, types))[:200]}; {mend}"
                 )
         if taken := sorted(types.keys() & set(SCHEMA.names)):
             raise UserError(
@@ -116,10 +143,12 @@ class ScoreData:
             images: path or URI of the folder; "" for the folder of the file.
         """
         if not images and is_remote(self.source):
-            return lambda path: path if os.path.isabs(path) else beside(self.source, path)
+            place = beside if files_of(self.source) == [self.source] else below
+            return lambda path: path if os.path.isabs(path) else place(self.source, path)
         if is_remote(images):
             return lambda path: path if os.path.isabs(path) else below(images, path)
-        folder = _place(images) if images else os.path.dirname(self.source)
+        own = self.source if os.path.isdir(self.source) else os.path.dirname(self.source)
+        folder = _place(images) if images else own
         return lambda path: os.path.join(folder, path)
 
 
@@ -181,10 +210,17 @@ class ScoreFile:
         """Numbers of the committed parts.
 
         Args:
-            without_failed: whether to leave out parts that have rows without a reward, so that these are scored again.
+            without_failed: whether to leave out parts with rows that have no reward and may get one, so that these are scored
+                again.
         """
         numbers = {int(name[5:-8]) for name in self.ledger.names("", "part-", ".parquet")}
-        return {number for number in numbers if not (without_failed and any(self._column(number, "reason")))}
+        return {n for n in numbers if not (without_failed and any(map(may_get_a_reward, self._column(n, "reason"))))}
+
+    def scores(self, part: int) -> list[Score]:
+        """The committed scores of a part; none if it is not committed."""
+        table = self.ledger.read_table(_part(part))
+        rows = table.to_pylist() if table is not None else []
+        return [Score(**{name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}) for row in rows]
 
     def _column(self, part: int, name: str) -> list[Any]:
         return list(self._part(part).column(name).to_pylist())
@@ -243,16 +279,40 @@ def _place(uri: str) -> str:
     return os.path.abspath(file_uri_path(uri) if uri[:6].lower() == "file:/" else uri)
 
 
+def may_get_a_reward(reason: str) -> bool:
+    """Whether a row without a reward for this reason may get one when it is scored again."""
+    return bool(reason) and reason not in _OF_THE_ROW
+
+
+def files_of(source: str) -> list[str]:
+    """A file itself, or the files of rows in a folder, by name.
+
+    Raises:
+        UserError: a folder has none.
+    """
+    filesystem, path = open_filesystem(source)
+    with storage_errors("read", source):
+        if filesystem.get_file_info(path).type is not fs.FileType.Directory:
+            return [source]
+        names = sorted(found.base_name for found in filesystem.get_file_info(fs.FileSelector(path)) if found.is_file)
+    rows = [name for name in names if not {*Path(name.lower()).suffixes[-2:]}.isdisjoint(_ROW_FILES)]
+    if not rows:
+        raise UserError(f"--data {redacted(source)} is a folder without a file of rows ({', '.join(_ROW_FILES)})")
+    return [below(source, name) if is_remote(source) else os.path.join(source, name) for name in rows]
+
+
 def _rows(source: str) -> Iterator[dict[str, Any]]:
-    """Rows of a file of any supported format."""
-    is_csv = Path(source.partition("?")[0] if is_remote(source) else source).suffix.lower() == ".csv"
-    for number, row in read_csv_rows(source) if is_csv else read_rows(source):
-        if not isinstance(row, dict):
-            raise UserError(
-                f"--data {redacted(source)} row {number}: expected an object with image, question and response, got "
-                f"{str(row)[:60]!r}; correct or remove the row"
-            )
-        yield row
+    """Rows of a file of any supported format, or of the files of a folder."""
+    for file in files_of(source):
+        suffixes = Path((file.partition("?")[0] if is_remote(file) else file).lower()).suffixes[-2:]
+        is_csv = not {".csv", ".tsv"}.isdisjoint(suffixes)
+        for number, row in read_csv_rows(file) if is_csv else read_rows(file):
+            if not isinstance(row, dict):
+                raise UserError(
+                    f"--data {redacted(file)} row {number}: expected an object with image, question and response, got "
+                    f"{str(row)[:60]!r}; correct or remove the row"
+                )
+            yield row
 
 
 def _grouped(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
@@ -282,9 +342,12 @@ def _plain(value: Any) -> str:
 
 
 def _sha256(source: str) -> str:
-    filesystem, path = open_filesystem(source)
-    with storage_errors("read", source), filesystem.open_input_stream(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    found = []
+    for file in files_of(source):
+        filesystem, path = open_filesystem(file)
+        with storage_errors("read", file), filesystem.open_input_stream(path) as stream:
+            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return found[0] if len(found) == 1 else sha256_of("\n".join(found).encode())
 
 
 def _part(number: int) -> str:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
@@ -52,6 +53,8 @@ _ENCODINGS = {
 _BUFFER_BYTES = 1 << 20
 """Bytes that are read from the storage at a time."""
 Invalid = Literal["replace", "keep"]
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+"""What separates the values of a CSV file, with their names."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 T = TypeVar("T")
@@ -84,7 +87,9 @@ def read_rows(
         if start.startswith(parquet_rows.MAGIC):
             yield from parquet_rows.all_rows(file, _shown(source), columns)
         else:
-            yield from _text_rows(file, start, _shown(source), invalid)
+            # the lines end at \r\n, \n or \r; splitlines() would also split at U+2028 inside a text
+            with _as_text(file, _shown(source), newline=None, invalid=invalid) as text:
+                yield from _lines(text, _shown(source))
 
 
 def mapped_rows(
@@ -122,12 +127,16 @@ def mapped_rows(
 def read_csv_rows(source: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a CSV file whose first line names the columns, with their numbers from 1. All values are texts.
 
+    The values are separated by commas, semicolons or tabs, whichever the first line has most of. The file may be compressed and in
+    UTF-16, as other text files.
+
     Raises:
         UserError: the file has no header, or a row has more values than the header has columns.
         StorageError: the file cannot be read.
     """
-    with _opened(source) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
-        reader = csv.DictReader(text)
+    with _opened(source) as file, _as_text(file, _shown(source), newline="") as text:
+        first = text.readline()
+        reader = csv.DictReader(chain([first], text), delimiter=max(_SEPARATORS, key=first.count))
         try:
             if not reader.fieldnames:
                 raise UserError(f"{_shown(source)} is empty; expected CSV whose first line names the columns")
@@ -135,7 +144,7 @@ def read_csv_rows(source: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if None in row or None in row.values():
                     raise UserError(
                         f"{_shown(source)} row {number}: expected {len(reader.fieldnames)} values, one for each column of the "
-                        "first line; correct the row, and quote values that contain commas"
+                        f"first line; correct the row, and quote values that contain {_SEPARATORS[reader.reader.dialect.delimiter]}"
                     )
                 yield number, row
         except csv.Error as error:
@@ -157,16 +166,20 @@ def _opened(source: str | Path) -> Iterator[pa.NativeFile]:
         yield file
 
 
-def _text_rows(file: pa.NativeFile, start: bytes, name: str, invalid: Invalid) -> Iterator[tuple[int, Any]]:
-    """Rows of a file of JSON lines or with a JSON list."""
+@contextmanager
+def _as_text(
+    file: pa.NativeFile, name: str, *, newline: str | None, invalid: Invalid = "replace"
+) -> Iterator[io.TextIOWrapper]:
+    """The text of a file, which may be compressed; raises UserError if it is damaged."""
+    start = file.read(8)
+    file.seek(0)
     codec = next((codec for magic, codec in _COMPRESSED.items() if start.startswith(magic)), None)
     content = io.BufferedReader(pa.CompressedInputStream(file, codec) if codec else file, _BUFFER_BYTES)
     try:
         head = content.peek(4)
         encoding = next((name for mark, name in _ENCODINGS.items() if head.startswith(mark)), "utf-8")
         errors = "surrogateescape" if invalid == "keep" and encoding.startswith("utf-8") else "replace"
-        # the lines end at \r\n, \n or \r; splitlines() would also split at U+2028 inside a text
-        yield from _lines(io.TextIOWrapper(content, encoding, errors=errors, newline=None), name)
+        yield io.TextIOWrapper(content, encoding, errors=errors, newline=newline)
     except (OSError, pa.ArrowException) as error:
         if codec and not may_pass(error, name):
             raise UserError(f"{name} is a damaged {codec} file: {first_line(error)}; copy it again") from None
