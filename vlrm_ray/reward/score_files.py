@@ -220,7 +220,10 @@ class ScoreFile:
         """The committed scores of a part; none if it is not committed."""
         table = self.ledger.read_table(_part(part))
         rows = table.to_pylist() if table is not None else []
-        return [Score(**{name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}) for row in rows]
+        return [
+            Score(r["reward"], r["label_mass"], tuple(r["critiques"]), r["reason"], tuple(r["critique_rewards"]))
+            for r in rows
+        ]
 
     def _column(self, part: int, name: str) -> list[Any]:
         return list(self._part(part).column(name).to_pylist())
