@@ -180,19 +180,19 @@ def test_a_page_is_filled_with_the_tables_of_the_summary(results: Results) -> No
     assert page.fill(filled, found) == filled
 
 
-@pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
-def test_the_committed_pages_show_the_committed_results(name: str) -> None:
+def test_the_committed_page_shows_the_committed_results() -> None:
     found = summary.summarize(Results(ROOT / "docs" / "study.json", METHOD, ROOT / "none.json"))
-    text = (ROOT / name).read_text()
+    text = (ROOT / "docs" / "results.md").read_text()
     assert "<!-- table: gains -->" in text
     assert page.fill(text, found) == text
 
 
-def test_the_page_shows_the_committed_results_of_the_rounds() -> None:
+@pytest.mark.parametrize(("name", "mark"), [("docs/results.md", "steps"), ("README.md", "gains")])
+def test_the_pages_show_the_committed_results_of_the_rounds(name: str, mark: str) -> None:
     path = ROOT / "docs" / "rounds.json"
     found = summary.summarize(Results(path, json.loads(path.read_text())["method"], ROOT / "none.json"))
-    text = (ROOT / "docs" / "results.md").read_text()
-    assert "<!-- rounds: steps -->" in text
+    text = (ROOT / name).read_text()
+    assert f"<!-- rounds: {mark} -->" in text
     assert page.fill(text, found, "rounds") == text
 
 
