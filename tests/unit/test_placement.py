@@ -190,7 +190,7 @@ def test_with_overlap_pools_that_may_grow_must_leave_the_training_its_gpus() -> 
 
 def test_with_overlap_pools_that_may_grow_must_leave_the_training_its_cpus() -> None:
     """40 CPUs of engines, 24 of train workers, 5 of stages, 1 reader, and up to 4 detectors with 4 CPUs each."""
-    config = configuration.load(SHIPPED, ["cluster.overlap=1", "experts.reader.pool.cpus=1", *PINNED])
+    config = configuration.load(SHIPPED, ["cluster.overlap=1", *PINNED])
     check_nodes(config, [Node(86, 99)], "the cluster")
     with pytest.raises(UserError, match=r"experts\.detector\.pool\.max=4 the run may take 86 CPU, .* have 85,"):
         check_nodes(config, [Node(85, 99)], "the cluster")
