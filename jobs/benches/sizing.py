@@ -7,8 +7,8 @@ A round has three kinds of GPU work. For each prompt, in GPU seconds:
     train      three examples for each pair that is kept
 
 Training: `train_paper.py`, from the share of the peak that was measured on one GPU, times the measured gain of the shared
-prefix. Engines: FLOPs at the share of the peak that one engine reached on one GPU. Experts, evaluation, starts and data
-stages are left out.
+prefix. Engines: FLOPs at the share of the peak that one engine reached on one GPU. Evaluation, starts and data stages are
+left out. Experts look at the images while the engines work: the table has the CPUs with which they keep up.
 
 Generate and judge are one stream, and train comes after it:
 
@@ -19,6 +19,7 @@ Generate and judge are one stream, and train comes after it:
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 from jobs.benches.train_paper import GPU_GB, LENGTH, PEAK, TOKENS, Case, Sizes, sizes_of, step_of
 
@@ -42,6 +43,9 @@ ENGINE_SHARE = 192 * (2e9 * 7.6 * (576 + 64 + 6 * 128) + VISION_FLOPS * 576 / IM
 """
 SHARED_PREFIX = 26.5 / 17.4
 """How many times as fast a training is with `train.shared_prefix`: measured on one H200, 7B with LoRA, compiled."""
+
+READ_SECONDS, DETECT_SECONDS = 0.4, 0.8
+"""CPU seconds of the experts for an image: measured with the small models of docs/photographs.md, on a slow core."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Plan:
         judge: GPUs of the critique writers.
         train: GPUs of the train workers.
         seconds: of a round.
+        stream: seconds of it in which the engines and the experts work.
         idle: share of the GPUs' time without work, 0 to 1.
     """
 
@@ -78,7 +83,18 @@ class Plan:
     judge: int
     train: int
     seconds: float
+    stream: float
     idle: float
+
+    @property
+    def images(self) -> float:
+        """Images per second that the experts look at if they do not hold back the engines: one for each prompt."""
+        return PROMPTS / self.stream
+
+    @property
+    def expert_cpus(self) -> tuple[int, int]:
+        """CPUs that read, and CPUs that detect, that many images per second."""
+        return ceil(READ_SECONDS * self.images), ceil(DETECT_SECONDS * self.images)
 
 
 def generate_seconds(model: Model) -> float:
@@ -135,9 +151,10 @@ def _plan(
     """The round of a split; `shared` if the train workers have the engines' GPUs."""
     write, judge = PROMPTS * generate_seconds(model), PROMPTS * judge_seconds(model)
     learn = 3 * KEPT * JUDGED * PROMPTS / rates[train]
-    seconds = max(write / writers, judge / judges) + learn
+    stream = max(write / writers, judge / judges)
+    seconds = stream + learn
     gpus = train if shared else train + writers + judges
-    return Plan(writers, judges, train, seconds, 1 - (write + judge + learn * train) / (gpus * seconds))
+    return Plan(writers, judges, train, seconds, stream, 1 - (write + judge + learn * train) / (gpus * seconds))
 
 
 def print_tables() -> None:
@@ -147,16 +164,17 @@ def print_tables() -> None:
 
 def rounds_table() -> Iterator[str]:
     """Rows of the table of rounds."""
-    yield "| model | GPUs | disaggregated: generate + judge + train | minutes per round | idle | phased: minutes, and the start of the engines |"
-    yield "|---|---|---|---|---|---|"
+    yield "| model | GPUs | disaggregated: generate + judge + train | minutes per round | idle | experts: images/s, CPUs to read + detect | phased: minutes, and the start of the engines |"
+    yield "|---|---|---|---|---|---|---|"
     for model in MODELS:
         for gpus in (8, 16, 64):
             rates = train_rates(model, gpus)
             own, shared = disaggregated(model, gpus, rates), phased(model, gpus, rates)
             split = f"{own.generate} + {own.judge} + {own.train}"
+            experts = "{:.0f}: {} + {}".format(own.images, *own.expert_cpus)
             yield (
                 f"| {model.case.shape}, LoRA | {gpus} | {split} | {own.seconds / 60:.1f} | {own.idle:.0%} | "
-                f"{shared.seconds / 60:.1f} |"
+                f"{experts} | {shared.seconds / 60:.1f} |"
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jobs.benches import sizing
 from vlrm_ray import config as configuration
 from vlrm_ray.config import Config
 from vlrm_ray.config_sections import ROLES
@@ -64,6 +65,23 @@ def check_largest(nodes: list[Node], limit: str, command: str) -> None:
     engines = (config.policy.engine.most_actors, config.critic.engine.most_actors)
     assert engines == (sum(gpus["generate"]), sum(gpus["judge"]))
     assert config.train.workers == gpus["train"][0]
+    check_experts(config, [node for node in nodes if node.labels == {LABEL: "expert"}])
+
+
+def check_experts(config: Config, nodes: list[Node]) -> None:
+    """Check that the nodes for experts hold their pools at the largest number, and keep up with the configuration's engines.
+
+    At the rates of docs/cluster.md, also if the detectors work on CPUs.
+    """
+    pools = [config.experts.detector.pool, config.experts.reader.pool]
+    assert sum(pool.max * pool.cpus for pool in pools) <= sum(node.cpus for node in nodes)
+    assert sum(pool.max * pool.gpus for pool in pools) <= sum(node.gpus for node in nodes)
+    model = sizing.MODELS[0]
+    engines = (config.policy.engine.most_actors, config.critic.engine.most_actors)
+    plan = sizing._plan(model, *engines, config.train.workers, sizing.train_rates(model, config.train.workers))
+    read, detect = plan.expert_cpus
+    assert read <= config.experts.reader.pool.max * config.experts.reader.pool.cpus
+    assert detect <= config.experts.detector.pool.max * config.experts.detector.pool.cpus
 
 
 @pytest.mark.parametrize("name", RAY_UP)

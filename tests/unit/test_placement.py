@@ -1,5 +1,7 @@
 """What a run asks of the nodes of a cluster: labels by role, and resources that are on one node."""
 
+from pathlib import Path
+
 import pytest
 
 from vlrm_ray import config as configuration
@@ -168,6 +170,44 @@ def test_with_overlap_engines_that_may_be_added_must_leave_the_training_its_gpus
     with pytest.raises(UserError, match=r"policy\.engine\.max_actors=4 the run may take 10\.5 GPU, .* have 9,"):
         check_nodes(load("cluster.overlap=1", *ELASTIC), nodes, "the cluster")
     check_nodes(load("cluster.overlap=1", *ELASTIC), [node("any", 11)], "the cluster")
+
+
+SHIPPED = Path(__file__).parents[2] / "jobs" / "configs" / "qwen2_5_vl_7b.yaml"
+PINNED = [f"cluster.stages.{stage}.max=1" for stage, _ in Config().cluster.stages] + ["experts.reader.pool.max=1"]
+
+
+def test_with_overlap_pools_that_may_grow_must_leave_the_training_its_gpus() -> None:
+    """Engines and train workers of the 7B configuration have 8 GPUs, and 12 detectors with a quarter each have 3 more."""
+    config = configuration.load(SHIPPED, ["cluster.overlap=1", "experts.detector.pool.max=12"])
+    resource_plan.check(config, {"CPU": 999, "GPU": 9}, "the cluster")  # at their least number
+    with pytest.raises(
+        UserError, match=r"experts\.detector\.pool\.max=12 the run may take 11 GPU, .* have 9,"
+    ) as caught:
+        check_nodes(config, [Node(999, 9)], "the cluster")
+    assert "\n" not in str(caught.value)
+    check_nodes(config, [Node(999, 11)], "the cluster")
+
+
+def test_with_overlap_pools_that_may_grow_must_leave_the_training_its_cpus() -> None:
+    """40 CPUs of engines, 24 of train workers, 5 of stages, 1 reader, and up to 4 detectors with 4 CPUs each."""
+    config = configuration.load(SHIPPED, ["cluster.overlap=1", *PINNED])
+    check_nodes(config, [Node(86, 99)], "the cluster")
+    with pytest.raises(UserError, match=r"experts\.detector\.pool\.max=4 the run may take 86 CPU, .* have 85,"):
+        check_nodes(config, [Node(85, 99)], "the cluster")
+
+
+def test_of_many_pools_that_may_grow_those_are_named_that_take_most() -> None:
+    config = configuration.load(SHIPPED, ["cluster.overlap=1", "experts.detector.pool.max=12"])
+    with pytest.raises(
+        UserError, match=r"with experts\.detector\.pool\.max=12, .*, cluster\.stages\.verify\.max=8 and 4 more the"
+    ):
+        check_nodes(config, [Node(96, 99)], "the cluster")
+
+
+def test_pools_may_grow_over_nodes_on_which_no_worker_trains() -> None:
+    apart = [LABELS, "cluster.overlap=1", "experts.detector.pool.max=4", "cluster.stages.verify.max=40"]
+    check_nodes(load(*apart), CLUSTER, "the cluster")
+    check_nodes(load(*apart[2:]), [Node(64, 16)], "the cluster")  # without overlap pools end before the training
 
 
 def test_engines_cannot_grow_over_nodes_that_are_for_training_alone() -> None:

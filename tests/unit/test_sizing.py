@@ -1,5 +1,6 @@
 """The tables of rounds and costs in docs/cluster.md are those that `python jobs/bench.py sizes` computes."""
 
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,36 @@ def test_the_shipped_configuration_divides_8_gpus_as_computed() -> None:
     assert split == (best.generate, best.judge, best.train)
     assert resource_plan.peak(shipped) == (64, 8)
     assert "64 CPUs\nand 8 GPUs at the same time" in PAGE
+
+
+def test_the_experts_figures_are_those_that_were_measured_with_the_small_models() -> None:
+    measured = (ROOT / "docs" / "photographs.md").read_text()
+    assert f"takes {sizing.DETECT_SECONDS:g} s of CPU time per image, the OCR {sizing.READ_SECONDS:g} s" in measured
+    assert (
+        f"{sizing.READ_SECONDS:g} s of CPU time\n  per image for reading and {sizing.DETECT_SECONDS:g} s for detecting"
+        in PAGE
+    )
+
+
+def test_experts_keep_up_with_the_engines_while_these_work() -> None:
+    """With 2 generators and 3 critics a stream takes 875 s for 8,192 images: 9.4 a second, on 3.7 and 7.5 CPUs."""
+    plan = sizing.disaggregated(SMALL, 8, sizing.train_rates(SMALL, 8))
+    assert plan.images == pytest.approx(9.4, abs=0.05)
+    assert plan.expert_cpus == (4, 8)
+    assert plan.stream < plan.seconds  # the training comes after it
+
+
+def test_the_page_says_how_large_pools_of_experts_keep_up() -> None:
+    """A reader works on one CPU, a detector on four."""
+    needs = [sizing.disaggregated(SMALL, n, sizing.train_rates(SMALL, n)).expert_cpus for n in (8, 16, 64)]
+    readers, detectors = [read for read, _ in needs], [ceil(detect / 4) for _, detect in needs]
+    text = " ".join(PAGE.split())
+    assert "with 7B and these models {} on 8 GPUs, {} on 16 and {} on 64 GPUs".format(*readers) in text
+    assert "`experts.detector.pool.cpus=4` an `experts.detector.pool.max` of {}, {} and {}".format(*detectors) in text
+    pool = configuration.load(ROOT / "jobs" / "configs" / "qwen2_5_vl_7b.yaml").experts.reader.pool
+    assert f"the configuration has {pool.max}" in text
+    assert pool.cpus == 1
+    assert pool.max >= readers[1]
 
 
 def test_the_best_split_uses_all_gpus_and_no_other_split_is_faster() -> None:

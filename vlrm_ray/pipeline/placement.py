@@ -3,7 +3,7 @@
 `resource_plan.check` compares sums. A run can still wait for ever if no node carries a label that a role asks for, or if
 the GPUs of one actor (an engine with `tensor_parallel`) are on different nodes. Everything that is checked here is necessary
 for a placement, so no run that fits is refused; that Ray finds a placement is not certain. With overlap that includes all engines
-that may be added: they keep the GPUs that a training waits for.
+and actors of pools that may be added: they keep the CPUs and GPUs that a training waits for.
 
 Of a cluster that grows only the sums are checked: Ray does not tell which nodes its autoscaler can start.
 """
@@ -13,13 +13,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from vlrm_ray.config import Config
-from vlrm_ray.config_sections import Engine, Role
+from vlrm_ray.config_sections import Role
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.resource_plan import ResourceRequest, phases, resource_requests
 
 ROUNDING = 1e-6
+SHOWN_KEYS = 3
+"""Most configuration keys that a message names."""
 OWN_LABELS = "ray.io/"
 """Prefix of the labels that Ray sets itself."""
 REMEDY = "give nodes the label (`ray start --labels`, or `labels` in the cluster file), or change cluster.labels"
@@ -161,26 +164,27 @@ def _check_together(
 
 
 def _check_growth(config: Config, nodes: Sequence[Node], where: str) -> None:
-    """Check that engines which are added while a round trains leave the train workers their GPUs."""
+    """Check that engines and pools which grow while a round trains leave the train workers their CPUs and GPUs."""
 
     def of_role(role: Role) -> list[Node]:
         return [node for node in nodes if matches(config.cluster.labels.get(role, {}), node.labels)]
 
-    engines: list[tuple[str, Engine, Role]] = [("critic.engine", config.critic.engine, "judge")]
-    if config.policy.samples:
-        engines.append(("policy.engine", config.policy.engine, "generate"))
-    shared, added, keys = of_role("train"), 0.0, []
-    for name, engine, role in engines:
-        gpus = (engine.most_actors - engine.actors) * engine.gpus * engine.tensor_parallel
-        if gpus and any(node in of_role("train") for node in of_role(role)):
-            shared += [node for node in of_role(role) if node not in shared]
-            added += gpus
-            keys.append(f"{name}.max_actors={engine.max_actors}")
-    bound = [r for r in resource_requests(config) if all(node in shared for node in of_role(r.placed_as))]
-    needed, have = added + sum(r.count * r.gpus for r in bound), sum(node.gpus for node in shared)
-    if keys and needed > have + ROUNDING:
-        raise UserError(
-            f"with cluster.overlap=1 engines may be added while a round trains: with {' and '.join(keys)} the run may take "
-            f"{needed:g} GPU, but the nodes of {where} that engines and train workers share have {have:g}, so that training "
-            "could wait for ever; lower max_actors, give train workers nodes of their own (cluster.labels), or add nodes"
-        )
+    requests, trains, shared = resource_requests(config), of_role("train"), of_role("train")
+    growing = [r for r in requests if r.most > r.count and any(node in trains for node in of_role(r.placed_as))]
+    for request in growing:
+        shared += [node for node in of_role(request.placed_as) if node not in shared]
+    bound = [r for r in requests if all(node in shared for node in of_role(r.placed_as))]
+    for unit, have, amount in (
+        ("GPU", sum(node.gpus for node in shared), attrgetter("gpus")),
+        ("CPU", sum(node.cpus for node in shared), attrgetter("cpus")),
+    ):
+        added = {r: (r.most - r.count) * amount(r) for r in growing if amount(r)}
+        needed = sum(r.count * amount(r) for r in bound) + sum(added.values())
+        if added and needed > have + ROUNDING:
+            keys = [f"{r.limit}={r.most}" for r in sorted(added, key=lambda r: -added[r])]
+            more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
+            raise UserError(
+                f"with cluster.overlap=1 engines and pools may grow while a round trains: with {', '.join(keys[:SHOWN_KEYS])}{more} the "
+                f"run may take {needed:g} {unit}, but the nodes of {where} that they share with train workers have {have:g}, so that "
+                "training could wait for ever; lower these keys, give train workers nodes of their own (cluster.labels), or add nodes"
+            )

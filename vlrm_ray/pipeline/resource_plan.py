@@ -1,10 +1,10 @@
 """The resource plan of a run: what it needs at the same time, compared with what the cluster has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vlrm_ray.config import Config
-from vlrm_ray.config_sections import Engine, Role
+from vlrm_ray.config_sections import Engine, Pool, Role
 from vlrm_ray.errors import UserError
 
 ENGINE_ROLES = ("policy generator", "critique writer", "claim extractor")
@@ -16,6 +16,21 @@ GPU_KEYS = {
     TRAIN: "train.gpus",
 }
 """The keys that determine how many GPUs an actor has."""
+DEVICE_NAMES = {
+    "policy generator": "generate", "critique writer": "judge", "claim extractor": "extract", "detector expert": "detect",
+    "text expert": "read", TRAIN: "train",
+}  # fmt: skip
+"""Names of the roles in `devices`; a data stage has that of its role."""
+ACTORS_OF = {
+    "policy": "generate",
+    "critic": "judge",
+    "extractor": "extract",
+    "detect": "detect",
+    "read": "read",
+    "train": "train",
+}
+"""The same names by the first part of the names under which actors report their work."""
+PHASES = ("rollout", "training")
 COLUMNS = ["role", "count", "CPU each", "GPU each", "nodes"]
 """Columns of `table`."""
 BYTES_PER_TOKEN = 5
@@ -30,10 +45,12 @@ class ResourceRequest:
 
     Attributes:
         role: what the actors or tasks do.
-        count: how many there are.
+        count: how many there are, at least.
         cpus: logical CPUs of each.
         gpus: GPUs of each, on one node.
         placed_as: the role whose label selector says on which nodes they may be.
+        most: how many there may be, `count` or more.
+        limit: the configuration key that says so; "" if it is always `count`.
     """
 
     role: str
@@ -41,6 +58,25 @@ class ResourceRequest:
     cpus: float
     gpus: float
     placed_as: Role
+    most: int
+    limit: str = ""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """GPUs of one role of a run.
+
+    Attributes:
+        actors: least number of its actors, or of train workers.
+        most: largest number of them.
+        gpus: GPUs of each.
+        phases: in which of `PHASES` it has them.
+    """
+
+    actors: int
+    most: int
+    gpus: float
+    phases: Sequence[str]
 
 
 def uses_extractor_actor(config: Config) -> bool:
@@ -50,28 +86,31 @@ def uses_extractor_actor(config: Config) -> bool:
 
 
 def resource_requests(config: Config) -> list[ResourceRequest]:
-    """The resources of everything that a run starts, with pools at their minimum size."""
-    detector, reader = config.experts.detector.pool, config.experts.reader.pool
-    engines: list[tuple[str, Engine, Role]] = (
-        [("policy generator", config.policy.engine, "generate")] if config.policy.samples else []
-    )
-    engines.append(("critique writer", config.critic.engine, "judge"))
-    requests = [ResourceRequest(name, e.actors, e.cpus, e.gpus * e.tensor_parallel, role) for name, e, role in engines]
+    """The resources of everything that a run starts."""
+    policy, train = config.policy.engine, config.train
+    requests = [_of_engine("policy generator", policy, "generate", "policy")] if config.policy.samples else []
+    requests.append(_of_engine("critique writer", config.critic.engine, "judge", "critic"))
     if uses_extractor_actor(config):
-        engine = config.policy.engine
-        gpus = engine.gpus * engine.tensor_parallel
-        requests.append(ResourceRequest("claim extractor", 1, engine.cpus, gpus, "generate"))
-    requests.append(ResourceRequest("detector expert", detector.min, detector.cpus, detector.gpus, "expert"))
+        gpus = policy.gpus * policy.tensor_parallel
+        requests.append(ResourceRequest("claim extractor", 1, policy.cpus, gpus, "generate", 1))
+    requests.append(_of_pool("detector expert", config.experts.detector.pool, "expert", "experts.detector.pool"))
     if config.experts.reader.enabled:
-        requests.append(ResourceRequest("text expert", reader.min, reader.cpus, reader.gpus, "expert"))
-    stages = config.cluster.stages
-    pools = [(f"{name} stage", pool) for name, pool in stages]
+        requests.append(_of_pool("text expert", config.experts.reader.pool, "expert", "experts.reader.pool"))
+    pools = [(name, name, pool) for name, pool in config.cluster.stages]
     if config.pairing.labels == "self":
-        pools.append(("self-label stage", stages.critique))
-    requests += [ResourceRequest(name, pool.min, pool.cpus, pool.gpus, "cpu") for name, pool in pools]
-    train = config.train
-    requests.append(ResourceRequest(TRAIN, train.workers, train.cpus, train.gpus, "train"))
+        pools.append(("self-label", "critique", config.cluster.stages.critique))
+    requests += [_of_pool(f"{name} stage", pool, "cpu", f"cluster.stages.{key}") for name, key, pool in pools]
+    requests.append(ResourceRequest(TRAIN, train.workers, train.cpus, train.gpus, "train", train.workers))
     return requests
+
+
+def _of_engine(name: str, engine: Engine, role: Role, section: str) -> ResourceRequest:
+    gpus, limit = engine.gpus * engine.tensor_parallel, f"{section}.engine.max_actors"
+    return ResourceRequest(name, engine.actors, engine.cpus, gpus, role, engine.most_actors, limit)
+
+
+def _of_pool(name: str, pool: Pool, role: Role, key: str) -> ResourceRequest:
+    return ResourceRequest(name, pool.min, pool.cpus, pool.gpus, role, pool.max, f"{key}.max")
 
 
 def phases(config: Config) -> dict[str, list[ResourceRequest]]:
@@ -82,19 +121,46 @@ def phases(config: Config) -> dict[str, list[ResourceRequest]]:
     """
     requests = resource_requests(config)
     if config.cluster.overlap:
-        return {"rollout and training": requests}
-    kept = ENGINE_ROLES if config.cluster.placement == "disaggregated" else ()
+        return {" and ".join(PHASES): requests}
+    return {phase: [r for r in requests if phase in _phases_of(r.role, config)] for phase in PHASES}
+
+
+def _phases_of(role: str, config: Config) -> tuple[str, ...]:
+    """The phases in which a role has its resources."""
+    if config.cluster.overlap or (role in ENGINE_ROLES and config.cluster.placement == "disaggregated"):
+        return PHASES
+    return PHASES[1:] if role == TRAIN else PHASES[:1]
+
+
+def devices(config: Config) -> dict[str, Devices]:
+    """The GPUs of a run by role: `generate`, `judge`, `extract`, `detect`, `read`, `train`, and data stages.
+
+    Roles without GPUs are there too. The plan, the metrics and the report all count GPUs by this function and `at_once`.
+    """
     return {
-        "rollout": [request for request in requests if request.role != TRAIN],
-        "training": [request for request in requests if request.role == TRAIN or request.role in kept],
+        DEVICE_NAMES.get(r.role, r.role): Devices(r.count, r.most, r.gpus, _phases_of(r.role, config))
+        for r in resource_requests(config)
     }
 
 
+def device_name(actor: str) -> str:
+    """The name in `devices` of an actor that reports its work as `actor`, such as `judge` for critic-0."""
+    first = actor.rpartition("-")[0] or actor
+    return ACTORS_OF.get(first, f"{first} stage")
+
+
+def at_once(by_role: Mapping[str, Devices], actors: Mapping[str, int]) -> float:
+    """GPUs that so many actors of the roles have at the same time: those of the larger phase."""
+    parts = {phase for role in by_role.values() for phase in role.phases}
+    counts = (sum(actors[n] * role.gpus for n, role in by_role.items() if part in role.phases) for part in parts)
+    return max(counts, default=0.0)
+
+
 def peak(config: Config) -> tuple[float, float]:
-    """CPUs and GPUs that a run needs at the same time: those of the larger of its `phases`."""
-    needed = phases(config).values()
-    cpus = max(sum(request.count * request.cpus for request in phase) for phase in needed)
-    gpus = max(sum(request.count * request.gpus for request in phase) for phase in needed)
+    """CPUs and GPUs that a run needs at the same time, with pools and engines at their least number: those of the larger phase."""
+    cpus = max(sum(request.count * request.cpus for request in phase) for phase in phases(config).values())
+    by_role = devices(config)
+    gpus = at_once(by_role, {name: role.actors for name, role in by_role.items()})
     return round(cpus, 3), round(gpus, 3)
 
 

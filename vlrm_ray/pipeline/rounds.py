@@ -216,6 +216,7 @@ class Rounds:
         """Commit the results of the five stages from their parts, of which some were made ahead."""
         busy = self.fleet.board.seconds()
         of_round = {"spans": self.fleet.board.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
+        of_round |= utilization.record(self.config)
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {
@@ -285,9 +286,8 @@ class Rounds:
             meter.set_summary(f"loss {metrics['loss']:.3f}")
         steps = training_steps.summary(training_steps.records_of(round_, self.metrics), metrics.get("dropped", {}))
         rows = RowCounts(rows_in=kept, kept=kept).as_json()
-        self.ledger.finish(
-            round_, "train", {"rows": rows, "metrics": metrics, "steps": steps} | self.clock.times(start)
-        )
+        content = {"rows": rows, "metrics": metrics, "steps": steps} | utilization.record(self.config)
+        self.ledger.finish(round_, "train", content | self.clock.times(start))
         self.fleet.reacquire_devices()
         start = self.clock.start()
         version = base + 1

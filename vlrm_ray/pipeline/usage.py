@@ -1,18 +1,24 @@
 """How busy the engines, experts and train workers of a run are, sampled by the driver for the metrics."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from typing import Any, Protocol
 
 from vlrm_ray.config import Config
+from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.recorder import Recorder
+from vlrm_ray.pipeline.resource_plan import Devices
 
 HITS = " cache hits"
 """End of the names under which stages report how often a cache had the answer."""
-ROLES = {"policy": "generate", "critic": "judge", "extractor": "extract", "detect": "expert", "read": "expert"}
-"""Roles of actors by the first part of their names; actors of other stages have the role `cpu`."""
+EXPERTS = ("detect", "read")
+"""Names of the experts among the devices; both have the role `expert`."""
+TRAIN = "train"
+COUNTED = ("generate", "judge", "extract", TRAIN)
+"""Devices that count without GPUs too, by name, which is their role; those of data stages have the role `cpu`."""
 ALL = "all"
 
 
@@ -35,7 +41,7 @@ class Usage:
 
     def __init__(self, config: Config, fleet: Watched, recorder: Recorder) -> None:
         """Begin now; steps that were trained before do not count."""
-        self.fleet, self.recorder, self.devices = fleet, recorder, Devices(config)
+        self.fleet, self.recorder, self.devices = fleet, recorder, watched_devices(config)
         self._before: dict[tuple[str, str], float] = {}
         self._owed: dict[str, float] = defaultdict(float)
         self._steps, self._at = len(fleet.board.steps(0)), time.monotonic()
@@ -99,64 +105,35 @@ class Usage:
 
         Work is reported when it ends, so it may be longer than a sample: what exceeds it counts for the next one.
         """
-        actors: dict[str, int] = defaultdict(int)
-        for name, spent in busy.items():
-            if name.partition("-")[0] in self.devices.without:
-                continue
-            self._owed[role_of(name)] += spent * self.devices.of_actor(role_of(name))
-            actors[role_of(name)] += spent > 0 or name in present
-        devices = self.devices.by_role(actors)
-        used = {role: min(self._owed[role], count * seconds) for role, count in devices.items()}
-        for role, count in devices.items():
-            self._owed[role] -= used[role]
-            self.recorder.record("vlrm_gpu_idle_fraction", 1 - used[role] / (count * seconds), {"role": role})
-        if not (total := self.devices.total(devices) * seconds):
-            return
-        self.recorder.record("vlrm_gpu_idle_fraction", max(0.0, 1 - sum(used.values()) / total), {"role": ALL})
+        there: Counter[str] = Counter()
+        for actor, spent in busy.items():
+            if device := self.devices.get(name := resource_plan.device_name(actor)):
+                self._owed[name] += spent * device.gpus * (device.actors if name == TRAIN else 1)
+                there[name] += spent > 0 or actor in present
+        actors = {name: max(device.actors, there[name]) for name, device in self.devices.items()}
+        time_of = {name: actors[name] * device.gpus * seconds for name, device in self.devices.items()}
+        used = {name: min(self._owed[name], time) for name, time in time_of.items()}
+        for name, spent in used.items():
+            self._owed[name] -= spent
+        for role in dict.fromkeys(map(_role_of_devices, used)):
+            names = [name for name in used if _role_of_devices(name) == role]
+            idle = 1 - sum(used[name] for name in names) / sum(time_of[name] for name in names)
+            self.recorder.record("vlrm_gpu_idle_fraction", idle, {"role": role})
+        if total := resource_plan.at_once(self.devices, actors) * seconds:
+            self.recorder.record("vlrm_gpu_idle_fraction", max(0.0, 1 - sum(used.values()) / total), {"role": ALL})
 
 
-class Devices:
-    """The devices of a run by role: its GPUs, or one for each engine and train worker if it has none."""
-
-    def __init__(self, config: Config) -> None:
-        """Read how many devices each role reserves; `without` are the pools of experts that have none."""
-        policy, critic, train = config.policy.engine, config.critic.engine, config.train
-        experts = [config.experts.detector.pool] + [config.experts.reader.pool] * config.experts.reader.enabled
-        on_gpus = [pool for pool in experts if pool.gpus]
-        self.without = {name for name, pool in zip(("detect", "read"), experts, strict=False) if not pool.gpus}
-        self.shared = config.cluster.placement == "phased"
-        self._each = {
-            "generate": policy.gpus * policy.tensor_parallel,
-            "judge": critic.gpus * critic.tensor_parallel,
-            "extract": policy.gpus * policy.tensor_parallel,
-            "expert": max((pool.gpus for pool in on_gpus), default=0.0),
-            "train": train.gpus * train.workers,
-        }
-        if not any(self._each.values()):
-            self._each = {"generate": 1, "judge": 1, "extract": 1, "expert": 0, "train": train.workers}
-        self._planned = {
-            "generate": policy.actors if config.policy.samples else 0,
-            "judge": critic.actors,
-            "expert": sum(pool.min for pool in on_gpus),
-            "train": 1,
-        }
-
-    def of_actor(self, role: str) -> float:
-        """Devices of an actor; for `train` those of all workers, which are one actor here."""
-        return self._each.get(role, 0)
-
-    def by_role(self, actors: Mapping[str, int]) -> dict[str, float]:
-        """Devices by role: of the planned actors, or of the `actors` that are there if those are more."""
-        counts = {role: max(self._planned.get(role, 0), actors.get(role, 0)) for role in self._each}
-        return {role: count * self._each[role] for role, count in counts.items() if count * self._each[role]}
-
-    def total(self, devices: Mapping[str, float]) -> float:
-        """Devices of the whole run. With the placement `phased`, engines and training take turns on the same ones."""
-        training = devices.get("train", 0.0)
-        engines = sum(devices.get(role, 0.0) for role in ("generate", "judge", "extract"))
-        return devices.get("expert", 0.0) + (max(training, engines) if self.shared else training + engines)
+def watched_devices(config: Config) -> dict[str, Devices]:
+    """The GPUs of a run by role; without any, each engine and train worker counts as one."""
+    devices = resource_plan.devices(config)
+    with_gpus = {name: device for name, device in devices.items() if device.gpus}
+    return with_gpus or {name: replace(devices[name], gpus=1) for name in COUNTED if name in devices}
 
 
 def role_of(actor: str) -> str:
     """Role of an actor by its name, such as `judge` for critic-0."""
-    return "train" if actor == "train" else ROLES.get(actor.partition("-")[0], "cpu")
+    return _role_of_devices(resource_plan.device_name(actor))
+
+
+def _role_of_devices(name: str) -> str:
+    return "expert" if name in EXPERTS else name if name in COUNTED else "cpu"

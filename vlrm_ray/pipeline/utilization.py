@@ -5,8 +5,14 @@ the critics busy. Configurations and results are JSON, so that this works for a 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from vlrm_ray.config import Config
+from vlrm_ray.config_sections import Section
+from vlrm_ray.pipeline import resource_plan
+from vlrm_ray.pipeline.resource_plan import Devices
 
 JsonObject = Mapping[str, Any]
 Results = Mapping[int, Mapping[str, JsonObject]]
@@ -14,47 +20,68 @@ Results = Mapping[int, Mapping[str, JsonObject]]
 Spans = Sequence[tuple[float, float]]
 GENERATE, JUDGE, TRAIN = ROLES = ("generate", "judge", "train")
 """The roles among which the advice divides the GPUs."""
+RECORD = "devices"
+"""Entry of the results of `select` and `train` with the GPUs that they had."""
+_S = TypeVar("_S", bound=Section)
+
+
+def record(config: Config) -> dict[str, Any]:
+    """The GPUs by role as an entry of a stage's result: a run may resume with other numbers of actors and workers."""
+    return {RECORD: {name: asdict(role) for name, role in resource_plan.devices(config).items() if role.gpus}}
+
+
+def _planned(config: JsonObject) -> dict[str, Devices]:
+    """The GPUs by role of a configuration."""
+    planned = resource_plan.devices(_updated(Config(), config))
+    return {name: role for name, role in planned.items() if role.gpus}
+
+
+def _updated(section: _S, content: JsonObject) -> _S:
+    """A section with the values of `content`, as far as it has such keys; unchecked, since they may be of another version."""
+    update: dict[str, Any] = {}
+    for key in type(section).model_fields.keys() & content.keys():
+        present, value = getattr(section, key), content[key]
+        nested = isinstance(present, Section) and isinstance(value, Mapping)
+        update[key] = _updated(present, value) if nested else value
+    return section.model_copy(update=update)
+
+
+def _devices(config: JsonObject, result: JsonObject) -> dict[str, Devices]:
+    """The GPUs by role that a stage recorded; those of the configuration for a run from before they were recorded."""
+    if RECORD not in result:
+        return _planned(config)
+    return {name: Devices(**role) for name, role in result[RECORD].items()}
 
 
 @dataclass(frozen=True)
-class Role:
-    """GPUs of one role.
+class _Window:
+    """The time from the start of a training to that of the next one.
 
     Attributes:
-        lane: beginning of the names under which its actors report when they work; "" for training.
-        actors: number of its actors.
-        gpus: GPUs of each actor.
+        start: in Unix time.
+        end: in Unix time.
+        used: GPUs by role: of the training that starts it, and of the rollout before the next one.
+        actors: the number of actors by role: of a pool as many as worked, within its limits.
+        busy: seconds in which they worked by role, summed over actors.
     """
 
-    lane: str
-    actors: int
-    gpus: float
+    start: float
+    end: float
+    used: Mapping[str, Devices]
+    actors: Mapping[str, int]
+    busy: Mapping[str, float]
 
     @property
-    def total(self) -> float:
-        """GPUs of all actors."""
-        return self.actors * self.gpus
+    def seconds(self) -> float:
+        """Its length."""
+        return self.end - self.start
 
-
-def roles(config: JsonObject) -> dict[str, Role]:
-    """The roles of a run that use GPUs, by name."""
-    policy, critic, experts = config["policy"], config["critic"]["engine"], config["experts"]
-    found = {
-        GENERATE: _engine("policy-", policy["engine"]) if policy["samples"] else None,
-        JUDGE: _engine("critic-", critic),
-        "detect": _pool("detect-", experts["detector"].get("pool", {})),
-        "read": _pool("read-", experts["reader"].get("pool", {})) if experts["reader"].get("enabled", True) else None,
-        TRAIN: Role("", config["train"]["workers"], config["train"].get("gpus", 0)),
-    }
-    return {name: role for name, role in found.items() if role and role.total}
-
-
-def _engine(lane: str, engine: JsonObject) -> Role:
-    return Role(lane, engine["actors"], engine.get("gpus", 0) * engine.get("tensor_parallel", 1))
-
-
-def _pool(lane: str, pool: JsonObject) -> Role:
-    return Role(lane, pool.get("max", 1), pool.get("gpus", 0))
+    def gpu_seconds(self, name: str) -> tuple[float, float]:
+        """GPU seconds of a role: those in which it worked, and all."""
+        if name not in self.used:
+            return 0.0, 0.0
+        gpus = self.used[name].gpus
+        return self.busy[name] * gpus, self.actors[name] * gpus * self.seconds
 
 
 def idle(config: JsonObject, results: Results) -> dict[str, Any]:
@@ -64,39 +91,65 @@ def idle(config: JsonObject, results: Results) -> dict[str, Any]:
     idle time.
 
     Returns:
-        `gpus`, `seconds` of that time, `idle` (share of all GPUs) and `idle_by_role`; {} without GPUs, with fewer than two
-        trainings, or if engines come and go: the spans say when they worked, not when they were there.
+        `gpus` that the run had at the same time (the mean, if it resumed with others), `seconds` of that time, `idle` (share of
+        all GPUs) and `idle_by_role`; {} without GPUs, with fewer than two trainings, or if engines come and go: the spans say
+        when they worked, not when they were there.
     """
-    used = {} if _is_elastic(config) else roles(config)
-    starts = [result["train"]["began"] for result in results.values() if "began" in result.get("train", {})]
-    if not used or len(starts) < 2:
+    trained = [number for number, result in sorted(results.items()) if "began" in result.get("train", {})]
+    windows = [_window(config, results, first, second) for first, second in pairwise(trained)]
+    names = list(dict.fromkeys(name for window in windows for name in window.used))
+    if not names or any(_is_elastic(window.used) for window in windows):
         return {}
-    start, end = min(starts), max(starts)
-    busy = {name: _busy(name, role, results, start, end) for name, role in used.items()}
-    shares = {name: max(0.0, 1 - busy[name] / (role.actors * (end - start))) for name, role in used.items()}
-    gpus = sum(role.total for role in used.values())
+    seconds = sum(window.seconds for window in windows)
+    available = sum(resource_plan.at_once(window.used, window.actors) * window.seconds for window in windows)
+    by_role = {
+        name: [sum(part) for part in zip(*(w.gpu_seconds(name) for w in windows), strict=True)] for name in names
+    }
+    busy = sum(worked for worked, _ in by_role.values())
     return {
-        "gpus": gpus,
-        "seconds": round(end - start, 1),
-        "idle": round(sum(shares[name] * role.total for name, role in used.items()) / gpus, 4),
-        "idle_by_role": {name: round(share, 4) for name, share in shares.items()},
+        "gpus": round(available / seconds, 2),
+        "seconds": round(seconds, 1),
+        "idle": round(max(0.0, 1 - busy / available), 4),
+        "idle_by_role": {name: round(1 - worked / present, 4) for name, (worked, present) in by_role.items()},
     }
 
 
-def _busy(name: str, role: Role, results: Results, start: float, end: float) -> float:
-    """Busy seconds of a role between two times, summed over its actors."""
-    if name == TRAIN:
-        trainings = [result["train"] for result in results.values() if "began" in result.get("train", {})]
-        return role.actors * sum(_step_seconds(training) for training in trainings if start <= training["began"] < end)
-    lanes: dict[str, list[tuple[float, float]]] = {f"{role.lane}{i}": [] for i in range(role.actors)}
+def _window(config: JsonObject, results: Results, first: int, second: int) -> _Window:
+    """The time from the start of one round's training to that of another's."""
+    training, rollout = results[first]["train"], results[second].get("select", {})
+    start, end = training["began"], results[second]["train"]["began"]
+    used = {name: role for name, role in _devices(config, rollout).items() if name != TRAIN}
+    used |= {name: role for name, role in _devices(config, training).items() if name == TRAIN}
+    actors, busy = {}, {}
+    for name, role in used.items():
+        if name == TRAIN:
+            actors[name], busy[name] = role.actors, role.actors * min(_step_seconds(training), end - start)
+        else:
+            lanes = _lanes_within(name, results, start, end)
+            actors[name] = min(max(role.actors, len(lanes)), role.most)
+            if name == JUDGE:
+                _add_evaluations(lanes, actors[name], results)
+            worked = sum(_length(spans, start, end) for spans in lanes.values())
+            busy[name] = min(worked, actors[name] * (end - start))
+    return _Window(start, end, used, actors, busy)
+
+
+def _lanes_within(name: str, results: Results, start: float, end: float) -> dict[str, list[tuple[float, float]]]:
+    """Busy spans by actor of a role, of those actors that worked between two times."""
+    lanes: dict[str, list[tuple[float, float]]] = {}
     for result in results.values():
-        for lane, spans in result.get("select", {}).get("spans", {}).items():
-            if lane in lanes:
-                lanes[lane] += [(first, last) for first, last in spans]
-        if name == JUDGE and "began" in result.get("evaluate", {}):
-            for spans in lanes.values():
-                spans.append((result["evaluate"]["began"], result["evaluate"]["ended"]))
-    return sum(_length(spans, start, end) for spans in lanes.values())
+        for lane, spans in _lanes(result, name):
+            if _length(spans, start, end):
+                lanes.setdefault(lane, []).extend(spans)
+    return lanes
+
+
+def _add_evaluations(lanes: dict[str, list[tuple[float, float]]], critics: int, results: Results) -> None:
+    """Add the evaluations, which keep all critics busy, to their lanes."""
+    for result in results.values():
+        if "began" in (found := result.get("evaluate", {})):
+            for number in range(critics):
+                lanes.setdefault(f"critic-{number}", []).append((found["began"], found["ended"]))
 
 
 def _step_seconds(training: JsonObject) -> float:
@@ -122,18 +175,23 @@ def advice(config: JsonObject, results: Results) -> dict[str, Any]:
         `round`, `gpus` by role as they are and `advised`, and the `seconds` of a round for both, and with overlap for the
         advised ones; {} if the run has no training with GPUs or not all of these roles, or if its engines come and go.
     """
-    used = {name: role for name, role in roles(config).items() if name in ROLES}
+    used = {name: role for name, role in _planned(config).items() if name in ROLES}
     number = min((n for n, r in results.items() if "began" in r.get("train", {}) and "select" in r), default=0)
-    if len(used) < len(ROLES) or not number or config["cluster"].get("placement") == "phased" or _is_elastic(config):
+    if len(used) < len(ROLES) or not number or config["cluster"].get("placement") == "phased" or _is_elastic(used):
         return {}
     first = results[number]
+    had = {TRAIN: _devices(config, first["train"]).get(TRAIN)}
+    had |= {name: _devices(config, first["select"]).get(name) for name in (GENERATE, JUDGE)}
+    gpus_then = {name: role for name, role in had.items() if role}
+    if len(gpus_then) < len(ROLES) or _is_elastic(gpus_then):
+        return {}
     work = {
-        name: role.gpus * sum(_length(spans, 0, float("inf")) for lane, spans in _lanes(first, role))
-        for name, role in used.items()
+        name: role.gpus * sum(_length(spans, 0, float("inf")) for _, spans in _lanes(first, name))
+        for name, role in gpus_then.items()
         if name != TRAIN
     }
-    work[TRAIN] = used[TRAIN].total * _step_seconds(first["train"])
-    evaluated = used[JUDGE].total * float(first.get("evaluate", {}).get("seconds", 0.0))
+    work[TRAIN] = _total(gpus_then[TRAIN]) * _step_seconds(first["train"])
+    evaluated = _total(gpus_then[JUDGE]) * float(first.get("evaluate", {}).get("seconds", 0.0))
     base, overlap = _needs_base_only(config), config["cluster"].get("overlap", 0)
 
     def seconds(gpus: Mapping[str, float], overlapped: bool) -> float:
@@ -143,7 +201,7 @@ def advice(config: JsonObject, results: Results) -> dict[str, Any]:
             return max(generate, judge) + train + evaluate
         return max(generate, judge, train) + evaluate if base else max(generate, train + evaluate) + judge
 
-    now = {name: role.total for name, role in used.items()}
+    now = {name: _total(role) for name, role in used.items()}
     best = min(_divisions(used), key=lambda gpus: (round(seconds(gpus, bool(overlap)), 3), _moved(gpus, now)))
     return {
         "round": number,
@@ -155,10 +213,14 @@ def advice(config: JsonObject, results: Results) -> dict[str, Any]:
     }
 
 
-def _is_elastic(config: JsonObject) -> bool:
+def _total(role: Devices) -> float:
+    """GPUs of all actors of a role."""
+    return role.actors * role.gpus
+
+
+def _is_elastic(used: Mapping[str, Devices]) -> bool:
     """Whether the number of engines follows the work."""
-    engines = (config["policy"]["engine"], config["critic"]["engine"])
-    return any(engine.get("max_actors", 0) > engine["actors"] for engine in engines)
+    return any(used[name].most > used[name].actors for name in (GENERATE, JUDGE) if name in used)
 
 
 def _needs_base_only(config: JsonObject) -> bool:
@@ -168,16 +230,16 @@ def _needs_base_only(config: JsonObject) -> bool:
     return bool(config["critic"].get("writer") == "base" and not asks_unaided)
 
 
-def _lanes(result: Mapping[str, JsonObject], role: Role) -> Iterator[tuple[str, Spans]]:
-    """Busy spans of the actors of a role in a round."""
-    for lane, spans in result["select"].get("spans", {}).items():
-        if lane.startswith(role.lane):
+def _lanes(result: Mapping[str, JsonObject], name: str) -> Iterator[tuple[str, Spans]]:
+    """Busy spans of the actors of a role in a round, by actor."""
+    for lane, spans in result.get("select", {}).get("spans", {}).items():
+        if resource_plan.device_name(lane) == name:
             yield lane, [(first, last) for first, last in spans]
 
 
-def _divisions(used: Mapping[str, Role]) -> Iterator[dict[str, float]]:
+def _divisions(used: Mapping[str, Devices]) -> Iterator[dict[str, float]]:
     """All divisions of the roles' GPUs among them, in steps of what an actor of each needs."""
-    total, sizes = sum(role.total for role in used.values()), [used[name].gpus for name in ROLES]
+    total, sizes = sum(map(_total, used.values())), [used[name].gpus for name in ROLES]
     for generators in range(1, _fit(total, sizes[0]) + 1):
         for critics in range(1, _fit(total - generators * sizes[0], sizes[1]) + 1):
             workers = _fit(total - generators * sizes[0] - critics * sizes[1], sizes[2])
