@@ -5,7 +5,7 @@
     examination           finds the requests on which an engine's process ends
     experts               Ray Data actors with a vision expert each: object detector, OCR reader
     progress_board        actor that collects the progress of the stages
-    judge_pool            critique writers judging the items of a benchmark
+    engine_batches        batches of requests on the engines of a role, outside the Ray Data graph
     local                 vision experts and claim extractor in the calling process, without Ray
     vllm_engine           adapter for vLLM
     yolo                  adapter for ultralytics detectors

@@ -1,6 +1,5 @@
 """The fleet: starts the long-lived actors of a run, loads published weights into them, and stops them."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
@@ -11,9 +10,9 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from actors.direct_calls import generate_directly
 from actors.elastic_engines import ElasticEngines, Scaling
 from actors.engine_actors import engine_settings, kill_all, on_lasting_node
+from actors.engine_batches import BATCHES_IN_FLIGHT, EngineBatches
 from actors.engine_directory import EngineDirectory
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
 from actors.experts import DetectorExpert, TextExpert
@@ -43,6 +42,8 @@ REQUESTS_PER_BATCH = 256
 """Requests in one call of a reproducible engine, outside the Ray Data graph: it answers calls in turn, each as one batch."""
 REQUESTS_PER_CALL = 16
 """The same for other engines, which work on many calls at the same time."""
+JUDGE_REMEDY = "check --rm and the settings critic.engine.*"
+"""What to do if critics of a published model refuse everything from the start."""
 RESTARTS_WITH_NODES = 20
 """Restarts of each engine, and retries of its calls, where engines come and go with their nodes: each lost node costs one."""
 
@@ -223,13 +224,25 @@ class Fleet:
         """
         engine = self.config.policy.engine if role == "policy" else self.config.critic.engine
         size = REQUESTS_PER_BATCH if engine.is_reproducible else REQUESTS_PER_CALL
-        # twice what an engine can work on at the same time, so that it never waits
-        calls = 2 * max(1, engine.max_num_seqs // (size * sampling.n))
-        calls *= engine.most_actors
-        parts, timeout = list(batches(requests, size)), self.config.cluster.call_timeout
+        # twice what an engine can work on at the same time, so that it never waits; more, if engines start for what waits
+        calls = 2 * max(1, engine.max_num_seqs // (size * sampling.n)) * -(-engine.most_actors // engine.actors)
+        parts = list(batches(requests, size))
+        answers: list[list[list[Completion]]] = [[] for _ in parts]
+        for number, found in self.batches(role, sampling, calls)(map(list, parts)):
+            answers[number] = found
+            done(len(found))
+        return [group for groups_of_part in answers for group in groups_of_part]
+
+    def batches(
+        self,
+        role: Literal["policy", "critic"],
+        sampling: Sampling | None,
+        in_flight: int = BATCHES_IN_FLIGHT,
+        remedy: str = "",
+    ) -> EngineBatches:
+        """Batches of requests on the engines of a role that take requests; the arguments are those of `EngineBatches`."""
         actors = partial(self.present, role)
-        groups = asyncio.run(generate_directly(role, actors, parts, sampling, done, calls, timeout))
-        return [group for groups_of_part in groups for group in groups_of_part]
+        return EngineBatches(role, actors, sampling, self.config.cluster.call_timeout, in_flight, remedy)
 
     def present(self, role: Literal["policy", "critic"]) -> dict[int, ActorHandle[Any]]:
         """The engines of a role that take requests now, by number: the permanent ones, and those that scaling has added."""

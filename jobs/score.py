@@ -24,7 +24,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +143,15 @@ class _Run:
         return min(self.size, self.data.rows - part * self.size)
 
     def _pool(self, stack: ExitStack) -> Any:
-        from actors.fleet import Fleet
-        from actors.judge_pool import BATCHES_IN_FLIGHT, JudgePool
+        from actors.engine_batches import BATCHES_IN_FLIGHT
+        from actors.fleet import JUDGE_REMEDY, Fleet
 
         fleet = Fleet(self.config, self.out.ledger)
         stack.callback(fleet.close)
         fleet.start(policy=False)
-        critics = partial(fleet.present, "critic")
         sequences = self.size * (self.scoring.sampling.n if self.scoring.sampling else 1)
         in_flight = max(BATCHES_IN_FLIGHT, 2 * self.config.critic.engine.max_num_seqs // sequences)
-        return JudgePool(critics, self.scoring.sampling, self.config.cluster.call_timeout, in_flight)
+        return fleet.batches("critic", self.scoring.sampling, in_flight, JUDGE_REMEDY)
 
     def _batches(self, finished: set[int], done: Any) -> Iterator[list[Request]]:
         """The requests of each part, of a committed one only for rows that may get a reward now.

@@ -33,7 +33,6 @@ import asyncio
 import os
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,13 +203,12 @@ def _judge(
     with ExitStack() as stack:
         with progress.stage(f"{stage_name(config)}, start the engine"):
             stack.enter_context(connected(config, progress.log))
-            from actors.fleet import Fleet
-            from actors.judge_pool import JudgePool
+            from actors.fleet import JUDGE_REMEDY, Fleet
 
             fleet = Fleet(config, Ledger(str(arguments.out)))
             stack.callback(fleet.close)
             fleet.start(policy=False)
-        judges = JudgePool(partial(fleet.present, "critic"), scorer.settings.sampling, config.cluster.call_timeout)
+        judges = fleet.batches("critic", scorer.settings.sampling, remedy=JUDGE_REMEDY)
         with progress.stage("judge", len(todo), "items") as meter:
             start = time.monotonic()
             scorer.score(todo, judges, meter.add, keep=arguments.bare)

@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.unit import benchmark_files as files
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.evaluation.benchmarks import BENCHMARKS
@@ -85,13 +87,25 @@ def test_a_judge_that_always_says_yes_has_an_accuracy_of_one_half(tmp_path: Path
     found = pope.measure(asked, pope.answer_questions(asked, COMPACT, judge, Ledger(str(tmp_path))))
     assert {name: metric.value for name, metric in found.items()} == {
         "pope_random_accuracy": 0.5, "pope_popular_accuracy": 0.5, "pope_adversarial_accuracy": 0.5,
-        "pope_yes_ratio": 1.0,
+        "pope_yes_ratio": 1.0, "pope_undecided": 0.0,
     }  # fmt: skip
     assert found["pope_random_accuracy"].n == 12
     assert len(requests) == len(set(requests)) < 2 * len(asked)  # questions shared by strategies are judged once
 
 
-def test_ties_count_as_wrong(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "refused", [("Yes,", "No,"), ("Yes,",), ("No,",), ()], ids=["both", "the yes", "the no", "tied"]
+)
+def test_a_tie_and_a_refused_statement_leave_the_question_undecided_which_is_wrong(
+    refused: tuple[str, ...], tmp_path: Path
+) -> None:
     asked = pope.make_questions(SCENES[:1])
-    answers = pope.answer_questions(asked, COMPACT, lambda batch: [Completion("")] * len(batch), Ledger(str(tmp_path)))
-    assert {m.value for m in pope.measure(asked, answers).values()} == {0.0}
+
+    def judge(batch: list[Request]) -> list[Completion]:
+        sides = [any(f"Response: {side}" in request.text for side in refused) for request in batch]
+        mass = 0.4 if len(refused) == 1 else 0.5  # a refused statement must not win by a reward of one half
+        return [Completion("", refused="x") if side else Completion("", mass, 1 - mass) for side in sides]
+
+    found = pope.measure(asked, pope.answer_questions(asked, COMPACT, judge, Ledger(str(tmp_path))))
+    assert found.pop("pope_undecided").value == 1.0
+    assert {m.value for m in found.values()} == {0.0}

@@ -139,6 +139,25 @@ def test_one_false_fact_breaks_consistency() -> None:
     assert found["critique_facts_true"].value == 0.0
 
 
+def refusing(requests: list[Request]) -> list[Completion]:
+    """As `perfect`, but refuses the chosen response of the first item."""
+    answers = zip(requests, perfect(requests), strict=True)
+    return [Completion("", refused="too_long") if f"Response: {ITEMS[0].chosen} " in r.text else a for r, a in answers]
+
+
+def test_a_pair_with_a_refused_response_is_wrong_and_no_measure_of_rewards() -> None:
+    """As with held-out pairs: nothing is known about the reward of what the engine refuses."""
+    critiques = evaluation.judge_items(ITEMS, COMPACT, refusing)
+    found = evaluation.measure(ITEMS, critiques)
+    assert (found["hallucination_pair_accuracy"].value, found["reasoning_pair_accuracy"].value) == (0.0, 1.0)
+    assert (found["undecided"].value, found["undecided"].n) == (0.5, 2)
+    for name in ("pointwise_balanced_accuracy", "pointwise_f1"):
+        assert (found[name].value, found[name].n) == (1.0, 2)
+    assert found["ece"].n == found["ece_uncalibrated"].n == 2
+    assert sum(b["n"] for b in evaluation.details(ITEMS, critiques)["reliability"]) == 2
+    assert len(evaluation.judge_calibration(ITEMS, COMPACT, refusing)) == 1
+
+
 def test_blind_requests_have_no_image() -> None:
     images: list[str | None] = []
 

@@ -8,14 +8,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vlrm_ray.engines import Request, scored_critique
+from vlrm_ray.engines import Request
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
+from vlrm_ray.evaluation.pairs import (
+    CritiquePair,
+    ask_once,
+    by_length,
+    calibrated,
+    in_pairs,
+    is_judged,
+    labels,
+    outcomes,
+    pointwise,
+    temperature_of,
+    undecided,
+)
 from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique, prefers_chosen
-from vlrm_ray.reward.temperature_scaling import calibrated_reward, fit_temperature, log_odds
-from vlrm_ray.types import ScoredCritique
 
 ACCURACY = "held_out_pair_accuracy"
 """Name of the main metric."""
@@ -23,8 +34,6 @@ LEAST_PAIRS = 50
 """Fewest judged pairs whose temperature is published with the model."""
 SAMPLES = 24
 """Pairs whose critiques the report shows in full."""
-CritiquePair = tuple[ScoredCritique, ScoredCritique]
-"""The critiques of a pair's chosen and rejected response."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +75,17 @@ class HeldOutPairs:
 
         A pair with a response that was not judged counts as wrong, and is left out of what is measured of single responses.
         """
-        requests = self._requests()
-        distinct = list(dict.fromkeys(requests))
-        answers = dict(zip(distinct, judge(distinct), strict=True)) if distinct else {}
-        critiques = [scored_critique(answers[request]) for request in requests]
-        pairs = list(zip(critiques[::2], critiques[1::2], strict=True))
+        pairs = in_pairs(ask_once(judge, self._requests()))
         sighted, blind = pairs[: len(self.pairs)], pairs[len(self.pairs) :]
-        judged = [(pair, found) for pair, found in zip(self.pairs, sighted, strict=True) if _is_judged(found)]
-        temperature, rewards = _temperature([found for _, found in judged]), _calibrated_rewards(judged)
+        judged = [(pair, found) for pair, found in zip(self.pairs, sighted, strict=True) if is_judged(found)]
+        critiques, rewards = [found for _, found in judged], _calibrated_rewards(judged)
+        temperature = temperature_of(critiques)
         details: dict[str, Any] = {
-            "hits": {ACCURACY: "".join(str(int(prefers_chosen(*found))) for found in sighted)},
+            "hits": {ACCURACY: outcomes(prefers_chosen(*found) for found in sighted)},
             "samples": self._samples(sighted),
         }
         if judged:
-            bins = metrics.reliability(rewards, [True, False] * len(judged))
+            bins = metrics.reliability(rewards, labels(critiques))
             details |= {"reliability": bins, "temperature": temperature}
         calibration = {"temperature": temperature, "n": 2 * len(judged), "split": "held_out"}
         enough = len(judged) >= LEAST_PAIRS
@@ -97,20 +103,16 @@ class HeldOutPairs:
     def _measure(
         self, sighted: Sequence[CritiquePair], blind: Sequence[CritiquePair], rewards: Sequence[float]
     ) -> dict[str, Metric]:
-        lengths = [(len(pair.chosen), len(pair.rejected)) for pair in self.pairs]
-        judged = [pair for pair in sighted if _is_judged(pair)]
-        uncalibrated, right = [c.reward for pair in judged for c in pair], [True, False] * len(judged)
+        single = pointwise([pair for pair in sighted if is_judged(pair)], rewards)
         readable = [parse_critique(c.text).judgement is not None and not c.asked for pair in sighted for c in pair]
+        baselines = by_length((pair.chosen, pair.rejected) for pair in self.pairs)
         return {
             ACCURACY: metrics.share([prefers_chosen(*pair) for pair in sighted]),
             f"blind_{ACCURACY}": metrics.share([prefers_chosen(*pair) for pair in blind]),
-            "held_out_undecided": metrics.share([not _is_judged(pair) for pair in sighted]),
-            "held_out_balanced_accuracy": metrics.balanced_accuracy(uncalibrated, right),
-            "held_out_ece": metrics.ece(rewards, right),
-            "held_out_ece_uncalibrated": metrics.ece(uncalibrated, right),
+            "held_out_undecided": undecided(sighted),
+            **{f"held_out_{name}": single[name] for name in ("balanced_accuracy", "ece", "ece_uncalibrated")},
             "held_out_critique_readable": metrics.share(readable),
-            "held_out_pick_shorter_accuracy": metrics.share([c < r for c, r in lengths]),
-            "held_out_pick_longer_accuracy": metrics.share([c > r for c, r in lengths]),
+            **{f"held_out_{name}_accuracy": metrics.share(hits) for name, hits in baselines.items()},
         }
 
     def _samples(self, sighted: Sequence[CritiquePair]) -> list[dict[str, Any]]:
@@ -125,24 +127,15 @@ class HeldOutPairs:
         ]  # fmt: skip
 
 
-def _is_judged(pair: CritiquePair) -> bool:
-    return all(critique.label_mass > 0 for critique in pair)
-
-
 def _calibrated_rewards(judged: Sequence[tuple[HeldOutPair, CritiquePair]]) -> list[float]:
     """Rewards scaled by a temperature that was fitted on the images of the other half (two-fold cross-fitting)."""
     folds = [seed_of("fold", pair.sha256) % 2 for pair, _ in judged]
     fitted = [
-        _temperature([critiques for (_, critiques), f in zip(judged, folds, strict=True) if f != fold])
+        temperature_of([critiques for (_, critiques), f in zip(judged, folds, strict=True) if f != fold])
         for fold in (0, 1)
     ]
     return [
-        calibrated_reward(critique.yes, critique.no, fitted[fold])
+        reward
         for (_, critiques), fold in zip(judged, folds, strict=True)
-        for critique in critiques
+        for reward in calibrated([critiques], fitted[fold])
     ]
-
-
-def _temperature(pairs: Sequence[CritiquePair]) -> float:
-    odds = [log_odds(critique.yes, critique.no) for pair in pairs for critique in pair]
-    return fit_temperature(odds, [True, False] * len(pairs))

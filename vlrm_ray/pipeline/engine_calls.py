@@ -173,7 +173,7 @@ async def call(
     finally:
         if not answer.done():
             answer.cancel()
-            _cancel(reference)
+            cancel(reference)
 
 
 def get(
@@ -205,7 +205,8 @@ async def _awaited(reference: Any) -> Any:
     return await reference
 
 
-def _cancel(reference: Any) -> None:
+def cancel(reference: Any) -> None:
+    """Cancel a call in its actor too, if it has not ended."""
     if isinstance(reference, ray.ObjectRef):
         with suppress(RayError, ValueError):  # it has ended meanwhile
             ray.cancel(reference)

@@ -32,6 +32,7 @@ METRIC_LABELS = {
     "agreeing_with_prior_pair_accuracy": "pairs where the right response is the typical one",
     "against_prior_pair_accuracy": "pairs where the wrong response is the typical one",
     "reasoning_consistency": "reasoning consistency",
+    "undecided": "pairs with a response that was not judged",
     "told_pair_accuracy": "pairs judged from told facts (not forgotten by training)",
     "critique_facts_true": "critiques that state only true facts",
     "critique_follows": "critiques whose judgement follows from the stated facts",

@@ -6,14 +6,26 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vlrm_ray.claims.rules import RuleExtractor
-from vlrm_ray.engines import Completion, Request, scored_critique
+from vlrm_ray.engines import Request
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
+from vlrm_ray.evaluation.pairs import (
+    CritiquePair,
+    ask_once,
+    by_length,
+    calibrated,
+    in_pairs,
+    is_judged,
+    labels,
+    outcomes,
+    pointwise,
+    temperature_of,
+    undecided,
+)
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.preferences.critique import CritiqueFormat, parse_critique, prefers_chosen
-from vlrm_ray.reward.temperature_scaling import calibrated_reward, fit_temperature, log_odds
 from vlrm_ray.scenes.bench import (
     CALIBRATION,
     CALIBRATION_PAIRS,
@@ -27,10 +39,8 @@ from vlrm_ray.scenes.bench import (
 )
 from vlrm_ray.scenes.facts import KINDS, parse_description
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.types import ScoredCritique, Verdict
+from vlrm_ray.types import Verdict
 
-CritiquePair = tuple[ScoredCritique, ScoredCritique]
-"""The critiques of an item's chosen and rejected response."""
 GROUPS = (HALLUCINATION_GROUP, REASONING_GROUP)
 AGREEING, AGAINST = "agreeing_with_prior", "against_prior"
 _EXTRACTOR, _VERIFIER = RuleExtractor(), Verifier(Calibrations(exhaustive=KINDS))
@@ -72,25 +82,19 @@ class ScenesBench:
 
     def evaluate(self, judge: JudgeFn) -> Evaluated:
         """Fit the temperature on the calibration split, then measure."""
-        fitted = temperature(self.calibration, self.critique_format, judge)
+        judged = judge_calibration(self.calibration, self.critique_format, judge)
+        fitted = temperature_of(judged)
         critiques = judge_items(self.items, self.critique_format, judge)
         return Evaluated(
             measure(self.items, critiques, fitted),
             details(self.items, critiques, fitted),
-            {"temperature": fitted, "n": 2 * len(self.calibration), "split": CALIBRATION},
+            {"temperature": fitted, "n": 2 * len(judged), "split": CALIBRATION},
         )
 
 
 def judge_items(items: Sequence[BenchItem], critique_format: CritiqueFormat, judge: JudgeFn) -> BenchCritiques:
-    """Get the critiques of all items under all conditions, in one batch.
-
-    Decoding is greedy, so identical requests have identical answers and each is made once. Without the image many
-    items give the same request.
-    """
-    requests = _requests(items, critique_format)
-    distinct = list(dict.fromkeys(requests))
-    answers = dict(zip(distinct, judge(distinct), strict=True))
-    pairs = _in_pairs([answers[request] for request in requests])
+    """Get the critiques of all items under all conditions, in one batch; without the image many items ask the same."""
+    pairs = in_pairs(ask_once(judge, _requests(items, critique_format)))
     n = len(items)
     rephrased = 2 * n + sum(item.group == REASONING_GROUP for item in items)
     return BenchCritiques(pairs[:n], pairs[n : 2 * n], pairs[2 * n : rephrased], pairs[rephrased:])
@@ -128,20 +132,19 @@ def _both(item: BenchItem, question: str, critique_format: CritiqueFormat, image
     return [Request(critique_format.prompt(question, response), image) for response in (item.chosen, item.rejected)]
 
 
-def temperature(items: Sequence[BenchItem], critique_format: CritiqueFormat, judge: JudgeFn) -> float:
-    """Fit the temperature that calibrates the reward; `items` must be a split that no metric is computed on."""
-    pairs = _in_pairs(judge([r for item in items for r in _both(item, item.question, critique_format, item.image)]))
-    odds = [log_odds(c.yes, c.no) for pair in pairs for c in pair]
-    return fit_temperature(odds, [True, False] * len(pairs))
-
-
-def _in_pairs(answers: Sequence[Completion]) -> list[CritiquePair]:
-    critiques = [scored_critique(answer) for answer in answers]
-    return list(zip(critiques[::2], critiques[1::2], strict=True))
+def judge_calibration(
+    items: Sequence[BenchItem], critique_format: CritiqueFormat, judge: JudgeFn
+) -> list[CritiquePair]:
+    """Critiques of the judged ones among some items; they must be of a split that no metric is computed on."""
+    requests = [r for item in items for r in _both(item, item.question, critique_format, item.image)]
+    return [pair for pair in in_pairs(ask_once(judge, requests)) if is_judged(pair)]
 
 
 def measure(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: float = 1.0) -> dict[str, Metric]:
-    """All metrics by their names in `report.json`. `ece` is computed after scaling by the temperature."""
+    """All metrics by their names in `report.json`. `ece` is computed after scaling by the temperature.
+
+    A pair with a response that was not judged counts as wrong, and is left out of what is measured of single responses.
+    """
     sighted = critiques.sighted
     result: dict[str, Metric] = {}
     for group in GROUPS:
@@ -153,6 +156,7 @@ def measure(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: 
     result["reasoning_consistency"] = metrics.share(_consistent(items, critiques))
     if critiques.told:
         result["told_pair_accuracy"] = metrics.share([prefers_chosen(*pair) for pair in critiques.told])
+    result["undecided"] = undecided(sighted)
     result |= _by_prior(items, sighted)
     return result | _baselines(items) | _pointwise(sighted, temperature) | _critique_metrics(items, sighted)
 
@@ -160,22 +164,21 @@ def measure(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: 
 def details(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: float = 1.0) -> dict[str, Any]:
     """What the report shows beside the metrics: reliability bins, outcomes by item, some critiques in full.
 
-    `hits` has "1" for each correctly judged pair and "0" for the others, in the order of the items. It allows a
-    paired comparison of two rounds.
+    The order of `hits` is that of the items, which allows a paired comparison of two rounds.
     """
-    rewards = [calibrated_reward(c.yes, c.no, temperature) for pair in critiques.sighted for c in pair]
+    judged = [pair for pair in critiques.sighted if is_judged(pair)]
     return {
         "temperature": temperature,
-        "reliability": metrics.reliability(rewards, [True, False] * len(critiques.sighted)),
+        "reliability": metrics.reliability(calibrated(judged, temperature), labels(judged)),
         "hits": {
-            f"{group}_pair_accuracy": "".join(
-                str(int(prefers_chosen(*pair)))
+            f"{group}_pair_accuracy": outcomes(
+                prefers_chosen(*pair)
                 for item, pair in zip(items, critiques.sighted, strict=True)
                 if item.group == group
             )
             for group in GROUPS
         }
-        | {"reasoning_consistency": "".join(str(int(hit)) for hit in _consistent(items, critiques))},
+        | {"reasoning_consistency": outcomes(_consistent(items, critiques))},
         "prior": prior_table(items, critiques.sighted),
         "samples": _samples(items, critiques),
     }
@@ -252,23 +255,21 @@ def states_only_facts(critique: str, facts: Sequence[str]) -> bool:
 
 
 def _baselines(items: Sequence[BenchItem]) -> dict[str, Metric]:
-    lengths = [(len(i.chosen), len(i.rejected)) for i in items]
+    lengths = by_length((item.chosen, item.rejected) for item in items)
     return {
-        "pick_shorter_accuracy": metrics.share([c < r for c, r in lengths]),
-        "pick_longer_accuracy": metrics.share([c > r for c, r in lengths]),
+        **{f"{name}_accuracy": metrics.share(hits) for name, hits in lengths.items()},
         "always_first_accuracy": metrics.share([int(i.item_id[-1]) % 2 == 0 for i in items]),
     }
 
 
 def _pointwise(pairs: Sequence[CritiquePair], temperature: float) -> dict[str, Metric]:
-    rewards = [c.reward for pair in pairs for c in pair]
-    scaled = [calibrated_reward(c.yes, c.no, temperature) for pair in pairs for c in pair]
-    right = [True, False] * len(pairs)
+    judged = [pair for pair in pairs if is_judged(pair)]
+    single = pointwise(judged, calibrated(judged, temperature))
     return {
-        "ece": metrics.ece(scaled, right),
-        "ece_uncalibrated": metrics.ece(rewards, right),
-        "pointwise_balanced_accuracy": metrics.balanced_accuracy(rewards, right),
-        "pointwise_f1": metrics.f1(rewards, right),
+        "ece": single["ece"],
+        "ece_uncalibrated": single["ece_uncalibrated"],
+        "pointwise_balanced_accuracy": single["balanced_accuracy"],
+        "pointwise_f1": single["f1"],
     }
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from vlrm_ray.engines import Request, scored_critique
+from vlrm_ray.engines import Request
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.benchmarks import yes_no
 from vlrm_ray.evaluation.benchmarks.pope import STRATEGIES
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
+from vlrm_ray.evaluation.pairs import CritiquePair, ask_once, in_pairs, is_judged
 from vlrm_ray.preferences.critique import CritiqueFormat
 from vlrm_ray.scenes.images import store_image
 from vlrm_ray.scenes.render import paint
@@ -179,7 +180,7 @@ def answer_questions(
     judge: JudgeFn,
     ledger: Ledger,
 ) -> list[bool | None]:
-    """Answer each question by the statement ("Yes, ..." or "No, ...") with the higher reward; None for a tie.
+    """Answer each question by the statement ("Yes, ..." or "No, ...") with the higher reward; None for a tie, and if one was not judged.
 
     Questions that several strategies share are judged once.
 
@@ -189,26 +190,28 @@ def answer_questions(
         judge: the reward model.
         ledger: stores the images.
     """
-    pairs = [
-        [
-            Request(critique_format.prompt(q.text, answer), store_image(q.scene, ledger))
-            for answer in yes_no.answers(q.text)
-        ]
+    requests = [
+        Request(critique_format.prompt(q.text, answer), store_image(q.scene, ledger))
         for q in questions
+        for answer in yes_no.answers(q.text)
     ]
-    distinct = list(dict.fromkeys(request for pair in pairs for request in pair))
-    completions = zip(distinct, judge(distinct), strict=True)
-    rewards = {request: scored_critique(completion).reward for request, completion in completions}
-    sides = [(rewards[yes], rewards[no]) for yes, no in pairs]
-    return [None if yes == no else yes > no for yes, no in sides]
+    return [_preferred(pair) for pair in in_pairs(ask_once(judge, requests))]
+
+
+def _preferred(pair: CritiquePair) -> bool | None:
+    yes, no = (critique.reward for critique in pair)
+    return yes > no if is_judged(pair) and yes != no else None
 
 
 def measure(questions: Sequence[Question], answers: Sequence[bool | None]) -> dict[str, Metric]:
-    """Accuracy by strategy, a tie counting as wrong, and the share of yes; named as in `report.json`."""
+    """Accuracy by strategy, the share of yes and that of undecided questions, which are wrong; named as in `report.json`."""
     result = {
         f"pope_{strategy}_accuracy": metrics.share(
             [answer is q.present for q, answer in zip(questions, answers, strict=True) if q.strategy == strategy]
         )
         for strategy in STRATEGIES
     }
-    return result | {"pope_yes_ratio": metrics.share([answer is True for answer in answers])}
+    return result | {
+        "pope_yes_ratio": metrics.share([answer is True for answer in answers]),
+        "pope_undecided": metrics.share([answer is None for answer in answers]),
+    }

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from vlrm_ray.evaluation.benchmarks.judging import POINTWISE, JudgeOutput, Judge
 from vlrm_ray.evaluation.benchmarks.scoring import Batch, JudgementLog, Scorer, primary_judgements
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
+from vlrm_ray.evaluation.pairs import by_length, outcomes
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model
@@ -69,18 +70,16 @@ class PublicBenchmark:
             scorer.score(todo, all_at_once, lambda done: None)
             judgements = primary_judgements(self.items, scorer.log.judged)
         hits = [judgement.is_correct(item) for item, judgement in zip(self.items, judgements, strict=True)]
-        better = [len(item.answers[item.better]) for item in self.items]
-        worse = [len(item.answers[1 - item.better]) for item in self.items]
+        baselines = by_length(item.better_and_worse for item in self.items)
         prefix = f"benchmark_{self.name}"
         reasons = Counter(judgement.reason for judgement in judgements if judgement.status is Status.QUARANTINED)
         return Evaluated(
             {
                 f"{prefix}_accuracy": metrics.share(hits),
                 f"{prefix}_undecided": metrics.share([j.status is not Status.DECIDED for j in judgements]),
-                f"{prefix}_pick_shorter_accuracy": metrics.share(_shorter(better, worse)),
-                f"{prefix}_pick_longer_accuracy": metrics.share(_shorter(worse, better)),
+                **{f"{prefix}_{name}_accuracy": metrics.share(picked) for name, picked in baselines.items()},
             },
-            {"hits": {f"{prefix}_accuracy": "".join(str(int(hit)) for hit in hits)}}
+            {"hits": {f"{prefix}_accuracy": outcomes(hits)}}
             | ({"quarantined": {self.name: dict(reasons)}} if reasons else {}),
         )
 
@@ -96,7 +95,3 @@ class PublicBenchmark:
             JudgementLog(log),
             batch_size=critic.engine.max_num_seqs,
         )
-
-
-def _shorter(first: Sequence[int], second: Sequence[int]) -> list[bool]:
-    return [a < b for a, b in zip(first, second, strict=True)]

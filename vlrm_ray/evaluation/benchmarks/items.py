@@ -55,6 +55,11 @@ class Item:
         return f"{self.position:06d}-{content}"
 
     @property
+    def better_and_worse(self) -> tuple[str, str]:
+        """The better answer and the other one."""
+        return self.answers[self.better], self.answers[1 - self.better]
+
+    @property
     def first(self) -> int:
         """Index of the answer that is shown first; pseudo-random, derived from the id alone."""
         return seed_of("order", self.item_id) % 2

@@ -7,6 +7,7 @@ from typing import Any
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, Row, Status
 from vlrm_ray.evaluation.benchmarks.scoring import Judgements, primary_judgements
+from vlrm_ray.evaluation.pairs import by_length
 
 Summary = dict[str, Any]
 STOPS = "script_stops"
@@ -110,11 +111,8 @@ def _mean(hits: Sequence[bool]) -> float:
 
 def _baselines(items: Sequence[Item], yes_no: bool) -> dict[str, float]:
     """Accuracies without a model: by length in characters (a tie is wrong), by position shown, and by a fixed word."""
-    better = [len(item.answers[item.better]) for item in items]
-    worse = [len(item.answers[1 - item.better]) for item in items]
-    baselines = {
-        "pick_shorter": _mean([b < w for b, w in zip(better, worse, strict=True)]),
-        "pick_longer": _mean([b > w for b, w in zip(better, worse, strict=True)]),
+    lengths = by_length(item.better_and_worse for item in items)
+    baselines = {name: _mean(hits) for name, hits in lengths.items()} | {
         "always_first": _mean([item.better == item.first for item in items]),
     }
     words = {"always_yes": _mean([i.better == 0 for i in items]), "always_no": _mean([i.better == 1 for i in items])}

@@ -193,7 +193,8 @@ class EnginePool:
                         raise
                     losses += 1
                     if losses > MOST_LOSSES:
-                        raise self._too_many_losses(stage, requests, losses, error) from error
+                        where = f"the stage {stage}"
+                        raise too_many_losses(self.role, where, requests, losses, error) from error
                 except ActorDied:
                     self._asked = 0.0
                     await self._follow_directory()
@@ -211,15 +212,6 @@ class EnginePool:
         if self._sick.rest(index):
             cause = user_message(error) or last_line(error)
             _log.warning("%s-%d gets no requests for %g s: %s", self.role, index, REST_SECONDS, cause)
-
-    def _too_many_losses(self, stage: str, requests: Sequence[Request], losses: int, error: Exception) -> UserError:
-        first, cause = requests[0], user_message(error) or last_line(error)
-        about = f"the image {redacted(first.image)}" if first.image else f"the text {first.text[:200]!r}"
-        return UserError(
-            f"{losses} engines of the {self.role} were lost one after the other while they worked on the same {len(requests)} "
-            f"requests of the stage {stage}, the first of them with {about}; look for the cause in these requests. The last "
-            f"engine: {cause}"
-        )
 
     async def _with_room(self) -> set[int]:
         """The engines that more sequences may be sent to, once there are any. Groups wait in the order in which they come."""
@@ -268,6 +260,24 @@ class EnginePool:
         )
         self.board.add(stage, 0, time.monotonic() - start, name)
         return answers
+
+
+def too_many_losses(role: str, where: str, requests: Sequence[Request], losses: int, error: Exception) -> UserError:
+    """The error for requests with which one engine after the other is lost.
+
+    Args:
+        role: role of the engines.
+        where: what the requests are part of, as "the stage critique".
+        requests: the requests.
+        losses: how many engines were lost.
+        error: the error of the last one.
+    """
+    first, cause = requests[0], user_message(error) or last_line(error)
+    about = f"the image {redacted(first.image)}" if first.image else f"the text {first.text[:200]!r}"
+    return UserError(
+        f"{losses} engines of the {role} were lost one after the other while they worked on the same {len(requests)} "
+        f"requests of {where}, the first of them with {about}; look for the cause in these requests. The last engine: {cause}"
+    )
 
 
 def _generate(actor: ActorHandle[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Judging batches on several critics: how they are divided, in which order answers come, and what ends it. Ray is replaced."""
+"""Batches on several engines: how they are divided, in which order answers come, and what ends the work. Ray is replaced."""
 
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError
 
-from actors import judge_pool
-from actors.judge_pool import JudgePool
-from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, Request, Sampling
+from actors import engine_batches
+from actors.engine_batches import EngineBatches
+from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, EngineDied, Request, Sampling
 from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline.stages.engine_pool import MOST_LOSSES
 
 SAMPLING = Sampling(8)
 
@@ -47,7 +48,7 @@ class Calls:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
-    monkeypatch.setattr(judge_pool, "ray", calls)
+    monkeypatch.setattr(engine_batches, "ray", calls)
     return calls
 
 
@@ -59,9 +60,9 @@ def batches(texts: str, taken: list[str] | None = None) -> Iterator[list[Request
         yield [Request(text, None), Request(text.upper(), None)]
 
 
-def pool(*actors: Any, sampling: Sampling | None = SAMPLING, in_flight: int = 2) -> JudgePool:
+def pool(*actors: Any, sampling: Sampling | None = SAMPLING, in_flight: int = 2) -> EngineBatches:
     """A pool of critics that stay, which must answer within 60 s."""
-    return JudgePool(lambda: dict(enumerate(actors)), sampling, 60, in_flight)
+    return EngineBatches("critic", lambda: dict(enumerate(actors)), sampling, 60, in_flight, "check --rm")
 
 
 def texts_of(outputs: Sequence[Sequence[Completion]]) -> list[str]:
@@ -88,7 +89,7 @@ def test_a_critic_gets_no_more_batches_than_it_may_have_and_none_is_made_before_
 
 def test_critics_that_join_get_batches_and_those_that_leave_get_no_more(calls: Calls) -> None:
     present = {0: calls.actor(0), 1: calls.actor(1)}
-    answers = JudgePool(lambda: present, SAMPLING, 60, in_flight=1)(batches("abcdef"))
+    answers = EngineBatches("critic", lambda: present, SAMPLING, 60, in_flight=1)(batches("abcdef"))
     next(answers)
     present[2] = calls.actor(2)
     del present[1]
@@ -108,10 +109,12 @@ def test_a_critic_that_does_not_answer_or_dies_is_named(calls: Calls) -> None:
         raise RayActorError
 
     calls.choose = lambda pending: None
-    with pytest.raises(UserError, match=r"critic-0, critic-1: no answer within 60 s while waiting for judgements"):
+    with pytest.raises(
+        UserError, match=r"critic-0, critic-1: no answer within 60 s while waiting for answers to a batch"
+    ):
         list(pool(calls.actor(0), calls.actor(1))(batches("ab")))
     calls.choose = lambda pending: pending[-1]
-    with pytest.raises(UserError, match=r"critic-1 died while it was asked for judgements"):
+    with pytest.raises(UserError, match=r"critic-1 died while it was asked for answers to a batch"):
         list(pool(calls.actor(0), calls.actor(1, dead))(batches("ab")))
 
 
@@ -128,3 +131,34 @@ def test_it_goes_on_if_one_request_was_answered_or_the_images_are_at_fault(calls
         return [first if first.refused or request.text == "a" else Completion("", refused=TOO_LONG)]
 
     assert len(list(pool(calls.actor(0, answer))(batches("abcdefghijk")))) == 11
+
+
+def test_without_a_remedy_it_goes_on_whatever_is_refused(calls: Calls) -> None:
+    actor = calls.actor(0, lambda request: [Completion("", refused=TOO_LONG)])
+    assert len(list(EngineBatches("policy", lambda: {0: actor}, SAMPLING, 60)(batches("abcdefghijk")))) == 11
+
+
+def gives_up(request: Request) -> list[Completion]:
+    """The answer of an actor that could not start its engine again."""
+    raise EngineDied("critic-0 on node a has no running engine: exit code -9")
+
+
+def test_what_an_engine_gives_up_on_is_sent_to_another_one_and_it_gets_no_more(calls: Calls) -> None:
+    judges = pool(calls.actor(0, gives_up), calls.actor(1))
+    answers = {number: texts_of(outputs) for number, outputs in judges(batches("abcdef"))}
+    assert answers == {number: [text, text.upper()] for number, text in enumerate("abcdef")}
+    assert [text for number, text in calls.sent if number == 0] == ["a", "c"]  # what it had when it gave up
+
+
+def test_the_work_ends_with_the_message_of_an_engine_if_all_have_given_up(calls: Calls) -> None:
+    with pytest.raises(EngineDied, match="has no running engine: exit code -9"):
+        list(pool(calls.actor(0, gives_up), calls.actor(1, gives_up))(batches("a")))
+    assert calls.sent == [(0, "a"), (1, "a")]
+
+
+def test_a_batch_with_which_several_engines_give_up_is_not_sent_to_all(calls: Calls) -> None:
+    with pytest.raises(
+        UserError, match=r"^4 engines of the critic .* 2 requests of a batch, .* the text 'a'; .*exit code -9"
+    ):
+        list(pool(*(calls.actor(index, gives_up) for index in range(MOST_LOSSES + 3)))(batches("a")))
+    assert len(calls.sent) == MOST_LOSSES + 1
