@@ -180,7 +180,7 @@ def _devices(config: JsonDict, results: Mapping[int, JsonDict]) -> JsonDict:
 
 def _nodes(ledger: Ledger) -> JsonDict:
     """The entry `nodes`: changes of the number of nodes; {} for a cluster that did not change."""
-    changes = node_watch.changes(RunMetrics(ledger).read())
+    changes = node_watch.changes(RunMetrics(ledger))
     if len(changes) < 2:
         return {}
     return {"nodes": [{"at": round(time - changes[0][0], 1), "nodes": nodes} for time, nodes in changes]}
