@@ -96,6 +96,13 @@ def test_the_gather_line_counts_what_is_quarantined(tmp_path: Path, monkeypatch:
     assert told.endswith("version 0 is kept")
 
 
+def test_the_result_of_a_round_holds_the_sums_of_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = run_of(tmp_path, monkeypatch, PARTS)
+    run.gather(1)
+    (marker,) = run.ledger.part_markers(1).values()
+    assert (run.ledger.result(1, "select") or {})["statistics"] == marker["statistics"]
+
+
 def test_a_round_without_losses_says_nothing_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, output = run_of(tmp_path, monkeypatch, ["", ""])
     run.gather(1)

@@ -28,7 +28,7 @@ from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
 from vlrm_ray.evaluation.held_out import LEAST_PAIRS
-from vlrm_ray.pipeline import evaluators, remedies, row_accounting, training_steps, utilization
+from vlrm_ray.pipeline import evaluators, part_statistics, remedies, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
 from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.graph import Parts
@@ -216,6 +216,7 @@ class Rounds:
         """Commit the results of the five stages from their parts, of which some were made ahead."""
         busy = self.fleet.board.seconds()
         of_round = {"spans": self.fleet.board.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
+        of_round["statistics"] = part_statistics.summed(markers)
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {
