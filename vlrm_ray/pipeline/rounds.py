@@ -108,10 +108,12 @@ class Rounds:
         )
 
     def begin(self) -> None:
-        """Start the actors of a new run's first gathering, so that they start while the engines do.
+        """Start what can start while the engines do: the actors of a new run's first gathering.
 
-        Not if there is a version already: which one critics hold is known only when they have started.
+        Before, the keys of cached answers are collected that a killed session has left, so that actors find them. The actors
+        do not start if there is a version already: which one critics hold is known only when they have started.
         """
+        self.stream.keys.update()
         is_new = not self.ledger.result(1, "select") and not self.ledger.newest_version()
         if is_new and self.config.most_rounds and begins_early(self.config):
             self.fleet.board.reset_counts()
