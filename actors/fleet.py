@@ -317,8 +317,8 @@ class Fleet:
 
     def _start_board(self) -> BoardClient:
         options = on_lasting_node(self.config.cluster.labels.get("cpu"))
-        handle = ray.remote(ProgressBoard).options(name=BOARD, **options).remote()
-        return BoardClient(handle, self.config.cluster.start_timeout)
+        lasting = ray.remote(ProgressBoard).options(name=BOARD, max_restarts=-1, max_task_retries=-1, **options)
+        return BoardClient(lasting.remote())
 
     def _start_scaling(self) -> Scaling | None:
         """Let the number of engines follow the work, for the roles that are configured so."""

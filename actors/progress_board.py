@@ -10,7 +10,10 @@ MIN_PAUSE = 0.2
 
 
 class ProgressBoard:
-    """Counts the rows and busy seconds of each stage, and records when each actor worked and what each step trained."""
+    """Counts the rows and busy seconds of each stage, and records when each actor worked and what each step trained.
+
+    Ray starts it again if its node is lost. It knows nothing then of what was reported before: counts and times start at 0.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, int] = {}
@@ -18,6 +21,7 @@ class ProgressBoard:
         self._spans: dict[str, list[Span]] = {}
         self._pool_actors: dict[str, list[str]] = {}
         self._steps: list[dict[str, Any]] = []
+        self._first = time.time_ns()  # position of the first record: higher than all of a board before this one
         self._since = 0.0
 
     def add(self, stage: str, rows: int, seconds: float = 0.0, actor: str = "") -> None:
@@ -66,9 +70,17 @@ class ProgressBoard:
         """Add the record of a training step."""
         self._steps.append(record)
 
-    def steps(self, start: int) -> list[dict[str, Any]]:
-        """The records of training steps, in the order of their arrival, without the first `start` of them."""
-        return self._steps[start:]
+    def steps(self, start: int) -> tuple[int, list[dict[str, Any]]]:
+        """The records of training steps since a position, in the order of their arrival.
+
+        Args:
+            start: the position that an earlier call returned; 0 for all records. If the board has been started again since,
+                its records are all new.
+
+        Returns:
+            The position after the last record, and the records.
+        """
+        return self._first + len(self._steps), self._steps[max(0, start - self._first) :]
 
     def clear(self) -> None:
         """Reset everything except the steps, before a new round."""

@@ -25,6 +25,7 @@ from vlrm_ray.experts.vision_experts import VisionExperts
 from vlrm_ray.ids import digest, sha256_of_file
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.store.cache import AnswerCache
+from vlrm_ray.store.cache_keys import CacheKeys
 from vlrm_ray.store.decoding import DECODER
 from vlrm_ray.store.images import open_image
 from vlrm_ray.store.ledger import Ledger
@@ -144,7 +145,9 @@ class PhotoSet:
             DECODER,
             DETECTIONS,
         )
-        cache = AnswerCache(Ledger(str(self.evidence)), name, Evidence)
+        store = Ledger(str(self.evidence))
+        CacheKeys(store).update()
+        cache = AnswerCache(store, name, Evidence)
         loaded: list[VisionExperts] = []
 
         def look(batch: Sequence[str]) -> Callable[[list[int]], list[tuple[Evidence, ...]]]:

@@ -55,7 +55,7 @@ def fitted(ledger: Ledger, *overrides: str, log: Any = print) -> tuple[Path, lis
     board = ray.remote(num_cpus=0)(ProgressBoard).remote()
     folder, metrics = fit.fit(config, ledger, 1, START, board=board, log=log)
     assert (metrics["epoch"], metrics["step"]) == (2, STEPS)
-    return Path(folder), [record["step"] for record in ray.get(board.steps.remote(0))]
+    return Path(folder), [record["step"] for record in ray.get(board.steps.remote(0))[1]]
 
 
 def largest_difference(first: Path, second: Path) -> float:

@@ -52,7 +52,7 @@ class Watched:
     def __init__(self) -> None:
         engine = ray.remote(SimulatedEngine).options(num_cpus=0, max_concurrency=100)
         self.engines = {"policy-0": engine.remote(4, 0.1), "critic-0": engine.remote(4, 0.1, critic=True)}
-        self.board = BoardClient(ray.remote(ProgressBoard).options(num_cpus=0).remote(), DEADLINE)
+        self.board = BoardClient(ray.remote(ProgressBoard).options(num_cpus=0).remote())
 
     def loads(self) -> Mapping[str, Mapping[str, Any]]:
         return {name: vars(ray.get(engine.load_report.remote())) for name, engine in self.engines.items()}

@@ -1,4 +1,4 @@
-"""Records of training steps travel from a worker to the driver's `metrics.jsonl`, without a file that both see."""
+"""Records of training steps travel from a worker to the driver's `metrics/`, without a file that both see."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,8 @@ from actors.progress_board import ProgressBoard
 from tests.ray.fits import START, commit_selected_pairs
 from vlrm_ray import config as configuration
 from vlrm_ray.pipeline import training_steps
-from vlrm_ray.pipeline.run_metrics import FILE, RunMetrics
+from vlrm_ray.pipeline.board_client import BoardClient
+from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.reward.training import fit
 from vlrm_ray.reward.training.step_records import StepRecord, StepRecorder
 from vlrm_ray.store.ledger import Ledger
@@ -41,12 +42,8 @@ def test_the_driver_writes_the_records_of_a_worker(tmp_path: Path, monkeypatch: 
     config = configuration.load(None, ["train.workers=1", "train.cpus=0.5"])
     shown = list[str]()
 
-    def steps(start: int) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = ray.get(board.steps.remote(start))
-        return records
-
-    with training_steps.followed(1, steps, metrics, shown.append):
+    with training_steps.followed(1, BoardClient(board).steps, metrics, shown.append):
         fit.fit(config, ledger, 1, START, board=board)
     assert [record["step"] for record in training_steps.records_of(1, RunMetrics(ledger))] == [1, 2, 3]
     assert shown[-1] == "train 3/3 loss 0.33 acc .50 10 tok/s"
-    assert (ledger.get(FILE) or b"").count(b"\n") == 3
+    assert (ledger.get("metrics/steps-00000.jsonl") or b"").count(b"\n") == 3

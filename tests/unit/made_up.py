@@ -109,8 +109,8 @@ class FakeBoard(BoardClient):
 
     def reset_counts(self, *, only_times: bool = False) -> None: ...
 
-    def steps(self, start: int) -> list[dict[str, Any]]:
-        return self.trained[start:]
+    def steps(self, start: int) -> tuple[int, list[dict[str, Any]]]:
+        return len(self.trained), self.trained[start:]
 
 
 def write_image(folder: Path) -> tuple[str, str]:

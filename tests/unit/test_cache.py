@@ -55,11 +55,11 @@ def test_another_process_finds_it_and_reads_only_the_shards_it_needs(
 
 def test_new_images_list_the_shards_now_and_then(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     listed, names = [], Ledger.names
-    monkeypatch.setattr(Ledger, "names", lambda *asked: (listed.append(asked), names(*asked))[1])
+    monkeypatch.setattr(Ledger, "names", lambda *asked: (listed.append(asked[1]), names(*asked))[1])
     answers = AnswerCache(ledger, "ocr", Word)
     for key in "abc":
         answers.get_or_compute([key], compute([]))  # type: ignore[arg-type]
-    assert len(listed) == 1
+    assert listed == ["evidence/ocr/keys", "evidence/ocr"]
 
 
 def test_the_answers_of_a_call_are_one_file(ledger: Ledger) -> None:

@@ -43,7 +43,7 @@ def test_each_change_is_one_line_and_only_changes_are_logged(tmp_path: Path, mon
         while not logged:
             pass
     assert logged == ["nodes: 1 (cpu 1) -> 2 (cpu 1, train 1)"]
-    found = node_watch.changes(RunMetrics(Ledger(str(tmp_path))).read())
+    found = node_watch.changes(RunMetrics(Ledger(str(tmp_path))))
     assert [nodes for _, nodes in found] == [{"cpu": 1}, {"cpu": 1, "train": 1}]
 
 

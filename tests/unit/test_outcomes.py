@@ -18,6 +18,8 @@ from vlrm_ray.pipeline import part_stream, prompts, rounds, row_accounting
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences import pairing, selection
+from vlrm_ray.store.cache import AnswerCache
+from vlrm_ray.store.cache_keys import LEAST_SHARDS
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.rows import Row, to_table
 from vlrm_ray.types import Candidate, ImageCondition, Prompt, PromptRef
@@ -94,6 +96,24 @@ def test_the_gather_line_counts_what_is_quarantined(tmp_path: Path, monkeypatch:
     told = output.getvalue().splitlines()[-1]
     assert "no response makes a checkable claim (no_claim 1), so nothing is trained; ask for descriptions" in told
     assert told.endswith("version 0 is kept")
+
+
+def test_the_result_of_a_round_holds_the_sums_of_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = run_of(tmp_path, monkeypatch, PARTS)
+    run.gather(1)
+    (marker,) = run.ledger.part_markers(1).values()
+    assert (run.ledger.result(1, "select") or {})["statistics"] == marker["statistics"]
+
+
+def test_before_a_round_the_keys_are_collected_that_a_killed_session_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = run_of(tmp_path, monkeypatch, [])
+    answers = AnswerCache(run.ledger, "candidates-0", str)
+    for index in range(LEAST_SHARDS):
+        answers.put({str(index): ("Nothing.",)})
+    run.begin()
+    assert len(run.ledger.names("evidence/candidates-0/keys", "", ".parquet")) == 1
 
 
 def test_a_round_without_losses_says_nothing_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

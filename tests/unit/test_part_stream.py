@@ -14,6 +14,8 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import part_stream, prompts
 from vlrm_ray.pipeline.part_stream import PartStream
 from vlrm_ray.pipeline.stages import Commit, CommitCandidates
+from vlrm_ray.store.cache import AnswerCache
+from vlrm_ray.store.cache_keys import LEAST_SHARDS
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prepared_parts import PreparedParts
 from vlrm_ray.store.rows import Row, to_table
@@ -60,6 +62,21 @@ def gather(ledger: Ledger) -> None:
     overrides = [f"part_rows={PART_ROWS}", "critic.writer=newest", "cluster.overlap=1"]
     stream = PartStream(load(None, overrides), ledger, ledger, lambda: None)  # type: ignore[arg-type,return-value]
     stream.gather(ROUND, stream.todo(ROUND)[0], lambda _: None)
+
+
+def test_the_keys_of_the_answers_that_a_graph_caches_are_one_file_when_it_has_ended(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = AnswerCache(ledger, "ocr", str)
+
+    def batches(**_: object) -> Iterator[pa.Table]:
+        for index in range(LEAST_SHARDS):
+            answers.put({str(index): ("STOP",)})
+        yield commit(ledger, 0, FINE)
+
+    monkeypatch.setattr(part_stream, "build_graph", lambda *_: types.SimpleNamespace(iter_batches=batches))
+    gather(ledger)
+    assert len(ledger.names("evidence/ocr/keys", "", ".parquet")) == 1
 
 
 def test_an_engine_that_refuses_everything_leaves_nothing_of_the_round(

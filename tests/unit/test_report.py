@@ -118,6 +118,17 @@ def test_the_committed_parts_of_a_killed_run_count(tmp_path: Path) -> None:
     assert sum(content["rounds"][1]["statistics"]["margins"]["kept"]) == 1
 
 
+def test_a_gathered_round_is_reported_without_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round of 200,000 prompts has thousands; a run of an older version has no sums, so its parts are read."""
+    ledger = ledger_of_one_round(tmp_path)
+    before = built(ledger)["rounds"]
+    select = ledger.result(1, "select") or {}
+    ledger.finish(1, "select", select | {"statistics": part_statistics.summed([*ledger.part_markers(1).values()])})
+    monkeypatch.setattr(Ledger, "part_marker", lambda *_: pytest.fail("a marker is read"))
+    assert built(ledger)["rounds"] == before
+    assert before[1]["statistics"]["pairs"] == {"full": {"made": 2, "kept": 1}}
+
+
 def test_an_empty_run_has_no_rounds(tmp_path: Path) -> None:
     content = built(Ledger(str(tmp_path)))
     assert (content["rounds"], content["gains"], content["next"]) == ([], {}, "round 1: gather")

@@ -92,7 +92,7 @@ def test_steps_of_later_rounds_and_sessions_go_on(tmp_path: Path) -> None:
     a_run(tmp_path, "tensorboard")
     config, ledger = load(None, ["trackers=[tensorboard]"]), Ledger(f"{tmp_path}/run")
     opened = open_trackers(config, ledger, print)
-    opened.skip_steps([{"round": 1, "train": {"round": 1, "step": 2, "steps": 2}}, {"round": 1, "rows": {}}])
+    opened.skip_steps([{"round": 1, "train": {"round": 1, "step": 2, "steps": 2}}])
     opened.log_step({**STEP, "round": 2, "step": 1, "loss": 0.25})
     opened.close()
     assert scalars(tmp_path / "run")["train/loss", 3] == 0.25

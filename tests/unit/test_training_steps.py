@@ -1,4 +1,4 @@
-"""A training followed by the driver: `metrics.jsonl`, the progress line, and the summary in the report."""
+"""A training followed by the driver: `metrics/`, the progress line, and the summary in the report."""
 
 import time
 from pathlib import Path
@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from actors.progress_board import ProgressBoard
-from vlrm_ray.errors import StorageError
-from vlrm_ray.pipeline import run_metrics, training_steps
-from vlrm_ray.pipeline.run_metrics import RunMetrics
+from vlrm_ray.pipeline import training_steps
+from vlrm_ray.pipeline.run_metrics import OLD_FILE, STEPS, RunMetrics
 from vlrm_ray.report.training import loss_curve, training_table
 from vlrm_ray.store.ledger import Ledger
 
@@ -26,20 +25,20 @@ def record(step: int, **changes: Any) -> dict[str, Any]:
 def test_records_are_written_and_shown_while_they_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_steps, "POLL_SECONDS", 0.02)
     board, shown, ledger = ProgressBoard(), list[str](), Ledger(str(tmp_path))
-    board.add_step(record(7))  # of the round before
+    board.add_step(record(7))  # of an earlier training
     metrics = RunMetrics(ledger)
     with training_steps.followed(1, board.steps, metrics, shown.append):
         board.add_step(record(1))
         time.sleep(0.3)
         board.add_step(record(2))
-    assert [line["train"]["step"] for line in RunMetrics(ledger).read()] == [1, 2]
+    assert [line["train"]["step"] for line in RunMetrics(ledger).read(STEPS)] == [1, 2]
     assert shown == ["train 1/4 loss 1.00 acc .50 50 tok/s", "train 2/4 loss 0.50 acc .50 50 tok/s"]
 
 
 def test_the_records_of_an_interrupted_training_are_kept_and_repeated_steps_count_once(tmp_path: Path) -> None:
     """A training that resumes from a checkpoint repeats the steps after it; the last record of a step counts."""
     ledger = Ledger(str(tmp_path))
-    ledger.put(run_metrics.FILE, b'{"time": 1.0, "round": 1, "rows": {}}\nnot json\n')
+    ledger.put(OLD_FILE, b'{"time": 1.0, "round": 1, "rows": {}}\nnot json\n')
     for steps in ([1, 2], [2, 3]):
         board, metrics = ProgressBoard(), RunMetrics(ledger)
         with training_steps.followed(1, board.steps, metrics, print):
@@ -50,19 +49,24 @@ def test_the_records_of_an_interrupted_training_are_kept_and_repeated_steps_coun
     assert training_steps.records_of(2, RunMetrics(ledger)) == []
 
 
-def test_records_wait_for_a_storage_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_metrics, "WRITE_SECONDS", 0.0)
-    monkeypatch.setattr(run_metrics, "BYTES_PER_SECOND", 1e12)
-    metrics = RunMetrics(Ledger(str(tmp_path)))
+def test_a_board_that_was_started_again_loses_no_later_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_steps, "POLL_SECONDS", 0.02)
+    boards, metrics = [ProgressBoard()], RunMetrics(Ledger(str(tmp_path)))
+    with training_steps.followed(1, lambda position: boards[-1].steps(position), metrics, lambda text: None):
+        for steps in ([1, 2, 3], [4], [5, 6]):
+            for step in steps:
+                boards[-1].add_step(record(step))
+            time.sleep(0.2)
+            boards += [ProgressBoard()] if step == 3 else []
+    assert [line["train"]["step"] for line in metrics.read(STEPS)] == [1, 2, 3, 4, 5, 6]
 
-    def away(*_: object) -> None:
-        raise StorageError("away")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "put", away)
-        metrics.add({"round": 1})
-    metrics.add({"round": 2})
-    assert [line["round"] for line in RunMetrics(Ledger(str(tmp_path))).read()] == [1, 2]
+def test_records_of_another_round_are_left_out(tmp_path: Path) -> None:
+    """A board that does not answer at the start of a training tells all that it has later."""
+    metrics, answers = RunMetrics(Ledger(str(tmp_path))), iter([(0, []), (2, [record(9), record(1, round=2)])])
+    with training_steps.followed(2, lambda _: next(answers, (2, [])), metrics, lambda text: None):
+        pass
+    assert [(line["round"], line["train"]["step"]) for line in metrics.read(STEPS)] == [(2, 1)]
 
 
 def test_the_summary_names_losses_accuracy_speed_and_waiting() -> None:

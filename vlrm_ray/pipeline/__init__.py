@@ -47,9 +47,9 @@ monitor.py           shows what a run does, in Ray's metrics and in experiment t
 recorder.py          records the metrics of a run in Ray
 usage.py             how busy engines, experts and train workers are, for the metrics
 trackers.py          TensorBoard, wandb and MLflow
-run_metrics.py       `metrics.jsonl`
-training_steps.py    the records of training steps, for `metrics.jsonl`, the progress line and the report
-node_watch.py        the number of nodes over time, for `metrics.jsonl`
+run_metrics.py       `metrics/` of a run: engines, training steps and nodes over time
+training_steps.py    the records of training steps, for `metrics/`, the progress line and the report
+node_watch.py        the number of nodes over time, for `metrics/`
 stage_clock.py       how long the stages of a round take, and what they cost
 utilization.py       how busy the GPUs were, and how they would be divided best
 """

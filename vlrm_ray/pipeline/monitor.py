@@ -16,7 +16,7 @@ import ray
 from vlrm_ray.config import Config
 from vlrm_ray.monitoring import STEP_FIELDS, TRAIN
 from vlrm_ray.pipeline.recorder import Recorder
-from vlrm_ray.pipeline.run_metrics import RunMetrics
+from vlrm_ray.pipeline.run_metrics import STEPS, RunMetrics
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.pipeline.trackers import NO_TRACKERS, Trackers
 from vlrm_ray.pipeline.usage import Usage, Watched
@@ -53,7 +53,7 @@ class RunMonitor:
         The figures of rounds that earlier sessions have finished are recorded at once.
         """
         self.trackers = trackers
-        self.trackers.skip_steps(RunMetrics(self.ledger).read())
+        self.trackers.skip_steps(RunMetrics(self.ledger).read(STEPS))
         for round_ in range(self.config.most_rounds + 1):
             if published := self.ledger.result(round_, "publish"):
                 self._published(published["version"])
@@ -106,7 +106,7 @@ class RunMonitor:
         self.trackers.log_round(round_, rows | lost)
 
     def trained_step(self, line: Mapping[str, Any]) -> None:
-        """Record a training step, and send it to the trackers; other lines of `metrics.jsonl` are left out."""
+        """Record a training step, and send it to the trackers; other lines of `metrics/` are left out."""
         if "train" in line:
             for field in STEP_FIELDS:
                 if (value := line["train"][field]) is not None:

@@ -1,4 +1,4 @@
-"""How many nodes the cluster has over time, as lines of `metrics.jsonl`, one for each change.
+"""How many nodes the cluster has over time, as lines of `metrics/nodes-*.jsonl`, one for each change.
 
     {"time": 1764190000.0, "nodes": {"cpu": 1, "generate": 3}}
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from vlrm_ray.config_sections import Cluster
 from vlrm_ray.pipeline.background import repeated
-from vlrm_ray.pipeline.run_metrics import RunMetrics
+from vlrm_ray.pipeline.run_metrics import NODES, RunMetrics
 
 WATCH_SECONDS = 2.0
 """Interval at which the nodes are counted."""
@@ -33,7 +33,7 @@ def recorded(metrics: RunMetrics, cluster: Cluster, log: Callable[[str], None]) 
     """
     watch = _Watch(metrics, {key for selector in cluster.labels.values() for key in selector}, log)
     try:
-        with repeated(watch.look, WATCH_SECONDS):
+        with repeated(watch.look, WATCH_SECONDS, "counting the nodes"):
             yield
     finally:
         metrics.write()
@@ -47,12 +47,13 @@ class _Watch:
     def look(self) -> None:
         import ray
 
+        self.metrics.write_due()
         found = count(ray.nodes(), self.labels)
         if found != self.last:
             if self.last:
                 self.log(f"nodes: {text(self.last)} -> {text(found)}")
             self.last = found
-            self.metrics.add({"time": round(time.time(), 1), "nodes": found})
+            self.metrics.add(NODES, {"time": round(time.time(), 1), "nodes": found})
 
 
 def count(nodes: Sequence[Mapping[str, Any]], labels: Collection[str]) -> dict[str, int]:
@@ -77,6 +78,6 @@ def text(nodes: Mapping[str, int]) -> str:
     return f"{sum(nodes.values())} ({', '.join(f'{kind} {number}' for kind, number in nodes.items())})"
 
 
-def changes(lines: Sequence[Mapping[str, Any]]) -> list[tuple[float, dict[str, int]]]:
-    """The lines of this module among those of `metrics.jsonl`, as (Unix time, nodes by kind)."""
-    return [(line["time"], dict(line["nodes"])) for line in lines if "nodes" in line]
+def changes(metrics: RunMetrics) -> list[tuple[float, dict[str, int]]]:
+    """The recorded changes of all sessions, as (Unix time, nodes by kind)."""
+    return [(line["time"], dict(line["nodes"])) for line in metrics.read(NODES)]

@@ -127,6 +127,11 @@ def margin_of(pair: Pair, selected: SelectedPair | None, own: bool = False) -> f
     return max(plus) - min(minus) if plus and minus else None
 
 
+def summed(markers: Sequence[Mapping[str, Any]]) -> Counts:
+    """The counts of `count_rows`, summed over the parts that some markers are of; {} without any."""
+    return sum_counts([marker["statistics"] for marker in markers]) if markers else {}
+
+
 def sum_counts(parts: Sequence[Any]) -> Any:
     """Sum the counts of one or more parts; the result has the same structure as one part's counts."""
     if isinstance(parts[0], dict):

@@ -10,6 +10,7 @@ import ray.data
 from vlrm_ray.config import Config
 from vlrm_ray.errors import RoundFailed
 from vlrm_ray.pipeline import prompts, remedies
+from vlrm_ray.pipeline.background import repeated
 from vlrm_ray.pipeline.begun_graph import BegunGraph, tables
 from vlrm_ray.pipeline.graph import Parts, build_candidates_graph, build_graph
 from vlrm_ray.pipeline.quarantine import QuarantineLimit, TooManyQuarantined
@@ -17,9 +18,12 @@ from vlrm_ray.pipeline.refusals import RefusalGuard
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.pipeline.stages.critics import waits_for_newest
+from vlrm_ray.store.cache_keys import CacheKeys
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prepared_parts import PreparedParts
 
+KEYS_SECONDS = 300.0
+"""Interval at which the keys of new cached answers are read while a round is gathered, so that little is left at its end."""
 CLOSE_SECONDS = 10
 """Time that a graph gets to end, after its engines."""
 
@@ -54,12 +58,12 @@ class PartStream:
         Args:
             config: configuration of the run.
             ledger: where the parts are committed.
-            store: ledger of the caches.
+            store: ledger of the caches, whose keys are collected.
             stage_actors: returns the actors to work with.
             committed: called with the tally of each part that has been committed.
         """
         self.config, self.ledger, self.store, self.stage_actors = config, ledger, store, stage_actors
-        self.committed = committed
+        self.committed, self.keys = committed, CacheKeys(store)
         self.ahead_of_critics = waits_for_newest(config)
         self._parts: tuple[int, Parts] = (0, {})
         self._begun: _Begun | None = None
@@ -163,7 +167,8 @@ class PartStream:
     ) -> None:
         """Follow a graph. What an error makes worthless is removed once the graph has ended and commits nothing more."""
         try:
-            with closing(tallies):  # an error must not leave the graph running
+            reading = repeated(self.keys.read, KEYS_SECONDS, "reading the keys of cached answers")
+            with closing(tallies), reading:  # an error must not leave the graph running
                 limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
                 self._follow(RefusalGuard(answered=resumed), limit, tallies, done, stopped)
         except _AllRefused:
@@ -172,6 +177,7 @@ class PartStream:
         except TooManyQuarantined:
             limit.remove_parts()
             raise
+        self.keys.write()
 
     def _follow(
         self,

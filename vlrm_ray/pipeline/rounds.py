@@ -28,7 +28,7 @@ from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
 from vlrm_ray.evaluation.held_out import LEAST_PAIRS
-from vlrm_ray.pipeline import evaluators, remedies, row_accounting, training_steps, utilization
+from vlrm_ray.pipeline import evaluators, part_statistics, remedies, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
 from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.graph import Parts
@@ -108,10 +108,12 @@ class Rounds:
         )
 
     def begin(self) -> None:
-        """Start the actors of a new run's first gathering, so that they start while the engines do.
+        """Start what can start while the engines do: the actors of a new run's first gathering.
 
-        Not if there is a version already: which one critics hold is known only when they have started.
+        Before, the keys of cached answers are collected that a killed session has left, so that actors find them. The actors
+        do not start if there is a version already: which one critics hold is known only when they have started.
         """
+        self.stream.keys.update()
         is_new = not self.ledger.result(1, "select") and not self.ledger.newest_version()
         if is_new and self.config.most_rounds and begins_early(self.config):
             self.fleet.board.reset_counts()
@@ -216,7 +218,11 @@ class Rounds:
         """Commit the results of the five stages from their parts, of which some were made ahead."""
         busy = self.fleet.board.seconds()
         of_round = {"spans": self.fleet.board.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
+<<<<<<< HEAD
         of_round |= utilization.record(self.config)
+=======
+        of_round["statistics"] = part_statistics.summed(markers)
+>>>>>>> fix-records
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {

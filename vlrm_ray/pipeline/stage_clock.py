@@ -36,7 +36,7 @@ class StageClock:
         self._by_process: dict[tuple[int, float], float] = {}
         self._lock, self._with_node = threading.Lock(), False
         self._reading = ExitStack()
-        self._reading.enter_context(repeated(self._read, SAMPLE_SECONDS))
+        self._reading.enter_context(repeated(self._read, SAMPLE_SECONDS, "reading CPU times"))
 
     def start(self) -> Start:
         """The start of a stage, now."""

@@ -78,8 +78,8 @@ class Trackers:
         self._each(lambda tracker: tracker.log(_numbers(values), STEP, step))
 
     def skip_steps(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Count the steps of earlier sessions, from the lines of `metrics.jsonl`."""
-        self._steps |= {line["train"]["round"]: line["train"]["steps"] for line in lines if "train" in line}
+        """Count the steps of earlier sessions, from their lines (see `RunMetrics.read`)."""
+        self._steps |= {line["train"]["round"]: line["train"]["steps"] for line in lines}
 
     def close(self) -> None:
         """Close all trackers."""

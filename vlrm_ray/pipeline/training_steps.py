@@ -1,6 +1,6 @@
-"""Follows a training from the driver: its step records go to `metrics.jsonl` and to the progress line, and are summarized.
+"""Follows a training from the driver: its step records go to `metrics/` and to the progress line, and are summarized.
 
-A step's line in `metrics.jsonl` is {"time": 1764190000.0, "round": 1, "train": {"step": 12, "loss": 0.41, ...}}; the
+A step's line in `metrics/steps-*.jsonl` is {"time": 1764190000.0, "round": 1, "train": {"step": 12, "loss": 0.41, ...}}; the
 fields are those of `vlrm_ray.reward.training.step_records.StepRecord`.
 """
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from vlrm_ray.pipeline.background import repeated
-from vlrm_ray.pipeline.run_metrics import RunMetrics
+from vlrm_ray.pipeline.run_metrics import STEPS, RunMetrics
 from vlrm_ray.reward.training.step_records import progress_text
 
 JsonDict = dict[str, Any]
@@ -24,29 +24,33 @@ CURVE_FIELDS = ("loss", "accuracy")
 
 @contextmanager
 def followed(
-    round_: int, steps: Callable[[int], Records], metrics: RunMetrics, show: Callable[[str], None]
+    round_: int,
+    steps: Callable[[int], tuple[int, Records]],
+    metrics: RunMetrics,
+    show: Callable[[str], None],
 ) -> Iterator[None]:
     """Context manager: records of training steps are written and shown while they arrive.
 
     Args:
         round_: number of the round.
-        steps: returns the records that have arrived, without the first so many; [] if it cannot be told.
+        steps: returns the records that have arrived since a position, and the position after them; see `ProgressBoard.steps`.
         metrics: where the records are written.
         show: shows a text in the progress line.
     """
-    read = len(steps(0))
+    position, _ = steps(0)
 
     def fetch() -> None:
-        nonlocal read
-        records = steps(read)
-        read += len(records)
+        nonlocal position
+        position, records = steps(position)
+        metrics.write_due()
+        records = [record for record in records if record["round"] == round_]
         for record in records:
-            metrics.add({"time": round(time.time(), 1), "round": round_, "train": dict(record)})
+            metrics.add(STEPS, {"time": round(time.time(), 1), "round": round_, "train": dict(record)})
         if records:
             show(progress_text(records[-1]))
 
     try:
-        with repeated(fetch, POLL_SECONDS):
+        with repeated(fetch, POLL_SECONDS, "following the training"):
             yield
     finally:
         metrics.write()
@@ -54,9 +58,7 @@ def followed(
 
 def records_of(round_: int, metrics: RunMetrics) -> list[JsonDict]:
     """The records of a round by step, of all sessions; the last one of a step that was trained more than once."""
-    found = {
-        line["train"]["step"]: line["train"] for line in metrics.read() if "train" in line and line["round"] == round_
-    }
+    found = {line["train"]["step"]: line["train"] for line in metrics.read(STEPS) if line["round"] == round_}
     return [found[step] for step in sorted(found)]
 
 

@@ -44,7 +44,7 @@ class Usage:
         self.fleet, self.recorder, self.devices = fleet, recorder, watched_devices(config)
         self._before: dict[tuple[str, str], float] = {}
         self._owed: dict[str, float] = defaultdict(float)
-        self._steps, self._at = len(fleet.board.steps(0)), time.monotonic()
+        (self._steps, _), self._at = fleet.board.steps(0), time.monotonic()
         self._engines: set[str] = set()
 
     def sample(self) -> None:
@@ -85,8 +85,7 @@ class Usage:
         return busy
 
     def _sample_training(self) -> dict[str, float]:
-        records = self.fleet.board.steps(self._steps)
-        self._steps += len(records)
+        self._steps, records = self.fleet.board.steps(self._steps)
         seconds = sum((record["seconds"] or 0.0) - (record["wait_seconds"] or 0.0) for record in records)
         self.recorder.record("vlrm_busy_seconds", seconds, {"role": "train", "actor": "train"})
         return {"train": seconds}

@@ -73,8 +73,9 @@ def _stage_results(ledger: Ledger, round_: int) -> JsonDict:
 def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int) -> JsonDict:
     """The report of one round; a data stage that is not finished is reported by its committed parts."""
     evaluated = results.get("evaluate", {})
-    markers = list(ledger.part_markers(round_).values())
-    statistics = [marker["statistics"] for marker in markers]
+    known = results.get("select", {}).get("statistics")
+    markers = [] if known else list(ledger.part_markers(round_).values())  # of a large round they are thousands
+    statistics = known or part_statistics.summed(markers)
     unfinished = [stage for stage in ROLLOUT_STAGES if stage not in results] if markers else []
     content = {
         "round": round_,
@@ -88,7 +89,7 @@ def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int
         "reliability": evaluated.get("reliability"),
         "temperature": evaluated.get("temperature"),
         "training": results.get("train", {}).get("steps"),
-        "statistics": part_statistics.sum_counts(statistics) if statistics else None,
+        "statistics": statistics,
         "overlap": results.get("select", {}).get("overlap"),
         "cpu_seconds": {
             "gather" if stage == "select" else stage: results[stage]["cpu_seconds"]
@@ -180,7 +181,7 @@ def _devices(config: JsonDict, results: Mapping[int, JsonDict]) -> JsonDict:
 
 def _nodes(ledger: Ledger) -> JsonDict:
     """The entry `nodes`: changes of the number of nodes; {} for a cluster that did not change."""
-    changes = node_watch.changes(RunMetrics(ledger).read())
+    changes = node_watch.changes(RunMetrics(ledger))
     if len(changes) < 2:
         return {}
     return {"nodes": [{"at": round(time - changes[0][0], 1), "nodes": nodes} for time, nodes in changes]}

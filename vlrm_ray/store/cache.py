@@ -1,9 +1,12 @@
 """Cache of a model's answers, keyed by content: an answer is computed once, across rounds, restarts and runs.
 
     evidence/<expert>/shard-<hash>.parquet     columns `key` (string) and `answer` (typed), one row per answer
+    evidence/<expert>/keys/<hash>.parquet      columns `shard` and `keys`, one row per shard; see cache_keys.py
 
-The answers that one call computes become one shard, so there are as many files as parts, not as images. The keys of all
-shards are read at the first lookup; shards that other actors have added since are found at a later miss.
+The answers that one call computes become one shard, so there are as many files as parts, not as images. The driver of a run
+collects the keys of many shards in one file, so a cache reads few files to know what there is. It does so at the first
+lookup, and again at a later miss. Of the shards that are in no key file yet it reads the keys of some: so another actor's
+new answers are found, but a cache of thousands of shards is not read by each actor for itself.
 """
 
 import io
@@ -12,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -27,6 +31,9 @@ READERS = 16
 """Shards that are read at the same time."""
 LIST_SECONDS = 20.0
 """Time between two looks for shards that others have added: a listing of thousands of them is not worth every new image."""
+SINGLE_SHARDS = 256
+"""Most shards without a key file whose keys a cache reads. To miss an answer costs its computation, to find it three requests."""
+FOLDER, KEYS = "evidence", "keys"
 SHARDS_IN_MEMORY = 64
 """Shards whose answers are kept in memory."""
 
@@ -50,12 +57,13 @@ class AnswerCache(Generic[T]):
             expert: name of the folder; contains a fingerprint of all that changes the answers.
             kind: type of the values of an answer.
         """
-        self.ledger, self.folder = ledger, f"evidence/{expert}"
+        self.ledger, self.folder = ledger, f"{FOLDER}/{expert}"
         self.answers: Codec = codec(tuple[kind, ...])  # type: ignore[valid-type]
         self.shard_of: dict[str, str] = {}
         self.known: set[str] = set()
         self.shards: OrderedDict[str, dict[str, tuple[T, ...]]] = OrderedDict()
         self.lookups = self.hits = self.reported_hits = 0
+        self.readable = SINGLE_SHARDS
         self.lock, self.listed = Lock(), -math.inf
 
     def get_or_compute(
@@ -106,17 +114,21 @@ class AnswerCache(Generic[T]):
             self._keep(name, dict(answers))
 
     def _find_shards(self) -> None:
-        """Read the keys of the shards that were added since the last time."""
-        new = [name for name in self.ledger.names(self.folder, "shard-", ".parquet") if name not in self.known]
-        if not new:
-            return
+        """Read the key files that were added since the last time, and the keys of some shards that are in none."""
         with ThreadPoolExecutor(READERS) as readers:
-            for name, keys in zip(new, readers.map(self._keys_of, new), strict=True):
+            files = self._new(f"{self.folder}/{KEYS}", "")
+            for shards in readers.map(partial(read_key_file, self.ledger, self.folder), files):
+                for shard, keys in shards.items():
+                    self._remember(shard, keys)
+            self.known.update(files)
+            single = self._new(self.folder, "shard-")[: self.readable] if self.readable else []
+            self.readable -= len(single)
+            keys_of_single = readers.map(partial(read_keys, self.ledger, self.folder), single)
+            for name, keys in zip(single, keys_of_single, strict=True):
                 self._remember(name, keys)
 
-    def _keys_of(self, name: str) -> list[str]:
-        table = self.ledger.read_table(f"{self.folder}/{name}", ["key"])
-        return [] if table is None else list(table.column("key").to_pylist())
+    def _new(self, folder: str, prefix: str) -> list[str]:
+        return [name for name in self.ledger.names(folder, prefix, ".parquet") if name not in self.known]
 
     def _stored(self, key: str) -> tuple[T, ...] | None:
         name = self.shard_of.get(key)
@@ -130,7 +142,7 @@ class AnswerCache(Generic[T]):
             answers = self.answers.decode(table.column("answer").combine_chunks())
             shard = dict(zip(table.column("key").to_pylist(), answers, strict=True))
         self._keep(name, shard)
-        return shard[key]
+        return shard.get(key)
 
     def _remember(self, name: str, keys: Sequence[str]) -> None:
         self.known.add(name)
@@ -141,3 +153,15 @@ class AnswerCache(Generic[T]):
         self.shards.move_to_end(name)
         while len(self.shards) > SHARDS_IN_MEMORY:
             self.shards.popitem(last=False)
+
+
+def read_keys(ledger: Ledger, folder: str, name: str) -> list[str]:
+    """The keys of a shard in a folder; [] if it is damaged or deleted."""
+    table = ledger.read_table(f"{folder}/{name}", ["key"])
+    return [] if table is None else list(table.column("key").to_pylist())
+
+
+def read_key_file(ledger: Ledger, folder: str, name: str) -> dict[str, list[str]]:
+    """The keys by shard that a key file of a folder holds; {} if it is damaged or deleted."""
+    table = ledger.read_table(f"{folder}/{KEYS}/{name}")
+    return {} if table is None else dict(zip(*(table.column(c).to_pylist() for c in ("shard", "keys")), strict=True))

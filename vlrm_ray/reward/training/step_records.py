@@ -1,6 +1,6 @@
 """What each training step did: the record, and where it is sent.
 
-    rank 0 ─ StepRecorder ─► the driver's progress board ─► metrics.jsonl, the progress line, Ray's metrics, trackers
+    rank 0 ─ StepRecorder ─► the driver's progress board ─► metrics/, the progress line, Ray's metrics, trackers
 
 The driver writes the file, because an object store cannot append and worker and driver may share no file system. It records
 the metrics too, because those of a worker are lost if it ends before Ray has exported them. A
