@@ -218,11 +218,8 @@ class Rounds:
         """Commit the results of the five stages from their parts, of which some were made ahead."""
         busy = self.fleet.board.seconds()
         of_round = {"spans": self.fleet.board.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
-<<<<<<< HEAD
         of_round |= utilization.record(self.config)
-=======
         of_round["statistics"] = part_statistics.summed(markers)
->>>>>>> fix-records
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {
