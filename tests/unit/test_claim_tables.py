@@ -293,6 +293,14 @@ def test_a_class_with_few_objects_is_named_and_has_wrong_boxes_of_its_own() -> N
     assert finding(Claim(ClaimType.OBJECT, Noun("cat")), seen(("cat", 0.9)), claims).verdict is S
 
 
+def test_an_object_that_is_seen_too_faintly_is_not_said_to_be_missed() -> None:
+    """The class was measured on few objects, so that it may not be called absent."""
+    few = replace(CLAIMS, seen={**CLAIMS.seen, "cat": 0})
+    claim = Claim(ClaimType.OBJECT, Noun("cat"))
+    assert finding(claim, seen(("cat", 0.12)), few).reason == "too_weak_evidence"
+    assert finding(claim, seen(("dog", 0.9)), few).reason == "detector_may_miss_it"
+
+
 def test_a_class_that_only_other_kinds_of_images_show_is_never_called_absent() -> None:
     """Cats in composites do not show that the detector finds the cats of photographs."""
     cat, claim = Detection("cat", box(0, 0), 0.9), Claim(ClaimType.OBJECT, Noun("cat"))

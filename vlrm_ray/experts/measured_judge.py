@@ -18,6 +18,7 @@ from vlrm_ray.types import Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
 ON_CARRIER = 0.5
 """A text is on an object if at least this share of it, or of the object, lies in the other."""
+_MAY_MISS = "detector_may_miss_it"
 TIE = 0.2
 """A relation whose strength is nearer to one half is too close to a tie: labels do not say whether it holds."""
 
@@ -146,7 +147,8 @@ class MeasuredJudge:
             own = known.objects.get(next(iter(classes.names)))
         table = known.rivalled if rivalled else own or known.any_object
         limited = self._limited(Answer(strength, table, self.strengths.shown(Noun(noun.name))), classes, known)
-        return replace(limited, weak=self.strengths.strongest(Noun(noun.name)))
+        reason = "too_weak_evidence" if strength and limited.reason == _MAY_MISS else limited.reason
+        return replace(limited, weak=self.strengths.strongest(Noun(noun.name)), reason=reason)
 
     def _certain(self, noun: Noun, known: DetectorClaims) -> tuple[list[Box], float]:
         """The boxes that each suffice to support an object of the noun, and the probability that the best one shows it."""
@@ -205,7 +207,7 @@ class MeasuredJudge:
         classes = {noun: self.strengths.classes(noun.name) for noun in nouns}
         cited = {noun: self.strengths.shown(noun) for noun in nouns}
         if any(classes[n].kind != "same" or not (cited[n] or _seen(classes[n], known)) for n in nouns):
-            return Answer(reason="detector_may_miss_it")
+            return Answer(reason=_MAY_MISS)
         strength = self.strengths.comparison(claim.value or "", *nouns)
         if strength is None:
             return Answer(reason="crowd")
@@ -316,4 +318,4 @@ def _reason(classes: ClassesOf, exact: bool) -> str:
     """Why a claim about a noun may stay open."""
     if classes.kind == "narrower":
         return f"detector_knows_only_{min(classes.names).replace(' ', '_')}"
-    return "too_weak_evidence" if exact else "detector_may_miss_it"
+    return "too_weak_evidence" if exact else _MAY_MISS

@@ -17,6 +17,8 @@ BASELINES = {
 }
 WIDTH, HEIGHT = 4.7, 3.0
 """Size of a plot in inches."""
+FEWEST_IN_LINE = 10
+"""Responses that a point of the calibration's line needs: the share of one or two says nothing."""
 _DOTTED, _DASHED = (0, (1, 2.5)), (0, (4, 2))
 
 
@@ -140,7 +142,10 @@ def reliability(rounds: Sequence[JsonObject]) -> Plot | None:
         bins = round_["reliability"]
         x, y = [100 * b["mean_reward"] for b in bins], [100 * b["right"] for b in bins]
         largest = max(b["n"] for b in bins)
-        axes.plot(x, y, color=color, linewidth=1.6, label=round_label(round_["round"]))
+        line = calibration_line(bins)
+        axes.plot(
+            [x for x, _ in line], [y for _, y in line], color=color, linewidth=1.6, label=round_label(round_["round"])
+        )
         axes.scatter(x, y, [8 + 110 * b["n"] / largest for b in bins], color=color, alpha=0.75, linewidths=0)
     _percent_axis(axes)
     _percent_x_axis(axes)
@@ -155,7 +160,15 @@ def reliability(rounds: Sequence[JsonObject]) -> Plot | None:
     )
     temperature = measured[-1].get("temperature")
     scaling = f" Rewards are scaled with temperature {temperature:.2f}." if temperature else ""
-    return to_plot(drawing, "Calibration of the reward", f"Last evaluated round: {values}.{scaling}")
+    note = (
+        f"The lines join the rewards of at least {FEWEST_IN_LINE} responses. Last evaluated round: {values}.{scaling}"
+    )
+    return to_plot(drawing, "Calibration of the reward", note)
+
+
+def calibration_line(bins: Sequence[JsonObject]) -> list[tuple[float, float]]:
+    """Points of the calibration's line, in percent: mean reward and share of right responses of bins with enough of them."""
+    return [(100 * b["mean_reward"], 100 * b["right"]) for b in bins if b["n"] >= FEWEST_IN_LINE]
 
 
 def margins(round_: JsonObject, threshold: float) -> Plot | None:

@@ -230,7 +230,9 @@ def seconds_table(rounds: Sequence[JsonObject]) -> Table | None:
     """Seconds by stage and round."""
     measured = dict.fromkeys(stage for r in rounds for stage in r["seconds"])
     stages = [s for s in ("gather", *ROLLOUT_STAGES, "train", "publish", "evaluate") if s in measured]
-    labels = {"gather": "rollout and critique phase (wall time; its stages overlap)"}
+    labels = {"gather": "rollout phase (gather), wall time"} | {
+        stage: f"{stage}, sum over parts at the same time" for stage in ROLLOUT_STAGES
+    }
     rows = [
         TableRow(
             labels.get(stage, stage),
@@ -248,7 +250,7 @@ def actors_table(rounds: Sequence[JsonObject]) -> Table | None:
     actors = dict.fromkeys(a for r in with_actors for a in r["busy"] if a not in r["seconds"] or a in ROLLOUT_STAGES)
     rows = [TableRow(humanize(a), [_seconds_cell(r["busy"].get(a)) for r in with_actors]) for a in actors]
     columns = [round_label(r["round"]) for r in with_actors]
-    return Table("Busy seconds by actor of the rollout and critique phase", columns, rows) if rows else None
+    return Table("Busy seconds by actor while a round was gathered", columns, rows) if rows else None
 
 
 def overlap_table(rounds: Sequence[JsonObject]) -> Table | None:
