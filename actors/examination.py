@@ -19,6 +19,8 @@ from vlrm_ray.errors import StorageError
 
 MORE_DEATHS = 2
 """How often more than a search takes the engine may end during it: an engine that always ends is at fault itself."""
+MOST_SEARCHES = 12
+"""Found requests that a search may take more deaths for: an engine that ends at random is at fault itself, too."""
 TRIES = 2
 """A request is refused if the actor itself has ended so often while it examined only this one."""
 
@@ -26,8 +28,8 @@ TRIES = 2
 class Examination:
     """Runs suspects in ever smaller groups.
 
-    A search takes one restart for each halving. There may be as many as two searches take, and `MORE_DEATHS`; half of it
-    as long as no group has ended well.
+    To find one request takes one restart for each halving. There may be as many as to find all that were found, at most
+    `MOST_SEARCHES`, and one more, and `MORE_DEATHS`; as long as no group has ended well, as many as to find one.
 
     Attributes:
         survived: whether a group has ended well.
@@ -64,6 +66,7 @@ class Examination:
             Exception: what `start` raises.
         """
         engine, groups, deaths = engine or await self._started(), _halves(suspects), 0
+        halvings = len(suspects).bit_length()
         while groups:
             group = [suspect for suspect in groups.pop(0) if suspect.request not in self.refusals]
             if self.refusals.tries(group) >= TRIES:
@@ -74,8 +77,10 @@ class Examination:
                     await engine.close()
                 if len(group) == 1:
                     await self._refuse(group)
-                groups[:0] = _halves(group) if len(group) > 1 else []
-                if deaths == MORE_DEATHS + len(suspects).bit_length() * (2 if self.survived else 1):
+                halves = _halves(group) if len(group) > 1 else []
+                groups = halves + groups if self.survived else groups + halves  # first a group that may end well
+                searches = 1 + max(1, min(self.found, MOST_SEARCHES)) if self.survived else 1
+                if deaths >= MORE_DEATHS + halvings * searches:
                     raise EngineDied(f"{cause}, and it was restarted {deaths} times to find the requests that cause it")
                 engine = await self._started()
         if suspects:
@@ -96,6 +101,7 @@ class Examination:
         await asyncio.to_thread(self.refusals.add, group[0].request)
 
     async def _started(self) -> AsyncEngine:
+        await asyncio.to_thread(self.refusals.learn)
         return await asyncio.to_thread(self.start)
 
 
@@ -117,5 +123,6 @@ async def _answers(engine: AsyncEngine, group: Sequence[Suspect]) -> bool:
 
 
 def _halves(suspects: Sequence[Suspect]) -> list[Sequence[Suspect]]:
-    """Every other one of them: requests that follow one another often share an image, and so the cause."""
-    return [half for half in (suspects[::2], suspects[1::2]) if half]
+    """The first and the second half: requests that share an image, and so the cause, follow one another and stay together."""
+    middle = len(suspects) // 2
+    return [half for half in (suspects[:middle], suspects[middle:]) if half]

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from actors import engine_hosts
 from actors.continuous_engine import ContinuousEngine
 from actors.engine_hosts import ENGINE_RESTARTS, EngineHost
-from actors.examination import MORE_DEATHS, Examination
+from actors.examination import MORE_DEATHS, MOST_SEARCHES, Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
 from actors.suspects import Refusals, Suspect
 from tests.unit.test_refused_requests import GOOD, PickyEngine
@@ -109,6 +110,43 @@ def test_requests_that_end_the_engine_are_found_and_all_others_answered(
     assert asyncio.run(host.health()).problem == ""
 
 
+@pytest.mark.parametrize("first", [0, 30, 60, 120])
+def test_an_image_that_ends_the_engine_with_several_requests_costs_only_these(first: int) -> None:
+    """The requests of an image follow one another; most groups are free of them."""
+    suspects = [Suspect(request, SAMPLING) for request in requests(128, *range(first, first + 8))]
+    refusals = Refusals("policy-0", SETTINGS, None)
+    examination = Examination(lambda: ContinuousEngine(Backend(), 1024), refusals)
+    asyncio.run(examination.run(suspects))
+    assert [i for i in range(128) if suspects[i].request in refusals] == list(range(first, first + 8))
+    assert examination.explained
+
+
+def test_an_engine_that_ends_at_random_is_given_up_before_it_refuses_many(ledger: Ledger) -> None:
+    chance = random.Random(0)
+
+    class Unreliable(Backend):
+        async def _work(self, request: Request) -> None:
+            self.dies = self.dies or chance.random() < 0.3
+            await super()._work(request)
+
+    examination = Examination(lambda: ContinuousEngine(Unreliable(), 1024), Refusals("policy-0", SETTINGS, ledger))
+    with pytest.raises(EngineDied, match="to find the requests that cause it"):
+        asyncio.run(examination.run([Suspect(request, SAMPLING) for request in requests(512)]))
+    assert examination.found <= 4 * MOST_SEARCHES
+
+
+def test_a_search_learns_from_those_of_other_actors(backends: list[Backend], ledger: Ledger) -> None:
+    async def go() -> None:
+        first, second = (EngineHost(f"policy-{i}", SETTINGS, ledger) for i in range(2))
+        asked = requests(8, 3)
+        assert await answers(first, asked) == expected(asked)
+        started = len(backends)
+        assert await answers(second, asked) == expected(asked)
+        assert len(backends) == started + 1
+
+    asyncio.run(go())
+
+
 def test_a_run_gets_past_any_number_of_such_requests(backends: list[Backend]) -> None:
     async def go() -> None:
         host = EngineHost("policy-0", SETTINGS)
@@ -122,7 +160,7 @@ def test_a_run_gets_past_any_number_of_such_requests(backends: list[Backend]) ->
 def test_a_refused_request_is_not_sent_again_with_another_seed(backends: list[Backend]) -> None:
     async def go() -> int:
         host = EngineHost("policy-0", SETTINGS)
-        asked = [*requests(8, 3), *(replace(request, seed=100) for request in requests(8, 3))]
+        asked = [replace(request, seed=seed) for request in requests(8, 3) for seed in (0, 100)]
         assert await answers(host, asked) == expected(asked)
         started = len(backends)
         assert (await host.score(requests(4, 3)))[3].refused == ENDED
