@@ -55,8 +55,8 @@ class EngineHost:
     are waited for. Then `health` returns the error as `Health.problem`.
 
     If the process of the engine ends, the actor starts a new one with the same weights and repeats the calls that were
-    in progress, at most `ENGINE_RESTARTS` times within `RESTART_SECONDS`. Then the calls fail with `EngineDied`. Before the
-    calls are repeated, the requests that the engine worked on are examined (see `actors.examination`). If it ends on some of
+    in progress, at most `ENGINE_RESTARTS` times within `RESTART_SECONDS`. Then the calls fail with `EngineDied`, and the actor
+    tries to start its engine again every `RESTART_SECONDS`: a GPU or a storage may work again. Before the calls are repeated, the requests that the engine worked on are examined (see `actors.examination`). If it ends on some of
     them only, they are refused from then on, and the restart does not count.
 
     Attributes:
@@ -84,7 +84,9 @@ class EngineHost:
         self.refusals = Refusals(name, settings, ledger)
         self._model = settings.model
         self._restarts: list[float] = []
-        self._repair: asyncio.Task[None] | None = None
+        self._repair: asyncio.Task[object] | None = None
+        self._recovery: asyncio.Task[None] | None = None
+        self._closed = False
         self._waiting_sequences = 0
 
     def _begin(self, find_weights: Callable[[], None] = lambda: None) -> None:
@@ -136,7 +138,8 @@ class EngineHost:
     async def load_report(self) -> LoadReport:
         """How busy the engine is; answers at once."""
         if self.engine is None:
-            return LoadReport(waiting=self._waiting_sequences, runs=False)
+            repaired = self._repair is not None and not self._repair.done()
+            return LoadReport(waiting=self._waiting_sequences, runs=False, gave_up=not repaired)
         return self.engine.load_report()
 
     async def health(self) -> Health:
@@ -146,7 +149,7 @@ class EngineHost:
 
     async def close(self) -> None:
         """Shut the engine down and free its memory, before the actor is killed."""
-        engine, self.engine, self.problem = self.engine, None, "it was closed"
+        engine, self.engine, self.problem, self._closed = self.engine, None, "it was closed", True
         if engine is not None:
             await engine.close()
 
@@ -178,6 +181,8 @@ class EngineHost:
                 finally:
                     self._waiting_sequences -= sequences
             if (engine := self.engine) is None:
+                if not self._closed and (self._recovery is None or self._recovery.done()):
+                    self._recovery = asyncio.create_task(self._recover())
                 raise EngineDied(f"{self._place()} has no running engine: {self.problem}")
             try:
                 return await work(engine)
@@ -185,7 +190,7 @@ class EngineHost:
                 if self.engine is engine:  # the first call that fails starts the new engine
                     self._repaired_by(self._restart(engine, error))
 
-    def _repaired_by(self, work: Coroutine[Any, Any, None]) -> None:
+    def _repaired_by(self, work: Coroutine[Any, Any, object]) -> None:
         """Do some work in the background that ends with a running engine, or with a `problem`. Calls wait for it."""
         self.engine, self._repair = None, asyncio.create_task(work)
 
@@ -209,6 +214,16 @@ class EngineHost:
         """Examine the requests that an earlier process of the actor has left."""
         self.problem = "its engine's process ended before"
         await self._examine(self.refusals.left, engine)
+
+    async def _recover(self) -> None:
+        """Try to start the engine after a while, again and again."""
+        cause = self.problem
+        while self.engine is None and not self._closed:
+            await asyncio.sleep(RESTART_SECONDS)
+            if not self._closed:
+                self.problem = cause
+                self._repaired_by(self._examine([]))
+                await self._repair
 
     async def _examine(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> bool:
         """Examine some requests, then let the calls have the engine; returns whether they explain that the last one ended."""
