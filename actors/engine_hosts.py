@@ -114,6 +114,8 @@ class EngineHost:
     async def load(self, model: str, ledger: Ledger | None = None, critique_format: str = "") -> float:
         """Replace the weights by those of another model of the same architecture.
 
+        If the engine does not run, it is started with them once it can be.
+
         Args:
             model: reference to the model (see `vlrm_ray.store.models`), which is fetched to this node.
             ledger: ledger of the run, for references to its versions.
@@ -123,13 +125,21 @@ class EngineHost:
             The larger change of the canary's p(Yes) or p(No) that loading caused; 0 without a canary.
 
         Raises:
+            EngineDied: the actor has given up; the next engine that it starts has the new weights.
             WrongWeights: the engine does not reproduce the canary's score.
         """
         folder = await asyncio.to_thread(local_model, model, ledger)
+        try:
+            return await self._load(folder, _version_of(model), critique_format)
+        except EngineDied:
+            self._model, self.version = folder, _version_of(model)
+            raise
+
+    async def _load(self, folder: str, version: int, critique_format: str) -> float:
         canary = [canary_request(folder, critique_format)] if critique_format else []
         before = await self.score(canary) if canary else []
         await self._with_engine(lambda engine: engine.load(folder))
-        self._model, self.version = folder, _version_of(model)
+        self._model, self.version = folder, version
         after = await self.score(canary) if canary else []
         for score in after:
             check_canary(score, folder, self.version, self.settings.dtype, self._place())

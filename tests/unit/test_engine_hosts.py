@@ -218,6 +218,27 @@ def test_an_engine_that_was_given_up_comes_back_when_its_node_works_again(monkey
     asyncio.run(asyncio.wait_for(go(), 10))
 
 
+def test_an_engine_comes_back_with_the_weights_that_its_actor_was_asked_to_load_meanwhile(
+    backends: list[FakeAsyncLLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_hosts, "local_model", lambda model, ledger: f"/local/{model}")
+    monkeypatch.setattr(engine_hosts, "ENGINE_RESTARTS", 0)
+    monkeypatch.setattr(engine_hosts, "RESTART_SECONDS", 0.05)
+
+    async def go() -> None:
+        host = EngineHost("critic-0", SETTINGS)
+        with pytest.raises(EngineDied):
+            await host.generate(requests("DEADLY"), Sampling(8))
+        with pytest.raises(EngineDied):
+            await host.load("version:7")
+        assert (await host.health()).version == 7
+        while not (await host.load_report()).runs:
+            await asyncio.sleep(0.01)
+        assert backends[-1].log[0] == "/local/version:7"
+
+    asyncio.run(asyncio.wait_for(go(), 10))
+
+
 def test_an_engine_that_was_closed_stays_so(backends: list[FakeAsyncLLM], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_hosts, "RESTART_SECONDS", 0.01)
 

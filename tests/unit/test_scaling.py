@@ -223,7 +223,7 @@ def test_a_version_is_loaded_into_critics_that_are_ending_too_as_they_may_be_tak
         load_ = types.SimpleNamespace(remote=lambda model, *_: loaded.append(f"{name} {model}"))
         return types.SimpleNamespace(load=load_)
 
-    monkeypatch.setattr(fleet, "get", lambda references, *_: [0.0] * len(references))
+    monkeypatch.setattr(fleet, "get_of_some", lambda references, *_: [0.0] * len(references))
     config = load(None, ["critic.engine.reproducible=false", "critic.engine.max_actors=3"])
     critics = Fleet(config, Ledger(str(tmp_path)), board=types.SimpleNamespace())  # type: ignore[arg-type]
     critics.critics, critics.versions = [critic("critic-0")], [0]

@@ -1,6 +1,6 @@
 """Calls of actors, with a timeout whose message names the actor and what it was asked for.
 
-Stages of the graph use `call` and `LeastLoaded`, the driver uses `get`.
+Stages of the graph use `call` and `LeastLoaded`, the driver uses `get` and `get_of_some`.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayError
 
-from vlrm_ray.errors import UserError, last_line
+from vlrm_ray.engines import EngineDied
+from vlrm_ray.errors import UserError, last_line, user_message
 
 CALL_TIMEOUT = "cluster.call_timeout"
 """Configuration key of the timeout of a call."""
@@ -199,6 +200,52 @@ def get(
     except RayActorError as error:
         dead = [name for name, reference in references.items() if _is_dead(reference)]
         raise died(dead or list(references), waiting_for, error) from error
+
+
+def get_of_some(
+    references: Mapping[str, ray.ObjectRef[Any]],
+    timeout: float,
+    waiting_for: str,
+    key: str,
+    restarts: Callable[[str], bool],
+    lost: Callable[[str], None],
+) -> list[Any]:
+    """Results of those actors that have an engine, in order; others may be lost if there are any.
+
+    Args:
+        references: the pending result of each actor, by its name.
+        timeout: seconds to wait for all of them.
+        waiting_for: what is expected of them, for messages.
+        key: the configuration key that sets the timeout.
+        restarts: whether Ray is starting an actor again, which has not answered in time.
+        lost: called with the reason for each actor that is left out.
+
+    Raises:
+        UserError: an actor that runs did not answer in time, or none has an engine.
+        Exception: what a method raises, but `EngineDied`.
+    """
+    ray.wait(list(references.values()), num_returns=len(references), timeout=timeout)
+    results, errors, late = list[Any](), list[UserError](), list[str]()
+    for name, reference in references.items():
+        try:
+            results.append(ray.get(reference, timeout=0))
+        except EngineDied as error:
+            errors.append(error)
+        except ActorDiedError as error:
+            errors.append(died([name], waiting_for, error))
+        except RayActorError as error:
+            raise died([name], waiting_for, error) from error
+        except GetTimeoutError:
+            late.append(name)
+    away = [name for name in late if restarts(name)]
+    if running := [name for name in late if name not in away]:
+        raise too_late(running, waiting_for, timeout, key)
+    errors += [too_late([name], waiting_for, timeout, key) for name in away]
+    if errors and not results:
+        raise errors[0]
+    for error in errors:
+        lost(user_message(error) or last_line(error))
+    return results
 
 
 async def _awaited(reference: Any) -> Any:
