@@ -33,6 +33,10 @@ class ActorLost(UserError):
     """The process of an actor has ended or cannot be reached; Ray starts it again if it may."""
 
 
+class EngineLate(UserError):
+    """An actor has not answered in time."""
+
+
 class LeastLoaded:
     """Chooses the engine actor with the fewest unfinished sequences; among equal ones, in turn.
 
@@ -154,7 +158,8 @@ async def call(
             It is called every `CHECK_SECONDS` while the call waits, and what it raises ends the call.
 
     Raises:
-        UserError: it did not answer in time, or the actor died.
+        EngineLate: it did not answer in time.
+        UserError: the actor died.
         Exception: what the method or `progress` raises.
     """
     since = time.monotonic()
@@ -275,9 +280,9 @@ def _is_dead(reference: ray.ObjectRef[Any]) -> bool:
     return False
 
 
-def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = CALL_TIMEOUT) -> UserError:
+def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = CALL_TIMEOUT) -> EngineLate:
     """The error for actors that have not answered in time; the arguments are those of `get`."""
-    return UserError(
+    return EngineLate(
         f"{_listed(names)}: no answer within {timeout:g} s while waiting for {waiting_for}; look at the actor in the Ray "
         f"dashboard, or raise {key}"
     )
