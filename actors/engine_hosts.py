@@ -86,6 +86,7 @@ class EngineHost:
         self._restarts: list[float] = []
         self._repair: asyncio.Task[object] | None = None
         self._recovery: asyncio.Task[None] | None = None
+        self._examination: Examination | None = None
         self._closed = False
         self._waiting_sequences = 0
 
@@ -146,10 +147,11 @@ class EngineHost:
         return max((max(abs(a.yes - b.yes), abs(a.no - b.no)) for a, b in zip(after, before, strict=True)), default=0.0)
 
     async def load_report(self) -> LoadReport:
-        """How busy the engine is; answers at once."""
+        """How busy the engine is; answers at once. The steps of a search count as finished: calls that wait for it are not late."""
         if self.engine is None:
             repaired = self._repair is not None and not self._repair.done()
-            return LoadReport(waiting=self._waiting_sequences, runs=False, gave_up=not repaired)
+            steps = self._examination.steps if self._examination and repaired else 0
+            return LoadReport(waiting=self._waiting_sequences, finished=steps, runs=False, gave_up=not repaired)
         return self.engine.load_report()
 
     async def health(self) -> Health:
@@ -237,7 +239,7 @@ class EngineHost:
 
     async def _examine(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> bool:
         """Examine some requests, then let the calls have the engine; returns whether they explain that the last one ended."""
-        examination = Examination(self._started, self.refusals)
+        self._examination = examination = Examination(self._started, self.refusals)
         try:
             self.engine, self.problem = await examination.run(suspects, engine), ""
         except UserError as error:

@@ -34,6 +34,7 @@ class Examination:
     Attributes:
         survived: whether a group has ended well.
         found: number of requests on which the engine has ended.
+        steps: number of engines that have started and of groups that were run, which show that the search goes on.
     """
 
     def __init__(self, start: Callable[[], AsyncEngine], refusals: Refusals) -> None:
@@ -44,7 +45,7 @@ class Examination:
             refusals: gets the requests that are found.
         """
         self.start, self.refusals = start, refusals
-        self.survived, self.found = False, 0
+        self.survived, self.found, self.steps = False, 0, 0
 
     @property
     def explained(self) -> bool:
@@ -94,6 +95,8 @@ class Examination:
             self.survived = await _answers(engine, group) or self.survived
         except EngineDied as cause:
             return cause
+        finally:
+            self.steps += 1
         return None
 
     async def _refuse(self, group: Sequence[Suspect]) -> None:
@@ -102,7 +105,9 @@ class Examination:
 
     async def _started(self) -> AsyncEngine:
         await asyncio.to_thread(self.refusals.learn)
-        return await asyncio.to_thread(self.start)
+        engine = await asyncio.to_thread(self.start)
+        self.steps += 1
+        return engine
 
 
 async def _answers(engine: AsyncEngine, group: Sequence[Suspect]) -> bool:

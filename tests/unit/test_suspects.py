@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from actors import engine_hosts
 from actors.continuous_engine import ContinuousEngine
 from actors.engine_hosts import ENGINE_RESTARTS, EngineHost
-from actors.examination import MORE_DEATHS, MOST_SEARCHES, Examination
+from actors.examination import MORE_DEATHS, Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
 from actors.suspects import Refusals, Suspect
 from tests.unit.test_refused_requests import GOOD, PickyEngine
@@ -59,9 +58,8 @@ class Backend:
             raise EngineDied("exit code -11")
 
 
-@pytest.fixture
-def backends(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
-    """The backends that actors have started."""
+def start_backends(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
+    """Let actors start backends, which are returned."""
     started: list[Backend] = []
 
     def start(settings: EngineSettings) -> AsyncEngine:
@@ -70,6 +68,12 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
 
     monkeypatch.setattr(engine_hosts, "_start_engine", start)
     return started
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
+    """The backends that actors have started."""
+    return start_backends(monkeypatch)
 
 
 @pytest.fixture
@@ -108,43 +112,6 @@ def test_requests_that_end_the_engine_are_found_and_all_others_answered(
     assert len(backends) <= 2 + 6 * len(poisonous)  # the halvings of 64 requests
     assert [name.partition("/")[0] for name in files(ledger)] == ["refused"] * len(poisonous)
     assert asyncio.run(host.health()).problem == ""
-
-
-@pytest.mark.parametrize("first", [0, 30, 60, 120])
-def test_an_image_that_ends_the_engine_with_several_requests_costs_only_these(first: int) -> None:
-    """The requests of an image follow one another; most groups are free of them."""
-    suspects = [Suspect(request, SAMPLING) for request in requests(128, *range(first, first + 8))]
-    refusals = Refusals("policy-0", SETTINGS, None)
-    examination = Examination(lambda: ContinuousEngine(Backend(), 1024), refusals)
-    asyncio.run(examination.run(suspects))
-    assert [i for i in range(128) if suspects[i].request in refusals] == list(range(first, first + 8))
-    assert examination.explained
-
-
-def test_an_engine_that_ends_at_random_is_given_up_before_it_refuses_many(ledger: Ledger) -> None:
-    chance = random.Random(0)
-
-    class Unreliable(Backend):
-        async def _work(self, request: Request) -> None:
-            self.dies = self.dies or chance.random() < 0.3
-            await super()._work(request)
-
-    examination = Examination(lambda: ContinuousEngine(Unreliable(), 1024), Refusals("policy-0", SETTINGS, ledger))
-    with pytest.raises(EngineDied, match="to find the requests that cause it"):
-        asyncio.run(examination.run([Suspect(request, SAMPLING) for request in requests(512)]))
-    assert examination.found <= 4 * MOST_SEARCHES
-
-
-def test_a_search_learns_from_those_of_other_actors(backends: list[Backend], ledger: Ledger) -> None:
-    async def go() -> None:
-        first, second = (EngineHost(f"policy-{i}", SETTINGS, ledger) for i in range(2))
-        asked = requests(8, 3)
-        assert await answers(first, asked) == expected(asked)
-        started = len(backends)
-        assert await answers(second, asked) == expected(asked)
-        assert len(backends) == started + 1
-
-    asyncio.run(go())
 
 
 def test_a_run_gets_past_any_number_of_such_requests(backends: list[Backend]) -> None:
@@ -359,26 +326,6 @@ def test_what_another_release_has_left_is_ignored(backends: list[Backend], ledge
 def test_suspects_survive_a_file() -> None:
     suspects = [Suspect(Request("ü", None), Sampling(8, 0.5, n=3)), Suspect(Request("a", "b.png", prefix="c"))]
     assert [Suspect.of_json(suspect.as_json()) for suspect in suspects] == suspects
-
-
-# --- the search itself --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 33, 512])
-def test_a_search_takes_one_restart_for_each_halving(count: int) -> None:
-    starts: list[AsyncEngine] = []
-
-    def start() -> AsyncEngine:
-        starts.append(ContinuousEngine(Backend(), 1024))
-        return starts[-1]
-
-    examination = Examination(start, Refusals("policy-0", SETTINGS, None))
-    suspects = [Suspect(request, SAMPLING) for request in requests(count, count // 2)]
-    engine = asyncio.run(examination.run(suspects))
-    assert engine is starts[-1]
-    assert examination.found == 1
-    assert examination.explained == (count > 1)
-    assert len(starts) <= 1 + max(1, (count - 1).bit_length())
 
 
 def test_the_reason_counts_as_a_refusal_by_the_engine() -> None:
