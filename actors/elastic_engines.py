@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,21 +67,27 @@ class ElasticEngines:
         """Start or end engines.
 
         Args:
-            loads: `running` and `waiting` sequences of each engine that answers, by the name of the actor.
+            loads: `running` and `waiting` sequences of each engine that answers, by the name of the actor, and whether it
+                `gave_up`: such an engine ends, and another one may start in its place.
             now: time in seconds.
         """
+        gave_up = {name for name, load in loads.items() if load["gave_up"]}
         unfinished = {name: load["running"] + load["waiting"] for name, load in loads.items()}
         self._admit_started(now)
         self._end_drained(unfinished, now)
+        for number in [number for number in self.open if f"{self.role}-{number}" in gave_up]:
+            self._draining[number] = self.open.pop(number), now
+            self.log(f"{self.role} engines: {self.role}-{number} has given up and ends")
         of_role = sum(count for name, count in unfinished.items() if name.startswith(f"{self.role}-"))
-        count = self.engine.actors + len(self.open) + len(self._starting)
+        permanent = sum(f"{self.role}-{number}" not in gave_up for number in self.permanent)
+        count = permanent + len(self.open) + len(self._starting)
         if any(f"{self.role}-{number}" not in loads for number in self.present()):
             of_role = max(of_role, count * self.engine.max_num_seqs)  # it has work that is not known: none may end
         wanted = self.rule.wanted(of_role, count, now)
         if wanted > count and now < self._next_start:
             return
         if wanted > count:
-            self._grow(wanted - count)
+            self._grow(wanted - count, gave_up)
         elif wanted < count:
             self._shrink(count - wanted, now)
         if wanted != count:
@@ -95,8 +101,8 @@ class ElasticEngines:
             ray.kill(handle)
         self.open, self._starting, self._draining = {}, {}, {}
 
-    def _grow(self, count: int) -> None:
-        back = sorted(self._draining)[:count]
+    def _grow(self, count: int, gave_up: Collection[str]) -> None:
+        back = sorted(number for number in self._draining if f"{self.role}-{number}" not in gave_up)[:count]
         for number in back:  # they have their weights already
             self.open[number] = self._draining.pop(number)[0]
         used = self.open.keys() | self._starting.keys() | self._draining.keys()

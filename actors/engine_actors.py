@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
+from ray._private import state
 from ray.actor import ActorHandle
 from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -24,6 +25,14 @@ def kill_all(named: Mapping[str, ActorHandle[Any]]) -> None:
     deadline = time.monotonic() + NAME_RELEASE_SECONDS
     while not named.keys().isdisjoint(list_named_actors()) and time.monotonic() < deadline:
         time.sleep(0.2)
+
+
+def is_restarting(actor: ActorHandle[Any]) -> bool:
+    """Whether Ray is starting an actor again, or waits for a node for it.
+
+    Ray tells it of its own control store; its public API asks the dashboard, which a cluster may not have.
+    """
+    return bool(state.actors(actor_id=actor._actor_id.hex()).get("State") == "RESTARTING")
 
 
 def on_lasting_node(selector: Mapping[str, str] | None) -> dict[str, Any]:

@@ -55,8 +55,8 @@ class EngineHost:
     are waited for. Then `health` returns the error as `Health.problem`.
 
     If the process of the engine ends, the actor starts a new one with the same weights and repeats the calls that were
-    in progress, at most `ENGINE_RESTARTS` times within `RESTART_SECONDS`. Then the calls fail with `EngineDied`. Before the
-    calls are repeated, the requests that the engine worked on are examined (see `actors.examination`). If it ends on some of
+    in progress, at most `ENGINE_RESTARTS` times within `RESTART_SECONDS`. Then the calls fail with `EngineDied`, and the actor
+    tries to start its engine again every `RESTART_SECONDS`: a GPU or a storage may work again. Before the calls are repeated, the requests that the engine worked on are examined (see `actors.examination`). If it ends on some of
     them only, they are refused from then on, and the restart does not count.
 
     Attributes:
@@ -84,7 +84,10 @@ class EngineHost:
         self.refusals = Refusals(name, settings, ledger)
         self._model = settings.model
         self._restarts: list[float] = []
-        self._repair: asyncio.Task[None] | None = None
+        self._repair: asyncio.Task[object] | None = None
+        self._recovery: asyncio.Task[None] | None = None
+        self._examination: Examination | None = None
+        self._closed = False
         self._waiting_sequences = 0
 
     def _begin(self, find_weights: Callable[[], None] = lambda: None) -> None:
@@ -112,6 +115,8 @@ class EngineHost:
     async def load(self, model: str, ledger: Ledger | None = None, critique_format: str = "") -> float:
         """Replace the weights by those of another model of the same architecture.
 
+        If the engine does not run, it is started with them once it can be.
+
         Args:
             model: reference to the model (see `vlrm_ray.store.models`), which is fetched to this node.
             ledger: ledger of the run, for references to its versions.
@@ -121,22 +126,32 @@ class EngineHost:
             The larger change of the canary's p(Yes) or p(No) that loading caused; 0 without a canary.
 
         Raises:
+            EngineDied: the actor has given up; the next engine that it starts has the new weights.
             WrongWeights: the engine does not reproduce the canary's score.
         """
         folder = await asyncio.to_thread(local_model, model, ledger)
+        try:
+            return await self._load(folder, _version_of(model), critique_format)
+        except EngineDied:
+            self._model, self.version = folder, _version_of(model)
+            raise
+
+    async def _load(self, folder: str, version: int, critique_format: str) -> float:
         canary = [canary_request(folder, critique_format)] if critique_format else []
         before = await self.score(canary) if canary else []
         await self._with_engine(lambda engine: engine.load(folder))
-        self._model, self.version = folder, _version_of(model)
+        self._model, self.version = folder, version
         after = await self.score(canary) if canary else []
         for score in after:
             check_canary(score, folder, self.version, self.settings.dtype, self._place())
         return max((max(abs(a.yes - b.yes), abs(a.no - b.no)) for a, b in zip(after, before, strict=True)), default=0.0)
 
     async def load_report(self) -> LoadReport:
-        """How busy the engine is; answers at once."""
+        """How busy the engine is; answers at once. The steps of a search count as finished: calls that wait for it are not late."""
         if self.engine is None:
-            return LoadReport(waiting=self._waiting_sequences, runs=False)
+            repaired = self._repair is not None and not self._repair.done()
+            steps = self._examination.steps if self._examination and repaired else 0
+            return LoadReport(waiting=self._waiting_sequences, finished=steps, runs=False, gave_up=not repaired)
         return self.engine.load_report()
 
     async def health(self) -> Health:
@@ -146,7 +161,7 @@ class EngineHost:
 
     async def close(self) -> None:
         """Shut the engine down and free its memory, before the actor is killed."""
-        engine, self.engine, self.problem = self.engine, None, "it was closed"
+        engine, self.engine, self.problem, self._closed = self.engine, None, "it was closed", True
         if engine is not None:
             await engine.close()
 
@@ -178,6 +193,8 @@ class EngineHost:
                 finally:
                     self._waiting_sequences -= sequences
             if (engine := self.engine) is None:
+                if not self._closed and (self._recovery is None or self._recovery.done()):
+                    self._recovery = asyncio.create_task(self._recover())
                 raise EngineDied(f"{self._place()} has no running engine: {self.problem}")
             try:
                 return await work(engine)
@@ -185,7 +202,7 @@ class EngineHost:
                 if self.engine is engine:  # the first call that fails starts the new engine
                     self._repaired_by(self._restart(engine, error))
 
-    def _repaired_by(self, work: Coroutine[Any, Any, None]) -> None:
+    def _repaired_by(self, work: Coroutine[Any, Any, object]) -> None:
         """Do some work in the background that ends with a running engine, or with a `problem`. Calls wait for it."""
         self.engine, self._repair = None, asyncio.create_task(work)
 
@@ -210,9 +227,19 @@ class EngineHost:
         self.problem = "its engine's process ended before"
         await self._examine(self.refusals.left, engine)
 
+    async def _recover(self) -> None:
+        """Try to start the engine after a while, again and again."""
+        cause = self.problem
+        while self.engine is None and not self._closed:
+            await asyncio.sleep(RESTART_SECONDS)
+            if not self._closed:
+                self.problem = cause
+                self._repaired_by(self._examine([]))
+                await self._repair
+
     async def _examine(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> bool:
         """Examine some requests, then let the calls have the engine; returns whether they explain that the last one ended."""
-        examination = Examination(self._started, self.refusals)
+        self._examination = examination = Examination(self._started, self.refusals)
         try:
             self.engine, self.problem = await examination.run(suspects, engine), ""
         except UserError as error:

@@ -19,6 +19,8 @@ from vlrm_ray.errors import StorageError
 
 MORE_DEATHS = 2
 """How often more than a search takes the engine may end during it: an engine that always ends is at fault itself."""
+MOST_SEARCHES = 12
+"""Found requests that a search may take more deaths for: an engine that ends at random is at fault itself, too."""
 TRIES = 2
 """A request is refused if the actor itself has ended so often while it examined only this one."""
 
@@ -26,12 +28,13 @@ TRIES = 2
 class Examination:
     """Runs suspects in ever smaller groups.
 
-    A search takes one restart for each halving. There may be as many as two searches take, and `MORE_DEATHS`; half of it
-    as long as no group has ended well.
+    To find one request takes one restart for each halving. There may be as many as to find all that were found, at most
+    `MOST_SEARCHES`, and one more, and `MORE_DEATHS`; as long as no group has ended well, as many as to find one.
 
     Attributes:
         survived: whether a group has ended well.
         found: number of requests on which the engine has ended.
+        steps: number of engines that have started and of groups that were run, which show that the search goes on.
     """
 
     def __init__(self, start: Callable[[], AsyncEngine], refusals: Refusals) -> None:
@@ -42,7 +45,7 @@ class Examination:
             refusals: gets the requests that are found.
         """
         self.start, self.refusals = start, refusals
-        self.survived, self.found = False, 0
+        self.survived, self.found, self.steps = False, 0, 0
 
     @property
     def explained(self) -> bool:
@@ -64,6 +67,7 @@ class Examination:
             Exception: what `start` raises.
         """
         engine, groups, deaths = engine or await self._started(), _halves(suspects), 0
+        halvings = len(suspects).bit_length()
         while groups:
             group = [suspect for suspect in groups.pop(0) if suspect.request not in self.refusals]
             if self.refusals.tries(group) >= TRIES:
@@ -74,8 +78,10 @@ class Examination:
                     await engine.close()
                 if len(group) == 1:
                     await self._refuse(group)
-                groups[:0] = _halves(group) if len(group) > 1 else []
-                if deaths == MORE_DEATHS + len(suspects).bit_length() * (2 if self.survived else 1):
+                halves = _halves(group) if len(group) > 1 else []
+                groups = halves + groups if self.survived else groups + halves  # first a group that may end well
+                searches = 1 + max(1, min(self.found, MOST_SEARCHES)) if self.survived else 1
+                if deaths >= MORE_DEATHS + halvings * searches:
                     raise EngineDied(f"{cause}, and it was restarted {deaths} times to find the requests that cause it")
                 engine = await self._started()
         if suspects:
@@ -89,6 +95,8 @@ class Examination:
             self.survived = await _answers(engine, group) or self.survived
         except EngineDied as cause:
             return cause
+        finally:
+            self.steps += 1
         return None
 
     async def _refuse(self, group: Sequence[Suspect]) -> None:
@@ -96,7 +104,10 @@ class Examination:
         await asyncio.to_thread(self.refusals.add, group[0].request)
 
     async def _started(self) -> AsyncEngine:
-        return await asyncio.to_thread(self.start)
+        await asyncio.to_thread(self.refusals.learn)
+        engine = await asyncio.to_thread(self.start)
+        self.steps += 1
+        return engine
 
 
 async def _answers(engine: AsyncEngine, group: Sequence[Suspect]) -> bool:
@@ -117,5 +128,6 @@ async def _answers(engine: AsyncEngine, group: Sequence[Suspect]) -> bool:
 
 
 def _halves(suspects: Sequence[Suspect]) -> list[Sequence[Suspect]]:
-    """Every other one of them: requests that follow one another often share an image, and so the cause."""
-    return [half for half in (suspects[::2], suspects[1::2]) if half]
+    """The first and the second half: requests that share an image, and so the cause, follow one another and stay together."""
+    middle = len(suspects) // 2
+    return [half for half in (suspects[:middle], suspects[middle:]) if half]

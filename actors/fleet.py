@@ -11,7 +11,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from actors.elastic_engines import ElasticEngines, Scaling
-from actors.engine_actors import engine_settings, kill_all, on_lasting_node
+from actors.engine_actors import engine_settings, is_restarting, kill_all, on_lasting_node
 from actors.engine_batches import BATCHES_IN_FLIGHT, EngineBatches
 from actors.engine_directory import EngineDirectory
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
@@ -26,7 +26,7 @@ from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.board_client import NAME as BOARD
 from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
-from vlrm_ray.pipeline.engine_calls import REPORT_TIMEOUT, get
+from vlrm_ray.pipeline.engine_calls import REPORT_TIMEOUT, get, get_of_some
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
 from vlrm_ray.pipeline.stages.critics import critic_versions
 from vlrm_ray.store.ledger import Ledger
@@ -262,7 +262,7 @@ class Fleet:
             The largest change of the canary's p(Yes) or p(No), which shows that weights were replaced; 0 if none were.
 
         Raises:
-            UserError: an actor did not answer in time, or died.
+            UserError: an actor did not answer in time, or none has an engine.
             WrongWeights: an engine does not reproduce the score of the version's canary.
         """
         return self._load([version] * len(self.critics), published=published)
@@ -289,7 +289,11 @@ class Fleet:
             return max(self._load_each(loading), default=0.0)
 
     def _load_each(self, loading: Mapping[str, tuple[ActorHandle[Any], int]]) -> list[float]:
-        """Load a version into each of some critics, by name; returns the change of the canary's score in each."""
+        """Load a version into each of some critics, by name; returns the change of the canary's score in each.
+
+        Critics without an engine are left out if another one loads it: they start with the version that the ledger names, or
+        with what they were asked to load.
+        """
         references = {}
         for name, (actor, version) in loading.items():
             model = f"{VERSION}{version}" if version else portable(self.config.critic.model)
@@ -297,8 +301,14 @@ class Fleet:
             references[name] = actor.load.remote(model, self.ledger, critique_format)
         numbers = ", ".join(sorted({str(version) for _, version in loading.values()}))
         timeout = self.config.cluster.start_timeout
-        changes: list[float] = get(references, timeout, f"loading version {numbers}", "cluster.start_timeout")
-        return changes
+        return get_of_some(
+            references,
+            timeout,
+            f"loading version {numbers}",
+            "cluster.start_timeout",
+            lambda name: is_restarting(loading[name][0]),
+            lambda reason: self.log(f"version {numbers} is loaded without one critic: {reason}"),
+        )
 
     def release_devices(self) -> None:
         """Stop the engines before training, if `cluster.placement` is `phased`."""

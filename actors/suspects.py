@@ -103,15 +103,26 @@ class Refusals:
 
     def read(self) -> None:
         """Read what the run knows."""
+        self.learn()
         if self.ledger is None:
             return
         try:
             with impatient():
-                names, found = self.ledger.names(_REFUSED, "", ".json"), self.ledger.get_json(self._file)
-            self._keys |= {name.removesuffix(".json") for name in names}
+                found = self.ledger.get_json(self._file)
             if found:
                 self.left, self._tries = list(map(Suspect.of_json, found["suspects"])), found["tries"]
         except (StorageError, ValueError, TypeError, KeyError) as error:  # of the storage, or of another release's file
+            _log.warning("%s does not know what it has left to examine: %s", self.actor, error)
+
+    def learn(self) -> None:
+        """Read which requests other actors have refused meanwhile."""
+        if self.ledger is None:
+            return
+        try:
+            with impatient():
+                names = self.ledger.names(_REFUSED, "", ".json")
+            self._keys |= {name.removesuffix(".json") for name in names}
+        except StorageError as error:
             _log.warning("%s does not know which requests end its engine: %s", self.actor, error)
 
     def __contains__(self, request: Request) -> bool:

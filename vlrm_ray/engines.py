@@ -121,10 +121,12 @@ class LoadReport:
     Attributes:
         running: sequences that the engine works on.
         waiting: sequences that wait for a place in the engine.
-        finished: sequences that were answered or refused since the start.
+        finished: sequences that were answered or refused since the start; while the engine does not run, the steps of the search
+            for the requests that ended it.
         tokens: tokens that were generated since the start; not compared.
         busy_seconds: time since the start in which the engine worked on any sequence; not compared.
         runs: whether the engine runs; False while its actor starts it again, and once the actor has given up.
+        gave_up: whether the actor has given up: its engine does not run, and is not being started.
     """
 
     running: int = 0
@@ -133,6 +135,7 @@ class LoadReport:
     tokens: int = field(default=0, compare=False)
     busy_seconds: float = field(default=0.0, compare=False)
     runs: bool = True
+    gave_up: bool = False
 
     @property
     def unfinished(self) -> int:

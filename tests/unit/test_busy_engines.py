@@ -6,9 +6,10 @@ import types
 
 import pytest
 
-from tests.unit.test_engine_pool import FakeEngine, be_impatient, pool, requests, soon
+from tests.unit.test_engine_pool import FakeEngine, be_impatient, pool, requests, sent, soon
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline.engine_calls import EngineLate
 from vlrm_ray.pipeline.stages.engine_pool import QUEUE, REQUESTS_PER_CALL, EnginePool
 
 
@@ -37,6 +38,25 @@ def test_a_call_may_wait_longer_than_the_timeout_while_its_engine_answers_others
 def test_an_engine_that_finishes_nothing_fails_its_calls(reproducible: bool) -> None:
     with pytest.raises(UserError, match=r"policy-0: no answer within 0\.3 s"):
         asyncio.run(pool(FakeEngine(60.0), timeout=0.3, reproducible=reproducible).score("x", 0, requests("a")))
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_an_engine_that_hangs_ends_no_run_while_others_work() -> None:
+    engines = [FakeEngine(60.0), FakeEngine(0.01), FakeEngine(0.01)]
+    used = pool(*engines, timeout=0.3)
+
+    async def go() -> None:
+        assert await sent(used, 60) == [""] * 60
+        assert len(engines[0].texts) <= 16  # what was under way until it was known
+        assert used._usable() == {1, 2}
+
+    asyncio.run(asyncio.wait_for(go(), 10))
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_the_run_ends_if_all_engines_hang() -> None:
+    with pytest.raises(EngineLate, match=r"policy-\d: no answer within 0\.3 s"):
+        asyncio.run(pool(FakeEngine(60.0), FakeEngine(60.0), timeout=0.3).score("x", 0, requests("a")))
 
 
 @pytest.mark.usefixtures("_impatient")

@@ -162,7 +162,7 @@ def test_an_engine_that_dies_again_and_again_is_reported_with_actor_node_and_cau
             ):
                 await host.generate(requests(f"DEADLY again {number}"), Sampling(8))
         assert (await host.health()).problem.startswith("exit code -9")
-        assert await host.load_report() == LoadReport(runs=False)
+        assert await host.load_report() == LoadReport(runs=False, gave_up=True)
 
     asyncio.run(go())
     assert len(backends) == 1 + 2 * ENGINE_RESTARTS  # each request has ended the engine twice
@@ -191,6 +191,66 @@ def test_an_engine_that_cannot_be_started_again_is_reported(monkeypatch: pytest.
     monkeypatch.setattr(engine_hosts, "_start_engine", lambda settings: 1 / 0)
     with pytest.raises(EngineDied, match="exit code -9, and cannot be started again: division by zero"):
         asyncio.run(host.generate(requests("DEADLY"), Sampling(8)))
+
+
+def test_an_engine_that_was_given_up_comes_back_when_its_node_works_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = [ContinuousEngine(FakeAsyncLLM(), 4)]
+
+    def start(settings: EngineSettings) -> AsyncEngine:
+        return engines.pop()  # IndexError while there is none
+
+    monkeypatch.setattr(engine_hosts, "_start_engine", start)
+    monkeypatch.setattr(engine_hosts, "RESTART_SECONDS", 0.05)
+
+    async def go() -> None:
+        host = EngineHost("policy-0", SETTINGS)
+        with pytest.raises(EngineDied, match="cannot be started again"):
+            await host.generate(requests("DEADLY"), Sampling(8))
+        assert (await host.load_report()).gave_up
+        await asyncio.sleep(0.2)
+        assert (await host.health()).problem.count("cannot be started again") == 2  # of the first and of the last time
+        engines.append(ContinuousEngine(FakeAsyncLLM(), 4))
+        while not (await host.load_report()).runs:
+            await asyncio.sleep(0.01)
+        assert await texts_of_host(host, "well") == ["well 0"]
+        assert host.problem == ""
+
+    asyncio.run(asyncio.wait_for(go(), 10))
+
+
+def test_an_engine_comes_back_with_the_weights_that_its_actor_was_asked_to_load_meanwhile(
+    backends: list[FakeAsyncLLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_hosts, "local_model", lambda model, ledger: f"/local/{model}")
+    monkeypatch.setattr(engine_hosts, "ENGINE_RESTARTS", 0)
+    monkeypatch.setattr(engine_hosts, "RESTART_SECONDS", 0.05)
+
+    async def go() -> None:
+        host = EngineHost("critic-0", SETTINGS)
+        with pytest.raises(EngineDied):
+            await host.generate(requests("DEADLY"), Sampling(8))
+        with pytest.raises(EngineDied):
+            await host.load("version:7")
+        assert (await host.health()).version == 7
+        while not (await host.load_report()).runs:
+            await asyncio.sleep(0.01)
+        assert backends[-1].log[0] == "/local/version:7"
+
+    asyncio.run(asyncio.wait_for(go(), 10))
+
+
+def test_an_engine_that_was_closed_stays_so(backends: list[FakeAsyncLLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_hosts, "RESTART_SECONDS", 0.01)
+
+    async def go() -> None:
+        host = EngineHost("policy-0", SETTINGS)
+        await host.close()
+        with pytest.raises(EngineDied, match="it was closed"):
+            await host.score(requests("a"))
+        await asyncio.sleep(0.1)
+        assert len(backends) == 1
+
+    asyncio.run(go())
 
 
 def test_an_engine_that_cannot_start_is_a_problem_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,13 +378,3 @@ def test_a_critic_starts_with_the_newest_version(backends: list[FakeAsyncLLM], t
     host = CritiqueWriter("critic-0", replace(SETTINGS, model="assets:vlm"), ledger)
     assert (host.version, backends[-1].log[0]) == (1, ledger.fetch_version(1))
     assert asyncio.run(host.health()).model == "assets:vlm"
-
-
-def test_a_closed_engine_says_so(backends: list[FakeAsyncLLM]) -> None:
-    async def go() -> None:
-        host = EngineHost("policy-0", SETTINGS)
-        await host.close()
-        with pytest.raises(EngineDied, match="it was closed"):
-            await host.score(requests("a"))
-
-    asyncio.run(go())

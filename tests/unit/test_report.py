@@ -12,6 +12,7 @@ from tests.unit.made_up import TRAINING, config, evaluation_result, ledger_of_on
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.pipeline import part_statistics
+from vlrm_ray.report import plots
 from vlrm_ray.report.build import build_report, schema
 from vlrm_ray.report.reporter import Reporter
 from vlrm_ray.store.ledger import STAGES, Ledger
@@ -149,3 +150,11 @@ def test_the_training_of_a_round_is_that_of_its_result(tmp_path: Path) -> None:
     before, after = built(ledger_of_one_round(tmp_path))["rounds"]
     assert after["training"] == TRAINING
     assert "training" not in before
+
+
+def test_the_calibration_line_leaves_out_what_one_response_says() -> None:
+    bins = [{"mean_reward": 0.25, "right": 0.5, "n": 40}, {"mean_reward": 0.55, "right": 0.0, "n": 1}]
+    assert plots.calibration_line(bins) == [(25.0, 50.0)]
+    plot = plots.reliability([{"round": 0, "reliability": bins}])
+    assert plot is not None
+    assert "at least 10 responses" in plot.text

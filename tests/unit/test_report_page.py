@@ -21,7 +21,6 @@ from jobs.evaluations import show as show_command
 from tests.unit.made_up import config, ledger_of_one_round, row
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import format_critique
-from vlrm_ray.report import plots
 from vlrm_ray.report.build import build_report
 from vlrm_ray.report.headline import headline
 from vlrm_ray.report.images import ImageEmbedder
@@ -398,11 +397,3 @@ def test_the_training_has_a_loss_curve_and_a_table_by_round(page: str) -> None:
         assert shown in text, shown
     right = f"{percent(0.75, 0)} right judgements on the last batches. 3 steps."
     assert f"Loss 1.50 at the first and 0.50 at the last point; {right}" in page
-
-
-def test_the_calibration_line_leaves_out_what_one_response_says() -> None:
-    bins = [{"mean_reward": 0.25, "right": 0.5, "n": 40}, {"mean_reward": 0.55, "right": 0.0, "n": 1}]
-    assert plots.calibration_line(bins) == [(25.0, 50.0)]
-    plot = plots.reliability([{"round": 0, "reliability": bins}])
-    assert plot is not None
-    assert "at least 10 responses" in plot.text

@@ -79,7 +79,11 @@ class World:
         self.events.append(f"admit {actor.name} {version}")
 
     def step(self, now: float, **unfinished: int) -> None:
-        loads = {name.replace("_", "-"): {"running": count, "waiting": 0} for name, count in unfinished.items()}
+        """Look at the engines; one with -1 unfinished sequences has given up."""
+        loads = {
+            name.replace("_", "-"): {"running": max(0, count), "waiting": 0, "gave_up": count < 0}
+            for name, count in unfinished.items()
+        }
         self.engines.step(loads, now)
 
 
@@ -147,6 +151,31 @@ def test_no_engine_ends_while_another_one_does_not_answer() -> None:
     assert sorted(world.engines.present()) == [0]
 
 
+def test_an_engine_that_has_given_up_ends_and_is_replaced() -> None:
+    world = World()
+    world.step(0, policy_0=20)
+    world.actors["policy-1"].started = True
+    world.step(1, policy_0=20)
+    world.step(2, policy_0=20, policy_1=-1)
+    assert sorted(world.engines.present()) == [0]
+    assert "policy-2" in world.actors  # policy-1 is not taken back
+    world.actors["policy-2"].started = True
+    world.step(2 + DRAIN_SECONDS, policy_0=20, policy_1=-1, policy_2=0)
+    assert sorted(world.engines.present()) == [0, 2]
+    assert "kill policy-1" in world.events
+
+
+def test_a_permanent_engine_that_has_given_up_is_replaced_until_it_is_back() -> None:
+    world = World()
+    world.step(0, policy_0=-1)
+    assert sorted(world.actors) == ["policy-1"]
+    world.actors["policy-1"].started = True
+    world.step(1, policy_0=-1)
+    for now in (2, 63):
+        world.step(now, policy_0=0, policy_1=0)
+    assert sorted(world.engines.present()) == [0]
+
+
 def test_an_engine_that_still_waits_for_a_node_is_given_up_when_it_is_no_longer_needed() -> None:
     world = World()
     world.step(0, policy_0=20)
@@ -194,7 +223,7 @@ def test_a_version_is_loaded_into_critics_that_are_ending_too_as_they_may_be_tak
         load_ = types.SimpleNamespace(remote=lambda model, *_: loaded.append(f"{name} {model}"))
         return types.SimpleNamespace(load=load_)
 
-    monkeypatch.setattr(fleet, "get", lambda references, *_: [0.0] * len(references))
+    monkeypatch.setattr(fleet, "get_of_some", lambda references, *_: [0.0] * len(references))
     config = load(None, ["critic.engine.reproducible=false", "critic.engine.max_actors=3"])
     critics = Fleet(config, Ledger(str(tmp_path)), board=types.SimpleNamespace())  # type: ignore[arg-type]
     critics.critics, critics.versions = [critic("critic-0")], [0]

@@ -58,9 +58,8 @@ class Backend:
             raise EngineDied("exit code -11")
 
 
-@pytest.fixture
-def backends(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
-    """The backends that actors have started."""
+def start_backends(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
+    """Let actors start backends, which are returned."""
     started: list[Backend] = []
 
     def start(settings: EngineSettings) -> AsyncEngine:
@@ -69,6 +68,12 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
 
     monkeypatch.setattr(engine_hosts, "_start_engine", start)
     return started
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
+    """The backends that actors have started."""
+    return start_backends(monkeypatch)
 
 
 @pytest.fixture
@@ -122,7 +127,7 @@ def test_a_run_gets_past_any_number_of_such_requests(backends: list[Backend]) ->
 def test_a_refused_request_is_not_sent_again_with_another_seed(backends: list[Backend]) -> None:
     async def go() -> int:
         host = EngineHost("policy-0", SETTINGS)
-        asked = [*requests(8, 3), *(replace(request, seed=100) for request in requests(8, 3))]
+        asked = [replace(request, seed=seed) for request in requests(8, 3) for seed in (0, 100)]
         assert await answers(host, asked) == expected(asked)
         started = len(backends)
         assert (await host.score(requests(4, 3)))[3].refused == ENDED
@@ -321,26 +326,6 @@ def test_what_another_release_has_left_is_ignored(backends: list[Backend], ledge
 def test_suspects_survive_a_file() -> None:
     suspects = [Suspect(Request("ü", None), Sampling(8, 0.5, n=3)), Suspect(Request("a", "b.png", prefix="c"))]
     assert [Suspect.of_json(suspect.as_json()) for suspect in suspects] == suspects
-
-
-# --- the search itself --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 33, 512])
-def test_a_search_takes_one_restart_for_each_halving(count: int) -> None:
-    starts: list[AsyncEngine] = []
-
-    def start() -> AsyncEngine:
-        starts.append(ContinuousEngine(Backend(), 1024))
-        return starts[-1]
-
-    examination = Examination(start, Refusals("policy-0", SETTINGS, None))
-    suspects = [Suspect(request, SAMPLING) for request in requests(count, count // 2)]
-    engine = asyncio.run(examination.run(suspects))
-    assert engine is starts[-1]
-    assert examination.found == 1
-    assert examination.explained == (count > 1)
-    assert len(starts) <= 1 + max(1, (count - 1).bit_length())
 
 
 def test_the_reason_counts_as_a_refusal_by_the_engine() -> None:

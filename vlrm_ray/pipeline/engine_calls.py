@@ -1,6 +1,6 @@
 """Calls of actors, with a timeout whose message names the actor and what it was asked for.
 
-Stages of the graph use `call` and `LeastLoaded`, the driver uses `get`.
+Stages of the graph use `call` and `LeastLoaded`, the driver uses `get` and `get_of_some`.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayError
 
-from vlrm_ray.errors import UserError, last_line
+from vlrm_ray.engines import EngineDied
+from vlrm_ray.errors import UserError, last_line, user_message
 
 CALL_TIMEOUT = "cluster.call_timeout"
 """Configuration key of the timeout of a call."""
@@ -30,6 +31,10 @@ class ActorDied(UserError):
 
 class ActorLost(UserError):
     """The process of an actor has ended or cannot be reached; Ray starts it again if it may."""
+
+
+class EngineLate(UserError):
+    """An actor has not answered in time."""
 
 
 class LeastLoaded:
@@ -153,7 +158,8 @@ async def call(
             It is called every `CHECK_SECONDS` while the call waits, and what it raises ends the call.
 
     Raises:
-        UserError: it did not answer in time, or the actor died.
+        EngineLate: it did not answer in time.
+        UserError: the actor died.
         Exception: what the method or `progress` raises.
     """
     since = time.monotonic()
@@ -201,6 +207,52 @@ def get(
         raise died(dead or list(references), waiting_for, error) from error
 
 
+def get_of_some(
+    references: Mapping[str, ray.ObjectRef[Any]],
+    timeout: float,
+    waiting_for: str,
+    key: str,
+    restarts: Callable[[str], bool],
+    lost: Callable[[str], None],
+) -> list[Any]:
+    """Results of those actors that have an engine, in order; others may be lost if there are any.
+
+    Args:
+        references: the pending result of each actor, by its name.
+        timeout: seconds to wait for all of them.
+        waiting_for: what is expected of them, for messages.
+        key: the configuration key that sets the timeout.
+        restarts: whether Ray is starting an actor again, which has not answered in time.
+        lost: called with the reason for each actor that is left out.
+
+    Raises:
+        UserError: an actor that runs did not answer in time, or none has an engine.
+        Exception: what a method raises, but `EngineDied`.
+    """
+    ray.wait(list(references.values()), num_returns=len(references), timeout=timeout)
+    results, errors, late = list[Any](), list[UserError](), list[str]()
+    for name, reference in references.items():
+        try:
+            results.append(ray.get(reference, timeout=0))
+        except EngineDied as error:
+            errors.append(error)
+        except ActorDiedError as error:
+            errors.append(died([name], waiting_for, error))
+        except RayActorError as error:
+            raise died([name], waiting_for, error) from error
+        except GetTimeoutError:
+            late.append(name)
+    away = [name for name in late if restarts(name)]
+    if running := [name for name in late if name not in away]:
+        raise too_late(running, waiting_for, timeout, key)
+    errors += [too_late([name], waiting_for, timeout, key) for name in away]
+    if errors and not results:
+        raise errors[0]
+    for error in errors:
+        lost(user_message(error) or last_line(error))
+    return results
+
+
 async def _awaited(reference: Any) -> Any:
     return await reference
 
@@ -229,9 +281,9 @@ def _is_dead(reference: ray.ObjectRef[Any]) -> bool:
     return False
 
 
-def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = CALL_TIMEOUT) -> UserError:
+def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = CALL_TIMEOUT) -> EngineLate:
     """The error for actors that have not answered in time; the arguments are those of `get`."""
-    return UserError(
+    return EngineLate(
         f"{_listed(names)}: no answer within {timeout:g} s while waiting for {waiting_for}; look at the actor in the Ray "
         f"dashboard, or raise {key}"
     )

@@ -13,7 +13,15 @@ from vlrm_ray.config import Config
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import ENDED, TOO_LONG, Completion, EngineDied, Request, Sampling, batches
 from vlrm_ray.errors import UserError, last_line, user_message
-from vlrm_ray.pipeline.engine_calls import REPORT_SECONDS, REPORT_TIMEOUT, ActorDied, ActorLost, LeastLoaded, call
+from vlrm_ray.pipeline.engine_calls import (
+    REPORT_SECONDS,
+    REPORT_TIMEOUT,
+    ActorDied,
+    ActorLost,
+    EngineLate,
+    LeastLoaded,
+    call,
+)
 from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
 from vlrm_ray.store.filesystem import redacted
@@ -41,7 +49,7 @@ class EnginePool:
 
     Requests are sent in small groups, each to the engine with the fewest sequences. What one engine refuses, another one is
     asked too. An engine that refuses what others answer gets no requests for a while, one whose actor is lost gets none until
-    it reports again, one whose actor has given up rests, and what it was working on is sent to others.
+    it reports again, one whose actor has given up or that finishes nothing rests, and what it was working on is sent to others.
 
     Requests are held back while all engines have several times as many sequences as they can work on, so that engines that
     start later get some too.
@@ -186,9 +194,9 @@ class EnginePool:
                     return index, await self._call(stage, index, method, list(requests), *rest, alone=alone)
                 except _SilentEngine:
                     continue
-                except (ActorLost, EngineDied) as error:
+                except (ActorLost, EngineDied, EngineLate) as error:
                     self._lose(index, error)
-                    given_up |= {index} if isinstance(error, EngineDied) else set()
+                    given_up |= set() if isinstance(error, ActorLost) else {index}
                     if self._usable() <= given_up:
                         raise
                     losses += 1
@@ -203,12 +211,13 @@ class EnginePool:
                 finally:
                     self._freed.set()
 
-    def _lose(self, index: int, error: ActorLost | EngineDied) -> None:
-        """Send no requests to an engine: until its actor reports again, or for a while if the actor has given up."""
+    def _lose(self, index: int, error: ActorLost | EngineDied | EngineLate) -> None:
+        """Send no requests to an engine: until its actor reports again, or for a while if it has given up or hangs."""
         if isinstance(error, ActorLost):
             self.least_loaded.lose(index)
             return
-        self.least_loaded.stop(index)
+        if isinstance(error, EngineDied):
+            self.least_loaded.stop(index)
         if self._sick.rest(index):
             cause = user_message(error) or last_line(error)
             _log.warning("%s-%d gets no requests for %g s: %s", self.role, index, REST_SECONDS, cause)
