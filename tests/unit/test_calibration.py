@@ -1,5 +1,6 @@
 """Calibration: measuring an expert on images with ground truth, and what the verifier concludes from it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,14 @@ def test_a_calibration_is_saved_beside_its_model_and_loaded_unchanged(tmp_path: 
     assert load_calibration(model, DetectorCalibration) is None
     assert save_calibration(model, CALIBRATION) == calibration_file(model) == str(tmp_path / "mine.calibration.json")
     assert load_calibration(model, DetectorCalibration) == CALIBRATION
+
+
+def test_a_calibration_with_fields_of_earlier_versions_is_loaded(tmp_path: Path) -> None:
+    file = Path(save_calibration(str(tmp_path / "mine.pt"), CALIBRATION))
+    stored = json.loads(file.read_text()) | {"stated": 0.9}
+    stored["classes"]["circle"] |= {"images": 60, "scores": {"right": [], "confused": []}, "supported_from": 0.9}
+    file.write_text(json.dumps(stored))
+    assert load_calibration(str(tmp_path / "mine.pt"), DetectorCalibration) == CALIBRATION
 
 
 def test_a_calibration_that_is_named_and_missing_is_refused(tmp_path: Path) -> None:
