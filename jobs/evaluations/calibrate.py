@@ -35,19 +35,13 @@ from vlrm_ray.experts.calibration import (
     load_calibration,
     save_calibration,
 )
-from vlrm_ray.experts.claim_measurement import (
-    MIN_IMAGES,
-    LabelledEvidence,
-    measure_object_claims,
-    measure_text_claims,
-    recall_by_height,
-)
+from vlrm_ray.experts.claim_measurement import MIN_IMAGES, LabelledEvidence
 from vlrm_ray.experts.claim_tables import BINS, SEEN_OBJECTS, ClaimTable, DetectorClaims
 from vlrm_ray.experts.evidence import combine_evidence
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.labelled_images import LabelledImages, read_coco, read_yolo
-from vlrm_ray.experts.measurement import measure_detector, measure_reader
+from vlrm_ray.experts.measurement import calibrate_detector, calibrate_reader
 from vlrm_ray.experts.named_models import ocr_name
 from vlrm_ray.experts.reliability import MIN_PROBABILITY
 from vlrm_ray.experts.score_calibration import Proportion
@@ -171,17 +165,8 @@ def _calibrate_detector(
     """Measure the detector, write and print its calibration; returns the figures of its classes."""
     settings = config.experts.detector
     stated = arguments.confidence or (MIN_PROBABILITY if arguments.photos is None else DETECTOR_STATED)
-    placed = [image for image in images if image.placed]
-    calibration = measure_detector(
-        detector_fingerprint(settings),
-        [image.detected for image in placed],
-        [image.truth for image in placed],
-        settings.confidence,
-        [image.detected for image in images if image.typical],
-    )
-    claims = measure_object_claims(images, stated, arguments.min_images)
-    classes = {name: known for name, known in calibration.classes.items() if name in claims.images}
-    calibration = replace(calibration, classes=classes, claims=claims)
+    expert = detector_fingerprint(settings)
+    calibration = calibrate_detector(expert, images, settings.confidence, stated, arguments.min_images)
     file = save_calibration(settings.model, calibration, file)
     figures = summary(calibration, arguments.min_images)
     rare = {name for image in images for name in image.counts} - figures.keys()
@@ -200,13 +185,7 @@ def _calibrate_reader(
 ) -> dict[str, Any]:
     """Measure the OCR reader, write and print its calibration; returns its figures."""
     settings = config.experts.reader
-    calibration = replace(
-        measure_reader(
-            reader_fingerprint(settings), [image.detected for image in images], [image.truth for image in images]
-        ),
-        by_height=recall_by_height(images),
-        claims=measure_text_claims(images, arguments.confidence or MIN_PROBABILITY),
-    )
+    calibration = calibrate_reader(reader_fingerprint(settings), images, arguments.confidence or MIN_PROBABILITY)
     file = save_calibration(settings.recognition_model, calibration)
     figures = print_reader(calibration, progress)
     progress.log(f"written to {file}, for the reader {settings.recognition_model} ({calibration.expert[:12]})")

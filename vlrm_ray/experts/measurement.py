@@ -2,12 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
 
 from vlrm_ray.experts.calibration import ClassCalibration, DetectorCalibration, Range, ReaderCalibration
+from vlrm_ray.experts.claim_measurement import (
+    MIN_IMAGES,
+    LabelledEvidence,
+    measure_object_claims,
+    measure_text_claims,
+    recall_by_height,
+)
 from vlrm_ray.experts.evidence import contains_word
 from vlrm_ray.experts.geometry import iou
 from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
@@ -19,6 +26,37 @@ SIZES, LARGE = {"small": 32, "medium": 96}, "large"
 """Sizes of objects as COCO counts them: side in pixels of the square that is too large for the name."""
 RANGE_TAIL = 0.001
 """Share of the measured values left out at each end of a range."""
+
+
+def calibrate_detector(
+    expert: str, images: Sequence[LabelledEvidence], confidence: float, stated: float, min_images: int = MIN_IMAGES
+) -> DetectorCalibration:
+    """Calibrate a detector with tables of claims.
+
+    Boxes are measured in the images in which all objects have a labelled box, and the ranges of sizes and quality in the typical
+    images. Classes that the detector reports in none of the images are left out.
+
+    Args:
+        expert: fingerprint of the detector.
+        images: labelled images.
+        confidence: as in `measure_detector`.
+        stated: probability with which verdicts are to be right.
+        min_images: as in `measure_object_claims`.
+    """
+    placed = [image for image in images if image.placed]
+    typical = [image.detected for image in images if image.typical]
+    measured = measure_detector(
+        expert, [image.detected for image in placed], [image.truth for image in placed], confidence, typical
+    )
+    claims = measure_object_claims(images, stated, min_images)
+    classes = {name: known for name, known in measured.classes.items() if name in claims.images}
+    return replace(measured, classes=classes, claims=claims)
+
+
+def calibrate_reader(expert: str, images: Sequence[LabelledEvidence], stated: float) -> ReaderCalibration:
+    """Calibrate an OCR reader with tables of claims; arguments as in `calibrate_detector`."""
+    measured = measure_reader(expert, [image.detected for image in images], [image.truth for image in images])
+    return replace(measured, by_height=recall_by_height(images), claims=measure_text_claims(images, stated))
 
 
 def measure_detector(
