@@ -35,18 +35,13 @@ from vlrm_ray.experts.calibration import (
     load_calibration,
     save_calibration,
 )
-from vlrm_ray.experts.claim_measurement import (
-    LabelledEvidence,
-    measure_object_claims,
-    measure_text_claims,
-    recall_by_height,
-)
+from vlrm_ray.experts.claim_measurement import MIN_IMAGES, LabelledEvidence
 from vlrm_ray.experts.claim_tables import BINS, SEEN_OBJECTS, ClaimTable, DetectorClaims
 from vlrm_ray.experts.evidence import combine_evidence
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.labelled_images import LabelledImages, read_coco, read_yolo
-from vlrm_ray.experts.measurement import MIN_IMAGES, measure_detector, measure_reader
+from vlrm_ray.experts.measurement import calibrate_detector, calibrate_reader
 from vlrm_ray.experts.named_models import ocr_name
 from vlrm_ray.experts.reliability import MIN_PROBABILITY
 from vlrm_ray.experts.score_calibration import Proportion
@@ -170,29 +165,19 @@ def _calibrate_detector(
     """Measure the detector, write and print its calibration; returns the figures of its classes."""
     settings = config.experts.detector
     stated = arguments.confidence or (MIN_PROBABILITY if arguments.photos is None else DETECTOR_STATED)
-    placed = [image for image in images if image.placed]
-    calibration = replace(
-        measure_detector(
-            detector_fingerprint(settings),
-            [image.detected for image in placed],
-            [image.truth for image in placed],
-            settings.confidence,
-            stated,
-            arguments.min_images,
-            [image.detected for image in images if image.typical],
-        ),
-        claims=measure_object_claims(images, stated, arguments.min_images),
-    )
+    expert = detector_fingerprint(settings)
+    calibration = calibrate_detector(expert, images, settings.confidence, stated, arguments.min_images)
     file = save_calibration(settings.model, calibration, file)
-    rare = {name for image in images for name in image.counts} - summary(calibration).keys()
-    _print(calibration, sorted({*unused, *rare}), arguments.min_images, progress)
+    figures = summary(calibration, arguments.min_images)
+    rare = {name for image in images for name in image.counts} - figures.keys()
+    _print(calibration, figures, sorted({*unused, *rare}), arguments.min_images, progress)
     if not any(image.colors for image in images):
         progress.log(
             "the labels name no colors, so none are measured: claims about colors, and about numbers and places of colored objects, "
             "stay open"
         )
     progress.log(f"written to {file}, for the detector {settings.model} ({calibration.expert[:12]})")
-    return summary(calibration)
+    return figures
 
 
 def _calibrate_reader(
@@ -200,13 +185,7 @@ def _calibrate_reader(
 ) -> dict[str, Any]:
     """Measure the OCR reader, write and print its calibration; returns its figures."""
     settings = config.experts.reader
-    calibration = replace(
-        measure_reader(
-            reader_fingerprint(settings), [image.detected for image in images], [image.truth for image in images]
-        ),
-        by_height=recall_by_height(images),
-        claims=measure_text_claims(images, arguments.confidence or MIN_PROBABILITY),
-    )
+    calibration = calibrate_reader(reader_fingerprint(settings), images, arguments.confidence or MIN_PROBABILITY)
     file = save_calibration(settings.recognition_model, calibration)
     figures = print_reader(calibration, progress)
     progress.log(f"written to {file}, for the reader {settings.recognition_model} ({calibration.expert[:12]})")
@@ -260,10 +239,11 @@ def _named(truth: Evidence, names: dict[str, str]) -> Evidence:
     return replace(truth, objects=tuple(replace(o, name=names[o.name]) for o in truth.objects))
 
 
-def summary(calibration: DetectorCalibration) -> dict[str, Any]:
-    """The figures of each class, as printed."""
+def summary(calibration: DetectorCalibration, least: int = MIN_IMAGES) -> dict[str, Any]:
+    """The figures of each class, as printed: precision and recall of those with at least so many labelled objects."""
     claims = calibration.claims or DetectorClaims(1.0)
-    return {name: _figures(name, calibration.classes.get(name), claims) for name in claims.images}
+    known = {name: c for name, c in calibration.classes.items() if (c.found or c.recall).n >= least}
+    return {name: _figures(name, known.get(name), claims) for name in claims.images}
 
 
 def _figures(name: str, known: ClassCalibration | None, claims: DetectorClaims) -> dict[str, Any]:
@@ -288,10 +268,12 @@ def _rate(share: Proportion) -> float | None:
     return round(share.hits / share.n, 4) if share.n else None
 
 
-def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, progress: Progress) -> None:
+def _print(
+    calibration: DetectorCalibration, classes: dict[str, Any], unused: Sequence[str], least: int, progress: Progress
+) -> None:
     columns = ["class", "images", "precision", "recall", "small", "medium", "large", "supported from", "absent below"]
     rows = []
-    for name, figures in summary(calibration).items():
+    for name, figures in classes.items():
         shares = [_percent(figures.get(key)) for key in ("precision", "recall", "small", "medium", "large")]
         limits = [f"{figures[key]:.2f}" if figures[key] else "never" for key in ("supported_from", "absent_below")]
         if not figures["images"]:
@@ -317,12 +299,13 @@ def _print(calibration: DetectorCalibration, unused: Sequence[str], least: int, 
 def _print_classes(
     calibration: DetectorCalibration, columns: list[str], rows: list[list[str]], least: int, progress: Progress
 ) -> None:
-    progress.table(f"{calibration.images} images, confidence {calibration.stated}", columns, rows)
+    claims = calibration.claims or DetectorClaims(1.0)
+    progress.table(f"{calibration.images} images, confidence {claims.stated}", columns, rows)
     progress.log(
         "supported from, absent below: an object is supported if its highest score is at least the first, and contradicted if it "
         "is below the second; recall: objects with a box of any score"
     )
-    if calibration.claims and calibration.claims.pooled:
+    if claims.pooled:
         progress.log(f"* fewer than {least} different objects: limits mostly by the figures of all classes")
 
 

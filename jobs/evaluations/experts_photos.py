@@ -16,8 +16,8 @@ from jobs.evaluations.extractor_options import open_extractor
 from jobs.evaluations.photo_set import DETECTOR_STATED, KINDS, PhotoSet
 from jobs.evaluations.photo_verdicts import AIMS, PhotoOutcome, outcome_of, report_of
 from vlrm_ray.errors import UserError
-from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims, measure_text_claims
-from vlrm_ray.experts.measurement import MIN_IMAGES, measure_detector, measure_reader
+from vlrm_ray.experts.claim_measurement import LabelledEvidence
+from vlrm_ray.experts.measurement import calibrate_detector, calibrate_reader
 from vlrm_ray.experts.reliability import MIN_PROBABILITY, Calibrations
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.progress import Progress
@@ -127,13 +127,9 @@ def _as_seen(calibrations: Calibrations, classes: Collection[str]) -> Calibratio
 
 def calibrate(images: Sequence[LabelledEvidence], confidence: float) -> Calibrations:
     """Calibrations of both experts on some images, as `calibrate` writes them."""
-    placed = [image for image in images if image.placed]
-    detected, truth = [i.detected for i in placed], [i.truth for i in placed]
-    typical = [image.detected for image in images if image.typical]
-    detector = measure_detector("", detected, truth, confidence, DETECTOR_STATED, MIN_IMAGES, typical)
     return Calibrations(
-        replace(detector, claims=measure_object_claims(images, DETECTOR_STATED, MIN_IMAGES)),
-        replace(measure_reader("", detected, truth), claims=measure_text_claims(images, MIN_PROBABILITY)),
+        calibrate_detector("", images, confidence, DETECTOR_STATED),
+        calibrate_reader("", images, MIN_PROBABILITY),
         uncalibrated=False,
     )
 

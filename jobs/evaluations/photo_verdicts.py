@@ -3,8 +3,7 @@
 The same cut-out is in many composites, and where the experts err about it once, they often do so again. The intervals therefore
 take clusters of statements as independent: those about the same cut-out, or about the same natural photograph.
 
-A statement is contradicted if one of its claims is. It is supported if none is, and all its claims of the statement's type are
-supported. Then the verdict's confidence is the largest one of the contradicted, or the smallest one of the supported claims.
+The verdict on a statement follows from those on its claims by `verdict_on`; only claims of its own type support it.
 """
 
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any
 from jobs.evaluations.photo_set import KINDS, PhotoStatement
 from vlrm_ray.evaluation.clusters import clustered_ece, clustered_share
 from vlrm_ray.experts.hierarchy import noun_hierarchy
+from vlrm_ray.experts.statement_verdict import verdict_on
 from vlrm_ray.types import CHECKED_TYPES, CheckedClaim, Noun, Verdict
 
 AIMS = {"object": 0.6, "count": 0.4, "text": 0.5, "attribute": 0.5, "relation": 0.4}
@@ -58,15 +58,8 @@ class PhotoOutcome:
 def outcome_of(statement: PhotoStatement, checked: Sequence[CheckedClaim]) -> PhotoOutcome:
     """Verdict on a statement from those on its claims."""
     cutout = cutout_of(statement, [c.claim.subject for c in checked])
-    contradicted = [c.finding for c in checked if c.finding.verdict is Verdict.CONTRADICTED]
-    if contradicted:
-        confidence = max(f.confidence for f in contradicted)
-        return PhotoOutcome(statement, Verdict.CONTRADICTED, confidence, cutout=cutout)
-    own = [c.finding for c in checked if c.claim.type is statement.type]
-    if own and all(f.verdict is Verdict.SUPPORTED for f in own):
-        return PhotoOutcome(statement, Verdict.SUPPORTED, min(f.confidence for f in own), cutout=cutout)
-    reasons = [f.reason for f in own if f.verdict is Verdict.UNVERIFIABLE]
-    return PhotoOutcome(statement, Verdict.UNVERIFIABLE, reason=reasons[0] if reasons else "no_claim", cutout=cutout)
+    found = verdict_on(checked, statement.type)
+    return PhotoOutcome(statement, found.verdict, found.confidence, found.reason, cutout)
 
 
 def cutout_of(statement: PhotoStatement, subjects: Sequence[Noun]) -> str:

@@ -1,5 +1,7 @@
 """Calibration: measuring an expert on images with ground truth, and what the verifier concludes from it."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from vlrm_ray.experts.calibration import (
     load_calibration,
     save_calibration,
 )  # fmt: skip
-from vlrm_ray.experts.measurement import measure_detector, measure_reader
+from vlrm_ray.experts.claim_measurement import LabelledEvidence
+from vlrm_ray.experts.measurement import calibrate_detector, calibrate_reader, measure_detector, measure_reader
 from vlrm_ray.experts.reliability import MIN_RECALL, TOO_LARGE, TOO_SMALL, TOO_THIN, AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.verifier import Verifier
@@ -168,6 +171,14 @@ def test_a_calibration_is_saved_beside_its_model_and_loaded_unchanged(tmp_path: 
     assert load_calibration(model, DetectorCalibration) == CALIBRATION
 
 
+def test_a_calibration_with_fields_of_earlier_versions_is_loaded(tmp_path: Path) -> None:
+    file = Path(save_calibration(str(tmp_path / "mine.pt"), CALIBRATION))
+    stored = json.loads(file.read_text()) | {"stated": 0.9}
+    stored["classes"]["circle"] |= {"images": 60, "scores": {"right": [], "confused": []}, "supported_from": 0.9}
+    file.write_text(json.dumps(stored))
+    assert load_calibration(str(tmp_path / "mine.pt"), DetectorCalibration) == CALIBRATION
+
+
 def test_a_calibration_that_is_named_and_missing_is_refused(tmp_path: Path) -> None:
     """It would be taken for an expert without a calibration, whose claims silently stay open."""
     settings = Experts(detector=Detector(calibration=str(tmp_path / "nowhere.json")))
@@ -211,3 +222,18 @@ def test_a_calibration_measured_with_other_settings_is_refused() -> None:
     settings = Experts().model_copy(update={"detector": Detector(image_size=160)})
     with pytest.raises(UserError, match=r"experts\.detector: the calibration .* was measured with another model"):
         Verifier.from_config(settings)
+
+
+def test_both_experts_are_calibrated_with_what_the_commands_print() -> None:
+    """Boxes are measured where all objects are placed; texts are measured in all images, by their height, too."""
+    word = Word("STOP", (0, 0, 30, 20), 0.9)
+    shown = Evidence(100, 100, (Detection("circle", PLACES[0], 0.9),), words=(word,))
+    placed = LabelledEvidence.of(shown, shown, ("circle", "dog"))
+    unplaced = replace(placed, counts={"circle": 2})
+    detector = calibrate_detector("x", [placed, unplaced], 0.35, 0.9)
+    assert (detector.images, set(detector.classes)) == (1, {"circle"})
+    assert detector.claims is not None and detector.claims.images == {"circle": 2}
+    reader = calibrate_reader("x", [placed, unplaced], 0.95)
+    assert (reader.images, reader.recall) == (2, Proportion(2, 2))
+    assert sum(share.n for share in reader.by_height.values()) == 2
+    assert reader.claims is not None and reader.claims.stated == 0.95

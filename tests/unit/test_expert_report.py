@@ -47,6 +47,17 @@ def test_one_contradicted_claim_contradicts_a_statement() -> None:
     assert outcome_of(Statement(ClaimType.COUNT, "", False), []).verdict is U
 
 
+def test_a_statement_of_which_one_claim_is_open_is_not_supported() -> None:
+    claim = Claim(ClaimType.OBJECT, Noun("star"))
+    sure, less, opened = (
+        CheckedClaim(claim, Finding(v, c, reason=r)) for v, c, r in ((S, 0.99, ""), (S, 0.97, ""), (U, 0.0, "crowd"))
+    )
+    both = outcome_of(Statement(ClaimType.OBJECT, "", True), [sure, less])
+    assert (both.verdict, both.confidence) == (S, 0.97)
+    half = outcome_of(Statement(ClaimType.OBJECT, "", True), [sure, opened])
+    assert (half.verdict, half.confidence, half.reason) == (U, 0.0, "crowd")
+
+
 def test_reliability_compares_confidence_with_accuracy(tmp_path: Path) -> None:
     bins = reliability([outcome(S, True), outcome(S, False), outcome(C, False, 1.0), outcome(U, True, 0.0)])
     assert [(b["n"], b["accuracy"]) for b in bins] == [(2, 0.5), (1, 1.0)]

@@ -1,7 +1,7 @@
 """The figures of a detector's classes, compared with a slow reference that follows their definitions word by word."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from vlrm_ray.experts.calibration import ClassCalibration
 from vlrm_ray.experts.claim_tables import DetectorClaims
 from vlrm_ray.experts.geometry import iou
 from vlrm_ray.experts.measurement import measure_detector
-from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
+from vlrm_ray.experts.score_calibration import Proportion
 from vlrm_ray.experts.strengths import Strengths
 from vlrm_ray.types import Detection, Evidence, Noun
 
@@ -39,7 +39,7 @@ def random_images(seed: int, images: int = 40) -> tuple[list[Evidence], list[Evi
 
 
 def reference(name: str, detected: list[Evidence], truth: list[Evidence]) -> ClassCalibration:
-    """The figures of one class, from all images again; but for `supported_from`, which follows from the scores."""
+    """The figures of one class, from all images again."""
 
     def shown(box: Detection, true: Evidence) -> Detection | None:
         best = max(true.objects, key=lambda o: iou(o.box, box.box), default=None)
@@ -47,9 +47,6 @@ def reference(name: str, detected: list[Evidence], truth: list[Evidence]) -> Cla
 
     def is_found(target: Detection, boxes: Iterable[Detection]) -> bool:
         return any(box.name == name and iou(box.box, target.box) >= 0.5 for box in boxes)
-
-    def in_bin(number: int, right: Callable[[Detection], bool]) -> Proportion:
-        return Proportion.of(right(target) for box, target in all_boxes if score_bin(box.score) == number)
 
     pairs = list(zip(detected, truth, strict=True))
     nothing = Detection("", (0, 0, 0, 0), 0.0)
@@ -73,11 +70,6 @@ def reference(name: str, detected: list[Evidence], truth: list[Evidence]) -> Cla
         sides=ends(sides),
         aspect=ends(shapes),
         found=Proportion.of(hit for _, hit in found),
-        images=sum(any(o.name == name for o in t.objects) for t in truth),
-        scores=ScoreCalibration(
-            tuple(in_bin(b, lambda target: target.name == name) for b in range(SCORE_BINS)),
-            tuple(in_bin(b, lambda target: target.name not in (name, "")) for b in range(SCORE_BINS)),
-        ),
         by_size={
             size: Proportion.of(hit for area, hit in found if low <= area < high) for size, (low, high) in sizes.items()
         },
@@ -87,11 +79,11 @@ def reference(name: str, detected: list[Evidence], truth: list[Evidence]) -> Cla
 @pytest.mark.parametrize("seed", range(5))
 def test_each_class_has_the_figures_of_its_definition(seed: int) -> None:
     detected, truth = random_images(seed)
-    calibration = measure_detector("x", detected, truth, CONFIDENCE, 0.5, 1)
+    calibration = measure_detector("x", detected, truth, CONFIDENCE)
     assert set(calibration.classes) == set(CLASSES)
     for name, known in calibration.classes.items():
         expected = reference(name, detected, truth)
-        for field in ("recall", "precision", "found", "images", "scores", "by_size"):
+        for field in ("recall", "precision", "found", "by_size"):
             assert getattr(known, field) == getattr(expected, field), (name, field)
         assert known.sides == pytest.approx(expected.sides, abs=2e-5)
         assert known.aspect == pytest.approx(expected.aspect, abs=2e-5)
@@ -107,7 +99,7 @@ def test_the_boxes_of_an_image_are_matched_once_however_many_classes_there_are(m
         return match_boxes(d, t)
 
     monkeypatch.setattr(measurement, "_match_boxes", counted)
-    measure_detector("x", detected, truth, CONFIDENCE, 0.5, 1)
+    measure_detector("x", detected, truth, CONFIDENCE)
     assert len(matched) == len(detected)
 
 

@@ -18,6 +18,7 @@ measured_judge     verdicts by tables: how often such claims were true
 strengths          strength of the evidence for a claim, which the tables are looked up with
 text_matching      strength of the evidence for a text: how well its words match those that were read
 hierarchy          nouns and the detector's classes: a poodle is a dog
+statement_verdict  verdict on a statement from those on its claims, for reports
 reliability        verdicts by bounds: which detections are certain, lower and upper bounds of object counts
 
 How good an expert is:

@@ -3,8 +3,7 @@
 A calibration is a JSON file beside the model: `detector.calibration.json` for `detector.pt`,
 `recognition.calibration.json` for the folder `recognition/`. It holds
 
-- recall and precision for each class, with their sample sizes, and with `measure_detector(..., stated=0.95)` also the score
-  from which its boxes are right with that confidence, and the recall of small, medium and large objects;
+- recall and precision for each class, with their sample sizes, and the recall of small, medium and large objects;
 - the probability that an answer is right, for each bin of its score;
 - the range of image sizes, box sizes, box shapes and image quality that the calibration images covered.
 
@@ -43,10 +42,6 @@ class ClassCalibration:
         aspect: range of box width divided by box height.
         found: ground-truth objects for which a box of any score was reported. Boxes with a low score forbid claims of
             absence, so this is the recall that those claims rest on; None if it was not measured, then it is `recall`.
-        images: number of images with the class; None if it was not counted.
-        scores: accuracy of the class by score; None if only that of all classes together was measured.
-        supported_from: score from which boxes are right with the stated confidence, by the lower bound of the
-            confidence interval of their precision; None if there is no such score.
         by_size: as `found`, for objects of less than 32², up to 96², and more pixels: "small", "medium", "large".
     """
 
@@ -55,9 +50,6 @@ class ClassCalibration:
     sides: Range
     aspect: Range
     found: Proportion | None = None
-    images: int | None = None
-    scores: ScoreCalibration | None = None
-    supported_from: float | None = None
     by_size: dict[str, Proportion] = field(default_factory=dict)
 
 
@@ -77,10 +69,8 @@ class DetectorCalibration:
         image_sides: range of the images' longer sides in pixels; None if the file does not say, and then the images
             were as large as the detector's input.
         image_shapes: range of the images' shorter sides, as shares of the longer ones.
-        stated: confidence that `ClassCalibration.supported_from` states; None if the classes have no scores of their own.
-            Classes that are not in `classes` are then uncalibrated.
         claims: how often claims are true by the strength of their evidence; None if it was not measured. Then verdicts rest on
-            the other figures (`reliability.py`), else on these (`measured_judge.py`).
+            the other figures (`reliability.py`), else on these (`measured_judge.py`), and classes without a table are uncalibrated.
     """
 
     expert: str
@@ -93,7 +83,6 @@ class DetectorCalibration:
     crowd: int
     image_sides: Range | None = None
     image_shapes: Range = (1.0, 1.0)
-    stated: float | None = None
     claims: DetectorClaims | None = None
 
 

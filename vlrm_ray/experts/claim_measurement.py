@@ -28,6 +28,8 @@ from vlrm_ray.experts.strengths import Box as StrengthBox
 from vlrm_ray.experts.text_matching import height_group, skeleton, tallest, text_strength
 from vlrm_ray.types import Evidence, Noun
 
+MIN_IMAGES = 20
+"""Weight of the objects of all classes in the table of each class, in objects."""
 MATCH_IOU = 0.5
 """A box shows a labelled object from this intersection over union on."""
 RELATIONS = ("left_of", "right_of", "above", "below", "next_to", "in", "on", "under")
@@ -90,8 +92,7 @@ def measure_object_claims(images: Sequence[LabelledEvidence], stated: float, min
     Args:
         images: labelled images.
         stated: probability with which verdicts are to be right.
-        min_images: weight of the objects of all classes in the table of each class, in objects; and the least number of images
-            from which a class has figures of its own elsewhere.
+        min_images: weight of the objects of all classes in the table of each class, in objects.
     """
     typical, repeats = [image for image in images if image.typical], _repeats(images)
     classes = _labelled_classes(images)

@@ -8,6 +8,13 @@ from itertools import chain
 import numpy as np
 
 from vlrm_ray.experts.calibration import ClassCalibration, DetectorCalibration, Range, ReaderCalibration
+from vlrm_ray.experts.claim_measurement import (
+    MIN_IMAGES,
+    LabelledEvidence,
+    measure_object_claims,
+    measure_text_claims,
+    recall_by_height,
+)
 from vlrm_ray.experts.evidence import contains_word
 from vlrm_ray.experts.geometry import iou
 from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
@@ -17,10 +24,39 @@ MATCH_IOU = 0.5
 """A box matches a ground-truth object from this intersection over union on."""
 SIZES, LARGE = {"small": 32, "medium": 96}, "large"
 """Sizes of objects as COCO counts them: side in pixels of the square that is too large for the name."""
-MIN_IMAGES = 20
-"""A class that occurs in fewer images stays uncalibrated."""
 RANGE_TAIL = 0.001
 """Share of the measured values left out at each end of a range."""
+
+
+def calibrate_detector(
+    expert: str, images: Sequence[LabelledEvidence], confidence: float, stated: float, min_images: int = MIN_IMAGES
+) -> DetectorCalibration:
+    """Calibrate a detector with tables of claims.
+
+    Boxes are measured in the images in which all objects have a labelled box, and the ranges of sizes and quality in the typical
+    images. Classes that the detector reports in none of the images are left out.
+
+    Args:
+        expert: fingerprint of the detector.
+        images: labelled images.
+        confidence: as in `measure_detector`.
+        stated: probability with which verdicts are to be right.
+        min_images: as in `measure_object_claims`.
+    """
+    placed = [image for image in images if image.placed]
+    typical = [image.detected for image in images if image.typical]
+    measured = measure_detector(
+        expert, [image.detected for image in placed], [image.truth for image in placed], confidence, typical
+    )
+    claims = measure_object_claims(images, stated, min_images)
+    classes = {name: known for name, known in measured.classes.items() if name in claims.images}
+    return replace(measured, classes=classes, claims=claims)
+
+
+def calibrate_reader(expert: str, images: Sequence[LabelledEvidence], stated: float) -> ReaderCalibration:
+    """Calibrate an OCR reader with tables of claims; arguments as in `calibrate_detector`."""
+    measured = measure_reader(expert, [image.detected for image in images], [image.truth for image in images])
+    return replace(measured, by_height=recall_by_height(images), claims=measure_text_claims(images, stated))
 
 
 def measure_detector(
@@ -28,8 +64,6 @@ def measure_detector(
     detected: Sequence[Evidence],
     truth: Sequence[Evidence],
     confidence: float,
-    stated: float | None = None,
-    min_images: int = MIN_IMAGES,
     typical: Sequence[Evidence] = (),
 ) -> DetectorCalibration:
     """Calibrate a detector on images with ground truth.
@@ -39,8 +73,6 @@ def measure_detector(
         detected: what the detector reported, one entry per image.
         truth: the ground truth of the same images.
         confidence: precision and colors are measured on boxes with at least this score.
-        stated: also measure each class by itself, and the score from which its boxes are right with this confidence.
-        min_images: with `stated`, classes that occur in fewer images are left out, and so stay uncalibrated.
         typical: what was detected in the images that the ranges of sizes and quality are taken from; empty takes all.
     """
     matches, targets = _matches(detected, truth), _targets(detected, truth)
@@ -52,16 +84,12 @@ def measure_detector(
     ]
     typical = typical or detected
     sizes = _box_sizes(detected)
-    calibrated = {
-        name: _measure_class(sizes[name], matches[name], targets[name], confidence) for name in sorted(targets)
-    }
-    if stated is not None:
-        known = {name: _measure_scores(c, matches[name], targets[name], stated) for name, c in calibrated.items()}
-        calibrated = {name: c for name, c in known.items() if (c.images or 0) >= min_images}
     return DetectorCalibration(
         expert=expert,
         images=len(detected),
-        classes=calibrated,
+        classes={
+            name: _measure_class(sizes[name], matches[name], targets[name], confidence) for name in sorted(targets)
+        },
         scores=_by_score(_answers(chain.from_iterable(matches.values()))),
         colors=_proportion(box.color == target.color for box, target in colored if target),
         blur=_range([d.quality.blur for d in typical]),
@@ -69,7 +97,6 @@ def measure_detector(
         crowd=max((len(d.objects) for d in typical), default=0),
         image_sides=_range([max(d.width, d.height) for d in typical]),
         image_shapes=_range([min(d.width, d.height) / max(d.width, d.height) for d in typical]),
-        stated=stated,
     )
 
 
@@ -79,13 +106,11 @@ class _Target:
 
     Attributes:
         target: the object.
-        image: number of its image.
         detected: whether a box of its class matches it that is not faint.
         found: whether any box of its class matches it.
     """
 
     target: Detection
-    image: int
     detected: bool
     found: bool
 
@@ -106,10 +131,10 @@ def _matches(detected: Sequence[Evidence], truth: Sequence[Evidence]) -> dict[st
 def _targets(detected: Sequence[Evidence], truth: Sequence[Evidence]) -> dict[str, list[_Target]]:
     """All ground-truth objects, by class."""
     found: dict[str, list[_Target]] = {}
-    for image, (d, t) in enumerate(zip(detected, truth, strict=True)):
+    for d, t in zip(detected, truth, strict=True):
         for target in t.objects:
             sure = _is_detected(target, d.objects)
-            known = _Target(target, image, sure, sure or _is_detected(target, d.faint))
+            known = _Target(target, sure, sure or _is_detected(target, d.faint))
             found.setdefault(target.name, []).append(known)
     return found
 
@@ -118,48 +143,15 @@ def _measure_class(
     sizes: Sequence[tuple[float, float]], matches: Sequence[_Match], targets: Sequence[_Target], confidence: float
 ) -> ClassCalibration:
     """Recall, precision and box shapes of a class, from its boxes and its objects; precision from a score on."""
+    by_size = [(_size_of(target.target), target.found) for target in targets]
     return ClassCalibration(
         recall=_proportion(target.detected for target in targets),
         precision=_proportion(_is_right(box, target) for box, target in matches if box.score >= confidence),
         sides=_range([side for size in sizes for side in size]),
         aspect=_range([width / height for width, height in sizes]),
-    )
-
-
-def _measure_scores(
-    known: ClassCalibration, matches: Sequence[_Match], targets: Sequence[_Target], stated: float
-) -> ClassCalibration:
-    """Add what is measured of a class by itself; see `ClassCalibration`."""
-    scores = _by_score(_answers(matches))
-    sizes = [(_size_of(target.target), target.found) for target in targets]
-    return replace(
-        known,
         found=_proportion(target.found for target in targets),
-        images=len({target.image for target in targets}),
-        scores=scores,
-        supported_from=_supported_from(scores, stated),
-        by_size={size: _proportion(hit for s, hit in sizes if s == size) for size in (*SIZES, LARGE)},
+        by_size={size: _proportion(hit for s, hit in by_size if s == size) for size in (*SIZES, LARGE)},
     )
-
-
-def _supported_from(scores: ScoreCalibration, stated: float) -> float | None:
-    """Lowest score from which boxes are right with a confidence; None if there is none.
-
-    The boxes from this score on must be right by the lower bound of their Wilson interval, and those of each bin by their
-    share after isotonic regression, so that many sure boxes do not make up for doubtful ones.
-    """
-    from scipy.optimize import isotonic_regression
-
-    filled = [b for b, share in enumerate(scores.right) if share.n]
-    if not filled:
-        return None
-    shares = [scores.right[b] for b in filled]
-    fitted = isotonic_regression([s.hits / s.n for s in shares], weights=[s.n for s in shares]).x
-    for i, b in enumerate(filled):
-        above = Proportion(sum(s.hits for s in shares[i:]), sum(s.n for s in shares[i:]))
-        if fitted[i] >= stated and above.lower_bound >= stated:
-            return b / SCORE_BINS
-    return None
 
 
 def _size_of(target: Detection) -> str:

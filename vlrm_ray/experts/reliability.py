@@ -2,9 +2,9 @@
 
 `AssessedEvidence` sorts the detections of one image:
 
-- certain: the calibrated probability is at least `MIN_PROBABILITY` (or the score at least `supported_from`), size and shape are as in the calibration, no other
-  class was detected in the same place, no better box of the class covers it, and the image is not too small. Without
-  a calibration only the last three conditions apply.
+- certain: the calibrated probability is at least `MIN_PROBABILITY` (or the table of its class supports the score), size and
+  shape are as in the calibration, no other class was detected in the same place, no better box of the class covers it, and the
+  image is not too small. Without a calibration only the last three conditions apply.
 - uncertain: all others, and all `faint` ones. Each may be an object of one of several classes, or of any class.
 
 `AssessedEvidence.count_bounds` turns this into bounds. The lower bound counts the certain objects. The upper bound
@@ -29,7 +29,6 @@ from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.geometry import intersection_over_smaller, iou
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.measured_judge import MeasuredJudge
-from vlrm_ray.experts.score_calibration import ScoreCalibration
 from vlrm_ray.types import Detection, Evidence, Finding, Noun, Word
 
 MIN_PROBABILITY = 0.95
@@ -137,24 +136,17 @@ class Calibrations:
 
     def detection_probability(self, detection: Detection) -> float:
         """Probability that a detection has the right class; its score without a calibration."""
-        scores = self.scores(detection)
-        return scores.probability(detection.score) if scores else detection.score
-
-    def scores(self, detection: Detection) -> ScoreCalibration | None:
-        """Accuracy by score, of the detection's class if it was measured by itself; None without a calibration."""
-        known = self.detector.classes.get(detection.name) if self.detector else None
-        return known.scores if known and known.scores else self.detector.scores if self.detector else None
+        return self.detector.scores.probability(detection.score) if self.detector else detection.score
 
     def has_reliable_score(self, detection: Detection) -> bool:
         """Whether a box with this class and score is right with sufficient probability."""
         if self.detector is None:
             return True
-        if self.detector.stated is None:
+        claims = self.detector.claims
+        if claims is None:
             return self.detection_probability(detection) >= MIN_PROBABILITY
-        known = self.detector.classes.get(detection.name)
-        if known is None:
-            return self.uncalibrated
-        return known.supported_from is not None and detection.score >= known.supported_from
+        table = claims.objects.get(detection.name)
+        return table.supports(detection.score, claims.stated) if table else self.uncalibrated
 
     def word_probability(self, word: Word) -> float:
         """Probability that a word was read correctly; its score without a calibration."""
@@ -371,8 +363,8 @@ class AssessedEvidence:
 
     def _low_score(self, detection: Detection) -> UncertainDetection:
         """Uncertainty of a box with a low score: its own class and its rival, or any class if often confused."""
-        scores = self.calibrations.scores(detection)
-        any_class = scores is not None and scores.confusion(detection.score) > MAX_CONFUSION
+        known = self.calibrations.detector
+        any_class = known is not None and known.scores.confusion(detection.score) > MAX_CONFUSION
         classes = None if any_class else frozenset({detection.name, detection.rival} - {""})
         return UncertainDetection(classes, detection)
 

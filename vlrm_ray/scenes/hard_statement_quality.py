@@ -26,7 +26,8 @@ class ReadStatement:
 
     Attributes:
         statement: the sentence.
-        verdict: contradicted if one of its claims is, else supported if one is, else unverifiable.
+        verdict: contradicted if one of its claims is, else supported if one is, else unverifiable. Unlike by `verdict_on`, a part
+            that no expert checks does not leave it open: this is about the claims that are decided.
         contradicted: the claims that were contradicted, as text.
         scene: names of the objects of the scene.
     """

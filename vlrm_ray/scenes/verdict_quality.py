@@ -9,6 +9,7 @@ import numpy as np
 
 from vlrm_ray.claims import Extractor
 from vlrm_ray.evaluation.metrics import share
+from vlrm_ray.experts.statement_verdict import verdict_on
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.experts.vision_experts import BATCH, VisionExperts
 from vlrm_ray.scenes.shifts import LabelledImage, labelled_image
@@ -82,15 +83,9 @@ class ExpertsUnderTest:
 
 
 def outcome_of(statement: Statement, checked: Sequence[CheckedClaim]) -> Outcome:
-    """Combine the findings on a statement's claims.
-
-    The statement is contradicted if one of its claims is, else supported if one is, else unverifiable.
-    """
-    for verdict in (Verdict.CONTRADICTED, Verdict.SUPPORTED):
-        findings = [c.finding for c in checked if c.finding.verdict is verdict]
-        if findings:
-            return Outcome(statement, verdict, max(f.confidence for f in findings))
-    return Outcome(statement, Verdict.UNVERIFIABLE, 0.0, checked[0].finding.reason if checked else "no_claim")
+    """The outcome of a statement, from the findings on its claims."""
+    found = verdict_on(checked)
+    return Outcome(statement, found.verdict, found.confidence, found.reason)
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float | int | None]]:
