@@ -85,6 +85,18 @@ def test_a_cluster_that_cannot_be_joined_is_named(monkeypatch: pytest.MonkeyPatc
         connect("cluster.address=192.0.2.1:6379")
 
 
+def test_rays_reason_for_not_joining_is_told_to_its_end_where_the_remedy_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    remedy = "Use RAY_OVERRIDE_JOB_RUNTIME_ENV=1"
+
+    def init(**_: Any) -> None:
+        raise ValueError(f"Failed to merge the Job's runtime env {'x' * 900} {remedy}")
+
+    monkeypatch.setattr(cluster, "prepare_to_join", lambda address, source: address)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match=remedy):
+        connect("cluster.address=192.0.2.1:6379")
+
+
 def test_engines_sample_without_a_compiler_for_cuda() -> None:
     assert cluster.environment(configuration.load(None, []))["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
 

@@ -1,11 +1,12 @@
 """Connects the driver to Ray: joins an existing cluster, or starts a local one on this machine."""
 
+import json
 import logging
 import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCH
 """Additional environment of an engine without GPU."""
 START_ATTEMPTS = 5
 """How often the start of a local cluster is tried."""
+REASON_CHARACTERS = 2000
+"""Most characters of Ray's reason for not joining: what is wrong comes first, and what to do about it last."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,39 @@ class _Connection:
 def environment(config: Config) -> dict[str, str]:
     """Environment of the processes of a run: `WORKER_ENV`, and what `offline` adds."""
     return WORKER_ENV | (OFFLINE_ENV if config.offline else {})
+
+
+def without_those_of_the_job(variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables without those that the submitted job's own runtime environment sets, which take precedence.
+
+    Ray refuses a driver that sets a variable of its job again, even to the same value. Outside a submitted job nothing is left
+    out.
+    """
+    given = _env_of_the_job().get("env_vars") or {}
+    return {name: value for name, value in variables.items() if name not in given}
+
+
+def check_kept(key: str, path: str) -> None:
+    """Check that what a submitted job writes is still there for the next one.
+
+    Args:
+        key: what sets the path, for the message.
+        path: path or URI of a file or folder that the job writes.
+
+    Raises:
+        UserError: the path is relative, and starts in the job's own copy of the code: Ray deletes it, and a job that is
+            submitted with any changed file has another one.
+    """
+    if _env_of_the_job().get("working_dir") and "://" not in path and not os.path.isabs(path):
+        raise UserError(
+            f"{key}={path} is relative, so it would be in this job's own copy of the code, which Ray deletes; give an "
+            "absolute path that all nodes have, or a URI such as s3://bucket/runs"
+        )
+
+
+def _env_of_the_job() -> dict[str, Any]:
+    """Runtime environment of the submitted job that this process is the driver of; empty outside a submitted job."""
+    return dict(json.loads(os.environ.get(SUBMITTED_JOB_ENV) or "{}").get("runtime_env") or {})
 
 
 def address_of(config: Config) -> str:
@@ -181,6 +217,7 @@ def _join(config: Config, address: str, log: Callable[[str], None]) -> _Connecti
     if address:
         if not os.environ.get(SUBMITTED_JOB_ENV):  # the working directory of a submitted job is on every node already
             runtime_env["py_modules"] = [str(root / name) for name in CODE_PACKAGES if (root / name).is_dir()]
+        runtime_env["env_vars"] = without_those_of_the_job(variables)
         return _connect(address, options)
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     options |= {
@@ -202,7 +239,8 @@ def _connect(address: str, options: dict[str, Any]) -> _Connection:
     except Exception as error:  # Ray raises many types
         ray.shutdown()
         raise UserError(
-            f"the Ray cluster at {address} cannot be joined: {first_line(error)}; see Ray's logs on its head node"
+            f"the Ray cluster at {address} cannot be joined: {first_line(error, REASON_CHARACTERS)}; see Ray's logs on its head "
+            "node"
         ) from error
 
 
