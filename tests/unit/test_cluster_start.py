@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from vlrm_ray import config as configuration
-from vlrm_ray.errors import Terminated, UserError, run_as_program
+from vlrm_ray.errors import Terminated, UserError, run_as_program, sigterm_raises
 from vlrm_ray.pipeline import cluster
 
 LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded.\nMore"
@@ -120,20 +120,44 @@ def test_the_size_that_a_cluster_can_grow_to_is_that_of_the_variable_alone(monke
 
 def test_sigterm_ends_a_run_like_ctrl_c_and_the_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), cluster._sigterm_raises():
+    with pytest.raises(Terminated), sigterm_raises():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_driver_has_its_own_handler_of_sigterm_again_after_ray_has_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> SimpleNamespace:
+        signal.signal(signal.SIGTERM, lambda number, frame: os.abort())
+        return SimpleNamespace(dashboard_url=None, address_info={})
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), cluster.connected(configuration.load(None, []), lambda _: None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_while_ray_starts_ends_a_run_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's handler is set then, which exits with the number of the signal."""
+
+    def init(**_: Any) -> None:
+        raise SystemExit(signal.SIGTERM.value)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Terminated), cluster.connected(configuration.load(None, []), lambda _: None):
+        pass
+
+
 def test_an_interrupt_by_ray_in_place_of_the_handlers_exception_still_counts_as_termination() -> None:
-    with pytest.raises(Terminated), cluster._sigterm_raises():
+    with pytest.raises(Terminated), sigterm_raises():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
         except Terminated:
             raise KeyboardInterrupt from None
-    with pytest.raises(KeyboardInterrupt) as caught, cluster._sigterm_raises():
+    with pytest.raises(KeyboardInterrupt) as caught, sigterm_raises():
         raise KeyboardInterrupt
     assert not isinstance(caught.value, Terminated)
 

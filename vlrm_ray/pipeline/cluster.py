@@ -3,20 +3,17 @@
 import json
 import logging
 import os
-import signal
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
 
 from vlrm_ray.config import Config
-from vlrm_ray.errors import Terminated, UserError, first_line
+from vlrm_ray.errors import UserError, first_line, sigterm_raises
 from vlrm_ray.pipeline import placement, resource_plan
 from vlrm_ray.pipeline.cluster_probe import prepare_to_join
 from vlrm_ray.pipeline.loopback import on_loopback
@@ -164,39 +161,17 @@ def _connected(config: Config, address: str, log: Callable[[str], None]) -> Iter
 
     if address:
         address = prepare_to_join(address, "cluster.address" if config.cluster.address else "RAY_ADDRESS")
-    connection = _join(config, address, log)
-    try:
-        where = f"the cluster at {address}" if address else "the local cluster"
-        _check_size(config, where, log)
-        if connection.log_folder:
-            log(f"Ray's log files are in {connection.log_folder}")
-        with _sigterm_raises():
+    with sigterm_raises() as handle_sigterm:
+        try:
+            connection = _join(config, address, log)
+            handle_sigterm()  # again: Ray has a handler of its own, by which the driver would abort
+            where = f"the cluster at {address}" if address else "the local cluster"
+            _check_size(config, where, log)
+            if connection.log_folder:
+                log(f"Ray's log files are in {connection.log_folder}")
             yield connection.dashboard
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Context manager: SIGTERM raises `Terminated` in the main thread. By Ray's own handler the driver would abort."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    received = False
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received = True
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt as error:  # calls of Ray raise this in place of what the handler has raised
-        raise (Terminated() if received else error) from None
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        finally:
+            ray.shutdown()
 
 
 def _join(config: Config, address: str, log: Callable[[str], None]) -> _Connection:
