@@ -118,6 +118,35 @@ def test_the_size_that_a_cluster_can_grow_to_is_that_of_the_variable_alone(monke
         cluster._check_size(needs_gpu, "the cluster", lines.append)
 
 
+SHARED = ("critic.engine.gpus=1", "policy.engine.gpus=1", "policy.engine.actors=5", "cluster.start_timeout=1800")
+"""Plan that needs 7 GPUs."""
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [
+        ({"CPU": 15.5, "GPU": 3.0}, ["7 GPU, 3 are free now: waiting"]),
+        ({"CPU": 0.5}, ["7 GPU, 0 are free now; ", " CPU, 0.5 are free now: waiting"]),
+        ({"CPU": 16.0, "GPU": 8.0}, []),
+    ],
+)
+def test_a_run_says_what_it_waits_for_on_a_busy_cluster(
+    free: dict[str, float], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan fits on the cluster, whose GPUs another run has. Ray starts engines when they are free, and says nothing."""
+    monkeypatch.setattr(cluster, "prepare_to_join", lambda address, source: address)
+    monkeypatch.setattr(ray, "init", lambda **_: SimpleNamespace(dashboard_url=None, address_info={}))
+    size = {"CPU": 16.0, "GPU": 8.0}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: size)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": size, "Labels": {}}])
+    monkeypatch.setattr(ray, "available_resources", lambda: free)
+    lines = connect(*SHARED, "cluster.address=192.0.2.1:6379")
+    assert len(lines) == bool(told)
+    assert all(text in line and "cluster.start_timeout=1800 s" in line for line in lines for text in told)
+    monkeypatch.setenv("VLRM_CLUSTER_MAX", "CPU=16,GPU=8")  # then the autoscaler adds nodes
+    assert connect(*SHARED, "cluster.address=192.0.2.1:6379") == []
+
+
 def test_sigterm_ends_a_run_like_ctrl_c_and_the_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Terminated), sigterm_raises():

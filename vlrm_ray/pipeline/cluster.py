@@ -134,7 +134,7 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
 
     Args:
         config: configuration of the run.
-        log: prints a line; called when the start of Ray is retried.
+        log: prints a line; called when the start of Ray is retried, and when other work has resources that the run needs.
 
     Yields:
         The dashboard's address, empty without a dashboard.
@@ -167,6 +167,8 @@ def _connected(config: Config, address: str, log: Callable[[str], None]) -> Iter
             handle_sigterm()  # again: Ray has a handler of its own, by which the driver would abort
             where = f"the cluster at {address}" if address else "the local cluster"
             _check_size(config, where, log)
+            if address and not _autoscaler_limit():
+                _tell_wait(config, ray.available_resources(), log)
             if connection.log_folder:
                 log(f"Ray's log files are in {connection.log_folder}")
             yield connection.dashboard
@@ -259,6 +261,22 @@ def _check_size(config: Config, where: str, log: Callable[[str], None]) -> None:
         return
     for line in placement.unlabelled(config, nodes, where):
         log(f"{line}; the autoscaler has to start one, so it needs a type of nodes with this label")
+
+
+def _tell_wait(config: Config, free: Mapping[str, float], log: Callable[[str], None]) -> None:
+    """Say that the run waits for what other work has taken of a cluster of fixed size: Ray lets actors wait in silence."""
+    cpus, gpus = resource_plan.peak(config)
+    lacking = [
+        f"{needed:g} {name}, {free.get(name, 0.0):g} are free now"
+        for name, needed in (("GPU", gpus), ("CPU", cpus))
+        if needed > free.get(name, 0.0) + 1e-9
+    ]
+    if lacking:
+        log(
+            f"the run needs {'; '.join(lacking)}: waiting for other work to end, engines for up to "
+            f"cluster.start_timeout={config.cluster.start_timeout} s, train workers for up to "
+            f"train.start_timeout={config.train.start_timeout} s"
+        )
 
 
 def _autoscaler_limit() -> dict[str, float]:
