@@ -235,6 +235,7 @@ class EngineHost:
             if not self._closed:
                 self.problem = cause
                 self._repaired_by(self._examine([]))
+                assert self._repair is not None
                 await self._repair
 
     async def _examine(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> bool:

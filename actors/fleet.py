@@ -25,7 +25,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.board_client import NAME as BOARD
 from vlrm_ray.pipeline.board_client import BoardClient
-from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
+from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, without_those_of_the_job
 from vlrm_ray.pipeline.engine_calls import REPORT_TIMEOUT, get, get_of_some
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
 from vlrm_ray.pipeline.stages.critics import critic_versions
@@ -383,5 +383,5 @@ class Fleet:
             max_concurrency=MAX_CALLS,
             max_restarts=restarts,
             max_task_retries=restarts,
-            runtime_env={"env_vars": WORKER_ENV | ({} if engine.gpus else CPU_ENV)},
+            runtime_env={"env_vars": without_those_of_the_job(WORKER_ENV | ({} if engine.gpus else CPU_ENV))},
         )

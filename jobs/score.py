@@ -34,7 +34,7 @@ from vlrm_ray.engines import Request
 from vlrm_ray.errors import UserError, run_as_program
 from vlrm_ray.evaluation.benchmarks.judging import POINTWISE
 from vlrm_ray.evaluation.benchmarks.setup import judge_from_folder
-from vlrm_ray.pipeline.cluster import connected, stage_name
+from vlrm_ray.pipeline.cluster import check_kept, connected, stage_name
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.reward.reward_model import published_folder
 from vlrm_ray.reward.score_files import SCHEMA, ScoreData, ScoreFile, may_get_a_reward, part_size
@@ -74,6 +74,7 @@ def main() -> None:
 
 def score(arguments: argparse.Namespace, progress: Progress) -> None:
     """Score the rows that have no score yet, and write the output."""
+    check_kept("--out", arguments.out)
     start, out = time.monotonic(), ScoreFile(arguments.out)
     folder, critique_format = published_folder("--rm", arguments.rm)
     judge = judge_from_folder(arguments.rm, POINTWISE, max(1, arguments.k), arguments.config, arguments.overrides)

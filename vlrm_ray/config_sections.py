@@ -187,7 +187,7 @@ class Train(Section):
     cpus: float = Field(0.5, ge=0)
     """Logical CPUs reserved per worker."""
     gpus: float = Field(0, ge=0)
-    """GPUs reserved per worker; 0 trains on CPU with gloo, otherwise on GPU with nccl."""
+    """GPUs reserved per worker, at most 1; 0 trains on CPU with gloo, otherwise on GPU with nccl."""
     epochs: int = Field(3, ge=1)
     """Passes over the round's selected pairs."""
     batch: int = Field(32, ge=1)
@@ -246,3 +246,10 @@ class Train(Section):
     """Timeout in seconds for the training workers to get their resources."""
     step_timeout: int = Field(1800, ge=10)
     """Timeout in seconds of a collective operation among the training workers."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _one_gpu(cls, gpus: float) -> float:
+        if gpus > 1:
+            raise ValueError("a training worker uses one GPU: set train.gpus=1 and train.workers to the number of GPUs")
+        return gpus

@@ -2,8 +2,12 @@
 
 import errno
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 STORAGE_ERRNOS = {
     getattr(errno, name)
@@ -45,7 +49,8 @@ def run_as_program(main: Callable[[], None]) -> None:
     a `UserError` raised in a Ray task or actor. Ctrl-C ends the program with status 130, SIGTERM with 143.
     """
     try:
-        main()
+        with sigterm_raises():
+            main()
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         what = "terminated" if terminated else "interrupted"
@@ -57,6 +62,38 @@ def run_as_program(main: Callable[[], None]) -> None:
             raise
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[Callable[[], None]]:
+    """Context manager: SIGTERM raises `Terminated` in the main thread, so that a run that is stopped releases its lease.
+
+    Yields:
+        A function that sets the handler again, for use after a library has set its own. Other threads than the main one may
+        call it too; there it does nothing, nor does the context manager.
+    """
+    received = False
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        raise Terminated
+
+    def install() -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)
+
+    before = signal.getsignal(signal.SIGTERM)
+    install()
+    try:
+        yield install
+    except KeyboardInterrupt as error:  # calls of Ray raise this in place of what the handler has raised
+        raise (Terminated() if received else error) from None
+    except SystemExit as error:  # while Ray connects, its own handler is set, which exits with the number of the signal
+        raise (Terminated() if error.code == signal.SIGTERM else error) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def user_message(error: Exception) -> str | None:

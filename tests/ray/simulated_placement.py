@@ -33,7 +33,7 @@ NODES = {"cpu": (6, 0), "generate": (1, 2), "judge": (1, 2), "train": (2, 4), "e
 SIZES = (
     "policy.samples=2", "policy.image_free=0", "policy.image_degraded=0", "policy.engine.reproducible=false", "part_rows=8",
     "critic.k=1", "critic.engine.reproducible=false", "policy.engine.actors=4", "policy.engine.gpus=0.5",
-    "critic.engine.actors=1", "critic.engine.gpus=1", "critic.engine.tensor_parallel=2", "train.workers=2", "train.gpus=2",
+    "critic.engine.actors=1", "critic.engine.gpus=1", "critic.engine.tensor_parallel=2", "train.workers=2", "train.gpus=1",
     "train.cpus=1", "train.max_failures=0", "experts.detector.pool={min: 2, max: 2, cpus: 0.25, gpus: 0.25}",
     "experts.reader.pool={min: 1, max: 1, cpus: 0.25, gpus: 0.25}", "cluster.labels=vlrm-role",
 )  # fmt: skip
@@ -225,7 +225,7 @@ def main() -> None:
     fit.TorchConfig = lambda backend, timeout_s: TorchConfig("gloo", timeout_s=timeout_s)  # type: ignore[assignment,misc]
     folder = sys.argv[1]
     with cluster(folder):
-        shared = (f"cluster.labels={SHARED}", "train.gpus=1")
+        shared = (f"cluster.labels={SHARED}",)
         found = {
             "refusals": refusals(),
             "disaggregated": run(folder, "disaggregated", with_rollout=True),

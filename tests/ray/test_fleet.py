@@ -104,7 +104,8 @@ def test_engines_that_do_not_start_in_time_are_named(tmp_path: Path) -> None:
         closing(Fleet(short, Ledger(str(tmp_path)))) as fleet,
         pytest.raises(
             UserError,
-            match=r"^policy-0, critic-0: no answer within 0\.01 s while waiting for the start of its engine; .*start_timeout",
+            match=r"^policy-0, critic-0: no answer within 0\.01 s while waiting for the start of its engine "
+            r"\(free in the whole cluster: [\d.]+ CPU, 0 GPU\); .*start_timeout",
         ),
     ):
         fleet.start()

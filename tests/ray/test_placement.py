@@ -1,7 +1,7 @@
 """Where Ray places the roles of a run on simulated nodes with declared GPUs, and what is left when the run has ended.
 
 Five nodes, one for each role. Policy generators take half a GPU, the critic shards its model over two (`tensor_parallel`),
-each of two train workers has two GPUs of one node, experts take a quarter.
+each of two train workers has a GPU, experts take a quarter.
 """
 
 import json
@@ -44,7 +44,7 @@ def test_each_role_is_on_its_nodes(found: dict[str, Any]) -> None:
 def test_train_workers_have_their_gpus_beside_the_engines(found: dict[str, Any]) -> None:
     training = found["disaggregated"]["training"]
     assert training["seen"]["RayTrainWorker"] == ["train", "train"]
-    assert training["gpus"] == 2
+    assert training["gpus"] == 1
     assert training["seen"]["SimulatedHost"] == ["generate"] * 4 + ["judge"]
 
 

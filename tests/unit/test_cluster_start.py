@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from vlrm_ray import config as configuration
-from vlrm_ray.errors import Terminated, UserError, run_as_program
+from vlrm_ray.errors import Terminated, UserError, run_as_program, sigterm_raises
 from vlrm_ray.pipeline import cluster
 
 LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded.\nMore"
@@ -85,6 +85,18 @@ def test_a_cluster_that_cannot_be_joined_is_named(monkeypatch: pytest.MonkeyPatc
         connect("cluster.address=192.0.2.1:6379")
 
 
+def test_rays_reason_for_not_joining_is_told_to_its_end_where_the_remedy_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    remedy = "Use RAY_OVERRIDE_JOB_RUNTIME_ENV=1"
+
+    def init(**_: Any) -> None:
+        raise ValueError(f"Failed to merge the Job's runtime env {'x' * 900} {remedy}")
+
+    monkeypatch.setattr(cluster, "prepare_to_join", lambda address, source: address)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match=remedy):
+        connect("cluster.address=192.0.2.1:6379")
+
+
 def test_engines_sample_without_a_compiler_for_cuda() -> None:
     assert cluster.environment(configuration.load(None, []))["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
 
@@ -106,22 +118,75 @@ def test_the_size_that_a_cluster_can_grow_to_is_that_of_the_variable_alone(monke
         cluster._check_size(needs_gpu, "the cluster", lines.append)
 
 
+SHARED = ("critic.engine.gpus=1", "policy.engine.gpus=1", "policy.engine.actors=5", "cluster.start_timeout=1800")
+"""Plan that needs 7 GPUs."""
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [
+        ({"CPU": 15.5, "GPU": 3.0}, ["7 GPU, 3 are free now: waiting"]),
+        ({"CPU": 0.5}, ["7 GPU, 0 are free now; ", " CPU, 0.5 are free now: waiting"]),
+        ({"CPU": 16.0, "GPU": 8.0}, []),
+    ],
+)
+def test_a_run_says_what_it_waits_for_on_a_busy_cluster(
+    free: dict[str, float], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan fits on the cluster, whose GPUs another run has. Ray starts engines when they are free, and says nothing."""
+    monkeypatch.setattr(cluster, "prepare_to_join", lambda address, source: address)
+    monkeypatch.setattr(ray, "init", lambda **_: SimpleNamespace(dashboard_url=None, address_info={}))
+    size = {"CPU": 16.0, "GPU": 8.0}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: size)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": size, "Labels": {}}])
+    monkeypatch.setattr(ray, "available_resources", lambda: free)
+    lines = connect(*SHARED, "cluster.address=192.0.2.1:6379")
+    assert len(lines) == bool(told)
+    assert all(text in line and "cluster.start_timeout=1800 s" in line for line in lines for text in told)
+    monkeypatch.setenv("VLRM_CLUSTER_MAX", "CPU=16,GPU=8")  # then the autoscaler adds nodes
+    assert connect(*SHARED, "cluster.address=192.0.2.1:6379") == []
+
+
 def test_sigterm_ends_a_run_like_ctrl_c_and_the_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), cluster._sigterm_raises():
+    with pytest.raises(Terminated), sigterm_raises():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_driver_has_its_own_handler_of_sigterm_again_after_ray_has_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> SimpleNamespace:
+        signal.signal(signal.SIGTERM, lambda number, frame: os.abort())
+        return SimpleNamespace(dashboard_url=None, address_info={})
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), cluster.connected(configuration.load(None, []), lambda _: None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_while_ray_starts_ends_a_run_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's handler is set then, which exits with the number of the signal."""
+
+    def init(**_: Any) -> None:
+        raise SystemExit(signal.SIGTERM.value)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Terminated), cluster.connected(configuration.load(None, []), lambda _: None):
+        pass
+
+
 def test_an_interrupt_by_ray_in_place_of_the_handlers_exception_still_counts_as_termination() -> None:
-    with pytest.raises(Terminated), cluster._sigterm_raises():
+    with pytest.raises(Terminated), sigterm_raises():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
         except Terminated:
             raise KeyboardInterrupt from None
-    with pytest.raises(KeyboardInterrupt) as caught, cluster._sigterm_raises():
+    with pytest.raises(KeyboardInterrupt) as caught, sigterm_raises():
         raise KeyboardInterrupt
     assert not isinstance(caught.value, Terminated)
 

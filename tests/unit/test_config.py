@@ -35,6 +35,10 @@ def test_dotted_overrides_win() -> None:
         ("train.warmup_ratio=1", "less than 1"),
         ("experts.detector.pool.min=9", "larger than max"),
         ("rounds", "key=value"),
+        (
+            "train.gpus=2",
+            "train.gpus: a training worker uses one GPU: set train.gpus=1 and train.workers to the number",
+        ),
         ("name=../x", "pattern"),
         (
             "rounds=[1",

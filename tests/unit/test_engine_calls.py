@@ -116,6 +116,12 @@ def test_messages_name_at_most_four_actors() -> None:
     assert str(error).endswith("raise cluster.start_timeout")
 
 
+def test_a_start_that_is_late_is_told_with_what_is_free_in_the_cluster() -> None:
+    """Actors wait in silence for the CPUs and GPUs that other work holds. Ray leaves out resources of which nothing is free."""
+    error = engine_calls.too_late(["critic-0"], "the start of its engine", 300, "cluster.start_timeout", {"CPU": 3.5})
+    assert "waiting for the start of its engine (free in the whole cluster: 3.5 CPU, 0 GPU); look at" in str(error)
+
+
 # --- the least loaded actor ---------------------------------------------------------------------
 
 

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -98,7 +100,7 @@ def outage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, seconds: float, then
     over: list[bool] = []
     held = DriverLease(ledger, lines.append)
     held.lease.claim()
-    monkeypatch.setattr(Lease, "claim", lambda _: None)
+    monkeypatch.setattr(Lease, "claim", lambda *_: time.monotonic())
     monkeypatch.setattr(Lease, "_read", read)
     with held:
         time.sleep(seconds + 1)
@@ -142,17 +144,72 @@ def test_the_owner_gives_its_lease_up_before_others_claim_it() -> None:
     assert RENEW_SECONDS + RETRY_SECONDS < lease_module.MARGIN_SECONDS
 
 
-@pytest.mark.parametrize(("age", "claimed"), [(280, False), (301, True)])
-def test_a_driver_of_another_machine_claims_a_lease_only_when_its_owner_has_given_it_up(
-    age: float, claimed: bool, ledger: Ledger
-) -> None:
-    ledger.put_json("driver.json", {"owner": "elsewhere:7", "time": time.time() - age})
-    if not claimed:
-        with pytest.raises(UserError, match=r"in use by another driver \(elsewhere:7\); .* try again in 300 s"):
-            Lease(ledger, "here:2").claim()
-        return
-    Lease(ledger, "here:2").claim()
+def hold(ledger: Ledger, age: float = 0, owner: str = "elsewhere:7") -> None:
+    """Write the lease of a driver that renewed it some seconds ago."""
+    ledger.put_json("driver.json", {"owner": owner, "time": time.time() - age})
+
+
+def test_a_driver_on_another_machine_claims_an_expired_lease_at_once(ledger: Ledger) -> None:
+    hold(ledger, 301)
+    lines: list[str] = []
+    Lease(ledger, "here:2").claim(lines.append)
+    assert lines == []
     assert ledger.get_json("driver.json")["owner"] == "here:2"
+
+
+def test_a_lease_that_is_no_longer_renewed_is_waited_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a lost node, on which nothing renews it: a job that Kubernetes or Slurm starts again has no other attempt."""
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 79)
+    hold(ledger, 75)
+    expired = ledger.get_json("driver.json")["time"] + 79
+    lines, start, left = list[str](), time.monotonic(), expired - time.time()
+    with DriverLease(ledger, lines.append) as held:
+        assert time.time() >= expired
+        assert held.renewed >= start + left - 0.1  # the wait is no part of its own lease
+        assert ledger.get_json("driver.json")["owner"] == lease_module.driver_name()
+    watching, waiting = lines
+    assert watching == (
+        f"run {ledger.uri} is in use by another driver (elsewhere:7); watching for 0.06 s whether it still renews its lease"
+    )
+    assert re.fullmatch(r"elsewhere:7 has not renewed its lease; waiting \d s more until it has expired", waiting)
+
+
+def test_a_lease_with_a_time_in_the_future_is_waited_for_no_longer_than_any_other(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of the lost machine was an hour ahead of this one's."""
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.5)
+    hold(ledger, -3600)
+    Lease(ledger, "here:2").claim(lambda _: None)
+    assert ledger.get_json("driver.json")["owner"] == "here:2"
+
+
+@pytest.mark.parametrize("owner", ["elsewhere:7", "third:9"])
+def test_a_driver_is_refused_if_the_lease_is_renewed_or_taken_while_it_waits(owner: str, ledger: Ledger) -> None:
+    hold(ledger, 75)
+    threading.Timer(0.3, hold, (ledger, 0, owner)).start()
+    lines: list[str] = []
+    with pytest.raises(UserError, match=rf"in use by another driver \({owner}\); wait for it to finish"):
+        Lease(ledger, "here:2").claim(lines.append)
+    assert ledger.get_json("driver.json")["owner"] == owner
+
+
+def test_a_lease_that_is_released_meanwhile_is_claimed_at_once(ledger: Ledger) -> None:
+    hold(ledger)
+    threading.Timer(0.3, ledger.delete, ("driver.json",)).start()
+    start = time.monotonic()
+    Lease(ledger, "here:2").claim(lambda _: None)
+    assert time.monotonic() - start < 30
+    assert ledger.get_json("driver.json")["owner"] == "here:2"
+
+
+def test_a_second_driver_on_the_same_machine_is_refused_at_once(ledger: Ledger) -> None:
+    """Its process can be looked at, so nothing has to be waited for."""
+    hold(ledger, owner=f"{socket.gethostname()}:{os.getppid()}")
+    lines: list[str] = []
+    with pytest.raises(UserError, match="in use by another driver"):
+        Lease(ledger, lease_module.driver_name()).claim(lines.append)
+    assert lines == []
 
 
 def test_a_claim_writes_only_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,13 +315,15 @@ from vlrm_ray.errors import run_as_program
 from vlrm_ray.store import lease
 from vlrm_ray.store.ledger import Ledger
 lease.RENEW_SECONDS = 0.05
+def wait():
+    lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=60)
 def main():
     ledger = Ledger(sys.argv[1])
     with lease.DriverLease(ledger):
-        ledger.put_json("driver.json", {"owner": "elsewhere:7", "time": time.time()})
-        threading.Lock().acquire(); lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=60)
+        %s
 run_as_program(main)
 """
+TAKEN_OVER = 'ledger.put_json("driver.json", {"owner": "elsewhere:7", "time": time.time()}); wait()'
 
 
 @pytest.mark.parametrize("ignore_interrupts", [False, True])
@@ -272,10 +331,26 @@ def test_a_program_ends_with_status_2(ignore_interrupts: bool, tmp_path: Path) -
     """Also where a shell has started it in the background, with SIGINT ignored."""
     prepare: Any = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignore_interrupts else None
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=50, preexec_fn=prepare,
+        [sys.executable, "-c", PROGRAM % TAKEN_OVER, str(tmp_path)], capture_output=True, text=True, timeout=50, preexec_fn=prepare,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "taken over by another driver" in done.stderr
     assert json.loads((tmp_path / "driver.json").read_text())["owner"] == "elsewhere:7"
+
+
+def test_a_program_that_is_stopped_before_or_after_its_work_on_ray_releases_the_lease(tmp_path: Path) -> None:
+    """As by `ray job stop` while it looks at its prompts, or writes its last report."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM % 'print("working", flush=True); wait()', str(tmp_path)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    assert (tmp_path / "driver.json").is_file()
+    process.terminate()
+    _, errors = process.communicate(timeout=50)
+    assert process.returncode == 143, errors
+    assert errors == "terminated; run the same command again to resume\n"
+    assert not (tmp_path / "driver.json").exists()

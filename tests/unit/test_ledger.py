@@ -1,6 +1,8 @@
 """The ledger: atomic parts and versions, and the lease of a run."""
 
+import os
 import pickle
+import socket
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,10 +71,11 @@ def test_a_version_exists_once_its_marker_does(ledger: Ledger, tmp_path: Path) -
 
 
 def test_a_second_driver_is_refused_until_the_lease_is_released(ledger: Ledger) -> None:
-    Lease(ledger, "elsewhere:1").claim()
+    running = f"{socket.gethostname()}:{os.getppid()}"
+    Lease(ledger, running).claim()
     with pytest.raises(UserError, match="in use by another driver"):
         Lease(ledger, "here:2").claim()
-    Lease(ledger, "elsewhere:1").release()
+    Lease(ledger, running).release()
     Lease(ledger, "here:2").claim()
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,10 +65,11 @@ def test_files_and_leases(ledger: Ledger) -> None:
     ledger.put_json("a/b.json", {"x": "ü"})
     other = pickle.loads(pickle.dumps(ledger))
     assert other.get_json("a/b.json") == {"x": "ü"}
-    Lease(ledger, "elsewhere:1").claim()
+    running = f"{socket.gethostname()}:{os.getppid()}"
+    Lease(ledger, running).claim()
     with pytest.raises(UserError, match="in use by another driver"):
         Lease(other, "here:2").claim()
-    Lease(ledger, "elsewhere:1").release()
+    Lease(ledger, running).release()
     Lease(other, "here:2").claim()
     ledger.remove("a")
     assert ledger.get("a/b.json") is None

@@ -1,6 +1,12 @@
-"""Progress lines: what is finished, and how long the rest takes."""
+"""Progress lines: what is finished, how long the rest takes, and when that was."""
+
+import io
+import re
+import threading
+from datetime import UTC, datetime
 
 import pytest
+from rich.console import Console
 
 from vlrm_ray.pipeline import progress
 from vlrm_ray.pipeline.progress import Meter, Progress
@@ -44,3 +50,52 @@ def test_without_a_total_only_the_time_is_shown(clock: list[float]) -> None:
     counted = meter(0)
     counted.add(1)
     assert counted._line() == "  gather: 0 s, generate 7"
+
+
+def test_lines_of_a_log_have_the_time_of_day_in_utc() -> None:
+    """So they can be compared with the logs of Ray and of the storage, also after a run was resumed."""
+    text = io.StringIO()
+    before = datetime.now(UTC).replace(microsecond=0)
+    Progress(Console(file=text)).log("round 1: train ...")
+    when, _, line = text.getvalue().partition(" ")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", when)
+    assert before <= datetime.fromisoformat(when) <= datetime.now(UTC)
+    assert line == "round 1: train ...\n"
+
+
+def test_lines_on_a_terminal_have_the_time_since_the_start(clock: list[float]) -> None:
+    text = io.StringIO()
+    told = Progress(Console(file=text, force_terminal=True, no_color=True, highlight=False))
+    clock[0] += 125
+    told.log("round 1: train ...")
+    assert text.getvalue() == "[02:05] round 1: train ...\n"
+
+
+class Stop(threading.Event):
+    """Counts the pauses of a ticker, which take no time, for a day."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__()
+        self.clock, self.pauses = clock, list[float]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.pauses.append(timeout)
+        self.clock[0] += timeout
+        return self.clock[0] > 100 + 86_400
+
+
+def test_a_stage_of_a_day_does_not_fill_a_log(clock: list[float]) -> None:
+    stage = meter(80)
+    stage.progress = Progress(Console(file=io.StringIO()))
+    stage.tick(stop := Stop(clock))
+    assert stop.pauses[:60] == [10.0] * 60  # ten minutes
+    assert set(stop.pauses[60:]) == {60.0}
+    assert len(stop.pauses) < 1500
+
+
+def test_a_terminal_is_updated_every_second(clock: list[float]) -> None:
+    stage = meter(80)
+    stage.progress = Progress(Console(file=io.StringIO(), force_terminal=True))
+    stage.tick(stop := Stop(clock))
+    assert set(stop.pauses) == {1.0}

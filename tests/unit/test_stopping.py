@@ -10,6 +10,7 @@ from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.gains import gain_between, main_metrics, shows_gain
+from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.stopping import is_finished, rounds_to_run
 from vlrm_ray.report.build import build_report, schema
 from vlrm_ray.report.headline import headline
@@ -109,6 +110,19 @@ def test_the_report_knows_that_an_automatic_run_is_complete(tmp_path: Path) -> N
     jsonschema.Draft202012Validator(schema()["properties"]["rounds"]["items"]["properties"]["gains"]).validate(
         report["rounds"][1]["gains"]
     )
+
+
+@pytest.mark.parametrize("more", [["evaluation.holdout=0"], ["evaluation.holdout=0.1", "pairing.labels=self"]])
+def test_auto_is_refused_if_nothing_is_measured_because_it_could_never_end_early(
+    more: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "p.jsonl"
+    source.write_text('{"image": "a.png", "question": "Why?"}')
+    data = [f"prompts.source={source}", "evaluation.pairs=0"]
+    with pytest.raises(UserError, match=r"^rounds=auto ends a run by what is measured .* or a number of rounds$"):
+        check_inputs(load(None, [*data, *more, "rounds=auto"]))
+    check_inputs(load(None, [*data, *more, "rounds=2"]))
+    check_inputs(load(None, [*data, "evaluation.holdout=0.1", "rounds=auto"]))
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "1.5"])

@@ -1,21 +1,19 @@
 """Connects the driver to Ray: joins an existing cluster, or starts a local one on this machine."""
 
+import json
 import logging
 import os
-import signal
-import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
 
 from vlrm_ray.config import Config
-from vlrm_ray.errors import Terminated, UserError, first_line
+from vlrm_ray.errors import UserError, first_line, sigterm_raises
 from vlrm_ray.pipeline import placement, resource_plan
 from vlrm_ray.pipeline.cluster_probe import prepare_to_join
 from vlrm_ray.pipeline.loopback import on_loopback
@@ -41,6 +39,8 @@ CPU_ENV = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCH
 """Additional environment of an engine without GPU."""
 START_ATTEMPTS = 5
 """How often the start of a local cluster is tried."""
+REASON_CHARACTERS = 2000
+"""Most characters of Ray's reason for not joining: what is wrong comes first, and what to do about it last."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,39 @@ class _Connection:
 def environment(config: Config) -> dict[str, str]:
     """Environment of the processes of a run: `WORKER_ENV`, and what `offline` adds."""
     return WORKER_ENV | (OFFLINE_ENV if config.offline else {})
+
+
+def without_those_of_the_job(variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables without those that the submitted job's own runtime environment sets, which take precedence.
+
+    Ray refuses a driver that sets a variable of its job again, even to the same value. Outside a submitted job nothing is left
+    out.
+    """
+    given = _env_of_the_job().get("env_vars") or {}
+    return {name: value for name, value in variables.items() if name not in given}
+
+
+def check_kept(key: str, path: str) -> None:
+    """Check that what a submitted job writes is still there for the next one.
+
+    Args:
+        key: what sets the path, for the message.
+        path: path or URI of a file or folder that the job writes.
+
+    Raises:
+        UserError: the path is relative, and starts in the job's own copy of the code: Ray deletes it, and a job that is
+            submitted with any changed file has another one.
+    """
+    if _env_of_the_job().get("working_dir") and "://" not in path and not os.path.isabs(path):
+        raise UserError(
+            f"{key}={path} is relative, so it would be in this job's own copy of the code, which Ray deletes; give an "
+            "absolute path that all nodes have, or a URI such as s3://bucket/runs"
+        )
+
+
+def _env_of_the_job() -> dict[str, Any]:
+    """Runtime environment of the submitted job that this process is the driver of; empty outside a submitted job."""
+    return dict(json.loads(os.environ.get(SUBMITTED_JOB_ENV) or "{}").get("runtime_env") or {})
 
 
 def address_of(config: Config) -> str:
@@ -101,7 +134,7 @@ def connected(config: Config, log: Callable[[str], None]) -> Iterator[str]:
 
     Args:
         config: configuration of the run.
-        log: prints a line; called when the start of Ray is retried.
+        log: prints a line; called when the start of Ray is retried, and when other work has resources that the run needs.
 
     Yields:
         The dashboard's address, empty without a dashboard.
@@ -128,39 +161,19 @@ def _connected(config: Config, address: str, log: Callable[[str], None]) -> Iter
 
     if address:
         address = prepare_to_join(address, "cluster.address" if config.cluster.address else "RAY_ADDRESS")
-    connection = _join(config, address, log)
-    try:
-        where = f"the cluster at {address}" if address else "the local cluster"
-        _check_size(config, where, log)
-        if connection.log_folder:
-            log(f"Ray's log files are in {connection.log_folder}")
-        with _sigterm_raises():
+    with sigterm_raises() as handle_sigterm:
+        try:
+            connection = _join(config, address, log)
+            handle_sigterm()  # again: Ray has a handler of its own, by which the driver would abort
+            where = f"the cluster at {address}" if address else "the local cluster"
+            _check_size(config, where, log)
+            if address and not _autoscaler_limit():
+                _tell_wait(config, ray.available_resources(), log)
+            if connection.log_folder:
+                log(f"Ray's log files are in {connection.log_folder}")
             yield connection.dashboard
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Context manager: SIGTERM raises `Terminated` in the main thread. By Ray's own handler the driver would abort."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    received = False
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received = True
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt as error:  # calls of Ray raise this in place of what the handler has raised
-        raise (Terminated() if received else error) from None
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        finally:
+            ray.shutdown()
 
 
 def _join(config: Config, address: str, log: Callable[[str], None]) -> _Connection:
@@ -181,6 +194,7 @@ def _join(config: Config, address: str, log: Callable[[str], None]) -> _Connecti
     if address:
         if not os.environ.get(SUBMITTED_JOB_ENV):  # the working directory of a submitted job is on every node already
             runtime_env["py_modules"] = [str(root / name) for name in CODE_PACKAGES if (root / name).is_dir()]
+        runtime_env["env_vars"] = without_those_of_the_job(variables)
         return _connect(address, options)
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     options |= {
@@ -202,7 +216,8 @@ def _connect(address: str, options: dict[str, Any]) -> _Connection:
     except Exception as error:  # Ray raises many types
         ray.shutdown()
         raise UserError(
-            f"the Ray cluster at {address} cannot be joined: {first_line(error)}; see Ray's logs on its head node"
+            f"the Ray cluster at {address} cannot be joined: {first_line(error, REASON_CHARACTERS)}; see Ray's logs on its head "
+            "node"
         ) from error
 
 
@@ -246,6 +261,22 @@ def _check_size(config: Config, where: str, log: Callable[[str], None]) -> None:
         return
     for line in placement.unlabelled(config, nodes, where):
         log(f"{line}; the autoscaler has to start one, so it needs a type of nodes with this label")
+
+
+def _tell_wait(config: Config, free: Mapping[str, float], log: Callable[[str], None]) -> None:
+    """Say that the run waits for what other work has taken of a cluster of fixed size: Ray lets actors wait in silence."""
+    cpus, gpus = resource_plan.peak(config)
+    lacking = [
+        f"{needed:g} {name}, {free.get(name, 0.0):g} are free now"
+        for name, needed in (("GPU", gpus), ("CPU", cpus))
+        if needed > free.get(name, 0.0) + 1e-9
+    ]
+    if lacking:
+        log(
+            f"the run needs {'; '.join(lacking)}: waiting for other work to end, engines for up to "
+            f"cluster.start_timeout={config.cluster.start_timeout} s, train workers for up to "
+            f"train.start_timeout={config.train.start_timeout} s"
+        )
 
 
 def _autoscaler_limit() -> dict[str, float]:

@@ -101,6 +101,8 @@ def input_rows(config: Config) -> Iterator[Row]:
             else:
                 yield Row("experts", "warn", f"{key}: {name} is not on this node", "a run fetches it when it starts")
     good = {
+        "rounds": "their number is given, or decided by what is measured",
+        "folder": f"{redacted(config.folder)} is kept when the run has ended",
         "policy.model": f"{redacted(config.policy.model)}: files and headers are complete",
         "critic.model": f"{redacted(config.critic.model)}: files and headers are complete",
         "experts": "models and calibrations are there and belong together",

@@ -201,7 +201,8 @@ def get(
         return list(ray.get(list(references.values()), timeout=timeout))
     except GetTimeoutError:
         late = _pending(references)
-        raise too_late(list(late), waiting_for, timeout, key) from None
+        free = ray.available_resources() if key != CALL_TIMEOUT else None
+        raise too_late(list(late), waiting_for, timeout, key, free) from None
     except RayActorError as error:
         dead = [name for name, reference in references.items() if _is_dead(reference)]
         raise died(dead or list(references), waiting_for, error) from error
@@ -234,12 +235,12 @@ def get_of_some(
     for name, reference in references.items():
         try:
             results.append(ray.get(reference, timeout=0))
-        except EngineDied as error:
-            errors.append(error)
-        except ActorDiedError as error:
-            errors.append(died([name], waiting_for, error))
-        except RayActorError as error:
-            raise died([name], waiting_for, error) from error
+        except EngineDied as without:
+            errors.append(without)
+        except ActorDiedError as dead:
+            errors.append(died([name], waiting_for, dead))
+        except RayActorError as lost_call:
+            raise died([name], waiting_for, lost_call) from lost_call
         except GetTimeoutError:
             late.append(name)
     away = [name for name in late if restarts(name)]
@@ -281,10 +282,25 @@ def _is_dead(reference: ray.ObjectRef[Any]) -> bool:
     return False
 
 
-def too_late(names: Sequence[str], waiting_for: str, timeout: float, key: str = CALL_TIMEOUT) -> EngineLate:
-    """The error for actors that have not answered in time; the arguments are those of `get`."""
+def too_late(
+    names: Sequence[str],
+    waiting_for: str,
+    timeout: float,
+    key: str = CALL_TIMEOUT,
+    free: Mapping[str, float] | None = None,
+) -> EngineLate:
+    """The error for actors that have not answered in time.
+
+    Args:
+        names: the actors.
+        waiting_for, timeout, key: see `get`.
+        free: free resources of the cluster, where actors that start may have waited for some.
+    """
+    room = (
+        "" if free is None else f" (free in the whole cluster: {free.get('CPU', 0):g} CPU, {free.get('GPU', 0):g} GPU)"
+    )
     return EngineLate(
-        f"{_listed(names)}: no answer within {timeout:g} s while waiting for {waiting_for}; look at the actor in the Ray "
+        f"{_listed(names)}: no answer within {timeout:g} s while waiting for {waiting_for}{room}; look at the actor in the Ray "
         f"dashboard, or raise {key}"
     )
 

@@ -13,8 +13,8 @@ from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
 from vlrm_ray.experts.named_models import check_zero_shot, detection_folder, detector_path, recognition_folder
 from vlrm_ray.experts.verifier import Verifier
-from vlrm_ray.pipeline import prompts, remedies, resource_plan, row_accounting
-from vlrm_ray.pipeline.cluster import address_of
+from vlrm_ray.pipeline import evaluators, prompts, remedies, resource_plan, row_accounting
+from vlrm_ray.pipeline.cluster import address_of, check_kept
 from vlrm_ray.pipeline.prompt_rows import EMBEDDED
 from vlrm_ray.pipeline.trackers import check_trackers
 from vlrm_ray.reward.model_folder import (
@@ -52,7 +52,8 @@ def check_inputs(config: Config) -> Remarks:
 
 def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
     """The checks of `check_inputs` by what they look at. Each returns remarks, or raises UserError; none waits for a storage."""
-    checks: dict[str, Callable[[], Remarks]] = {}
+    checks: dict[str, Callable[[], Remarks]] = {"rounds": partial(_check_rounds, config)}
+    checks["folder"] = partial(_check_kept, config)
     if not address_of(config):
         checks["resources"] = partial(_check_local_resources, config)
     checks["trackers"] = partial(_check_trackers, config)
@@ -69,6 +70,21 @@ def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
         checks["cache"] = partial(_check_writable, config.cache)
     checks["prompts"] = partial(_check_prompts, config)
     return {name: impatient()(check) for name, check in checks.items()}
+
+
+def _check_rounds(config: Config) -> Remarks:
+    """Raises UserError if `rounds: auto` has nothing to decide by; it would run `max_rounds` rounds then."""
+    if config.rounds == "auto" and not evaluators.is_measured(config):
+        raise UserError(
+            "rounds=auto ends a run by what is measured after each round, and nothing is; set evaluation.holdout (with data of "
+            "your own), evaluation.pairs or evaluation.benchmarks, or a number of rounds"
+        )
+    return ()
+
+
+def _check_kept(config: Config) -> Remarks:
+    check_kept("folder", config.folder)
+    return ()
 
 
 def _check_local_resources(config: Config) -> Remarks:

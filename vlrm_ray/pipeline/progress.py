@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-REPORT_INTERVAL = 10.0
-"""Seconds between two progress lines of a running stage in a log; a terminal is updated every second."""
+REPORT_INTERVAL, LATER_INTERVAL = 10.0, 60.0
+"""Seconds between two progress lines of a running stage in a log, at first and later; a terminal is updated every second."""
+LATER_SECONDS = 600
+"""Seconds after which a stage counts as a long one, whose progress lines would fill a log."""
 
 
 @dataclass
@@ -26,9 +28,10 @@ class _Stage:
 
 
 class Progress:
-    """Prints one line per event, and the state of the running stage every `REPORT_INTERVAL` seconds.
+    """Prints one line per event, and the state of the running stage every `REPORT_INTERVAL` seconds, later `LATER_INTERVAL`.
 
-    On a terminal the state is a live line that is updated every second.
+    On a terminal the state is a live line that is updated every second, and lines begin with the time since the start. In a
+    log they begin with the time of day in UTC, by which they can be compared with other logs.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -40,10 +43,12 @@ class Progress:
         self._lock = threading.Lock()
 
     def log(self, text: str) -> None:
-        """Print one line with the time since the start."""
+        """Print one line with its time."""
         elapsed = int(time.monotonic() - self.start)
+        since = f"[{elapsed // 60:02d}:{elapsed % 60:02d}]"
+        when = since if self.live else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with self._lock:
-            self.console.print(f"[{elapsed // 60:02d}:{elapsed % 60:02d}] {text}", markup=False)
+            self.console.print(f"{when} {text}", markup=False)
             sys.stdout.flush()
 
     @contextmanager
@@ -107,12 +112,16 @@ class Meter:
 
     def tick(self, stop: threading.Event) -> None:
         """Print the stage's state at regular intervals until `stop` is set; runs in a thread."""
-        while not stop.wait(1.0 if self.progress.live else REPORT_INTERVAL):
+        while not stop.wait(1.0 if self.progress.live else self._interval()):
             line = self._line()
             if self.progress.live:
                 self.progress.console.print(line, end="\r", markup=False, overflow="ellipsis", no_wrap=True)
             else:
                 self.progress.log(line)
+
+    def _interval(self) -> float:
+        """Seconds until the next line of a log."""
+        return REPORT_INTERVAL if time.monotonic() - self.stage.start < LATER_SECONDS else LATER_INTERVAL
 
     def _line(self) -> str:
         stage, elapsed = self.stage, time.monotonic() - self.stage.start

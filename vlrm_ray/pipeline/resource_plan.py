@@ -13,7 +13,6 @@ GPU_KEYS = {
     "policy generator": "policy.engine.gpus or policy.engine.tensor_parallel",
     "critique writer": "critic.engine.gpus or critic.engine.tensor_parallel",
     "claim extractor": "policy.engine.gpus or policy.engine.tensor_parallel",
-    TRAIN: "train.gpus",
 }
 """The keys that determine how many GPUs an actor has."""
 DEVICE_NAMES = {

@@ -3,7 +3,8 @@
 It is the file `LEASE_FILE` in the run's folder: its owner, and the Unix time of its last renewal. One number rules both
 sides: others claim a lease that was not renewed for `LEASE_SECONDS`, and its owner has given it up `MARGIN_SECONDS` before. So
 two drivers never work on a run at the same time, if their clocks differ by less than the margin. The price of a longer lease
-is that another machine waits longer for the run of a lost driver node.
+is that another machine waits longer for the run of a lost driver node: it waits by itself, and is refused only if the lease is
+renewed meanwhile.
 """
 
 import os
@@ -29,7 +30,7 @@ MARGIN_SECONDS = 30
 RENEW_SECONDS = 20
 """Seconds between two renewals of the lease."""
 RETRY_SECONDS = 5
-"""Seconds between two attempts after a failed renewal."""
+"""Seconds between two attempts after a failed renewal, and between two looks at the lease of another driver."""
 JOIN_SECONDS = 30
 """How long the end of a run waits for a renewal in progress, so that it cannot write the lease again."""
 
@@ -41,20 +42,63 @@ class Lease:
         """Take the lease's run, and the driver as `driver_name` gives it."""
         self.ledger, self.owner, self.given_up = ledger, owner, False
 
-    def claim(self) -> None:
-        """Acquire the lease.
+    def claim(self, log: Callable[[str], None] = print) -> float:
+        """Acquire the lease. A lease of another machine that is no longer renewed is waited for until it has expired.
+
+        So a run that is started again on another machine, as Kubernetes and Slurm do when a node is lost, needs no second
+        attempt.
+
+        Args:
+            log: prints a line; called when the wait begins, and when it is known that it lasts.
+
+        Returns:
+            When it was acquired, in monotonic time; not later than the time in the file.
 
         Raises:
-            UserError: another driver holds a lease that has not expired.
+            UserError: another driver is running: it is a process of this machine, or renews its lease.
         """
         with impatient():  # the run's first access to its storage, whose address may be wrong
-            holder, renewed = self._read()
-            if holder not in ("", self.owner) and time.time() - renewed < LEASE_SECONDS and _may_be_running(holder):
-                raise UserError(
-                    f"run {redacted(self.ledger.uri)} is in use by another driver ({holder}); wait for it to finish, or "
-                    f"choose another name=; if its machine was lost, try again in {LEASE_SECONDS} s"
-                )
+            lease = self._read()
+        if self._is_held(*lease):
+            if _is_on_this_machine(lease[0]):
+                raise self._in_use(lease[0])
+            self._wait(*lease, log)
+        with impatient():
+            now = time.monotonic()
             self._write()
+        return now
+
+    def _is_held(self, holder: str, renewed: float) -> bool:
+        return holder not in ("", self.owner) and time.time() - renewed < LEASE_SECONDS and _may_be_running(holder)
+
+    def _wait(self, holder: str, renewed: float, log: Callable[[str], None]) -> None:
+        """Wait until the lease of another machine's driver has expired or is released; raises UserError if it is renewed.
+
+        It has expired too if it was not renewed for `LEASE_SECONDS` by the clock of this machine, whatever the other's says.
+        """
+        run, watch = redacted(self.ledger.uri), 2 * RENEW_SECONDS
+        log(
+            f"run {run} is in use by another driver ({holder}); watching for {watch:g} s whether it still renews its lease"
+        )
+        start = now = time.monotonic()
+        end, told = start + min(LEASE_SECONDS, renewed + LEASE_SECONDS - time.time()), False
+        while now < end:
+            if not told and now - start >= watch:
+                log(f"{holder} has not renewed its lease; waiting {end - now:.0f} s more until it has expired")
+                told = True
+            time.sleep(RETRY_SECONDS)
+            lease = self._read()
+            if not lease[0]:
+                return
+            if lease != (holder, renewed):
+                raise self._in_use(lease[0])
+            now = time.monotonic()
+
+    def _in_use(self, holder: str) -> UserError:
+        return UserError(
+            f"run {redacted(self.ledger.uri)} is in use by another driver ({holder}); wait for it to finish, or choose another "
+            "name="
+        )
 
     def renew(self, *, expired: bool = False) -> None:
         """Extend the lease by `LEASE_SECONDS` from now.
@@ -118,8 +162,7 @@ class DriverLease:
         self.in_main_thread = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> "DriverLease":
-        self.renewed = time.monotonic()
-        self.lease.claim()
+        self.renewed = self.lease.claim(self.log)
         if self.in_main_thread:
             self.previous_handler = signal.signal(signal.SIGUSR1, self._interrupt)
         self.thread.start()
@@ -211,13 +254,17 @@ def driver_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+def _is_on_this_machine(owner: str) -> bool:
+    host, _, pid = owner.rpartition(":")
+    return host == driver_name().rpartition(":")[0] and pid.isdecimal()
+
+
 def _may_be_running(owner: str) -> bool:
     """Whether a driver may still be running; always true for other hosts, whose processes cannot be checked."""
-    host, _, pid = owner.rpartition(":")
-    if host != driver_name().rpartition(":")[0] or not pid.isdecimal():
+    if not _is_on_this_machine(owner):
         return True
     try:
-        os.kill(int(pid), 0)
+        os.kill(int(owner.rpartition(":")[2]), 0)
     except ProcessLookupError:
         return False
     except PermissionError:
