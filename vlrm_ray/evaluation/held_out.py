@@ -10,6 +10,7 @@ from typing import Any
 
 from vlrm_ray.engines import Request, scored_critique
 from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.clusters import ece
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.ids import seed_of
@@ -106,8 +107,8 @@ class HeldOutPairs:
             f"blind_{ACCURACY}": metrics.share([prefers_chosen(*pair) for pair in blind]),
             "held_out_undecided": metrics.share([not _is_judged(pair) for pair in sighted]),
             "held_out_balanced_accuracy": metrics.balanced_accuracy(uncalibrated, right),
-            "held_out_ece": metrics.ece(rewards, right),
-            "held_out_ece_uncalibrated": metrics.ece(uncalibrated, right),
+            "held_out_ece": ece(rewards, right),
+            "held_out_ece_uncalibrated": ece(uncalibrated, right),
             "held_out_critique_readable": metrics.share(readable),
             "held_out_pick_shorter_accuracy": metrics.share([c < r for c, r in lengths]),
             "held_out_pick_longer_accuracy": metrics.share([c > r for c, r in lengths]),

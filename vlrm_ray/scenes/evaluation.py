@@ -8,6 +8,7 @@ from typing import Any
 from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.engines import Completion, Request, scored_critique
 from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.clusters import ece
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.experts.reliability import Calibrations
@@ -265,8 +266,8 @@ def _pointwise(pairs: Sequence[CritiquePair], temperature: float) -> dict[str, M
     scaled = [calibrated_reward(c.yes, c.no, temperature) for pair in pairs for c in pair]
     right = [True, False] * len(pairs)
     return {
-        "ece": metrics.ece(scaled, right),
-        "ece_uncalibrated": metrics.ece(rewards, right),
+        "ece": ece(scaled, right),
+        "ece_uncalibrated": ece(rewards, right),
         "pointwise_balanced_accuracy": metrics.balanced_accuracy(rewards, right),
         "pointwise_f1": metrics.f1(rewards, right),
     }
