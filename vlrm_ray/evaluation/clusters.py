@@ -35,7 +35,7 @@ def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable]) -> Metri
         low, high = _wilson(plain.value, len(hits) ** 2 / float((sizes**2).sum()))
     else:
         found = np.bincount(index, np.asarray(hits, float))
-        low, high = _interval(len(sizes), lambda drawn: drawn @ found / (drawn @ sizes))
+        low, high = _interval(len(sizes), lambda drawn: float(drawn @ found / (drawn @ sizes)))
     return Metric(plain.value, plain.n, min(low, plain.low), max(high, plain.high))
 
 
