@@ -70,6 +70,17 @@ def load_detector(settings: Detector) -> DetectorAdapter:
     return ZeroShot(settings)
 
 
+def load_reader(settings: Reader) -> "Paddle":
+    """Load the OCR reader.
+
+    Raises:
+        UserError: the models cannot be loaded.
+    """
+    from actors.paddle_ocr import Paddle
+
+    return Paddle(settings)
+
+
 class DetectorExpert:
     """Runs the object detector on the images of rows."""
 
@@ -140,9 +151,7 @@ class TextExpert:
     @cached_property
     def paddle(self) -> "Paddle":
         """PaddleOCR, loaded at first use."""
-        from actors.paddle_ocr import Paddle
-
-        return self.guard.load(lambda: Paddle(self.settings))
+        return self.guard.load(lambda: load_reader(self.settings))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add the words to a block of rows."""

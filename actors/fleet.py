@@ -10,7 +10,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from actors.elastic_engines import ElasticEngines, Scaling
+from actors.elastic_engines import CLOSE_SECONDS, ElasticEngines, Scaling
 from actors.engine_actors import engine_settings, is_restarting, kill_all, on_lasting_node
 from actors.engine_batches import BATCHES_IN_FLIGHT, EngineBatches
 from actors.engine_directory import EngineDirectory
@@ -36,8 +36,6 @@ ROLES: dict[str, Role] = {"policy": "generate", "critic": "judge", "extractor": 
 """Role of an engine's actor, for its place in the cluster, by the first part of its name."""
 MAX_CALLS = 10_000
 """Calls that an engine's actor has in progress at the same time; further ones wait."""
-CLOSE_SECONDS = 20
-"""Timeout for an engine to shut down; after that its actor is killed."""
 REQUESTS_PER_BATCH = 256
 """Requests in one call of a reproducible engine, outside the Ray Data graph: it answers calls in turn, each as one batch."""
 REQUESTS_PER_CALL = 16

@@ -23,22 +23,22 @@ def load_vision_experts(config: Config) -> VisionExperts:
     _check_gpus(config)
     os.environ.update(environment(config) | CPU_ENV)
     fetch_experts(config, lambda line: None)
-    from actors.experts import load_detector
+    from actors.experts import load_detector, load_reader
 
     detector, reader = load_detector(config.experts.detector), config.experts.reader
     confidence = config.experts.detector.confidence
     if not reader.enabled:
         return VisionExperts(detector.detect, lambda image: (), confidence, (detector.fingerprint, ""))
-    paddle = load_reader(config)
+    paddle = load_reader(reader)
     return VisionExperts(detector.detect, paddle.read, confidence, (detector.fingerprint, paddle.fingerprint))
 
 
-def load_reader(config: Config) -> "Paddle":
-    """Load the OCR reader; raises UserError if it cannot be loaded."""
+def load_local_reader(config: Config) -> "Paddle":
+    """Load the OCR reader alone; raises UserError if it cannot be loaded."""
     _check_gpus(config, ("reader",))
-    from actors.paddle_ocr import Paddle
+    from actors.experts import load_reader
 
-    return Paddle(config.experts.reader)
+    return load_reader(config.experts.reader)
 
 
 def _check_gpus(config: Config, experts: Sequence[str] = ("detector", "reader")) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.local import load_reader
+from actors.local import load_local_reader
 from vlrm_ray.config import Config
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.calibration import ReaderCalibration
@@ -25,7 +25,7 @@ def inspect_words(config: Config, path: Path, folder: Path | None, progress: Pro
         UserError: the file or one of its images cannot be used.
     """
     rows = read_words(path)
-    reader = load_reader(config)
+    reader = load_local_reader(config)
     labelled = []
     with progress.stage("read", len(rows), "images") as meter:
         for name, truth in rows:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.evaluations.photo_set import KINDS, PhotoStatement
-from vlrm_ray.evaluation.clusters import clustered_ece, clustered_share
+from vlrm_ray.evaluation.clusters import clustered_share, ece
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.statement_verdict import verdict_on
 from vlrm_ray.types import CHECKED_TYPES, CheckedClaim, Noun, Verdict
@@ -120,7 +120,7 @@ def figures(outcomes: Sequence[PhotoOutcome]) -> dict[str, Any]:
         "supported": clustered_share([o.right for o in supported], _clusters(supported)).as_json(),
         "contradicted": clustered_share([o.right for o in contradicted], _clusters(contradicted)).as_json(),
         "decided": clustered_share([o.decided for o in outcomes], _clusters(outcomes)).as_json(),
-        "ece": clustered_ece(confidences, right, _clusters(decided)).as_json(),
+        "ece": ece(confidences, right, _clusters(decided)).as_json(),
     }
 
 

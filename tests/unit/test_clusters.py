@@ -5,7 +5,7 @@ import random
 import pytest
 
 from vlrm_ray.evaluation import metrics
-from vlrm_ray.evaluation.clusters import clustered_ece, clustered_share
+from vlrm_ray.evaluation.clusters import clustered_share, ece
 
 
 def copies(values: list[bool], number: int) -> tuple[list[bool], list[int]]:
@@ -59,14 +59,14 @@ def test_the_calibration_error_draws_clusters_too() -> None:
     rng = random.Random(1)
     confidences = [rng.uniform(0.5, 1) for _ in range(60) for _ in range(20)]
     right = [value for _ in range(60) for value in [rng.random() < 0.7] * 20]
-    found = clustered_ece(confidences, right, [c for c in range(60) for _ in range(20)])
-    independent = metrics.ece(confidences, right)
+    found = ece(confidences, right, [c for c in range(60) for _ in range(20)])
+    independent = ece(confidences, right)
     assert (found.value, found.n) == (pytest.approx(independent.value), 1200)
     assert found.low <= found.value <= found.high
     assert width(found) > 1.5 * width(independent)
 
 
 def test_no_or_few_clusters_give_no_interval_of_the_calibration_error() -> None:
-    assert clustered_share([], []) == clustered_ece([], [], []) == metrics.Metric(0.0, 0, 0.0, 1.0)
-    few = clustered_ece([0.9] * 190, [True] * 190, [i % 19 for i in range(190)])
+    assert clustered_share([], []) == ece([], [], []) == metrics.Metric(0.0, 0, 0.0, 1.0)
+    few = ece([0.9] * 190, [True] * 190, [i % 19 for i in range(190)])
     assert (few.value, few.low, few.high) == (pytest.approx(0.1), 0.0, 1.0)

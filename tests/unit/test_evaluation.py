@@ -10,6 +10,7 @@ import pytest
 
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.clusters import ece
 from vlrm_ray.preferences.critique import COMPACT, format_critique, parse_critique, prefers_chosen
 from vlrm_ray.report.build import build_report, schema
 from vlrm_ray.reward import temperature_scaling
@@ -57,7 +58,7 @@ def test_a_share_has_its_wilson_interval() -> None:
 
 def test_calibration_error_by_hand() -> None:
     # bin 0.9..1: mean 0.95, half right -> 0.45 of 2; bin 0..0.1: mean 0.05, none right -> 0.05 of 2
-    assert metrics.ece([0.95, 0.95, 0.05, 0.05], [True, False, False, False]).value == pytest.approx(0.25)
+    assert ece([0.95, 0.95, 0.05, 0.05], [True, False, False, False]).value == pytest.approx(0.25)
 
 
 def test_balanced_accuracy_by_hand() -> None:
@@ -78,7 +79,7 @@ def test_balanced_accuracy_of_one_pair_is_not_certain() -> None:
 
 
 def test_a_few_items_that_are_alike_have_no_bootstrap_interval() -> None:
-    for metric in (metrics.ece, metrics.f1):
+    for metric in (ece, metrics.f1):
         few, enough = (metric([0.05] * n, [False] * n) for n in (19, 20))
         assert (few.low, few.high) == (0.0, 1.0)
         assert enough.high - enough.low < 1e-9
@@ -256,9 +257,7 @@ def test_the_schema_accepts_a_report_and_rejects_unknown_keys(tmp_path: Path) ->
     from vlrm_ray.store.ledger import Ledger
 
     ledger = Ledger(str(tmp_path))
-    ledger.finish(
-        0, "evaluate", {"metrics": {"ece": metrics.ece([0.5], [True]).as_json()}, "version": 0, "seconds": 1.0}
-    )
+    ledger.finish(0, "evaluate", {"metrics": {"ece": ece([0.5], [True]).as_json()}, "version": 0, "seconds": 1.0})
     found = json.loads(json.dumps(build_report(Config().model_dump(mode="json"), ledger, 1.0, 1)))
     jsonschema.validate(found, schema())
     with pytest.raises(jsonschema.ValidationError):

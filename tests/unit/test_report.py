@@ -10,6 +10,7 @@ import pytest
 from actors.progress_board import ProgressBoard
 from tests.unit.made_up import TRAINING, config, evaluation_result, ledger_of_one_round, pair, row
 from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.clusters import ece
 from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.pipeline import part_statistics
 from vlrm_ray.report import plots
@@ -68,7 +69,7 @@ def test_ece_is_the_sum_over_the_reliability_bins() -> None:
         (0.9, 2, 0.95, 0.5),
     ]
     error = sum(b["n"] * abs(b["mean_reward"] - b["right"]) for b in bins) / 4
-    assert error == pytest.approx(metrics.ece(rewards, right).value)
+    assert error == pytest.approx(ece(rewards, right).value)
 
 
 def test_the_board_joins_spans_and_numbers_the_actors_of_a_pool() -> None:

@@ -4,7 +4,7 @@ The 95 % intervals are percentile bootstraps that draw whole clusters, with a fi
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,31 +34,31 @@ def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable]) -> Metri
     if len(sizes) < MIN_CLUSTERS or sum(hits) in (0, len(hits)):
         low, high = _wilson(plain.value, len(hits) ** 2 / float((sizes**2).sum()))
     else:
-        drawn = _drawn(len(sizes))
-        samples = drawn @ np.bincount(index, np.asarray(hits, float)) / (drawn @ sizes)
-        low, high = np.percentile(samples, [2.5, 97.5]).tolist()
+        found = np.bincount(index, np.asarray(hits, float))
+        low, high = _interval(len(sizes), lambda drawn: float(drawn @ found / (drawn @ sizes)))
     return Metric(plain.value, plain.n, min(low, plain.low), max(high, plain.high))
 
 
-def clustered_ece(confidences: Sequence[float], right: Sequence[bool], clusters: Sequence[Hashable]) -> Metric:
-    """Expected calibration error as `metrics.ece` computes it; the interval is 0 to 1 with fewer than `MIN_CLUSTERS` clusters.
+def ece(confidences: Sequence[float], right: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Metric:
+    """Expected calibration error, over 10 bins of equal width (ECE of Guo et al. 2017, section 2).
+
+    The interval is 0 to 1 with fewer than `MIN_CLUSTERS` clusters.
 
     Args:
-        confidences: confidence of each answer, in [0, 1].
+        confidences: confidence of each answer, in [0, 1], such as the p(Yes) of a response.
         right: whether each answer is right.
-        clusters: the cluster of each answer.
+        clusters: the cluster of each answer; None if the answers are independent.
     """
-    if not confidences:
+    if len(confidences) == 0:
         return Metric(0.0, 0, 0.0, 1.0)
     p, y = np.asarray(confidences, float), np.asarray(right, float)
-    index, sizes = _clusters(clusters)
+    index, sizes = _clusters(range(len(p)) if clusters is None else clusters)
     gaps = np.zeros((len(sizes), _BINS))  # of each cluster in each bin, summed over its answers
     np.add.at(gaps, (index, np.minimum((p * _BINS).astype(int), _BINS - 1)), p - y)
     value = float(abs(gaps.sum(0)).sum()) / len(p)
     if len(sizes) < MIN_CLUSTERS:
         return Metric(value, len(p), 0.0, 1.0)
-    drawn = _drawn(len(sizes))
-    low, high = np.percentile(abs(drawn @ gaps).sum(1) / (drawn @ sizes), [2.5, 97.5]).tolist()
+    low, high = _interval(len(sizes), lambda drawn: abs(drawn @ gaps).sum() / (drawn @ sizes))
     return Metric(value, len(p), min(value, low), max(value, high))
 
 
@@ -69,11 +69,12 @@ def _clusters(clusters: Sequence[Hashable]) -> tuple[NDArray[np.intp], NDArray[n
     return index, np.bincount(index).astype(float)
 
 
-def _drawn(clusters: int) -> NDArray[np.float64]:
-    """How often each cluster is drawn in each resample."""
-    drawn = np.random.default_rng(0).integers(0, clusters, (RESAMPLES, clusters))
-    places = drawn + clusters * np.arange(RESAMPLES)[:, None]
-    return np.bincount(places.ravel(), minlength=RESAMPLES * clusters).reshape(RESAMPLES, clusters).astype(float)
+def _interval(clusters: int, statistic: Callable[[NDArray[np.intp]], float]) -> tuple[float, float]:
+    """Bootstrap interval of a statistic of how often each cluster is drawn."""
+    rng = np.random.default_rng(0)
+    drawn = (np.bincount(rng.integers(0, clusters, clusters), minlength=clusters) for _ in range(RESAMPLES))
+    low, high = np.percentile([statistic(counts) for counts in drawn], [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _wilson(value: float, n: float) -> tuple[float, float]:

@@ -42,22 +42,6 @@ def share(hits: Sequence[bool]) -> Metric:
     return Metric(k / n, n, float(interval.low), float(interval.high))
 
 
-def ece(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> Metric:
-    """Expected calibration error of p(Yes), over bins of equal width (ECE of Guo et al. 2017, section 2).
-
-    The interval is a percentile bootstrap over items with a fixed seed; 0 to 1 with fewer than `MIN_BOOTSTRAP` items.
-
-    Args:
-        rewards: p(Yes) of each response, in [0, 1].
-        right: whether each response is right.
-        bins: number of bins over [0, 1].
-    """
-    p, y = np.asarray(rewards, float), np.asarray(right, float)
-    if len(p) == 0:
-        return Metric(0.0, 0, 0.0, 1.0)
-    return _bootstrap(p, y, lambda rewards, outcomes: _ece(rewards, outcomes, bins))
-
-
 def _bootstrap(x: np.ndarray, y: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
     """A statistic of the paired values x and y, each of shape (n,), with a percentile bootstrap interval (seed 0)."""
     value = statistic(x, y)
@@ -69,18 +53,8 @@ def _bootstrap(x: np.ndarray, y: np.ndarray, statistic: Callable[[np.ndarray, np
     return Metric(value, len(x), min(value, float(low)), max(value, float(high)))
 
 
-def _ece(p: np.ndarray, y: np.ndarray, bins: int) -> float:
-    index = np.minimum((p * bins).astype(int), bins - 1)
-    total = 0.0
-    for b in range(bins):
-        inside = index == b
-        if inside.any():
-            total += inside.sum() * abs(float(p[inside].mean()) - float(y[inside].mean()))
-    return total / len(p)
-
-
 def reliability(rewards: Sequence[float], right: Sequence[bool], bins: int = 10) -> list[dict[str, float]]:
-    """The non-empty bins that `ece` sums over.
+    """The non-empty bins that `clusters.ece` sums over.
 
     Returns:
         For each bin its bounds `low` and `high`, the number `n` of responses in it, their `mean_reward`

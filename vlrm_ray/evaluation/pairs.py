@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from vlrm_ray.engines import Request, scored_critique
 from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.clusters import ece
 from vlrm_ray.evaluation.evaluator import JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.reward.temperature_scaling import calibrated_reward, fit_temperature, log_odds
@@ -69,8 +70,8 @@ def pointwise(judged: Sequence[CritiquePair], rewards: Sequence[float]) -> dict[
     return {
         "balanced_accuracy": metrics.balanced_accuracy(uncalibrated, right),
         "f1": metrics.f1(uncalibrated, right),
-        "ece": metrics.ece(rewards, right),
-        "ece_uncalibrated": metrics.ece(uncalibrated, right),
+        "ece": ece(rewards, right),
+        "ece_uncalibrated": ece(uncalibrated, right),
     }
 
 

@@ -91,7 +91,7 @@ def measure_detector(
             name: _measure_class(sizes[name], matches[name], targets[name], confidence) for name in sorted(targets)
         },
         scores=_by_score(_answers(chain.from_iterable(matches.values()))),
-        colors=_proportion(box.color == target.color for box, target in colored if target),
+        colors=Proportion.of(box.color == target.color for box, target in colored if target),
         blur=_range([d.quality.blur for d in typical]),
         unexplained=_range([d.quality.unexplained for d in typical]),
         crowd=max((len(d.objects) for d in typical), default=0),
@@ -145,12 +145,12 @@ def _measure_class(
     """Recall, precision and box shapes of a class, from its boxes and its objects; precision from a score on."""
     by_size = [(_size_of(target.target), target.found) for target in targets]
     return ClassCalibration(
-        recall=_proportion(target.detected for target in targets),
-        precision=_proportion(_is_right(box, target) for box, target in matches if box.score >= confidence),
+        recall=Proportion.of(target.detected for target in targets),
+        precision=Proportion.of(_is_right(box, target) for box, target in matches if box.score >= confidence),
         sides=_range([side for size in sizes for side in size]),
         aspect=_range([width / height for width, height in sizes]),
-        found=_proportion(target.found for target in targets),
-        by_size={size: _proportion(hit for s, hit in by_size if s == size) for size in (*SIZES, LARGE)},
+        found=Proportion.of(target.found for target in targets),
+        by_size={size: Proportion.of(hit for s, hit in by_size if s == size) for size in (*SIZES, LARGE)},
     )
 
 
@@ -167,7 +167,7 @@ def measure_reader(expert: str, detected: Sequence[Evidence], truth: Sequence[Ev
     return ReaderCalibration(
         expert=expert,
         images=len(detected),
-        recall=_proportion(word.text in [x.text for x in d.words] for d, t in pairs for word in t.words),
+        recall=Proportion.of(word.text in [x.text for x in d.words] for d, t in pairs for word in t.words),
         scores=_by_score([(word.score, word.text in texts, not texts) for word, texts in reads]),
     )
 
@@ -209,14 +209,9 @@ def _by_score(answers: Sequence[tuple[float, bool, bool]]) -> ScoreCalibration:
     for answer in answers:
         groups[score_bin(answer[0])].append(answer)
     return ScoreCalibration(
-        tuple(_proportion(right for _, right, _ in group) for group in groups),
-        tuple(_proportion(confused for _, _, confused in group) for group in groups),
+        tuple(Proportion.of(right for _, right, _ in group) for group in groups),
+        tuple(Proportion.of(confused for _, _, confused in group) for group in groups),
     )
-
-
-def _proportion(outcomes: Iterator[bool]) -> Proportion:
-    values = list(outcomes)
-    return Proportion(sum(values), len(values))
 
 
 def _range(values: Sequence[float]) -> Range:

@@ -27,6 +27,7 @@ from vlrm_ray.preferences.selection import usable_critiques
 from vlrm_ray.reward.temperature_scaling import calibrated_reward
 from vlrm_ray.store.images import is_uri
 from vlrm_ray.store.row_files import embedded_image, image_reference, is_base64
+from vlrm_ray.store.row_formats import is_valid_text
 from vlrm_ray.types import NO, YES, ScoredCritique
 
 LARGE_MODEL_TOKENS = (768, 8192)
@@ -188,7 +189,7 @@ def image_uri(image: Any, locate: Callable[[str], str] = str) -> str:
         raise BadImage(str(error)) from None
     if isinstance(found, bytes):
         return _data_uri(found)
-    if not _is_text(found):
+    if not is_valid_text(found):
         raise BadImage("image_path_not_text")
     if is_uri(found):
         return found
@@ -196,13 +197,6 @@ def image_uri(image: Any, locate: Callable[[str], str] = str) -> str:
     if is_base64(found) and not os.path.isfile(path) and (content := embedded_image(found)) is not None:
         return _data_uri(content)
     return path
-
-
-def _is_text(text: str) -> bool:
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 def _png(image: Image.Image) -> bytes:

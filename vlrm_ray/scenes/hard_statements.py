@@ -74,11 +74,11 @@ def hard_statements(image: LabelledImage, rng: random.Random) -> Iterator[HardSt
     """
     facts = Facts.of(image, rng.getrandbits(32))
     for construction in rng.sample(tuple(TEMPLATES), PER_IMAGE):
-        drafts = tuple(TEMPLATES[construction](facts))
+        possible = tuple(all_statements(construction, facts))
         for true in (True, False):
-            fitting = [draft for draft in drafts if draft.true is true]
+            fitting = [statement for statement in possible if statement.true is true]
             if fitting:
-                yield _statement(construction, rng.choice(fitting))
+                yield rng.choice(fitting)
 
 
 def all_statements(construction: str, facts: Facts) -> Iterator[HardStatement]:
