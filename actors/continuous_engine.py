@@ -5,7 +5,7 @@ wait with no more than their texts.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +16,8 @@ from vlrm_ray.errors import StorageError
 from vlrm_ray.reward.missing_judgements import MissingJudgement
 
 T = TypeVar("T")
+CHECK_SECONDS = 1.0
+"""Interval at which it is checked that the engine's process still runs, while it is not working on requests."""
 AHEAD = 2
 """Sequences that are sent to the engine at the same time, as a multiple of what it can work on."""
 
@@ -171,6 +173,28 @@ class Places:
     def _give_back(self, places: int) -> None:
         for _ in range(places):
             self._free.release()
+
+
+async def unless_ended(work: Coroutine[Any, Any, T], ended: Callable[[], bool]) -> T:
+    """Result of some work of an engine's process, which never comes if the process ends before it has answered.
+
+    Args:
+        work: the work; it is cancelled if the process has ended.
+        ended: whether the process has ended; asked every `CHECK_SECONDS`.
+
+    Raises:
+        EngineDied: the process has ended.
+        Exception: what the work raises.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=CHECK_SECONDS)
+            if not task.done() and ended():
+                raise EngineDied("the engine's process has ended")
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _unless_closed(work: Coroutine[Any, Any, T]) -> T:

@@ -43,7 +43,8 @@ REQUESTS_PER_CALL = 16
 JUDGE_REMEDY = "check --rm and the settings critic.engine.*"
 """What to do if critics of a published model refuse everything from the start."""
 RESTARTS_WITH_NODES = 20
-"""Restarts of each engine, and retries of its calls, where engines come and go with their nodes: each lost node costs one."""
+"""Restarts of each engine of a role that has several: each lost node costs one, and others work meanwhile. Where engines come and go
+with their nodes, also retries of their calls."""
 
 
 class Fleet:
@@ -77,7 +78,7 @@ class Fleet:
             ledger: ledger of the run, for the published versions.
             experts: actor classes of the detector and of the OCR reader.
             verifier: verifier for the claims; None creates one from the configured calibrations.
-            restarts: how often Ray restarts an actor, and retries a call, after a crash.
+            restarts: how often Ray restarts an actor, and retries a call, after a crash; see also `RESTARTS_WITH_NODES`.
             board: an existing progress board to use.
             log: prints a line when the number of engines changes.
         """
@@ -372,14 +373,20 @@ class Fleet:
         self.policy, self.critics, self.extractors = [], [], []
 
     def _remote(self, kind: type, engine: Engine, name: str) -> Any:
-        restarts = RESTARTS_WITH_NODES if self.restarts and engine.most_actors > engine.actors else self.restarts
+        lasting, elastic = self.restarts, engine.most_actors > engine.actors
         return ray.remote(kind).options(
             name=name,
             num_cpus=engine.cpus,
             num_gpus=engine.gpus * engine.tensor_parallel,
             label_selector=self.config.cluster.labels.get(ROLES[name.partition("-")[0]]),
             max_concurrency=MAX_CALLS,
+<<<<<<< HEAD
             max_restarts=restarts,
             max_task_retries=restarts,
             runtime_env={"env_vars": without_those_of_the_job(WORKER_ENV | ({} if engine.gpus else CPU_ENV))},
+=======
+            max_restarts=RESTARTS_WITH_NODES if lasting and engine.most_actors > 1 else lasting,
+            max_task_retries=RESTARTS_WITH_NODES if lasting and elastic else lasting,
+            runtime_env={"env_vars": WORKER_ENV | ({} if engine.gpus else CPU_ENV)},
+>>>>>>> fix-faults
         )

@@ -12,6 +12,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from actors.continuous_engine import unless_ended
 from actors.start_locks import inspection_lock, start_lock
 from actors.vllm_model import VllmModel, settings_refused  # prepares the import of vLLM
 
@@ -66,6 +67,12 @@ class AsyncVllm:
 
     async def load(self, folder: str) -> None:
         """See `Backend.load`. Clears the caches of prefixes and image embeddings, which the old weights computed."""
+        try:
+            await unless_ended(self._load(folder), lambda: self._llm.errored)
+        except (EngineDied, EngineDeadError) as error:
+            raise self._ended() from error
+
+    async def _load(self, folder: str) -> None:
         await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         if not self.model.on_gpu:
             await self._llm.collective_rpc("repack_output_layer")
@@ -94,7 +101,7 @@ class AsyncVllm:
             if self._closing:
                 raise EngineDied(CLOSED) from error
             if self._llm.errored or isinstance(error, EngineDeadError):
-                raise EngineDied(f"vLLM's engine process has ended{self._exit_codes()}") from error
+                raise self._ended() from error
             if isinstance(error, EngineGenerateError) and error.__cause__ is not None:
                 raise error.__cause__ from None
             raise
@@ -111,8 +118,9 @@ class AsyncVllm:
             (prepared,) = await renderer.render_cmpl_async([parsed], options)
             return prepared
 
-    def _exit_codes(self) -> str:
-        """Exit codes of the engine's processes, for a message; "" if they are not known."""
+    def _ended(self) -> EngineDied:
+        """The error for an engine whose processes have ended, with their exit codes if they are known."""
         manager = self._llm.engine_core.resources.engine_manager
         codes = manager.finished_procs() if manager is not None else {}
-        return " (" + ", ".join(f"{name}: exit code {code}" for name, code in codes.items()) + ")" if codes else ""
+        listed = ", ".join(f"{name}: exit code {code}" for name, code in codes.items())
+        return EngineDied("vLLM's engine process has ended" + (f" ({listed})" if listed else ""))

@@ -1,6 +1,7 @@
 """vLLM's `LLM`: an engine that answers one batch at a time, in the process of its actor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, overload
 
 from actors.start_locks import inspection_lock, start_lock
@@ -46,12 +47,13 @@ class VllmEngine:
 
     def load(self, folder: str) -> None:
         """See `Engine.load`. Clears the caches of prefixes and image embeddings, which the old weights computed."""
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
-        if not self.model.on_gpu:
-            self.llm.collective_rpc("repack_output_layer")
-        self.llm.llm_engine.reset_encoder_cache()
-        self.llm.reset_mm_cache()
-        self.llm.reset_prefix_cache()
+        with _death_told():
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+            if not self.model.on_gpu:
+                self.llm.collective_rpc("repack_output_layer")
+            self.llm.llm_engine.reset_encoder_cache()
+            self.llm.reset_mm_cache()
+            self.llm.reset_prefix_cache()
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -59,13 +61,19 @@ class VllmEngine:
         del self.llm
 
     def _run(self, requests: Sequence[Request], params: list[SamplingParams]) -> list[Any]:
-        try:
-            prompts = _LazyPrompts(requests, self.model.prompt)
-            options = self.model.tokenization
+        prompts, options = _LazyPrompts(requests, self.model.prompt), self.model.tokenization
+        with _death_told():
             outputs: list[Any] = self.llm.generate(prompts, params, use_tqdm=False, tokenization_kwargs=options)
-            return outputs
-        except EngineDeadError as error:
-            raise EngineDied("vLLM's engine process has ended; its log has the cause") from error
+        return outputs
+
+
+@contextmanager
+def _death_told() -> Iterator[None]:
+    """Context manager: raises EngineDied if vLLM says that the engine's process has ended."""
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineDied("vLLM's engine process has ended; its log has the cause") from error
 
 
 class _LazyPrompts(Sequence[dict[str, Any]]):

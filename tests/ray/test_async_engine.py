@@ -120,6 +120,22 @@ def test_an_engine_whose_process_is_killed_is_started_again(engines: tuple[Any, 
     assert process.is_running()
 
 
+def test_an_engine_whose_process_is_killed_while_it_loads_weights_is_started_again(
+    engines: tuple[Any, Any], engine_folder: Path
+) -> None:
+    """vLLM waits for an answer that never comes then."""
+    actor, asked = engines[0], requests(engine_folder)
+    expected = one_by_one(actor, asked, Sampling(48))
+    process = psutil.Process(ray.get(actor.health.remote(), timeout=60).pid)
+    (core,) = (child for child in process.children(recursive=True) if "EngineCore" in child.name())
+    core.suspend()
+    loading = actor.load.remote(asset_path("assets:vlm"))
+    assert not ray.wait([loading], timeout=2)[0]
+    core.kill()
+    ray.get(loading, timeout=300)
+    assert one_by_one(actor, asked, Sampling(48)) == expected
+
+
 def test_an_engine_that_is_closed_refuses_no_request_and_answers_none_in_part(
     engines: tuple[Any, Any], engine_folder: Path
 ) -> None:

@@ -4,7 +4,10 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from actors.continuous_engine import AHEAD, ContinuousEngine, Places
+import pytest
+
+from actors import continuous_engine
+from actors.continuous_engine import AHEAD, ContinuousEngine, Places, unless_ended
 from actors.serial_engine import AsyncEngine, SerialEngine
 from tests.unit.test_refused_requests import PickyEngine
 from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling
@@ -211,3 +214,28 @@ def test_a_cancelled_call_that_has_not_begun_is_forgotten() -> None:
     asyncio.run(go())
     assert engine.calls == [["a"]]
     assert serial.load_report() == LoadReport(finished=1)
+
+
+def test_work_of_a_process_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuous_engine, "CHECK_SECONDS", 0.01)
+    cancelled = []
+
+    async def never_answered() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async def answered() -> int:
+        await asyncio.sleep(0.05)
+        return 7
+
+    async def go() -> None:
+        with pytest.raises(EngineDied, match="the engine's process has ended"):
+            await unless_ended(never_answered(), lambda: True)
+        await asyncio.sleep(0)
+        assert cancelled == [True]
+        assert await unless_ended(answered(), lambda: False) == 7
+
+    asyncio.run(go())

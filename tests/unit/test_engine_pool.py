@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import ENDED, REFUSED, TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling
@@ -47,7 +47,7 @@ class FakeEngine:
 
     def __init__(self, seconds: float = 0.001, *, sick: bool = False) -> None:
         self.seconds, self.sick, self.runs = seconds, sick, True
-        self.gave_up = False
+        self.gave_up = self.died = False
         self.texts: list[str] = []
         self.running, self.most, self.finished = 0, 0, 0
         self.up, self.down = asyncio.Event(), asyncio.Event()
@@ -59,6 +59,11 @@ class FakeEngine:
         """End the actor; it is away until `come_back`."""
         self.up.clear()
         self.down.set()
+
+    def die(self) -> None:
+        """End the actor for good: Ray has started it as often as it may."""
+        self.died = True
+        self.come_back()
 
     def come_back(self) -> None:
         """Start the actor again."""
@@ -75,6 +80,8 @@ class FakeEngine:
         """As Ray does it: a call waits while the actor is away. One that was in progress fails, or begins again."""
         while True:
             await self.up.wait()
+            if self.died:
+                raise ActorDiedError()
             working, lost = asyncio.ensure_future(work(*arguments)), asyncio.ensure_future(self.down.wait())
             await asyncio.wait({working, lost}, return_when=asyncio.FIRST_COMPLETED)
             lost.cancel()
@@ -336,54 +343,3 @@ def test_a_request_without_an_image_is_named_by_its_text() -> None:
     engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
     with pytest.raises(UserError, match="the first of them with the text 'fatal'; look for the cause"):
         asyncio.run(pool(*engines).score("critique", 0, requests("fatal")))
-
-
-# --- an engine whose actor has given up ---------------------------------------------------------
-
-
-def test_an_engine_that_has_given_up_ends_no_run_while_others_work(caplog: pytest.LogCaptureFixture) -> None:
-    engines = [FakeEngine() for _ in range(3)]
-    engines[0].gave_up = True
-    used = pool(*engines)
-    with caplog.at_level(logging.WARNING):
-        assert asyncio.run(sent(used, 60)) == [""] * 60
-    assert used._usable() == {1, 2}
-    assert len(engines[0].texts) <= 16  # what was under way until it was known
-    assert caplog.messages == [
-        "policy-0 gets no requests for 300 s: policy-0 on node a has no running engine: exit code -9"
-    ]
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_the_run_ends_with_the_message_of_an_engine_if_all_have_given_up(count: int) -> None:
-    engines = [FakeEngine() for _ in range(count)]
-    for engine in engines:
-        engine.gave_up = True
-    with pytest.raises(EngineDied, match="has no running engine: exit code -9"):
-        asyncio.run(pool(*engines).score("critique", 0, requests("a")))
-    assert [engine.texts for engine in engines] == [["a"]] * count
-
-
-def test_an_engine_that_rests_answers_if_all_others_have_given_up() -> None:
-    engines = [FakeEngine(), FakeEngine()]
-    engines[0].gave_up = True
-    used = pool(*engines)
-    used._sick.rest(1)
-    assert asyncio.run(sent(used, 4)) == [""] * 4
-
-
-def test_a_request_with_which_several_actors_give_up_is_not_sent_to_all() -> None:
-    engines = [FakeEngine() for _ in range(MOST_LOSSES + 3)]
-    with pytest.raises(
-        UserError, match=r"^4 engines of the policy were lost .*The last engine: policy-0 on node a has no"
-    ):
-        asyncio.run(pool(*engines).score("critique", 0, requests("hopeless")))
-    assert sum(engine.gave_up for engine in engines) == MOST_LOSSES + 1
-
-
-def test_a_reproducible_part_ends_with_its_engine() -> None:
-    engines = [FakeEngine(), FakeEngine()]
-    engines[0].gave_up = True
-    with pytest.raises(EngineDied):
-        asyncio.run(pool(*engines, reproducible=True).score("critique", 0, requests("a")))
-    assert engines[1].texts == []

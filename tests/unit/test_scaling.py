@@ -10,7 +10,7 @@ import pytest
 
 from actors import elastic_engines, fleet
 from actors.elastic_engines import DRAIN_SECONDS, RETRY_SECONDS, ElasticEngines
-from actors.fleet import Fleet
+from actors.fleet import RESTARTS_WITH_NODES, Fleet
 from vlrm_ray.config import load
 from vlrm_ray.config_sections import Engine
 from vlrm_ray.engines import Health
@@ -235,3 +235,21 @@ def test_a_version_is_loaded_into_critics_that_are_ending_too_as_they_may_be_tak
     critics.scaling = types.SimpleNamespace(named=lambda: engines.named() | of_policy, paused=nullcontext)  # type: ignore[assignment]
     critics.load(1)
     assert sorted(loaded) == ["critic-0 version:1", "critic-1 version:1", "critic-2 version:1"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "restarts", "retries"),
+    [
+        (("actors=1",), 2, 2),
+        (("actors=16",), RESTARTS_WITH_NODES, 2),
+        (("actors=1", "max_actors=3"), RESTARTS_WITH_NODES, RESTARTS_WITH_NODES),
+    ],
+)
+def test_engines_may_start_more_often_where_others_work_meanwhile(
+    overrides: tuple[str, ...], restarts: int, retries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet.ray, "remote", lambda kind: types.SimpleNamespace(options=dict))
+    config = load(None, ["critic.engine.reproducible=false", *(f"critic.engine.{each}" for each in overrides)])
+    critics = Fleet(config, Ledger(str(tmp_path)), board=types.SimpleNamespace())  # type: ignore[arg-type]
+    options = critics._remote(Actor, config.critic.engine, "critic-0")
+    assert (options["max_restarts"], options["max_task_retries"]) == (restarts, retries)

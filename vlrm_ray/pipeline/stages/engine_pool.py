@@ -49,7 +49,8 @@ class EnginePool:
 
     Requests are sent in small groups, each to the engine with the fewest sequences. What one engine refuses, another one is
     asked too. An engine that refuses what others answer gets no requests for a while, one whose actor is lost gets none until
-    it reports again, one whose actor has given up or that finishes nothing rests, and what it was working on is sent to others.
+    it reports again, one whose actor has given up or that finishes nothing rests, one whose actor is dead for good is left out,
+    and what it was working on is sent to others.
 
     Requests are held back while all engines have several times as many sequences as they can work on, so that engines that
     start later get some too.
@@ -85,7 +86,7 @@ class EnginePool:
         self.role, self.actors, self.others, self.board = role, dict(actors), frozenset(others), board
         self.engine, self.timeout, self.directory = engine, timeout, directory
         self.least_loaded, self._asked = LeastLoaded(max(self.actors, default=-1) + 1), 0.0
-        self._sick = SickEngines()
+        self._sick, self._dead = SickEngines(), dict[int, ActorHandle[Any]]()
         self._line, self._freed = asyncio.Lock(), asyncio.Event()
 
     @classmethod
@@ -194,13 +195,16 @@ class EnginePool:
                     return index, await self._call(stage, index, method, list(requests), *rest, alone=alone)
                 except _SilentEngine:
                     continue
-                except (ActorLost, EngineDied, EngineLate) as error:
+                except (ActorLost, ActorDied, EngineDied, EngineLate) as error:
+                    if isinstance(error, ActorDied) and await self._ended_on_purpose(index, actor):
+                        continue
                     self._lose(index, error)
                     given_up |= set() if isinstance(error, ActorLost) else {index}
                     if self._usable() <= given_up:
                         raise
                     losses += 1
                     if losses > MOST_LOSSES:
+<<<<<<< HEAD
                         where = f"the stage {stage}"
                         raise too_many_losses(self.role, where, requests, losses, error) from error
                 except ActorDied:
@@ -208,13 +212,27 @@ class EnginePool:
                     await self._follow_directory()
                     if self.actors.get(index) == actor:  # it did not end on purpose
                         raise
+=======
+                        raise self._too_many_losses(stage, requests, losses, error) from error
+>>>>>>> fix-faults
                 finally:
                     self._freed.set()
 
-    def _lose(self, index: int, error: ActorLost | EngineDied | EngineLate) -> None:
-        """Send no requests to an engine: until its actor reports again, or for a while if it has given up or hangs."""
+    async def _ended_on_purpose(self, index: int, actor: ActorHandle[Any]) -> bool:
+        """Whether an actor that is dead is no longer one of the role, as the directory knows."""
+        self._asked = 0.0
+        await self._follow_directory()
+        return self.actors.get(index) != actor
+
+    def _lose(self, index: int, error: ActorLost | ActorDied | EngineDied | EngineLate) -> None:
+        """Send no requests to an engine: until its actor reports again, for a while if it has given up or hangs, or ever."""
         if isinstance(error, ActorLost):
             self.least_loaded.lose(index)
+            return
+        if isinstance(error, ActorDied):
+            if len(self.actors) > 1:
+                self._dead[index] = self.actors.pop(index)
+                _log.error("%s-%d gets no more requests: %s", self.role, index, user_message(error))
             return
         if isinstance(error, EngineDied):
             self.least_loaded.stop(index)
@@ -241,7 +259,10 @@ class EnginePool:
             return
         self._asked = time.monotonic()
         present = await self.directory.engines.remote(self.role)
-        self.actors = {number: actor for number, actor in present.items() if number not in self.others} or self.actors
+        used = {number: actor for number, actor in present.items() if number not in self.others}
+        self.actors = {
+            number: actor for number, actor in used.items() if self._dead.get(number) != actor
+        } or self.actors
         self.least_loaded.resize(max(self.actors) + 1)
 
     def _update_loads(self) -> None:
