@@ -107,6 +107,32 @@ def test_missing_inputs_are_reported_before_anything_starts(override: str, messa
         check_inputs(load(None, [override]))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "known"),
+    [
+        ([], "policy.model, critic.model and experts.detector.model know"),
+        (["policy.samples=0"], "critic.model and experts.detector.model know"),
+        (["policy.model=qwen/vl", "critic.model=qwen/vl"], "experts.detector.model knows"),
+    ],
+)
+def test_shipped_models_are_named_that_are_to_look_at_photographs(
+    tmp_path: Path, overrides: list[str], known: str
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"image": "a.png", "question": "Why?", "responses": ["So."]}\n')
+    remarks = check_inputs(load(None, [f"prompts.source={data}", *overrides]))
+    assert f"{known} only the embedded scenes; see docs/own-data.md#models-for-photographs" in remarks
+    assert check_inputs(load(None)) == ()
+
+
+def test_a_source_with_fewer_prompts_than_a_round_takes_is_told(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(f'{{"image": "{name}.png", "question": "Why?"}}\n' for name in "ab"))
+    remark = "prompts.source has 2 prompts, fewer than prompts.per_round (320); each round takes all"
+    assert remark in check_inputs(load(None, [f"prompts.source={data}"]))
+    assert remark not in check_inputs(load(None, [f"prompts.source={data}", "prompts.per_round=2"]))
+
+
 def test_a_model_without_label_tokens_is_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models
 

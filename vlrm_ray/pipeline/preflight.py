@@ -68,6 +68,8 @@ def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
     checks["experts"] = partial(_check_calibrated_experts, config)
     if config.cache:
         checks["cache"] = partial(_check_writable, config.cache)
+    if config.prompts.source != prompts.SCENES:
+        checks["models"] = partial(_check_foreign_images, config)
     checks["prompts"] = partial(_check_prompts, config)
     return {name: impatient()(check) for name, check in checks.items()}
 
@@ -109,6 +111,18 @@ def _check_critic(config: Config) -> Remarks:
     if config.train.lora.rank:
         check_adapters("critic.model", config.critic.model, config.train)
     return ()
+
+
+def _check_foreign_images(config: Config) -> Remarks:
+    """A remark about shipped models, which are to look at other images than those that they have learned from."""
+    models = {"critic.model": config.critic.model, "experts.detector.model": config.experts.detector.model}
+    if config.policy.samples:
+        models = {"policy.model": config.policy.model} | models
+    shipped = [key for key, name in models.items() if name.startswith(ASSETS)]
+    if not shipped:
+        return ()
+    names = f"{', '.join(shipped[:-1])} and {shipped[-1]} know" if shipped[1:] else f"{shipped[0]} knows"
+    return (f"{names} only the embedded scenes; see docs/own-data.md#models-for-photographs",)
 
 
 def _check_extractor(config: Config) -> Remarks:
@@ -169,6 +183,11 @@ def _check_prompts(config: Config) -> Remarks:
     if name != prompts.SCENES:
         source = prompts.read_source(name, config.prompts.question)
         remarks, responses = source.remarks, source.given.num_rows > 0
+        if len(source) < config.prompts.per_round:
+            count = f"{len(source)} prompt{'' if len(source) == 1 else 's'}"
+            remarks += (
+                f"prompts.source has {count}, fewer than prompts.per_round ({config.prompts.per_round}); each round takes all",
+            )
     if not config.policy.samples and not responses:
         raise UserError(
             f"policy.samples is 0, and no row of prompts.source {redacted(name)} brings responses (column 'responses'), so "
