@@ -380,13 +380,7 @@ class Fleet:
             num_gpus=engine.gpus * engine.tensor_parallel,
             label_selector=self.config.cluster.labels.get(ROLES[name.partition("-")[0]]),
             max_concurrency=MAX_CALLS,
-<<<<<<< HEAD
-            max_restarts=restarts,
-            max_task_retries=restarts,
-            runtime_env={"env_vars": without_those_of_the_job(WORKER_ENV | ({} if engine.gpus else CPU_ENV))},
-=======
             max_restarts=RESTARTS_WITH_NODES if lasting and engine.most_actors > 1 else lasting,
             max_task_retries=RESTARTS_WITH_NODES if lasting and elastic else lasting,
-            runtime_env={"env_vars": WORKER_ENV | ({} if engine.gpus else CPU_ENV)},
->>>>>>> fix-faults
+            runtime_env={"env_vars": without_those_of_the_job(WORKER_ENV | ({} if engine.gpus else CPU_ENV))},
         )

@@ -204,17 +204,8 @@ class EnginePool:
                         raise
                     losses += 1
                     if losses > MOST_LOSSES:
-<<<<<<< HEAD
                         where = f"the stage {stage}"
                         raise too_many_losses(self.role, where, requests, losses, error) from error
-                except ActorDied:
-                    self._asked = 0.0
-                    await self._follow_directory()
-                    if self.actors.get(index) == actor:  # it did not end on purpose
-                        raise
-=======
-                        raise self._too_many_losses(stage, requests, losses, error) from error
->>>>>>> fix-faults
                 finally:
                     self._freed.set()
 
@@ -222,7 +213,7 @@ class EnginePool:
         """Whether an actor that is dead is no longer one of the role, as the directory knows."""
         self._asked = 0.0
         await self._follow_directory()
-        return self.actors.get(index) != actor
+        return bool(self.actors.get(index) != actor)
 
     def _lose(self, index: int, error: ActorLost | ActorDied | EngineDied | EngineLate) -> None:
         """Send no requests to an engine: until its actor reports again, for a while if it has given up or hangs, or ever."""
