@@ -1,10 +1,14 @@
 """The corpus of difficult sentences is sound: it covers every construction, and its truth values are right."""
 
+import os
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -245,3 +249,23 @@ def test_an_independent_reading_of_the_written_sentences_finds_the_same_truth() 
     ]
     assert all(true is s.true for _, true, s in found), found
     assert len({pattern for pattern, _, _ in found}) >= 10
+
+
+def test_each_process_draws_the_same_sentences() -> None:
+    """Sets of texts have another order in each process."""
+    program = (
+        "from tests.unit.test_hard_statements import images, sampled\n"
+        "print([s.text for image in images()[:20] for s in sampled(image)])"
+    )
+    drawn = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(drawn) == 1

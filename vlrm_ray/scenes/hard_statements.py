@@ -74,7 +74,7 @@ def hard_statements(image: LabelledImage, rng: random.Random) -> Iterator[HardSt
     """
     facts = Facts.of(image, rng.getrandbits(32))
     for construction in rng.sample(tuple(TEMPLATES), PER_IMAGE):
-        possible = tuple(all_statements(construction, facts))
+        possible = sorted(all_statements(construction, facts), key=lambda s: (s.text, s.question))
         for true in (True, False):
             fitting = [statement for statement in possible if statement.true is true]
             if fitting:
