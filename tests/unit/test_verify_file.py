@@ -215,6 +215,14 @@ def test_an_image_may_be_inside_its_row(image: Any, reason: str, tmp_path: Path)
     assert dict(summary.quarantined) == ({reason: 1} if reason else {})
 
 
+def test_an_image_that_is_missing_is_no_malformed_row(tmp_path: Path) -> None:
+    summary, _ = check(write(tmp_path, [row("none.png")]))
+    where = f"{tmp_path}/none.png (relative paths start at the data file; see --images)"
+    assert summary.example == f"row 1: image_missing: no file {where}"
+    summary, _ = check(write(tmp_path, [row("none.png") | {"question": ["x" * 100]}]))
+    assert summary.example.endswith("…")
+
+
 # --- memory -------------------------------------------------------------------------------------
 
 
