@@ -253,6 +253,8 @@ def test_few_images_are_open_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
         (["--data", "x.jsonl"], "--data needs --out"),
         (["--image", "x.png"], "--image needs --text"),
         (["--data", "x.jsonl", "--out", "/no/where/v.parquet"], "create the folder first"),
+        (["--data", "none.jsonl", "--out", "v.parquet"], "--data none.jsonl does not exist"),
+        (["--data", ".", "--out", "v.parquet"], "--data . is a folder"),
         (["--data", "x.jsonl", "--out", "s3://b/v.parquet"], "expected a file in an existing local folder"),
     ],
 )
