@@ -40,6 +40,8 @@ class _Texts:
 
 def read_yaml(path: Path) -> dict[Any, Any]:
     """The content of a YAML file, with its interpolations; raises UserError if it is not a readable mapping."""
+    if path.is_dir():
+        raise UserError(f"configuration file {path} is a folder; give a YAML file in it")
     if not path.is_file():
         raise UserError(f"configuration file {path} does not exist")
     try:

@@ -27,7 +27,7 @@ from vlrm_ray.experts.evidence import describe_evidence
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.report.text import display_text
-from vlrm_ray.store.images import open_image
+from vlrm_ray.store.images import is_uri, open_image
 from vlrm_ray.types import CheckedClaim, Claim, Evidence
 
 _REMEDIES = {
@@ -74,7 +74,11 @@ def _run_file(arguments: argparse.Namespace) -> None:
     """Check all responses of a file, write the table and print its summary."""
     from jobs.evaluations.verify_file import FileVerifier, output_path, print_summary
 
-    out, config = output_path(arguments.out), load(arguments.config, arguments.overrides)
+    out = output_path(arguments.out)
+    if not is_uri(arguments.data) and not Path(arguments.data).is_file():
+        problem = "is a folder; give a file" if Path(arguments.data).is_dir() else "does not exist; check the path"
+        raise UserError(f"--data {arguments.data} {problem}")
+    config = load(arguments.config, arguments.overrides)
     progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True) if arguments.json else None)
     verifier, experts = Verifier.from_config(config.experts), load_vision_experts(config)
     with open_extractor(arguments, config.experts) as extractor:

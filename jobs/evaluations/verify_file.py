@@ -26,7 +26,7 @@ from vlrm_ray.pipeline.prompts import NO_RESPONSE
 from vlrm_ray.report.text import describe_claim, percent
 from vlrm_ray.store.decoding import decode
 from vlrm_ray.store.filesystem import is_remote, redacted
-from vlrm_ray.store.images import BATCH_BYTES, is_web, memory_of, read_bytes
+from vlrm_ray.store.images import BATCH_BYTES, is_uri, is_web, memory_of, read_bytes
 from vlrm_ray.store.row_files import read_rows
 from vlrm_ray.store.web import download
 from vlrm_ray.types import CheckedClaim, ClaimType, Evidence, GivenResponse, PromptRef, Verdict
@@ -220,7 +220,7 @@ class _Batches:
         summary.rows += 1
         ref, form = prompt_of_row(row, self.data, self.images)
         summary.formats[form] += 1
-        problem, sha256 = ref.problem or ("" if ref.responses else NO_RESPONSE), ""
+        problem, sha256, why = ref.problem or ("" if ref.responses else NO_RESPONSE), "", ""
         if not problem:
             try:
                 content = self._content(ref.image, row)
@@ -231,9 +231,10 @@ class _Batches:
                     opened[sha256] = decode(content)
             except BadImage as error:
                 problem = str(error)
+                why = f"{problem}: {_explain_image(problem, ref.image)}"
         if problem:
             summary.quarantined[problem] += 1
-            summary.example = summary.example or f"row {number}: {problem}; {explain(problem, row)}"
+            summary.example = summary.example or f"row {number}: {why or f'{problem}; {explain(problem, row)}'}"
             ref = PromptRef(ref.image, ref.question, problem)
         return _Item(number, ref, sha256)
 
@@ -250,6 +251,15 @@ class _Batches:
         found = self.owner.experts.inspect([np.asarray(image) for image in opened.values()]) if opened else []
         self.evidence.update(zip(opened, found, strict=True))
         self.summary.images += len(opened)
+
+
+def _explain_image(problem: str, image: str) -> str:
+    """Which image of a well-formed row cannot be used, and what to look at."""
+    if image.startswith(EMBEDDED):
+        return "the image inside the row"
+    if problem == "image_missing" and not is_uri(image):
+        return f"no file {image} (relative paths start at the data file; see --images)"
+    return redacted(image)
 
 
 def _record(item: _Item, index: int, response: GivenResponse | None = None, reason: str = "") -> dict[str, Any]:

@@ -53,6 +53,13 @@ def test_a_missing_model_is_named_and_the_other_checks_go_on(tmp_path: Path) -> 
     assert found["storage"].state == "ok"
 
 
+def test_a_hub_name_is_not_called_complete(tmp_path: Path) -> None:
+    found = rows(tmp_path, "critic.model=some/vlm")
+    assert found["policy.model"].state == "ok"
+    assert found["critic.model"].state == "warn"
+    assert found["critic.model"].finding == "some/vlm is a hub name: fetched when engines start, not checked"
+
+
 def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     row = rows(tmp_path, f"folder={tmp_path}/file/runs")["storage"]

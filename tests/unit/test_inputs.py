@@ -146,6 +146,11 @@ def test_a_model_without_label_tokens_is_refused(tmp_path: Path) -> None:
         check_inputs(load(None, [f"critic.model={tmp_path}"]))
 
 
+def test_a_folder_is_no_configuration_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is a folder; give a YAML file"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["train.lrr=1"], ["--config", "nowhere.yaml"], ["cluster.cpus=1", "train.cpus=9"], ["prompts.source=/nowhere"]],

@@ -215,6 +215,14 @@ def test_an_image_may_be_inside_its_row(image: Any, reason: str, tmp_path: Path)
     assert dict(summary.quarantined) == ({reason: 1} if reason else {})
 
 
+def test_an_image_that_is_missing_is_no_malformed_row(tmp_path: Path) -> None:
+    summary, _ = check(write(tmp_path, [row("none.png")]))
+    where = f"{tmp_path}/none.png (relative paths start at the data file; see --images)"
+    assert summary.example == f"row 1: image_missing: no file {where}"
+    summary, _ = check(write(tmp_path, [row("none.png") | {"question": ["x" * 100]}]))
+    assert summary.example.endswith("…")
+
+
 # --- memory -------------------------------------------------------------------------------------
 
 
@@ -245,6 +253,8 @@ def test_few_images_are_open_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
         (["--data", "x.jsonl"], "--data needs --out"),
         (["--image", "x.png"], "--image needs --text"),
         (["--data", "x.jsonl", "--out", "/no/where/v.parquet"], "create the folder first"),
+        (["--data", "none.jsonl", "--out", "v.parquet"], "--data none.jsonl does not exist"),
+        (["--data", ".", "--out", "v.parquet"], "--data . is a folder"),
         (["--data", "x.jsonl", "--out", "s3://b/v.parquet"], "expected a file in an existing local folder"),
     ],
 )

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlrm_ray.config import Config, Experts
+from vlrm_ray.config import Config, Experts, is_checkpoint
 from vlrm_ray.errors import BadImage, UserError, user_message
 from vlrm_ray.experts.named_models import checkpoint_name, detector_path, ocr_name, reader_paths
 from vlrm_ray.pipeline import placement, preflight
 from vlrm_ray.pipeline.cluster import address_of, connected
 from vlrm_ray.pipeline.cluster_probe import AUTH_MODE, prepare_to_join
+from vlrm_ray.reward.model_folder import is_hub_name
 from vlrm_ray.store.filesystem import joined, redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.patience import impatient
@@ -109,8 +110,18 @@ def input_rows(config: Config) -> Iterator[Row]:
         "prompts": f"{redacted(config.prompts.source)} can be read",
         "resources": "the plan fits on this machine",
     }
+    detector = config.experts.detector.model
+    on_hub = {"policy.model": config.policy.model, "critic.model": config.critic.model, "experts": detector}
     for name, check in checks.items():
-        yield from attempted(name, check, good.get(name, "usable"))
+        found = attempted(name, check, good.get(name, "usable"))
+        model = on_hub.get(name, "")
+        if is_hub_name(model) and not is_checkpoint(model) and worst(found) != "fail":
+            finding, remedy = (
+                f"{model} is a hub name: fetched when engines start, not checked",
+                "give a folder to have it checked",
+            )
+            found = [*(row for row in found if row.state != "ok"), Row(name, "warn", finding, remedy)]
+        yield from found
 
     def first_image() -> tuple[()]:
         preflight.check_images(config, Ledger(joined(config.folder, config.name)))

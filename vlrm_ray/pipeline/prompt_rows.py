@@ -113,7 +113,11 @@ def question_problem(question: Any) -> str:
 
 def explain(problem: str, row: Any) -> str:
     """What was expected in a row, and what was found."""
-    found = repr(row)[:80]
+    found = _cut(repr(row), 80)
     if isinstance(row, dict) and not (row.keys() & set(TEXT_COLUMNS) and row.keys() & set(IMAGE_COLUMNS)):
-        found = f"the columns {', '.join(map(repr, row))}"[:200]
+        found = _cut(f"the columns {', '.join(map(repr, row))}", 200)
     return f"expected {_EXPECTED.get(problem, _EXPECTED_ROW)}, got {found}"
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}…"

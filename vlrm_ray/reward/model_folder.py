@@ -43,6 +43,12 @@ BIDIRECTIONAL_IMAGES = ("gemma3", "paligemma")
 _POINTER = b"version https://git-lfs."
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether a model's name, if it is not empty, is one on the Hugging Face hub: no URI, and no path of this node."""
+    beginnings = (ASSETS, ".", "/", "~")
+    return bool(name) and not (is_remote(name) or name.startswith(beginnings) or Path(portable(name)).exists())
+
+
 def check_model(key: str, name: str) -> None:
     """Check that a folder holds a usable model; a hub name is not checked.
 
@@ -57,9 +63,8 @@ def check_model(key: str, name: str) -> None:
     if is_remote(name):
         _check_remote(key, name, _check_folder)
         return
-    folder = Path(asset_path(portable(name)))
-    if name.startswith((ASSETS, ".", "/", "~")) or folder.exists():
-        _check_folder(key, folder)
+    if not is_hub_name(name):
+        _check_folder(key, Path(asset_path(portable(name))))
 
 
 def check_positions(key: str, name: str, tokens: int, purpose: str) -> None:
