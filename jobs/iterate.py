@@ -125,6 +125,7 @@ def print_plan(config: Config, progress: Progress) -> None:
     cpus, gpus = resource_plan.peak(config)
     print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU (placement: {config.cluster.placement})")
     print(resource_plan.estimated_size(config))
+    print("nothing was checked: jobs/doctor.py, with the same arguments, examines models, prompts and storage")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def recipe_of(part: Part) -> str:
 
 def report(cache: Photos, parts: list[Part]) -> int:
     """Print which parts are there; returns the exit status."""
-    missing = 0
+    missing = old = 0
     for part in parts:
         built = cache.is_built(part.path)
         current = cache.is_built(part.path, recipe_of(part))
@@ -108,13 +108,20 @@ def report(cache: Photos, parts: list[Part]) -> int:
             f"{part.path.relative_to(cache.root)}: {'there' if current else 'of another version' if built else 'missing'}"
         )
         missing += not built
+        old += built and not current
     for name in dict.fromkeys(name for part in parts for name in part.sources):
         source = sources()[name]
         there = (cache.archives / source.file).is_file()
         print(
             f"archives/{source.file}: {'there' if there else f'not fetched ({source.megabytes} MB)'}; {source.licence}"
         )
-    print(f"{cache.root}: {f'{missing} parts missing; run: python jobs/photos.py' if missing else 'complete'}")
+    state = (
+        f"{missing} part{'' if missing == 1 else 's'} missing; run: python jobs/photos.py" if missing else "complete"
+    )
+    if old and not missing:
+        state += f", but {old} part{' is' if old == 1 else 's are'} of another version; `make photos` builds "
+        state += "it again" if old == 1 else "them again"
+    print(f"{cache.root}: {state}")
     return 1 if missing else 0
 
 

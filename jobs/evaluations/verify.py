@@ -21,12 +21,13 @@ from rich.console import Console
 
 from actors.local import load_vision_experts
 from jobs.evaluations.extractor_options import add_extractor_options, open_extractor
-from vlrm_ray.config import load
+from vlrm_ray.config import ASSETS, load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.evidence import describe_evidence
 from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.report.text import display_text
+from vlrm_ray.scenes.world import SHAPES, SIGN
 from vlrm_ray.store.images import is_uri, open_image
 from vlrm_ray.types import CheckedClaim, Claim, Evidence
 
@@ -117,6 +118,8 @@ def _run_image(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(_as_json(checked, evidence)))
     else:
+        if config.experts.detector.model.startswith(ASSETS):
+            print(f"detector: the embedded scenes ({', '.join((*SHAPES, SIGN))}); for photographs give --config")
         _print(arguments.text, checked, evidence, calibrated=verifier.calibrations.detector is not None)
         if arguments.page:
             print(arguments.page)

@@ -247,3 +247,17 @@ def test_an_empty_cache_is_reported_as_such(tmp_path: Path) -> None:
     assert "models/small-detector.onnx: missing" in done.stdout
     assert "run: python jobs/photos.py" in done.stdout.splitlines()[-1]
     assert not (tmp_path / "photos").exists()
+
+
+def test_a_part_of_another_version_is_told_at_the_end(cache: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    from jobs.photos import Part, recipe_of, report
+
+    part = Part(cache.dataset, (), (), lambda archives, path: path.mkdir())
+    for recipe, state in {
+        "older": "complete, but 1 part is of another version; `make photos` builds it again",
+        recipe_of(part): "complete",
+    }.items():
+        with cache.building(part.path, recipe) as path:
+            part.build({}, path)
+        assert report(cache, [part]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"{cache.root}: {state}"

@@ -265,6 +265,21 @@ def test_missing_options_are_named(options: list[str], message: str) -> None:
         verify.run(parser.parse_args(options))
 
 
+def test_the_shipped_detector_says_what_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experts = Experts()
+    seen = VisionExperts(experts.detect, experts.read, 0.3)
+    monkeypatch.setattr(verify, "load_vision_experts", lambda config: seen)
+    (tmp_path / "a.png").write_bytes(image_file((8, 8)))
+    parser = argparse.ArgumentParser()
+    verify.add_arguments(parser)
+    verify.run(parser.parse_args(["--image", str(tmp_path / "a.png"), "--text", "There is a dog."]))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("detector: the embedded scenes (circle, square, ")
+    assert first.endswith("; for photographs give --config")
+
+
 @pytest.mark.parametrize(("content", "message"), [("", "has no rows"), ("{", "row 1: expected one JSON object")])
 def test_a_file_that_cannot_be_used_leaves_no_table(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text(content)
