@@ -132,8 +132,8 @@ def _check_replaced(
     path = redacted(calibration_file(model, file))
     try:
         old = load_calibration(model, kind, file)
-    except UserError:  # a damaged one is measured again
-        progress.log(f"replaces the damaged calibration {path} by one measured on {images} images")
+    except UserError:  # one that is damaged or of another format is measured again
+        progress.log(f"replaces the calibration {path}, which cannot be used, by one measured on {images} images")
         return
     if old and old.images > images and not arguments.force:
         raise UserError(

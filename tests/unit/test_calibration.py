@@ -16,6 +16,7 @@ from vlrm_ray.experts.calibration import (
     save_calibration,
 )  # fmt: skip
 from vlrm_ray.experts.claim_measurement import LabelledEvidence
+from vlrm_ray.experts.claim_tables import DetectorClaims
 from vlrm_ray.experts.measurement import calibrate_detector, calibrate_reader, measure_detector, measure_reader
 from vlrm_ray.experts.reliability import MIN_RECALL, TOO_LARGE, TOO_SMALL, TOO_THIN, AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
@@ -210,6 +211,24 @@ def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.calibration.json").write_text('{"classes": 3}')
     with pytest.raises(UserError, match=r"mine\.calibration\.json is not a valid calibration"):
         load_calibration(str(tmp_path / "mine.pt"), DetectorCalibration)
+
+
+def test_a_calibration_whose_figures_have_another_meaning_is_refused(tmp_path: Path) -> None:
+    """The tables of claims of format 1 have fewer parts and no number; a later version may write another number."""
+    model, claims = str(tmp_path / "mine.pt"), DetectorClaims(0.9, {"circle": 540})
+    file = Path(save_calibration(model, replace(CALIBRATION, claims=claims)))
+    numbered = json.loads(file.read_text())
+    unnumbered = {key: value for key, value in numbered.items() if key != "format"}
+    file.write_text(json.dumps(unnumbered))
+    assert load_calibration(model, DetectorCalibration) == replace(CALIBRATION, claims=claims)
+    old = {key: value for key, value in unnumbered["claims"].items() if key not in ("more", "fewer")}
+    for stored, found in ((unnumbered | {"claims": old}, 1), (numbered | {"format": 3}, 3)):
+        file.write_text(json.dumps(stored))
+        with pytest.raises(
+            UserError, match=rf"calibration\.json is .* of format {found}, .* measure it again with"
+        ) as error:
+            load_calibration(model, DetectorCalibration)
+        assert "\n" not in str(error.value)
 
 
 def test_the_shipped_experts_are_calibrated_for_every_class_of_the_scenes() -> None:

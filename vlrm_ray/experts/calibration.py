@@ -12,6 +12,7 @@ calibration counts as right with probability 0.5; boxes and images outside the r
 Recall holds only for objects of the calibrated size as the detector sees them, so it depends on the image's size too.
 """
 
+import json
 import os
 import posixpath
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.store.filesystem import beside, is_remote, read_file, redacted, write_file
 from vlrm_ray.store.models import portable
 
+FORMAT = 2
+"""Meaning of the figures in a file. In format 1 the tables of relations and colors included doubts about the objects, and the
+numbers of objects had one table instead of three."""
 Range = tuple[float, float]
 """Smallest and largest value."""
 
@@ -71,6 +75,7 @@ class DetectorCalibration:
         image_shapes: range of the images' shorter sides, as shares of the longer ones.
         claims: how often claims are true by the strength of their evidence; None if it was not measured. Then verdicts rest on
             the other figures (`reliability.py`), else on these (`measured_judge.py`), and classes without a table are uncalibrated.
+        format: see `FORMAT`.
     """
 
     expert: str
@@ -84,6 +89,7 @@ class DetectorCalibration:
     image_sides: Range | None = None
     image_shapes: Range = (1.0, 1.0)
     claims: DetectorClaims | None = None
+    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class ReaderCalibration:
         scores: accuracy by the score of a word.
         by_height: words that were read exactly, by their height in pixels: see `HEIGHTS` in `text_matching.py`.
         claims: as for a detector, for claims about text.
+        format: see `FORMAT`.
     """
 
     expert: str
@@ -105,6 +112,7 @@ class ReaderCalibration:
     scores: ScoreCalibration
     by_height: dict[str, Proportion] = field(default_factory=dict)
     claims: ReaderClaims | None = None
+    format: int = FORMAT
 
 
 def calibration_file(model: str, file: str = "") -> str:
@@ -134,7 +142,7 @@ def load_calibration(model: str, kind: type[T], file: str = "") -> T | None:
     """Read the calibration of a model; None if it has none. For the arguments see `calibration_file`.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or of another format.
     """
     path = calibration_file(model, file)
     content = read_file(path)
@@ -146,7 +154,20 @@ def load_calibration(model: str, kind: type[T], file: str = "") -> T | None:
         raise UserError(
             f"{redacted(path)} is not a valid calibration ({error.error_count()} errors); delete it or measure it again"
         ) from None
+    found = 1 if _is_unnumbered_format_1(content) else calibration.format
+    if found != FORMAT:
+        raise UserError(
+            f"{redacted(path)} is a calibration of format {found}, whose figures have another meaning than those of format {FORMAT}, "
+            "which this version reads; measure it again with `python jobs/evaluate.py calibrate`"
+        )
     return calibration
+
+
+def _is_unnumbered_format_1(content: bytes) -> bool:
+    """Whether a valid file is of format 1: such files have no number, as have the first ones of format 2 and those without claims."""
+    stored = json.loads(content)
+    claims = stored.get("claims") or {}
+    return "format" not in stored and "objects" in claims and "more" not in claims
 
 
 def check_expert(calibration: DetectorCalibration | ReaderCalibration, expert: str, key: str) -> None:
