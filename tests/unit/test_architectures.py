@@ -24,6 +24,8 @@ from transformers import (  # noqa: E402
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
     Qwen2Config,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
@@ -59,6 +61,20 @@ def intern_vl() -> tuple[Any, list[Inputs], list[int]]:
     config = InternVLConfig(vision_config=vision, text_config=text, image_token_id=IMAGE_TOKEN, downsample_ratio=0.5)
     images = [{"pixel_values": torch.randn(tiles, 3, 28, 28)} for tiles in (1, 3)]
     return InternVLForConditionalGeneration(config), images, [4, 12]
+
+
+def onevision() -> tuple[Any, list[Inputs], list[int]]:
+    """LLaVA-OneVision, which gets the tiles of an image as one row; a tile has 16 tokens, a row of patches a newline."""
+    vision = SiglipVisionConfig(**SIZES, image_size=28, patch_size=7, vision_use_head=False)
+    text = Qwen2Config(**SIZES, num_key_value_heads=2, vocab_size=100)
+    config = LlavaOnevisionConfig(
+        vision_config=vision, text_config=text, image_token_index=IMAGE_TOKEN, image_grid_pinpoints=[[28, 28], [28, 56]]
+    )
+    images = [
+        {"pixel_values": torch.randn(1, 1 + width // 28, 3, 28, 28), "image_sizes": torch.tensor([[28, width]])}
+        for width in (28, 56)
+    ]
+    return LlavaOnevisionForConditionalGeneration(config), images, [16 + 4 * (4 + 1), 16 + 4 * (8 + 1)]
 
 
 def qwen3_vl() -> tuple[Any, list[Inputs], list[int]]:
@@ -124,7 +140,7 @@ def assert_trained_like(model: Any, batch: MicroBatch, expected: dict[str, torch
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize(("new", "axes"), [(llava, 1), (intern_vl, 1), (qwen3_vl, 3)])
+@pytest.mark.parametrize(("new", "axes"), [(llava, 1), (intern_vl, 1), (onevision, 1), (qwen3_vl, 3)])
 def test_packed_sequences_of_two_images_train_like_each_alone(new: Any, axes: int, shared: bool) -> None:
     """Without a shared prefix an image is used by each answer; the two images may have different sizes."""
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ProcessorMixin
 
@@ -119,6 +120,10 @@ class _MergedTokens(Exception):
     """An answer has a token in common with the prompt before it."""
 
 
+class _DifferentShapes(Exception):
+    """The inputs of two images cannot be put into one tensor; the message is their name."""
+
+
 class Collator:
     """Tokenizes pairs and forms micro-batches of at most `max_tokens` tokens.
 
@@ -156,7 +161,7 @@ class Collator:
         """
         self.processor, self.judgement_weight, self.max_pixels = processor, judgement_weight, max_pixels
         self.positions, self.max_tokens, self.packing = positions, max_tokens, packing
-        self.shared_prefix = packing and shared_prefix
+        self.shared_prefix, self.model = packing and shared_prefix, model
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
         self.labels: LabelTokens = label_tokens(self.tokenizer, model)
@@ -232,7 +237,13 @@ class Collator:
         used = list(dict.fromkeys(with_image))
         uses = tuple(used.index(index) for index in with_image)
         form = _packed if self.packing else _padded
-        return form([tree for tree, _ in trees], [pairs[index].image for index in used], uses)
+        try:
+            return form([tree for tree, _ in trees], [pairs[index].image for index in used], uses)
+        except _DifferentShapes as error:
+            raise UserError(
+                f"the processor of {self.model} makes {error} of different shapes for images of different sizes, which "
+                "cannot be trained together; train another model, or scale the images to one size first"
+            ) from None
 
     def sequence(self, example: Example, image: Image.Image | None) -> tuple[TokenSequence, dict[str, torch.Tensor]]:
         """A tokenized example, and the inputs of its image."""
@@ -331,7 +342,18 @@ def _padded(trees: Sequence[Tree], images: Sequence[ImageInputs], uses: tuple[in
 
 def _joined_images(images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
     """The inputs of several images, one image after the other."""
-    return {name: torch.cat([image[name] for image in images]) for name in images[0]}
+    joined = {}
+    for name in images[0]:
+        values = [image[name] for image in images]
+        if name == "pixel_values" and values[0].dim() == 5:  # (1, tiles, channels, height, width)
+            most = max(value.shape[1] for value in values)
+            values = [
+                pad(value, (0,) * 7 + (most - value.shape[1],)) for value in values
+            ]  # the model cuts it off again
+        if len({value.shape[1:] for value in values}) > 1:
+            raise _DifferentShapes(name)
+        joined[name] = torch.cat(values)
+    return joined
 
 
 def _rows(images: Sequence[ImageInputs]) -> dict[str, tuple[int, ...]]:
