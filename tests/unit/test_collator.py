@@ -244,6 +244,14 @@ def test_padded_rows_are_as_long_as_their_longest_sequence() -> None:
     assert batch.patches == PATCHES
 
 
+def test_a_model_whose_images_do_not_fit_into_one_tensor_is_named() -> None:
+    ours = collator()
+    pairs = [ours.pair(name, examples(), IMAGE) for name in "ab"]
+    pairs[1].image["pixel_values"] = pairs[1].image["pixel_values"][:, :-1]
+    with pytest.raises(UserError, match=rf"the processor of {ASSET} makes pixel_values of different shapes"):
+        ours.micro_batches(pairs)
+
+
 def test_pairs_use_their_own_images() -> None:
     """A pair without an image lies between two with one."""
     ours = collator()

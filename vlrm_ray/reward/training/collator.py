@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ProcessorMixin
 
@@ -41,6 +42,8 @@ MERGED = "answer_merges_with_prompt"
 """Reason of a dropped example whose answer begins with a part of a token, as a newline after the prompt's newline may."""
 TEXT_INPUTS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
 """Outputs of a processor with a value per token; all others belong to the image."""
+ImageInputs = Mapping[str, torch.Tensor]
+"""The processor's outputs for an image, each with its patches, tiles or rows in dimension 0."""
 Positions = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 """Computes positions, int64 of shape (axes, L), of token ids and types of shape (L,) and the image's inputs."""
 
@@ -73,6 +76,7 @@ class MicroBatch:
         mask: attention mask as `ids` of padded rows; None if packed.
         packing: how packed tokens attend to each other; None if padded.
         images: the processor's outputs for the images, each image once.
+        rows: number of rows that each image has in each of `images`, by its name.
         uses: indices of the images in the order in which the tokens need them, with repetitions.
         targets: the learned tokens; sources index the flattened tokens.
         tokens: number of tokens without padding.
@@ -85,6 +89,7 @@ class MicroBatch:
     mask: torch.Tensor | None
     packing: Packing | None
     images: dict[str, torch.Tensor]
+    rows: dict[str, tuple[int, ...]]
     uses: tuple[int, ...]
     targets: Targets
     tokens: int
@@ -113,6 +118,10 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 class _MergedTokens(Exception):
     """An answer has a token in common with the prompt before it."""
+
+
+class _DifferentShapes(Exception):
+    """The inputs of two images cannot be put into one tensor; the message is their name."""
 
 
 class Collator:
@@ -152,7 +161,7 @@ class Collator:
         """
         self.processor, self.judgement_weight, self.max_pixels = processor, judgement_weight, max_pixels
         self.positions, self.max_tokens, self.packing = positions, max_tokens, packing
-        self.shared_prefix = packing and shared_prefix
+        self.shared_prefix, self.model = packing and shared_prefix, model
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
         self.labels: LabelTokens = label_tokens(self.tokenizer, model)
@@ -226,10 +235,15 @@ class Collator:
             trees, pairs = [*trees, (self.blank.trees[0], len(pairs))], [*pairs, self.blank]
         with_image = [index for _, index in trees if pairs[index].image]
         used = list(dict.fromkeys(with_image))
-        names = pairs[used[0]].image
-        images = {name: torch.cat([pairs[index].image[name] for index in used]) for name in names}
         uses = tuple(used.index(index) for index in with_image)
-        return (_packed if self.packing else _padded)([tree for tree, _ in trees], images, uses)
+        form = _packed if self.packing else _padded
+        try:
+            return form([tree for tree, _ in trees], [pairs[index].image for index in used], uses)
+        except _DifferentShapes as error:
+            raise UserError(
+                f"the processor of {self.model} makes {error} of different shapes for images of different sizes, which "
+                "cannot be trained together; train another model, or scale the images to one size first"
+            ) from None
 
     def sequence(self, example: Example, image: Image.Image | None) -> tuple[TokenSequence, dict[str, torch.Tensor]]:
         """A tokenized example, and the inputs of its image."""
@@ -289,7 +303,7 @@ def _kind(example: Example) -> int:
     return CRITIQUE if example.judged or example.continues else RESPONSE
 
 
-def _packed(trees: Sequence[Tree], images: dict[str, torch.Tensor], uses: tuple[int, ...]) -> MicroBatch:
+def _packed(trees: Sequence[Tree], images: Sequence[ImageInputs], uses: tuple[int, ...]) -> MicroBatch:
     """Trees one after the other in one row."""
     starts = list(accumulate(map(len, trees), initial=0))
     return MicroBatch(
@@ -298,7 +312,8 @@ def _packed(trees: Sequence[Tree], images: dict[str, torch.Tensor], uses: tuple[
         types=torch.cat([tree.types for tree in trees]).unsqueeze(0),
         mask=None,
         packing=packing_of(trees),
-        images=images,
+        images=_joined_images(images),
+        rows=_rows(images),
         uses=uses,
         targets=_joined(trees, starts),
         tokens=sum(map(len, trees)),
@@ -306,7 +321,7 @@ def _packed(trees: Sequence[Tree], images: dict[str, torch.Tensor], uses: tuple[
     )
 
 
-def _padded(trees: Sequence[Tree], images: dict[str, torch.Tensor], uses: tuple[int, ...]) -> MicroBatch:
+def _padded(trees: Sequence[Tree], images: Sequence[ImageInputs], uses: tuple[int, ...]) -> MicroBatch:
     """A row for each tree, which must hold one sequence, padded on the right."""
     longest = max(map(len, trees))
     ids = [tree.ids for tree in trees]
@@ -316,12 +331,33 @@ def _padded(trees: Sequence[Tree], images: dict[str, torch.Tensor], uses: tuple[
         types=pad_sequence([tree.types for tree in trees], batch_first=True),
         mask=pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
         packing=None,
-        images=images,
+        images=_joined_images(images),
+        rows=_rows(images),
         uses=uses,
         targets=_joined(trees, [longest * row for row in range(len(trees))]),
         tokens=sum(map(len, trees)),
         attended=sum(tree.attended for tree in trees),
     )
+
+
+def _joined_images(images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
+    """The inputs of several images, one image after the other."""
+    joined = {}
+    for name in images[0]:
+        values = [image[name] for image in images]
+        if name == "pixel_values" and values[0].dim() == 5:  # (1, tiles, channels, height, width)
+            most = max(value.shape[1] for value in values)
+            values = [
+                pad(value, (0,) * 7 + (most - value.shape[1],)) for value in values
+            ]  # the model cuts it off again
+        if len({value.shape[1:] for value in values}) > 1:
+            raise _DifferentShapes(name)
+        joined[name] = torch.cat(values)
+    return joined
+
+
+def _rows(images: Sequence[ImageInputs]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(len(image[name]) for image in images) for name in images[0]}
 
 
 def _joined(trees: Sequence[Tree], starts: Sequence[int]) -> Targets:

@@ -1,7 +1,7 @@
 """The model's losses on a micro-batch: hidden states are selected before the output layer, whose logits come in chunks."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,13 +75,13 @@ class Learner(nn.Module):
         The model alone decides which, never the batch: FSDP gathers the vision tower and the embedding in the order in
         which they run, which must be the same on all ranks.
         """
-        count = len(set(batch.uses))
         if not self.takes_features:
-            return _repeated(batch.images, batch.uses, count)
+            return {name: _for_uses(value, batch.rows[name], batch.uses) for name, value in batch.images.items()}
+        rows = batch.rows["pixel_values"]
         features = self._plain[0].base_model.get_image_features(**batch.images, return_dict=True)
-        features.pooler_output = _for_uses(features.pooler_output, batch.uses, count)
+        features.pooler_output = _for_uses(features.pooler_output, rows, batch.uses)
         if layers := getattr(features, "deepstack_features", None):
-            features.deepstack_features = [_for_uses(layer, batch.uses, count) for layer in layers]
+            features.deepstack_features = [_for_uses(layer, rows, batch.uses) for layer in layers]
         return {"mm_encoder_outputs": {"image": features}}
 
     def _token_losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,22 +129,17 @@ def positions_of(model: Any) -> Positions:
     return positions
 
 
-def _repeated(images: Mapping[str, torch.Tensor], uses: tuple[int, ...], count: int) -> dict[str, torch.Tensor]:
-    """The images' inputs for each use. Inputs with more rows than images have as many per image as its grid says."""
-    if len(uses) == count:
-        return dict(images)
-    rows: dict[str, Any] = dict(images)
-    if "image_grid_thw" in images:
-        rows["pixel_values"] = images["pixel_values"].split(images["image_grid_thw"].prod(-1).tolist())
-    repeated = {name: _for_uses(value, uses, count) for name, value in rows.items()}
-    return {name: value if isinstance(value, torch.Tensor) else torch.cat(value) for name, value in repeated.items()}
+def _for_uses(values: Any, rows: Sequence[int], uses: tuple[int, ...]) -> Any:
+    """What images have, once per use.
 
-
-def _for_uses(values: Any, uses: tuple[int, ...], count: int) -> Any:
-    """What `count` images have, once per use: the entries of a list, or the rows of a tensor, equally many per image."""
-    if len(uses) == count:
+    Args:
+        values: a list with an entry per image, or a tensor with the images one after the other in dimension 0.
+        rows: number of rows of each image in the tensor, or numbers in the same proportion.
+        uses: indices of the images.
+    """
+    if len(uses) == len(rows):
         return values
     if isinstance(values, torch.Tensor):
-        rows = values.split(len(values) // count)
-        return torch.cat([rows[index] for index in uses])
+        parts = values.split([row * len(values) // sum(rows) for row in rows])
+        return torch.cat([parts[index] for index in uses])
     return [values[index] for index in uses]
