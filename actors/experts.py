@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from actors.downloads import fetch_detector, fetch_reader
 from vlrm_ray.config import Detector, Reader, is_checkpoint
+from vlrm_ray.experts.attempts import restarted_actor
 from vlrm_ray.experts.detection import DETECTIONS, Pixels, detect_objects
 from vlrm_ray.experts.failing_images import Failure, FailureGuard, is_answer
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
@@ -173,20 +174,9 @@ class TextExpert:
         return self.guard.answers([row.prompt for row in rows], 1, lambda images: [read(image) for image in images])
 
 
-def restarted_actor() -> str:
-    """Id of the actor that this process is, if Ray has started it again after its process ended; "" if not."""
-    import ray  # commands without Ray load their detector from this module too
-
-    if not ray.is_initialized():
-        return ""
-    context = ray.get_runtime_context()
-    identity = context.get_actor_id()
-    return identity if identity and context.was_current_actor_reconstructed else ""
-
-
 def end_of_actor() -> Callable[[], None] | None:
     """What ends this process, if it is that of an actor, which Ray then starts again; None if not."""
-    import ray
+    import ray  # commands without Ray load their detector from this module too
 
     if not ray.is_initialized() or not ray.get_runtime_context().get_actor_id():
         return None

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vlrm_ray.config import Detector, Reader
 from vlrm_ray.errors import BadImage, StorageError, UserError
-from vlrm_ray.experts import failing_images
+from vlrm_ray.experts.attempts import CAREFUL_CALLS
 from vlrm_ray.experts.detection import Pixels
 from vlrm_ray.experts.failing_images import Answer, Failure, FailureGuard
 from vlrm_ray.pipeline import remedies, row_accounting
@@ -166,6 +166,18 @@ def test_an_image_that_ends_the_process_is_given_up_after_two_attempts(images: l
     assert attempts(ledger) == {"sha-13": 2}
 
 
+def test_an_image_that_was_given_up_is_not_looked_at_again_by_any_actor(images: list[Prompt], ledger: Ledger) -> None:
+    """Once the actor looks at several images at a time again, it would end it as before; and so would others."""
+    ledger.put_json("attempts/detector-a1.json", {"sha-13": 2})
+    first = FailureGuard("detector", ledger, "a1")
+    for _ in range(CAREFUL_CALLS):
+        first.answers(images, 8, Expert(error=ProcessEnded).look)
+    for guard in (first, FailureGuard("detector", ledger), FailureGuard("detector", ledger, "a2")):
+        answers = guard.answers(images, 8, Expert(error=ProcessEnded).look)
+        assert reasons(answers) == ["", "", "", "expert_failed: the process of the detector ended", ""]
+        assert [answer for answer in answers if answer] == [(10,), (11,), (12,), (14,)]
+
+
 def test_a_process_that_ended_by_chance_costs_no_image(images: list[Prompt], ledger: Ledger) -> None:
     ledger.put_json("attempts/detector-a1.json", {"sha-11": 1})
     answers = FailureGuard("detector", ledger, "a1").answers(images, 8, Expert(bad=0).look)
@@ -177,9 +189,9 @@ def test_an_actor_that_was_started_again_looks_at_single_images_for_a_while(
     images: list[Prompt], ledger: Ledger
 ) -> None:
     guard, expert = FailureGuard("detector", ledger, "a1"), Expert(bad=0)
-    for _ in range(failing_images.CAREFUL_CALLS):
+    for _ in range(CAREFUL_CALLS):
         guard.answers(images[:2], 8, expert.look)
-    assert expert.batches == [[64], *[[10], [11]] * failing_images.CAREFUL_CALLS]  # the empty image first
+    assert expert.batches == [[64], *[[10], [11]] * CAREFUL_CALLS]  # the empty image first
     guard.answers(images[:2], 8, expert.look)
     assert expert.batches[-1] == [10, 11]
 

@@ -25,6 +25,7 @@ from vlrm_ray.engines import (
     score_isolated,
 )
 from vlrm_ray.errors import UserError
+from vlrm_ray.experts.attempts import MOST_ATTEMPTS
 from vlrm_ray.pipeline import row_accounting
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import (
@@ -37,6 +38,7 @@ from vlrm_ray.pipeline.stages import (
     Tally,
     VerifyAndPair,
     engine_pool,
+    ingest,
     prompt_table,
 )
 from vlrm_ray.pipeline.stages.critics import BASE, Critics
@@ -135,6 +137,32 @@ def test_a_prompt_with_a_problem_is_quarantined_without_opening_its_image(tmp_pa
     made = from_table(Ingest(1, Config(), Board(), Ledger(str(tmp_path)))(prompt_table(0, refs)))  # type: ignore[arg-type]
     assert [row.quarantined for row in made] == ["", "question_missing", "image_missing"]
     assert {row.part_rows for row in made} == {3}
+
+
+def test_an_image_that_ends_the_process_that_decodes_it_is_given_up_after_two_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Data starts the actor again without end, and repeats the part each time."""
+    store = Ledger(str(tmp_path / "run"))
+    for name in "abc":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    table = prompt_table(0, [PromptRef(str(tmp_path / f"{name}.png"), "Why?") for name in "abc"])
+    read = ingest.ingest_image
+
+    def deadly(image: str, *rest: Any) -> tuple[str, str]:
+        if image.endswith("b.png"):
+            raise KeyboardInterrupt  # stands for the end of the process
+        return read(image, *rest)
+
+    monkeypatch.setattr(ingest, "ingest_image", deadly)
+    monkeypatch.setattr(ingest, "restarted_actor", lambda: "a1")
+    for _ in range(MOST_ATTEMPTS):
+        with pytest.raises(KeyboardInterrupt):
+            Ingest(1, Config(), Board(), store)(table)  # type: ignore[arg-type]
+    for actor in ("a1", "", "a2"):
+        monkeypatch.setattr(ingest, "restarted_actor", lambda actor=actor: actor)
+        rows = from_table(Ingest(1, Config(), Board(), store)(table))  # type: ignore[arg-type]
+        assert [row.quarantined for row in rows] == ["", "image_ends_the_process", ""]
 
 
 def test_a_refused_prompt_is_quarantined_and_the_others_are_answered() -> None:

@@ -10,6 +10,7 @@ geometry           overlap of boxes and spatial relations between them
 named_models       models that the experts' libraries know by name, and where a node keeps them
 fingerprints       hash of an expert's model and settings: cache key and calibration check
 failing_images     images on which an expert fails, by an exception or because its process ends
+attempts           images on which the process of an actor ends, given up after a few attempts
 
 From claims and evidence to verdicts:
 

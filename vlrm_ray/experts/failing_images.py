@@ -4,19 +4,15 @@ If an expert raises an exception on a batch, it looks at the batch's images one 
 has a `Failure` instead of an answer. If it fails on an empty image too, though it has answered before, an error has broken its
 process, as those of CUDA do: the process then ends itself. If it has never answered, the expert is at fault and the run ends.
 
-If an expert's process ends, Ray starts its actor again and repeats the call. The actor then looks at one image at a time,
-and notes in the ledger which one, so that an image that ends the process again and again is known:
-
-    attempts/<expert>-<id of the actor>.json     number of times that the process ended, by the image's sha256
-
-An actor that has not been started again writes nothing.
+If an expert's process ends, Ray starts its actor again and repeats the call. The actor then looks at one image at a time, and an
+image that ends the process again and again is given up (`vlrm_ray.experts.attempts`).
 """
 
 import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from itertools import compress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlrm_ray.errors import BadImage, UserError, first_line, last_line
+from vlrm_ray.experts.attempts import MOST_ATTEMPTS, Attempts
 from vlrm_ray.store.images import image_batches, open_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prefetch import opened_ahead
@@ -31,10 +28,6 @@ from vlrm_ray.types import Prompt
 
 EXPERT_FAILED = "expert_failed"
 """Beginning of the reason of a prompt on whose image an expert fails."""
-MOST_ATTEMPTS = 2
-"""An image that ends the process so many times while it is looked at alone is given up."""
-CAREFUL_CALLS = 4
-"""Calls in which an actor that was started again looks at one image at a time: those that were repeated are among them."""
 _MODEL = "model"
 _EMPTY = np.full((64, 64, 3), 230, np.uint8)
 _LONGEST_REASON = 100
@@ -83,10 +76,8 @@ class FailureGuard:
             end_process: ends the process, if Ray starts another one in its place; None if not.
         """
         self._end_process, self._has_answered = end_process, False
-        self.expert, self.ledger = expert, ledger
-        self._careful_calls = CAREFUL_CALLS if restarted else 0
-        self._file = f"attempts/{expert}-{restarted}.json"
-        self._attempts: dict[str, int] = dict(ledger.get_json(self._file) or {}) if restarted else {}
+        self._ended = Failure(f"{EXPERT_FAILED}: the process of the {expert} ended")
+        self.expert, self._attempts = expert, Attempts(expert, ledger, restarted)
 
     def load(self, load: Callable[[], T]) -> T:
         """What a function that loads the expert's model returns.
@@ -94,14 +85,14 @@ class FailureGuard:
         Raises:
             UserError: the process has ended again and again while it loaded the model.
         """
-        if not self._careful_calls:
+        if not self._attempts.careful_calls:
             return load()
-        if self._attempts.get(_MODEL, 0) >= MOST_ATTEMPTS:
+        if self._attempts.count(_MODEL) >= MOST_ATTEMPTS:
             raise UserError(
                 f"the process of the {self.expert} on node {socket.gethostname()} ends while it loads its model; look at "
                 "its log in the Ray dashboard and at the node's memory, then run the same command again to resume"
             )
-        with self._noted(_MODEL):
+        with self._attempts.noted(_MODEL):
             return load()
 
     def answers(self, prompts: Sequence[Prompt], batch: int, look: Look) -> list[Answer]:
@@ -116,13 +107,18 @@ class FailureGuard:
             StorageError: the storage cannot be reached, which says nothing of an image.
             UserError: the expert fails on any image.
         """
-        if not self._careful_calls:
-            return self._in_batches(prompts, batch, look)
-        self._careful_calls -= 1
+        if self._attempts.careful_calls:
+            return self._one_by_one(prompts, look)
+        usable = [not self._attempts.given_up(prompt.sha256) for prompt in prompts]
+        found = iter(self._in_batches(list(compress(prompts, usable)), batch, look))
+        return [next(found) if each else self._ended for each in usable]
+
+    def _one_by_one(self, prompts: Sequence[Prompt], look: Look) -> list[Answer]:
+        self._attempts.careful_calls -= 1
         if prompts and not self._has_answered:
             self._check(look)  # so that a failure on the first image says something of the image
         answers = [self._alone(prompt, look) for prompt in prompts]
-        self.ledger.put_json(self._file, self._attempts)
+        self._attempts.save()
         return answers
 
     def _in_batches(self, prompts: Sequence[Prompt], batch: int, look: Look) -> list[Answer]:
@@ -144,9 +140,9 @@ class FailureGuard:
 
     def _alone(self, prompt: Prompt, look: Look) -> Answer:
         """The answer on one image, which is noted until it is there."""
-        if self._attempts.get(prompt.sha256, 0) >= MOST_ATTEMPTS:
-            return Failure(f"{EXPERT_FAILED}: the process of the {self.expert} ended")
-        with self._noted(prompt.sha256):
+        if self._attempts.given_up(prompt.sha256):
+            return self._ended
+        with self._attempts.noted(prompt.sha256):
             try:
                 return self._found([np.asarray(open_image(prompt.image))], look)[0]
             except BadImage as error:
@@ -190,13 +186,3 @@ class FailureGuard:
                 f"{place} fails on any image: {reason}; look at its log in the Ray dashboard, then run the same command again "
                 "to resume"
             ) from error
-
-    @contextmanager
-    def _noted(self, what: str) -> Iterator[None]:
-        """What the expert does now is in the ledger as one more attempt, if the process ends meanwhile."""
-        self._attempts[what] = self._attempts.get(what, 0) + 1
-        self.ledger.put_json(self._file, self._attempts)
-        try:
-            yield
-        finally:
-            del self._attempts[what]
