@@ -140,6 +140,15 @@ def test_an_answer_that_begins_inside_a_token_is_dropped_and_counted() -> None:
     assert (nothing.trees, nothing.dropped) == ([], {MERGED: 1})
 
 
+def test_the_processor_that_is_published_keeps_its_settings() -> None:
+    """Those who generate with it pad on the left."""
+    processor = AutoProcessor.from_pretrained(ASSET)
+    processor.tokenizer.padding_side = "left"
+    ours = Collator(processor, ASSET, positions_of(parts()[1]), judgement_weight=8.0, max_tokens=1000, packing=False)
+    assert len(ours.micro_batches([ours.pair("a", examples(5, 3), IMAGE)])) == 1
+    assert processor.tokenizer.padding_side == "left"
+
+
 def test_a_template_that_merges_every_answer_is_refused() -> None:
     with pytest.raises(UserError, match=r"the chat template of .* merges the first token of every answer"):
         collator_with(QWEN.replace("<|end|>", "\n"))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import StorageError
 from vlrm_ray.reward.training.loader import BackgroundLoader
 
 
@@ -76,14 +76,14 @@ def test_items_are_given_up_when_the_consumer_stops() -> None:
     assert started == [0, 1]
 
 
-def test_an_item_that_takes_too_long_ends_with_one_line_at_once() -> None:
-    """The thread is stuck all the while."""
+def test_an_item_that_takes_too_long_ends_the_attempt_with_one_line_at_once() -> None:
+    """The thread is stuck all the while. The failure is one of storage, after which the training is tried again."""
     gate = threading.Event()
     results = BackgroundLoader[int, bool](lambda item: gate.wait(30), workers=1, timeout=0.1)([1])
     start = time.monotonic()
     try:
         with pytest.raises(
-            UserError, match=r"not ready within train.step_timeout=0.1 s; look at the storage of the images"
+            StorageError, match=r"not ready within train.step_timeout=0.1 s; look at the storage of the images"
         ):
             next(results)
         assert time.monotonic() - start < 10
@@ -98,7 +98,7 @@ from vlrm_ray.reward.training.loader import BackgroundLoader
 next(BackgroundLoader(time.sleep, workers=1, timeout=0.1)([1000]))
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert "UserError: the images and texts of a training step were not ready" in ended.stderr
+    assert "StorageError: the images and texts of a training step were not ready" in ended.stderr
 
 
 def test_a_timeout_inside_the_function_is_its_own_error() -> None:

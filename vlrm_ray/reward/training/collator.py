@@ -163,7 +163,6 @@ class Collator:
         self.positions, self.max_tokens, self.packing = positions, max_tokens, packing
         self.shared_prefix, self.model = packing and shared_prefix, model
         self.tokenizer = processor.tokenizer
-        self.tokenizer.padding_side = "right"
         self.labels: LabelTokens = label_tokens(self.tokenizer, model)
         self.plain = PlainText.of_processor(processor)
         self.blank = _without_loss(self.pair("", [Example("", "", False)], BLANK))

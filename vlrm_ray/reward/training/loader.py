@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import StorageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,7 +37,11 @@ class BackgroundLoader(Generic[Item, Result]):
         self.waited = 0.0
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Result]:
-        """The results of all items; an exception of the function is raised where its result was due."""
+        """The results of all items; an exception of the function is raised where its result was due.
+
+        Raises:
+            StorageError: a result is not ready in time. A read may be stuck on one node only: another attempt may help.
+        """
         tasks: SimpleQueue[tuple[Item, Future[Result]] | None] = SimpleQueue()
         for number in range(self.workers):
             Thread(target=self._work, args=(tasks,), name=f"loader-{number}", daemon=True).start()
@@ -73,7 +77,7 @@ class BackgroundLoader(Generic[Item, Result]):
         finished = wait([future], self.timeout).done
         self.waited += time.perf_counter() - start
         if not finished:
-            raise UserError(
+            raise StorageError(
                 f"the images and texts of a training step were not ready within train.step_timeout={self.timeout:g} s; "
                 "look at the storage of the images, or raise train.loader_workers"
             )
