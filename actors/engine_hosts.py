@@ -202,9 +202,10 @@ class EngineHost:
                 if self.engine is engine:  # the first call that fails starts the new engine
                     self._repaired_by(self._restart(engine, error))
 
-    def _repaired_by(self, work: Coroutine[Any, Any, object]) -> None:
+    def _repaired_by(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Do some work in the background that ends with a running engine, or with a `problem`. Calls wait for it."""
         self.engine, self._repair = None, asyncio.create_task(work)
+        return self._repair
 
     async def _restart(self, dead: AsyncEngine, cause: EngineDied) -> None:
         """Start a new engine, if the actor may."""
@@ -234,8 +235,7 @@ class EngineHost:
             await asyncio.sleep(RESTART_SECONDS)
             if not self._closed:
                 self.problem = cause
-                self._repaired_by(self._examine([]))
-                await self._repair
+                await self._repaired_by(self._examine([]))
 
     async def _examine(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> bool:
         """Examine some requests, then let the calls have the engine; returns whether they explain that the last one ended."""

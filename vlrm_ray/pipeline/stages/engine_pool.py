@@ -212,7 +212,7 @@ class EnginePool:
         """Whether an actor that is dead is no longer one of the role, as the directory knows."""
         self._asked = 0.0
         await self._follow_directory()
-        return self.actors.get(index) != actor
+        return bool(self.actors.get(index) != actor)
 
     def _lose(self, index: int, error: ActorLost | ActorDied | EngineDied | EngineLate) -> None:
         """Send no requests to an engine: until its actor reports again, for a while if it has given up or hangs, or ever."""
