@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import compress
@@ -30,10 +30,12 @@ from vlrm_ray.engines import (
     Sampling,
 )
 from vlrm_ray.errors import UserError, last_line
+from vlrm_ray.experts.attempts import restarted_actor
 from vlrm_ray.reward.canary import canary_request, check_canary
 from vlrm_ray.store.filesystem import may_pass
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, local_model
+from vlrm_ray.store.patience import patient_for
 
 T = TypeVar("T")
 ENGINE_RESTARTS = 2
@@ -45,6 +47,8 @@ START_PAUSES = (5.0, 30.0)
 RETRY_SECONDS = 60.0
 """Time since the first attempt after which a start is not tried again. Attempts of up to a minute each have ended after 125 s,
 and a longer one is the only one: the driver waits 300 s for an actor (`cluster.start_timeout`), and cannot tell the cause then."""
+STORAGE_SECONDS = 200.0
+"""How long the first start may wait for a storage in all: the driver waits 300 s, and must learn the cause."""
 _log = logging.getLogger(__name__)
 
 
@@ -93,9 +97,11 @@ class EngineHost:
     def _begin(self, find_weights: Callable[[], None] = lambda: None) -> None:
         """Start the engine for the first time, or set `problem`."""
         self.refusals.read()
+        waited_for = not restarted_actor()
         try:
-            find_weights()
-            self.engine = self._started()
+            with patient_for(STORAGE_SECONDS) if waited_for else nullcontext():
+                find_weights()
+                self.engine = self._started()
         except UserError as error:
             self.problem = str(error)
         except Exception as error:  # engines raise many exception types
@@ -202,9 +208,10 @@ class EngineHost:
                 if self.engine is engine:  # the first call that fails starts the new engine
                     self._repaired_by(self._restart(engine, error))
 
-    def _repaired_by(self, work: Coroutine[Any, Any, object]) -> None:
+    def _repaired_by(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Do some work in the background that ends with a running engine, or with a `problem`. Calls wait for it."""
         self.engine, self._repair = None, asyncio.create_task(work)
+        return self._repair
 
     async def _restart(self, dead: AsyncEngine, cause: EngineDied) -> None:
         """Start a new engine, if the actor may."""
@@ -234,9 +241,7 @@ class EngineHost:
             await asyncio.sleep(RESTART_SECONDS)
             if not self._closed:
                 self.problem = cause
-                self._repaired_by(self._examine([]))
-                assert self._repair is not None
-                await self._repair
+                await self._repaired_by(self._examine([]))
 
     async def _examine(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> bool:
         """Examine some requests, then let the calls have the engine; returns whether they explain that the last one ended."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,13 @@ import pytest
 
 from actors import engine_hosts
 from actors.continuous_engine import ContinuousEngine
-from actors.engine_hosts import ENGINE_RESTARTS, CritiqueWriter, EngineHost
+from actors.engine_hosts import ENGINE_RESTARTS, RETRY_SECONDS, STORAGE_SECONDS, CritiqueWriter, EngineHost
 from actors.serial_engine import AsyncEngine
 from tests.unit.test_async_engines import FakeAsyncLLM, requests
 from vlrm_ray.config_sections import Cluster
 from vlrm_ray.engines import ENDED, Completion, EngineDied, EngineSettings, LoadReport, Request, Sampling
 from vlrm_ray.errors import StorageError, UserError
-from vlrm_ray.store import filesystem
+from vlrm_ray.store import filesystem, patience
 from vlrm_ray.store.ledger import Ledger
 
 SETTINGS = EngineSettings("vllm", "assets:vlm", "float32", 512, 4, 16, 0.5, 0, 1)
@@ -367,6 +368,24 @@ def test_a_critic_whose_ledger_cannot_be_read_asks_it_once_and_says_so(
     monkeypatch.setattr(Ledger, "served_version", served)
     assert "NETWORK_CONNECTION" in CritiqueWriter("critic-0", SETTINGS, Ledger(str(tmp_path))).problem
     assert (asked, backends) == ([0], [])
+
+
+@pytest.mark.parametrize(("restarted", "longest"), [("", STORAGE_SECONDS), ("a1", math.inf)])
+def test_a_first_start_waits_for_its_storage_no_longer_than_the_driver_waits_for_it(
+    restarted: str, longest: float, backends: list[FakeAsyncLLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the start of an actor that Ray starts again."""
+    deadlines: list[float] = []
+
+    def served(self: Ledger, critic: int) -> int:
+        deadlines.append(patience._DEADLINE.get() - time.monotonic())
+        return 0
+
+    monkeypatch.setattr(Ledger, "served_version", served)
+    monkeypatch.setattr(engine_hosts, "restarted_actor", lambda: restarted)
+    CritiqueWriter("critic-0", SETTINGS, Ledger(str(tmp_path)))
+    assert deadlines == [pytest.approx(longest, abs=10)]
+    assert Cluster().start_timeout > STORAGE_SECONDS + RETRY_SECONDS
 
 
 def test_a_critic_starts_with_the_newest_version(backends: list[FakeAsyncLLM], tmp_path: Path) -> None:

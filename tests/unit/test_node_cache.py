@@ -14,6 +14,7 @@ from vlrm_ray.errors import StorageError
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.store import node_cache, patience
 from vlrm_ray.store.node_cache import Fetched, NodeCache
+from vlrm_ray.store.patience import impatient
 
 MODEL = {"config.json": b"{}", "weights/a.bin": b"a" * 3_000_000, "weights/b.bin": b"b" * 1000}
 
@@ -43,6 +44,19 @@ def test_a_folder_is_fetched_once(s3: S3Server, cache: NodeCache) -> None:
     assert cache.fetch(uri) == fetched
     assert s3.reads("model/weights/a.bin") == before
     assert sorted(p.suffix for p in Path(fetched.path).parents[1].iterdir()) == ["", ".lock", ".lock", ".use"]
+
+
+def test_the_files_of_a_folder_are_fetched_with_the_patience_of_the_caller(
+    s3: S3Server, cache: NodeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience.time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
+    monkeypatch.setattr(node_cache, "copy_hashed", raise_busy)
+    with impatient(), pytest.raises(StorageError, match="SLOW_DOWN"):
+        cache.fetch(upload(s3))
+
+
+def raise_busy(*_: object) -> str:
+    raise OSError("AWS Error SLOW_DOWN during GetObject operation")
 
 
 def test_a_file_keeps_its_name(s3: S3Server, cache: NodeCache) -> None:

@@ -218,6 +218,17 @@ def test_what_is_new_is_tried_once() -> None:
     assert patiently(Work(BUSY), "s3://bucket/a") == 7
 
 
+def test_several_waits_of_one_caller_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.02)
+    start = time.monotonic()
+    with patience.patient_for(0.3), patience.patient_for(60):
+        for _ in range(3):
+            with pytest.raises(OSError, match="SLOW_DOWN"):
+                patiently(Work(*[BUSY] * 1000), "s3://bucket/a")
+    assert 0.3 <= time.monotonic() - start < 5
+    assert patiently(Work(BUSY), "s3://bucket/a") == 7
+
+
 def test_a_line_of_the_log_names_what_waits(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     patiently(Work(BUSY), "s3://bucket/a")
     assert not caplog.records  # not within the first minute

@@ -249,8 +249,8 @@ def get_of_some(
     errors += [too_late([name], waiting_for, timeout, key) for name in away]
     if errors and not results:
         raise errors[0]
-    for error in errors:
-        lost(user_message(error) or last_line(error))
+    for left_out in errors:
+        lost(user_message(left_out) or last_line(left_out))
     return results
 
 

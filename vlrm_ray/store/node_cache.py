@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -234,8 +235,10 @@ class NodeCache:
                 f"({size} bytes, sha256 {sha256[:16]}..., expected {wanted}); upload it again"
             )
 
+        contexts = [copy_context() for _ in source.files]  # each has the patience of the caller
         with ThreadPoolExecutor(DOWNLOADS) as pool:
-            return dict(zip(source.files, pool.map(copy, source.files), strict=True))
+            copied = pool.map(lambda context, name: context.run(copy, name), contexts, source.files)
+            return dict(zip(source.files, copied, strict=True))
 
     @contextmanager
     def _locked(self, name: str, uri: str) -> Iterator[None]:

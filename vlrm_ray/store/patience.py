@@ -5,6 +5,7 @@ process they hit would end the whole run. A loop of our own, because no dependen
 """
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before the second attempt, and most seconds between two; the pauses double. Each is shortened at random by up to a
 half, so that the processes of a run do not come back at the same moment."""
 _LOG = logging.getLogger(__name__)
-_PATIENT: ContextVar[bool] = ContextVar("patient", default=True)
+_DEADLINE: ContextVar[float] = ContextVar("deadline", default=math.inf)
+"""Monotonic time in seconds until which work is tried again."""
 
 T = TypeVar("T")
 
@@ -34,11 +36,21 @@ T = TypeVar("T")
 @contextmanager
 def impatient() -> Iterator[None]:
     """Context manager: `patiently` tries once in this thread, so that a wrong address or key is reported at once."""
-    token = _PATIENT.set(False)
+    with patient_for(-math.inf):
+        yield
+
+
+@contextmanager
+def patient_for(seconds: float) -> Iterator[None]:
+    """Context manager: all that is done in this thread is tried again for some seconds together, since somebody waits for it.
+
+    Other threads do not inherit it, unless they run in a copy of the context (`contextvars.copy_context`).
+    """
+    token = _DEADLINE.set(min(_DEADLINE.get(), time.monotonic() + seconds))
     try:
         yield
     finally:
-        _PATIENT.reset(token)
+        _DEADLINE.reset(token)
 
 
 def patiently(work: Callable[[], T], path: str, fails_alone: Callable[[Exception], bool] = lambda _: False) -> T:
@@ -50,10 +62,11 @@ def patiently(work: Callable[[], T], path: str, fails_alone: Callable[[Exception
         fails_alone: whether an error is the file's own, because the storage answers otherwise.
 
     Raises:
-        Exception: what the work raised: the first error that does not pass, or the last one after `PATIENCE_SECONDS`, or after
-            the file alone has failed for `FILE_SECONDS`.
+        Exception: what the work raised: the first error that does not pass, or the last one after `PATIENCE_SECONDS` or the time
+            of `patient_for`, or after the file alone has failed for `FILE_SECONDS`.
     """
     start, pause, told = time.monotonic(), FIRST_PAUSE, False
+    patience = min(PATIENCE_SECONDS, _DEADLINE.get() - start)
     since: float | None = None  # when the file began to fail alone
     while True:
         try:
@@ -63,7 +76,7 @@ def patiently(work: Callable[[], T], path: str, fails_alone: Callable[[Exception
             return result
         except Exception as error:
             waited = time.monotonic() - start
-            if not _PATIENT.get() or waited >= PATIENCE_SECONDS or not may_pass(error, path):
+            if waited >= patience or not may_pass(error, path):
                 raise
             if not fails_alone(error):
                 since = None
@@ -74,7 +87,7 @@ def patiently(work: Callable[[], T], path: str, fails_alone: Callable[[Exception
             if waited >= NOTICE_SECONDS and not told:
                 told = True
                 reason = redacted(first_line(error))
-                _LOG.warning("waiting up to %.0f s more for %s: %s", PATIENCE_SECONDS - waited, redacted(path), reason)
-        left = PATIENCE_SECONDS - waited if since is None else since + FILE_SECONDS - waited
+                _LOG.warning("waiting up to %.0f s more for %s: %s", patience - waited, redacted(path), reason)
+        left = patience - waited if since is None else since + FILE_SECONDS - waited
         time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, left)))
         pause = min(2 * pause, LONGEST_PAUSE)
