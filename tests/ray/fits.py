@@ -35,7 +35,8 @@ def commit_selected_pairs(ledger: Ledger, count: int) -> None:
         critiques = format_critique(facts, "a yes", True), format_critique(facts, "b no", False)
         responses = "There is a red circle.", "There is a blue star."
         pairs.append(TrainingPair(f"pair-{index}", image, "", "What do you see?", *responses, *critiques))
-    ledger.put_part(1, 0, {"select": to_table(pairs, TrainingPair)}, {})
+    sizes = {"select": [100 + 37 * index % 50 for index in range(count)]}  # they decide which worker learns a pair
+    ledger.put_part(1, 0, {"select": to_table(pairs, TrainingPair)}, {"sizes": sizes})
 
 
 def new_ledger(folder: Path, pairs: int = PAIRS) -> Ledger:

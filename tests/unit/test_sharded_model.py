@@ -24,6 +24,7 @@ torchvision_shim.install()
 
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel  # noqa: E402
 
+from vlrm_ray.reward import weight_writing  # noqa: E402
 from vlrm_ray.reward.publish import write_folder  # noqa: E402
 from vlrm_ray.reward.training.sharded_model import (  # noqa: E402
     base_model,
@@ -231,6 +232,29 @@ def test_two_ranks_publish_the_model_that_they_hold(tmp_path: Path) -> None:
             for folder in (published, republished(again, processor, tmp_path / name / "again"))
         )
         assert first["yes"] == pytest.approx(second["yes"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "files"),
+    [(0, 4 << 30, [2, 1, 1]), (512 << 20, 4 << 30, [1, 0, 0]), (0, 100 << 10, [20, 20, 20])],
+    ids=["a share each and a rest", "too small to split", "several each"],
+)
+def test_weights_are_split_such_that_all_ranks_write(
+    least: int, most: int, files: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file has a rank's share of the weights, within limits; all files together hold the model."""
+    monkeypatch.setattr(weight_writing, "LEAST_BYTES", least)
+    monkeypatch.setattr(weight_writing, "MOST_BYTES", most)
+    model = reference()
+    for rank in range(3):
+        (tmp_path / str(rank)).mkdir()
+        weight_writing.write_weights(model, tmp_path / str(rank), torch.float32, None, rank, 3)
+    written = [sorted((tmp_path / str(rank)).glob("*.safetensors")) for rank in range(3)]
+    found = {key: value for paths in written for path in paths for key, value in load_file(path).items()}
+    expected = load_file(f"{ASSET}/model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert [len(paths) for paths in written] == files
 
 
 def republished(model: PreTrainedModel, processor: Any, folder: Path) -> Path:

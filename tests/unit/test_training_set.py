@@ -1,5 +1,6 @@
 """What a round's training learns from: its pairs, replayed ones, descriptions, and their weights."""
 
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from vlrm_ray.config import Config, load
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.pipeline.holdout import is_held_out
 from vlrm_ray.pipeline.stages import Commit
-from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, global_batches
+from vlrm_ray.reward.training.examples import dealt, examples_of, examples_per_pair, global_batches
 from vlrm_ray.reward.training.optimizer import peak_lr
 from vlrm_ray.reward.training.training_data import Description, TrainingPair, TrainingSet
 from vlrm_ray.store.ledger import Ledger
@@ -120,6 +121,46 @@ def test_descriptions_are_added_to_the_batches_and_no_step_is(tmp_path: Path) ->
     assert [batch[: len(pairs)] for batch, pairs in zip(added, plain, strict=True)] == plain
     assert sorted(number for batch in added for number in batch) == list(range(15))
     assert sorted(len(batch) - len(pairs) for batch, pairs in zip(added, plain, strict=True)) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8])
+def test_workers_get_about_the_same_work_of_a_batch(workers: int) -> None:
+    """No two differ by more than the largest item, and each item is in one share."""
+    draw = random.Random(0)
+    sizes = [draw.randint(600, 2800) for _ in range(100)]
+    batch = list(range(20, 90))
+    shares = dealt(batch, sizes, workers)
+    assert sorted(number for share in shares for number in share) == batch
+    loads = [sum(sizes[number] for number in share) for share in shares]
+    assert max(loads) - min(loads) < 2800
+    assert max(loads) < 1.05 * sum(loads) / workers
+
+
+def test_items_of_one_size_are_dealt_in_turn_and_a_small_batch_leaves_workers_without() -> None:
+    assert dealt([4, 2, 0, 3, 1], [1] * 5, 2) == [[4, 0, 1], [2, 3]]
+    assert dealt([1, 0], [5, 7], 3) == [[1], [0], []]
+
+
+def test_the_sizes_of_items_come_from_the_markers_of_parts(tmp_path: Path) -> None:
+    """A size is that of the texts and of the image, as far as the trainer sees it."""
+    data = training_set(tmp_path, 2, "train.description_weight=1", "train.replay=1", "prompts.max_pixels=7840")
+    items = data.read(range(len(data)))
+    for number, item in items.items():
+        texts = [v for k, v in vars(item).items() if isinstance(v, str) and k not in ("pair_id", "image", "sha256")]
+        assert data.sizes[number] == 1 + sum(map(len, texts)) // 4 + 7840 // 28**2
+
+
+def test_without_sizes_of_some_items_all_count_alike(tmp_path: Path) -> None:
+    """As in a run whose first rounds are older than sizes."""
+    config = load(None, ["critic.k=1", "train.replay=1"])
+    ledger = commit_rounds(config, tmp_path)
+    name = next(tmp_path.rglob("round-0001/**/part-00000.json")).relative_to(ledger.path()).as_posix()
+    marker = ledger.get_json(name)
+    assert marker is not None
+    del marker["sizes"]
+    ledger.put_json(name, marker)
+    assert TrainingSet(config, ledger, 2).sizes == [1] * 2 * PAIRS
+    assert min(TrainingSet(load(None, ["critic.k=1"]), ledger, 2).sizes) > 1
 
 
 PAIR = TrainingPair(

@@ -11,6 +11,11 @@ from vlrm_ray.preferences.wording import Counts, count_wordings, wordings_of
 from vlrm_ray.reward.training.training_data import Description, TrainingPair, to_table
 from vlrm_ray.store.rows import Row
 
+PER_TOKEN = 4, 28 * 28
+"""Characters of a text and pixels of an image that give about one token."""
+REFERENCES = {"pair_id", "image", "sha256"}
+"""Columns with strings that are no text to learn."""
+
 
 def selected_pairs(rows: Sequence[Row]) -> pa.Table:
     """Table of the rows' selected pairs."""
@@ -22,6 +27,24 @@ def selected_pairs(rows: Sequence[Row]) -> pa.Table:
         for row in rows for selected in row.selected for pair in (selected.pair,)
     ]  # fmt: skip
     return to_table(pairs, TrainingPair)
+
+
+def sizes(table: pa.Table, rows: Sequence[Row], max_pixels: int) -> list[int]:
+    """Estimated tokens of each item of a table: of its texts, and of its image where its size is known.
+
+    Args:
+        table: pairs or descriptions.
+        rows: the rows that they are from.
+        max_pixels: most pixels of an image; 0 means no limit.
+    """
+    pixels = {row.prompt.sha256: row.width * row.height for row in rows}
+    characters, area = PER_TOKEN
+    found = []
+    for item in table.to_pylist():
+        texts = sum(len(value) for name, value in item.items() if isinstance(value, str) and name not in REFERENCES)
+        shown = pixels[item["sha256"]]
+        found.append(1 + texts // characters + min(shown, max_pixels or shown) // area)
+    return found
 
 
 def wordings(rows: Sequence[Row]) -> Counts:

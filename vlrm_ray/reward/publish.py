@@ -16,7 +16,7 @@ from vlrm_ray.engines import Completion, LabelTokens, PlainText, Request, chat_t
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.reward.canary import IMAGE, canary_request
 from vlrm_ray.reward.model_folder import CARD
-from vlrm_ray.reward.weight_writing import SHARD_BYTES, write_adapter, write_weights
+from vlrm_ray.reward.weight_writing import write_adapter, write_weights
 from vlrm_ray.types import NO, YES
 
 
@@ -28,7 +28,7 @@ def write_folder(
     metadata: dict[str, Any],
     *,
     dtype: torch.dtype | None = None,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: int | None = None,
     initial_model: str = "",
     rank: int = 0,
     world: int = 1,
@@ -46,7 +46,7 @@ def write_folder(
         critique_format: name of the format the model was trained with.
         metadata: further entries of the card.
         dtype: number format in which engines load the model; None for the model's own.
-        shard_bytes: most bytes of a weight file. A larger tensor has a file of its own.
+        shard_bytes: most bytes of a weight file, or None; see `write_weights`.
         initial_model: reference of the model that adapters belong to; empty for the folder it was loaded from.
         rank: number of this rank.
         world: number of ranks.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from vlrm_ray.reward.training.weight_files import INDEX, WEIGHTS
 
-SHARD_BYTES = 4 << 30
-"""Most bytes of a weight file."""
+LEAST_BYTES, MOST_BYTES = 512 << 20, 4 << 30
+"""Bounds of the size of a weight file; between them it is such that all ranks write."""
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
@@ -52,33 +53,44 @@ class Published:
         return merged.to(self.dtype)
 
 
-def write_weights(model: Any, folder: Path, dtype: torch.dtype, shard_bytes: int, rank: int, world: int) -> None:
+def write_weights(model: Any, folder: Path, dtype: torch.dtype, shard_bytes: int | None, rank: int, world: int) -> None:
     """Write a model's weights. Collective; file i is written by rank i modulo `world`, the index by rank 0.
+
+    While a rank writes a file, it goes on gathering tensors for the others. It begins the next one of its own after that.
 
     Args:
         model: transformers model, possibly with peft's adapters, which are merged.
         folder: where this rank writes.
         dtype: number format of the floating-point tensors in the files.
-        shard_bytes: most bytes of a file; a larger tensor has a file of its own.
+        shard_bytes: most bytes of a file; a larger tensor has a file of its own. None for a rank's share of the weights,
+            within `LEAST_BYTES` and `MOST_BYTES`.
         rank: number of this rank.
         world: number of ranks.
     """
-    groups = _grouped(_published(model, dtype), shard_bytes)
+    tensors = _published(model, dtype)
+    total = sum(tensor.size for tensor in tensors)
+    groups = _grouped(tensors, shard_bytes or min(max(-(-total // world), LEAST_BYTES), MOST_BYTES))
     width = len(groups)
     names = [WEIGHTS.replace(".", f"-{i + 1:05d}-of-{width:05d}.") for i in range(width)] if width > 1 else [WEIGHTS]
-    for index, (name, group) in enumerate(zip(names, groups, strict=True)):
-        content = {}
-        for published in group:
-            value = published.value()
-            if index % world == rank:
-                content[published.key] = value.cpu().contiguous()
-            del value  # or it would still be there when the next one is gathered
-        if content:
-            save_file(content, folder / name, metadata={"format": "pt"})
+    pending: Future[None] | None = None
+    with ThreadPoolExecutor(1) as writer:
+        for index, (name, group) in enumerate(zip(names, groups, strict=True)):
+            own, content = index % world == rank, {}
+            if own and pending is not None:
+                pending.result()  # or two files would be in memory
+            for published in group:
+                value = published.value()
+                if own:
+                    content[published.key] = value.cpu().contiguous()
+                del value  # or it would still be there when the next one is gathered
+            if own:
+                pending = writer.submit(save_file, content, folder / name, {"format": "pt"})
+        if pending is not None:
+            pending.result()
     if rank == 0 and width > 1:
         metadata = {
-            "total_parameters": sum(p.tensor.numel() for group in groups for p in group),
-            "total_size": sum(p.size for group in groups for p in group),
+            "total_parameters": sum(p.tensor.numel() for p in tensors),
+            "total_size": total,
         }
         weight_map = {p.key: name for name, group in zip(names, groups, strict=True) for p in group}
         content_of_index = {"metadata": metadata, "weight_map": weight_map}

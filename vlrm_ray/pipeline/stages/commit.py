@@ -11,7 +11,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.engines import REFUSED
 from vlrm_ray.pipeline import part_statistics, row_accounting, training_tables
 from vlrm_ray.pipeline.stages import garbage_collection
-from vlrm_ray.reward.training.training_data import DESCRIPTIONS
+from vlrm_ray.reward.training.training_data import DESCRIPTIONS, PAIRS
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import GIVEN, Row, from_table
 
@@ -81,6 +81,11 @@ class Commit:
         tables = {stage: output for stage, (output, _) in outputs.items()} | {"rows": table}
         if self.config.train.description_weight:
             tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config)
+        marker["sizes"] = {
+            name: training_tables.sizes(tables[name], rows, self.config.prompts.max_pixels)
+            for name in (PAIRS, DESCRIPTIONS)
+            if name in tables
+        }
         if self.config.train.balance:
             marker["wordings"] = training_tables.wordings(rows)
         self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)

@@ -14,6 +14,7 @@ is learned, up to where it starts to check the response. With `train.balance` th
 no wording is more often right than wrong.
 """
 
+import heapq
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,3 +110,23 @@ def global_batches(pairs: Sequence[T], size: int, epoch: int, seed: int, others:
     random.Random(seed_of("epoch", "others", seed, epoch)).shuffle(added)
     count = -(-len(order) // size)
     return [order[i * size : (i + 1) * size] + added[i::count] for i in range(count)]
+
+
+def dealt(batch: Sequence[int], sizes: Sequence[int], workers: int) -> list[list[int]]:
+    """Each worker's share of a batch, so that all have about the same work: they wait for the one that has most.
+
+    Args:
+        batch: numbers of the items.
+        sizes: size of each item by its number, above 0.
+        workers: number of workers.
+
+    Returns:
+        The numbers of each worker's items, the largest first: each went to the worker that had least.
+    """
+    shares: list[list[int]] = [[] for _ in range(workers)]
+    loads = [(0, worker) for worker in range(workers)]
+    for number in sorted(batch, key=lambda number: -sizes[number]):
+        load, worker = loads[0]
+        shares[worker].append(number)
+        heapq.heapreplace(loads, (load + sizes[number], worker))
+    return shares

@@ -103,7 +103,7 @@ def _freeze(model: PreTrainedModel, settings: Train) -> None:
 
 
 def vision_tower(model: PreTrainedModel) -> nn.Module | None:
-    """The image encoder with its projection, if it is a part of its own."""
+    """The image encoder, if it is a part of its own; of Qwen's models with the projection to the language model."""
     tower = model.get_encoder(modality="image")
     return tower if isinstance(tower, nn.Module) and tower not in (model, model.base_model) else None
 

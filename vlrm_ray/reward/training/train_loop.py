@@ -23,7 +23,7 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.ids import sha256_of_file
 from vlrm_ray.reward.model_folder import card_scoring, refuse_packing
 from vlrm_ray.reward.training.activity import doing
-from vlrm_ray.reward.training.examples import examples_of, examples_per_pair, global_batches, pairs_per_batch
+from vlrm_ray.reward.training.examples import dealt, examples_of, examples_per_pair, global_batches, pairs_per_batch
 from vlrm_ray.reward.training.task import TrainTask
 from vlrm_ray.reward.training.temporary_folders import TemporaryFolders
 from vlrm_ray.reward.training.training_data import Item, TrainingPair, TrainingSet
@@ -154,7 +154,7 @@ class Worker:
             seed = self.task.config.seed + self.task.round
             pairs, descriptions = range(self.data.pairs), range(self.data.pairs, len(self.data))
             batches = global_batches(pairs, self.per_batch, epoch, seed, descriptions)[self.step % self.per_epoch :]
-            shares = [batch[self.rank :: self.world] for batch in batches]
+            shares = [dealt(batch, self.data.sizes, self.world)[self.rank] for batch in batches]
             doing("reading the pairs")
             self.items = self.data.read([number for share in shares for number in share])
             totals.waited = time.perf_counter() - start

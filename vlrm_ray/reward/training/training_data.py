@@ -111,6 +111,11 @@ class TrainingTable(Generic[T]):
 
         return {index: item for found in self.ledger.each_part(items, wanted) for index, item in found.items()}
 
+    def sizes(self) -> list[int]:
+        """Estimated tokens of each item, from the parts' markers; nothing if a part has none, as those of older runs."""
+        found = [self.markers[part].get("sizes", {}).get(self.name) for part in self.parts]
+        return [] if None in found else [size for sizes in found for size in sizes]
+
     def _item(self, row: dict[str, Any]) -> T:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
@@ -137,6 +142,7 @@ class TrainingSet:
     Attributes:
         pairs: number of pairs.
         descriptions: number of descriptions; 0 unless `train.description_weight` is set.
+        sizes: estimated tokens of each item; all 1 if they are not known of some.
         wordings: how often each wording is true and false in the rounds that the pairs are from.
     """
 
@@ -157,6 +163,9 @@ class TrainingSet:
             self.descriptions = len(found)
             places += found
         self._places: list[tuple[TrainingTable[Any], int]] = places
+        sizes = {table: table.sizes() for table in {table for table, _ in places}}
+        known = all(sizes.values())
+        self.sizes = [sizes[table][index] if known else 1 for table, index in places]
 
     def __len__(self) -> int:
         return len(self._places)
