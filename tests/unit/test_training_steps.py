@@ -56,7 +56,8 @@ def test_a_board_that_was_started_again_loses_no_later_record(tmp_path: Path, mo
         for steps in ([1, 2, 3], [4], [5, 6]):
             for step in steps:
                 boards[-1].add_step(record(step))
-            time.sleep(0.2)
+            while len(metrics.read(STEPS)) < steps[-1]:
+                time.sleep(0.01)
             boards += [ProgressBoard()] if step == 3 else []
     assert [line["train"]["step"] for line in metrics.read(STEPS)] == [1, 2, 3, 4, 5, 6]
 
