@@ -81,5 +81,5 @@ def test_a_critic_that_is_starting_again_is_left_out_since_it_looks_the_version_
 def test_a_critic_that_is_dead_for_good_is_left_out(critics: list[Any]) -> None:
     ray.kill(critics[1])
     assert loaded(critics, [critic.load.remote() for critic in critics]) == [0.5]
-    with pytest.raises(ActorDied, match="critic-[01] died"):
+    with pytest.raises(ActorDied, match="critic-0 died"):
         loaded(critics, [critics[1].load.remote()])
