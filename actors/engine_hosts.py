@@ -60,8 +60,9 @@ class EngineHost:
 
     If the process of the engine ends, the actor starts a new one with the same weights and repeats the calls that were
     in progress, at most `ENGINE_RESTARTS` times within `RESTART_SECONDS`. Then the calls fail with `EngineDied`, and the actor
-    tries to start its engine again every `RESTART_SECONDS`: a GPU or a storage may work again. Before the calls are repeated, the requests that the engine worked on are examined (see `actors.examination`). If it ends on some of
-    them only, they are refused from then on, and the restart does not count.
+    tries to start its engine again every `RESTART_SECONDS`: a GPU or a storage may work again. Before the calls are repeated,
+    the requests that the engine worked on are examined (see `actors.examination`). If it ends on some of them only, they are
+    refused from then on, and the restart does not count.
 
     Attributes:
         version: version of the loaded weights; 0 is the initial model.

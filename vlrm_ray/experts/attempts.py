@@ -46,11 +46,8 @@ class Attempts:
             ledger: where attempts are noted.
             restarted: id of the actor, if Ray has started it again; "" if not.
         """
-        self.ledger, self._file, self._folder = (
-            ledger,
-            f"attempts/{stage}-{restarted}.json",
-            f"attempts/{stage}-refused",
-        )
+        self.ledger = ledger
+        self._file, self._folder = f"attempts/{stage}-{restarted}.json", f"attempts/{stage}-refused"
         self.careful_calls = CAREFUL_CALLS if restarted else 0
         self._counts: dict[str, int] = dict(ledger.get_json(self._file) or {}) if restarted else {}
         self._refused = {name.removesuffix(".json") for name in ledger.names(self._folder, "", ".json")}

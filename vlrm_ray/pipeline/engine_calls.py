@@ -219,10 +219,7 @@ def get_of_some(
     """Results of those actors that have an engine, in order; others may be lost if there are any.
 
     Args:
-        references: the pending result of each actor, by its name.
-        timeout: seconds to wait for all of them.
-        waiting_for: what is expected of them, for messages.
-        key: the configuration key that sets the timeout.
+        references, timeout, waiting_for, key: see `get`.
         restarts: whether Ray is starting an actor again, which has not answered in time.
         lost: called with the reason for each actor that is left out.
 

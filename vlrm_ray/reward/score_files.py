@@ -60,22 +60,11 @@ _SEVERAL = ("responses", "chosen", "conversations", "ranking")
 """Columns of prompt files and preference data that hold several responses to a question."""
 _ROW_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Suffixes of the files of a folder that are read, before one of a compressed file."""
-_OF_THE_ROW = frozenset(
-    (
-        *(
-            f"{name}_{what}"
-            for name in ("question", "response")
-            for what in ("missing", "not_text", "with_invalid_characters")
-        ),
-        *(
-            "image_not_given",
-            "image_not_a_path",
-            "image_path_not_text",
-            "several_images",
-            "longer_than_the_model_takes",
-        ),
-    )
-)
+_OF_THE_TEXTS = {
+    f"{n}_{w}" for n in ("question", "response") for w in ("missing", "not_text", "with_invalid_characters")
+}
+_OF_THE_IMAGE = {"image_not_given", "image_not_a_path", "image_path_not_text", "several_images"}
+_OF_THE_ROW = _OF_THE_TEXTS | _OF_THE_IMAGE | {"longer_than_the_model_takes"}
 """Reasons that do not pass as long as the row is the same."""
 
 

@@ -175,16 +175,14 @@ def image_uri(image: Any, locate: Callable[[str], str] = str) -> str:
     Raises:
         BadImage: there is no image, or more than one.
     """
-    if isinstance(image, list | tuple) and len(image) == 1:
-        return image_uri(image[0], locate)
+    if isinstance(image, list | tuple):
+        image = image[0] if len(image) == 1 else list(image)
     if isinstance(image, Image.Image):
         return _data_uri(_png(image))
-    if image is not None and not isinstance(image, str | os.PathLike | bytes | bytearray | dict | list | tuple):
+    if image is not None and not isinstance(image, str | os.PathLike | bytes | bytearray | dict | list):
         raise BadImage("image_not_a_path")  # an array, whose truth has no value
     try:
-        found = image_reference(
-            str(image) if isinstance(image, os.PathLike) else list(image) if isinstance(image, tuple) else image
-        )
+        found = image_reference(str(image) if isinstance(image, os.PathLike) else image)
     except ValueError as error:
         raise BadImage(str(error)) from None
     if isinstance(found, bytes):
