@@ -32,9 +32,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
 
 
+class Clock:
+    """Time that passes only in sleep, at once."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 @pytest.fixture
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that patience looks at, beginning at 0."""
+    monkeypatch.setattr(patience, "time", clock := Clock())
+    return clock
 
 
 # --- which errors pass --------------------------------------------------------------------------
@@ -60,7 +75,7 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_image_is_not_blamed_for_its_storage(
-    message: str, passes: bool, in_a_hurry: None, monkeypatch: pytest.MonkeyPatch
+    message: str, passes: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: str) -> Any:
         raise OSError(message)
@@ -73,7 +88,7 @@ def test_an_image_is_not_blamed_for_its_storage(
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
 def test_an_image_is_not_blamed_for_a_mounted_file_system(
-    number: int, tmp_path: Any, in_a_hurry: None, monkeypatch: pytest.MonkeyPatch
+    number: int, tmp_path: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any) -> Any:
         raise OSError(number, os.strerror(number))
@@ -105,26 +120,21 @@ class Mount:
 
 
 @pytest.fixture
-def mount(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Mount:
-    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.05)
+def mount(tmp_path: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Mount:
     return Mount(tmp_path, monkeypatch)
 
 
-def test_a_damaged_file_is_given_up_soon_if_its_folder_answers(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FILE_SECONDS", 0.3)
-    start = time.monotonic()
+def test_a_damaged_file_is_given_up_soon_if_its_folder_answers(mount: Mount, clock: Clock) -> None:
     with pytest.raises(BadImage, match="image_unreadable"):
         images.read_bytes(str(mount.image))
-    assert 0.3 <= time.monotonic() - start < 30
+    assert clock.now == pytest.approx(30)
 
 
-def test_patience_with_a_file_begins_when_its_folder_answers(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FILE_SECONDS", 0.3)
-    start = time.monotonic()
-    mount.list_fails = lambda: time.monotonic() - start < 0.5
+def test_patience_with_a_file_begins_when_its_folder_answers(mount: Mount, clock: Clock) -> None:
+    mount.list_fails = lambda: clock.now < 200
     with pytest.raises(BadImage, match="image_unreadable"):
         images.read_bytes(str(mount.image))
-    assert 0.8 <= time.monotonic() - start < 30
+    assert 230 <= clock.now <= 260  # a pause is at most 30 s
 
 
 def prompts_of(folder: Any, *names: str) -> tuple[Config, Ledger]:
@@ -202,12 +212,12 @@ def test_an_error_that_does_not_pass_is_raised_at_once() -> None:
     assert work.calls == 2
 
 
-def test_patience_ends_with_the_last_error(in_a_hurry: None) -> None:
-    start, work = time.monotonic(), Work(*[BUSY] * 1000)
+def test_patience_ends_with_the_last_error(clock: Clock) -> None:
+    work = Work(*[BUSY] * 1000)
     with pytest.raises(OSError, match="SLOW_DOWN"):
         patiently(work, "s3://bucket/a")
-    assert 0.1 <= time.monotonic() - start < 30
-    assert work.calls > 2
+    assert clock.now == pytest.approx(600)
+    assert 600 / 30 < work.calls < 2 * 600 / 30 + 10  # pauses of 15 to 30 s, after shorter ones
 
 
 def test_what_is_new_is_tried_once() -> None:
@@ -218,14 +228,12 @@ def test_what_is_new_is_tried_once() -> None:
     assert patiently(Work(BUSY), "s3://bucket/a") == 7
 
 
-def test_several_waits_of_one_caller_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.02)
-    start = time.monotonic()
-    with patience.patient_for(0.3), patience.patient_for(60):
+def test_several_waits_of_one_caller_share_its_time(clock: Clock) -> None:
+    with patience.patient_for(90), patience.patient_for(600):
         for _ in range(3):
             with pytest.raises(OSError, match="SLOW_DOWN"):
                 patiently(Work(*[BUSY] * 1000), "s3://bucket/a")
-    assert 0.3 <= time.monotonic() - start < 5
+    assert clock.now == pytest.approx(90)
     assert patiently(Work(BUSY), "s3://bucket/a") == 7
 
 
