@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from actors.progress_board import ProgressBoard
+from tests.clock import Clock
 from tests.s3_server import S3Server
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import BadImage, StorageError, UserError
@@ -30,19 +31,6 @@ GCS = "google::cloud::Status({}: Retry policy exhausted, with a last message of 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
-
-
-class Clock:
-    """Time that passes only in sleep, at once."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture
