@@ -105,6 +105,21 @@ def test_the_image_and_the_question_of_a_pair_are_computed_once() -> None:
     assert len(shared) < sum(map(len, trees)) - 2 * IMAGE_TOKENS
 
 
+def test_the_image_of_a_pair_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a photograph this takes most of the time."""
+    ours, prepared = collator(), list[Any]()
+    image_processor = type(parts()[0].image_processor)
+    real = image_processor.__call__
+    monkeypatch.setattr(
+        image_processor, "__call__", lambda self, images, **o: prepared.append(1) or real(self, images, **o)
+    )
+    other = Image.new("RGB", IMAGE.size, (30, 30, 200))
+    first, second, third = (ours.pair("a", examples(), image).image for image in (IMAGE, other, IMAGE))
+    assert len(prepared) == 3
+    assert all(torch.equal(first[name], third[name]) for name in first)
+    assert not torch.equal(first["pixel_values"], second["pixel_values"])
+
+
 def test_an_example_longer_than_the_budget_is_dropped_and_counted() -> None:
     lengths = [len(collator().sequence(example, IMAGE)[0]) for example in examples(words=1, critique=9)]
     pair = collator(lengths[2], shared_prefix=False).pair("a", examples(words=1, critique=9), IMAGE)

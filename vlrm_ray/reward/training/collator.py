@@ -19,6 +19,7 @@ from vlrm_ray.engines import LabelTokens, PlainText, chat_tokenization, label_to
 from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.preferences.judgement import judgement_token
 from vlrm_ray.reward.training.examples import Example
+from vlrm_ray.reward.training.image_once import with_images_once
 from vlrm_ray.reward.training.packing import (
     CRITIQUE,
     JUDGEMENT,
@@ -159,7 +160,8 @@ class Collator:
         Raises:
             UserError: the chat template merges even an empty answer with the prompt.
         """
-        self.processor, self.judgement_weight, self.max_pixels = processor, judgement_weight, max_pixels
+        self.processor = with_images_once(processor)
+        self.judgement_weight, self.max_pixels = judgement_weight, max_pixels
         self.positions, self.max_tokens, self.packing = positions, max_tokens, packing
         self.shared_prefix, self.model = packing and shared_prefix, model
         self.tokenizer = processor.tokenizer
