@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 
 from vlrm_ray.config import Config
 from vlrm_ray.config_sections import Engine
@@ -58,7 +59,8 @@ class EnginePool:
     With `engine.reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made
     again gives the same answers.
 
-    The number of actors may change if there is a `directory`, which is asked for them from time to time.
+    The number of actors may change if there is a `directory`, which is asked for them from time to time. While it does not
+    answer, or knows none, they stay the same.
     """
 
     def __init__(
@@ -245,11 +247,14 @@ class EnginePool:
                     await asyncio.wait_for(self._freed.wait(), REPORT_SECONDS)
 
     async def _follow_directory(self) -> None:
-        """Use the actors that the directory knows, if it has not been asked for a while."""
+        """Use the actors that the directory knows, if it has not been asked for a while, or the same if it does not answer."""
         if self.directory is None or time.monotonic() - self._asked < REPORT_SECONDS:
             return
+        present = dict[int, ActorHandle[Any]]()
+        with suppress(RayError, TimeoutError):  # Ray starts it again
+            async with asyncio.timeout(REPORT_TIMEOUT):
+                present = await self.directory.engines.remote(self.role)
         self._asked = time.monotonic()
-        present = await self.directory.engines.remote(self.role)
         used = {number: actor for number, actor in present.items() if number not in self.others}
         self.actors = {
             number: actor for number, actor in used.items() if self._dead.get(number) != actor
