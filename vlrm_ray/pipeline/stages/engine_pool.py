@@ -23,9 +23,8 @@ from vlrm_ray.pipeline.engine_calls import (
     LeastLoaded,
     call,
 )
-from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
+from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines, about
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
-from vlrm_ray.store.filesystem import redacted
 
 REQUESTS_PER_CALL = 8
 """Requests in one call of an engine, which a call's cost is shared by. A part waits for all of its requests in any case."""
@@ -298,11 +297,10 @@ def too_many_losses(role: str, where: str, requests: Sequence[Request], losses: 
         losses: how many engines were lost.
         error: the error of the last one.
     """
-    first, cause = requests[0], user_message(error) or last_line(error)
-    about = f"the image {redacted(first.image)}" if first.image else f"the text {first.text[:200]!r}"
+    cause = user_message(error) or last_line(error)
     return UserError(
         f"{losses} engines of the {role} were lost one after the other while they worked on the same {len(requests)} "
-        f"requests of {where}, the first of them with {about}; look for the cause in these requests. The last engine: {cause}"
+        f"requests of {where}, the first of them with {about(requests[0])}; look for the cause in these requests. The last engine: {cause}"
     )
 
 
