@@ -148,7 +148,8 @@ class Scaling:
     """Lets the number of engines of some roles follow the work, in a thread of the driver.
 
     Attributes:
-        directory: handle of the `EngineDirectory`, which the stages of the graph ask.
+        directory: handle of the `EngineDirectory`, which the stages of the graph ask. It is told the engines again and again:
+            one that Ray has started again knows none.
     """
 
     def __init__(
@@ -166,7 +167,6 @@ class Scaling:
         """
         self.engines, self.directory, self.loads = engines, directory, loads
         self._lock, self._stop = threading.Lock(), threading.Event()
-        self._known: dict[str, dict[int, ActorHandle[Any]]] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -207,9 +207,7 @@ class Scaling:
         with self._lock:
             for role, engines in self.engines.items():
                 engines.step(loads, time.monotonic())
-                if (present := engines.present()) != self._known.get(role):
-                    self._known[role] = present
-                    self.directory.set_engines.remote(role, present)
+                self.directory.set_engines.remote(role, engines.present())
 
 
 def _end(handle: ActorHandle[Any]) -> None:

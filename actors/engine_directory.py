@@ -1,8 +1,12 @@
 """Actor that tells the stages of the graph which engines there are at present."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import ray
 from ray.actor import ActorHandle
+
+from actors.engine_actors import on_lasting_node
 
 
 class EngineDirectory:
@@ -16,5 +20,17 @@ class EngineDirectory:
         self._engines[role] = engines
 
     def engines(self, role: str) -> dict[int, ActorHandle[Any]]:
-        """The engines of a role that take requests; empty before the first `set_engines`."""
+        """The engines of a role that take requests; empty before the first `set_engines`, also after a restart."""
         return self._engines.get(role, {})
+
+
+def start_directory(selector: Mapping[str, str] | None) -> ActorHandle[Any]:
+    """Start the directory of a run, which Ray starts again, without any engines, if its process or node is lost.
+
+    Questions are not repeated: whoever asks goes on with the engines that it knows.
+
+    Args:
+        selector: label selector of the nodes of the role `cpu`; None if it has none.
+    """
+    options = {"name": "engine-directory", "max_restarts": -1} | on_lasting_node(selector)
+    return ray.remote(EngineDirectory).options(**options).remote()

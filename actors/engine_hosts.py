@@ -92,6 +92,7 @@ class EngineHost:
         self._repair: asyncio.Task[object] | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._examination: Examination | None = None
+        self._answered: Suspect | None = None
         self._closed = False
         self._waiting_sequences = 0
 
@@ -112,12 +113,18 @@ class EngineHost:
         """`sampling.n` answers to each request; those to a refused request have only a reason, in `refused`."""
         refused = [Completion("", refused=ENDED)] * sampling.n
         sequences = len(requests) * sampling.n
-        return await self._answers(requests, lambda engine, asked: engine.generate(asked, sampling), refused, sequences)
+        groups = await self._answers(
+            requests, lambda engine, asked: engine.generate(asked, sampling), refused, sequences
+        )
+        self._remember(requests, [group[0] for group in groups], sampling)
+        return groups
 
     async def score(self, requests: Sequence[Request]) -> list[Completion]:
         """p(Yes) and p(No) as the next token after each request's prefix; a refused request has a reason."""
         refused = Completion("", refused=ENDED)
-        return await self._answers(requests, lambda engine, asked: engine.score(asked), refused, len(requests))
+        scores = await self._answers(requests, lambda engine, asked: engine.score(asked), refused, len(requests))
+        self._remember(requests, scores, None)
+        return scores
 
     async def load(self, model: str, ledger: Ledger | None = None, critique_format: str = "") -> float:
         """Replace the weights by those of another model of the same architecture.
@@ -188,6 +195,12 @@ class EngineHost:
 
         return await self._with_engine(answers, sequences)
 
+    def _remember(self, requests: Sequence[Request], answers: Sequence[Completion], sampling: Sampling | None) -> None:
+        """Remember one of some requests that the engine has answered; see `Examination.control`."""
+        answered = (request for request, answer in zip(requests, answers, strict=True) if not answer.refused)
+        if (request := next(answered, None)) is not None:
+            self._answered = Suspect(request, sampling)
+
     async def _with_engine(self, work: Callable[[AsyncEngine], Awaitable[T]], sequences: int = 0) -> T:
         """Do some work of so many sequences with the engine, again with a new one if the engine's process ends."""
         while True:
@@ -246,7 +259,7 @@ class EngineHost:
 
     async def _examine(self, suspects: Sequence[Suspect], engine: AsyncEngine | None = None) -> bool:
         """Examine some requests, then let the calls have the engine; returns whether they explain that the last one ended."""
-        self._examination = examination = Examination(self._started, self.refusals)
+        self._examination = examination = Examination(self._started, self.refusals, self._answered)
         try:
             self.engine, self.problem = await examination.run(suspects, engine), ""
         except UserError as error:

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from actors.elastic_engines import CLOSE_SECONDS, ElasticEngines, Scaling
 from actors.engine_actors import engine_settings, is_restarting, kill_all, on_lasting_node
 from actors.engine_batches import BATCHES_IN_FLIGHT, EngineBatches
-from actors.engine_directory import EngineDirectory
+from actors.engine_directory import start_directory
 from actors.engine_hosts import ClaimExtractorHost, CritiqueWriter, PolicyGenerator
 from actors.experts import DetectorExpert, TextExpert
 from actors.progress_board import ProgressBoard
@@ -342,12 +342,7 @@ class Fleet:
         }
         if not elastic:
             return None
-        directory = (
-            ray.remote(EngineDirectory)
-            .options(name="engine-directory", **on_lasting_node(self.config.cluster.labels.get("cpu")))
-            .remote()
-        )
-        return Scaling(elastic, directory, self.loads)
+        return Scaling(elastic, start_directory(self.config.cluster.labels.get("cpu")), self.loads)
 
     def _named(self) -> dict[str, ActorHandle[Any]]:
         """All engine actors by name."""

@@ -100,7 +100,8 @@ def test_as_many_sequences_are_sent_as_all_engines_could_work_on_so_that_they_ar
         answers = asyncio.ensure_future(
             pool(engine, actors=1, max_actors=10, max_num_seqs=8).score("x", 0, requests(*map(str, range(400))))
         )
-        await asyncio.sleep(0.1)
+        await soon(lambda: engine.most >= 80)
+        await asyncio.sleep(0.1)  # it may not be sent more
         answers.cancel()
         return engine.most
 

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import types
+from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
 from tests.unit.test_engine_pool import FakeEngine, be_impatient, pool, requests, sent
 from vlrm_ray.engines import EngineDied
@@ -55,6 +57,29 @@ def test_an_engine_whose_actor_is_dead_for_good_ends_no_run_while_others_work(to
     assert asyncio.run(sent(used, 60)) == [""] * 60
     assert sorted(used.actors) == [1, 2]
     assert engines[0].texts == []
+
+
+async def _away(_: str) -> dict[int, FakeEngine]:
+    raise ActorUnavailableError("the node of the directory is lost", None)
+
+
+async def _silent(_: str) -> dict[int, FakeEngine]:
+    await asyncio.sleep(1000)
+    return {}
+
+
+async def _started_again(_: str) -> dict[int, FakeEngine]:
+    return {}  # it has not been told the engines yet
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("engines_known", [_away, _silent, _started_again])
+def test_the_engines_that_are_known_answer_while_the_directory_is_away(engines_known: Any) -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    used = pool(*engines)
+    used.directory = types.SimpleNamespace(engines=types.SimpleNamespace(remote=engines_known))  # type: ignore[assignment]
+    assert asyncio.run(asyncio.wait_for(sent(used, 20), 60)) == [""] * 20
+    assert all(engine.texts for engine in engines)
 
 
 def test_the_run_ends_with_the_message_of_an_actor_if_all_are_dead() -> None:

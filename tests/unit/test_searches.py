@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from actors.continuous_engine import ContinuousEngine
-from actors.engine_hosts import EngineHost
-from actors.examination import MOST_SEARCHES, Examination
+from actors.engine_hosts import ENGINE_RESTARTS, EngineHost
+from actors.examination import MORE_DEATHS, MOST_SEARCHES, Examination
 from actors.serial_engine import AsyncEngine
 from actors.suspects import Refusals, Suspect
 from tests.unit.test_suspects import SAMPLING, SETTINGS, Backend, answers, expected, requests, start_backends
-from vlrm_ray.engines import EngineDied, Request
+from vlrm_ray.engines import ENDED, EngineDied, Request
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -67,6 +67,59 @@ def test_an_engine_that_ends_at_random_is_given_up_before_it_refuses_many(ledger
     with pytest.raises(EngineDied, match="to find the requests that cause it"):
         asyncio.run(examination.run([Suspect(request, SAMPLING) for request in requests(512)]))
     assert examination.found <= 4 * MOST_SEARCHES
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 33])
+def test_requests_that_all_end_the_engine_are_named_if_it_answered_others_before(
+    count: int, backends: list[Backend], ledger: Ledger
+) -> None:
+    async def go() -> None:
+        host, fine, deadly = EngineHost("policy-0", SETTINGS, ledger), requests(4), requests(count, *range(count))
+        assert await answers(host, fine) == expected(fine)
+        for request in deadly[:ENGINE_RESTARTS]:
+            assert await answers(host, [request]) == [ENDED]  # a search that finds one costs none of the restarts
+        assert await answers(host, deadly) == [ENDED] * count
+        assert await answers(host, fine) == expected(fine)
+
+    asyncio.run(go())
+    assert len(backends) <= 2 * count + 2 * ENGINE_RESTARTS
+    assert len(ledger.names("refused", "", ".json")) == count
+
+
+def test_a_search_among_many_that_all_end_the_engine_stops_and_says_what_it_found(ledger: Ledger) -> None:
+    refusals, control = Refusals("policy-0", SETTINGS, ledger), Suspect(Request("fine", None), SAMPLING)
+    examination = Examination(lambda: ContinuousEngine(Backend(), 1024), refusals, control)
+    suspects = [Suspect(request, SAMPLING) for request in requests(256, *range(256))]
+    with pytest.raises(EngineDied, match=r"it ended on \d+ requests alone.* with the image \d+\.png"):
+        asyncio.run(examination.run(suspects))
+    assert examination.found >= MOST_SEARCHES
+    assert examination.found == sum(suspect.request in refusals for suspect in suspects)
+    assert examination.steps <= 2 * (MORE_DEATHS + 9 * (2 + MOST_SEARCHES))  # a start and a run for each death
+
+
+@pytest.mark.parametrize("count", [1, 64])
+def test_an_engine_that_ends_on_what_it_answered_before_is_at_fault_and_refuses_nothing(
+    count: int, ledger: Ledger
+) -> None:
+    starts: list[AsyncEngine] = []
+
+    def start() -> AsyncEngine:
+        starts.append(ContinuousEngine(Backend(sick=True), 1024))
+        return starts[-1]
+
+    refusals, control = Refusals("policy-0", SETTINGS, ledger), Suspect(Request("fine", "a.png"))
+    examination = Examination(start, refusals, control)
+    with pytest.raises(EngineDied, match=r"also on a request that it had answered before: the image a\.png"):
+        asyncio.run(examination.run([Suspect(request, SAMPLING) for request in requests(count)]))
+    assert len(starts) <= 3
+    assert ledger.names("refused", "", ".json") == []
+
+
+def test_a_search_without_any_answer_says_on_how_few_requests_the_engine_ends() -> None:
+    examination = Examination(lambda: ContinuousEngine(Backend(), 1024), Refusals("policy-0", SETTINGS, None))
+    with pytest.raises(EngineDied, match=r"ended on every group of them, down to 8, .* with the image \d+\.png"):
+        asyncio.run(examination.run([Suspect(request, SAMPLING) for request in requests(64, *range(64))]))
+    assert examination.found == 0
 
 
 def test_a_search_learns_from_those_of_other_actors(backends: list[Backend], ledger: Ledger) -> None:

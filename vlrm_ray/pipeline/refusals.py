@@ -8,12 +8,20 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+from vlrm_ray.engines import Request
+from vlrm_ray.store.filesystem import redacted
+
 MAX_REFUSALS_BEFORE_FIRST_ANSWER = 16
 """If an engine refuses this many requests before it answers any, it is at fault."""
 WRONG_REFUSALS = 3
 """After so many calls with refusals that another engine has disproved, an engine gets no requests for `REST_SECONDS`."""
 REST_SECONDS = 300.0
 """Time after which such an engine gets requests again: somebody may have repaired its node."""
+
+
+def about(request: Request) -> str:
+    """What a request is recognized by in a message: its image, or the beginning of its text."""
+    return f"the image {redacted(request.image)}" if request.image else f"the text {request.text[:200]!r}"
 
 
 class RefusalGuard:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 
 from vlrm_ray.config import Config
 from vlrm_ray.config_sections import Engine
@@ -22,9 +23,8 @@ from vlrm_ray.pipeline.engine_calls import (
     LeastLoaded,
     call,
 )
-from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines
+from vlrm_ray.pipeline.refusals import REST_SECONDS, SickEngines, about
 from vlrm_ray.pipeline.stage_actors import ProgressReporter, StageActors
-from vlrm_ray.store.filesystem import redacted
 
 REQUESTS_PER_CALL = 8
 """Requests in one call of an engine, which a call's cost is shared by. A part waits for all of its requests in any case."""
@@ -58,7 +58,8 @@ class EnginePool:
     With `engine.reproducible`, all requests of a part are one batch, which always goes to the same engine: a part that is made
     again gives the same answers.
 
-    The number of actors may change if there is a `directory`, which is asked for them from time to time.
+    The number of actors may change if there is a `directory`, which is asked for them from time to time. While it does not
+    answer, or knows none, they stay the same.
     """
 
     def __init__(
@@ -245,11 +246,14 @@ class EnginePool:
                     await asyncio.wait_for(self._freed.wait(), REPORT_SECONDS)
 
     async def _follow_directory(self) -> None:
-        """Use the actors that the directory knows, if it has not been asked for a while."""
+        """Use the actors that the directory knows, if it has not been asked for a while, or the same if it does not answer."""
         if self.directory is None or time.monotonic() - self._asked < REPORT_SECONDS:
             return
+        present = dict[int, ActorHandle[Any]]()
+        with suppress(RayError, TimeoutError):  # Ray starts it again
+            async with asyncio.timeout(REPORT_TIMEOUT):
+                present = await self.directory.engines.remote(self.role)
         self._asked = time.monotonic()
-        present = await self.directory.engines.remote(self.role)
         used = {number: actor for number, actor in present.items() if number not in self.others}
         self.actors = {
             number: actor for number, actor in used.items() if self._dead.get(number) != actor
@@ -293,11 +297,10 @@ def too_many_losses(role: str, where: str, requests: Sequence[Request], losses: 
         losses: how many engines were lost.
         error: the error of the last one.
     """
-    first, cause = requests[0], user_message(error) or last_line(error)
-    about = f"the image {redacted(first.image)}" if first.image else f"the text {first.text[:200]!r}"
+    cause = user_message(error) or last_line(error)
     return UserError(
         f"{losses} engines of the {role} were lost one after the other while they worked on the same {len(requests)} "
-        f"requests of {where}, the first of them with {about}; look for the cause in these requests. The last engine: {cause}"
+        f"requests of {where}, the first of them with {about(requests[0])}; look for the cause in these requests. The last engine: {cause}"
     )
 
 
