@@ -16,12 +16,12 @@ import ray
 from vlrm_ray.config import Config
 from vlrm_ray.monitoring import STEP_FIELDS, TRAIN
 from vlrm_ray.pipeline.recorder import Recorder
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.pipeline.run_metrics import STEPS, RunMetrics
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.pipeline.trackers import NO_TRACKERS, Trackers
 from vlrm_ray.pipeline.usage import Usage, Watched
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.types import RowCounts
 
 SAMPLE_SECONDS = 5.0
 """Interval at which the fleet is asked what it does, and gauges are repeated. Ray exports metrics every 10 s."""
