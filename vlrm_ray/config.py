@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from vlrm_ray import config_loading
-from vlrm_ray.config_sections import Cluster, CriticEngine, Engine, Pool, Section
+from vlrm_ray.config_sections import Cluster, CriticEngine, Engine, ExpertPool, Section
 from vlrm_ray.config_sections import Lora as Lora
 from vlrm_ray.config_sections import Train as Train
 from vlrm_ray.errors import UserError
@@ -25,6 +25,11 @@ RENAMED_KEYS = {
     "experts.reader.reader": "experts.reader.recognition_model",
 }
 """Keys of earlier releases, with their present names."""
+REMOVED_KEYS = {
+    f"cluster.stages.{stage}.gpus": "no data stage uses a GPU; delete the key"
+    for stage in ("ingest", "generate", "verify", "critique", "commit")
+}
+"""Keys of earlier releases that are gone, each with the reason and the remedy."""
 
 
 class Prompts(Section):
@@ -103,7 +108,7 @@ class Detector(Section):
     """Classes whose absence may be claimed even though no calibration shows a sufficient recall."""
     calibration: str = ""
     """File of the calibration, a path or URI; empty takes the file beside `model`."""
-    pool: Pool = Pool()
+    pool: ExpertPool = ExpertPool()
     """Number and resources of the detector actors."""
 
 
@@ -120,7 +125,7 @@ class Reader(Section):
     """Inference library that runs the models."""
     confidence: float = Field(0.5, ge=0, le=1)
     """Minimum score of a text; texts below it are ignored."""
-    pool: Pool = Pool()
+    pool: ExpertPool = ExpertPool()
     """Number and resources of the reader actors."""
 
 
@@ -318,6 +323,8 @@ def _explain(error: ValidationError, where: str, overridden: Sequence[str]) -> s
     if first["type"] == "extra_forbidden":
         if key in RENAMED_KEYS:
             return f"{where}: {key} was renamed to {RENAMED_KEYS[key]}{more}"
+        if key in REMOVED_KEYS:
+            return f"{where}: {key} was removed: {REMOVED_KEYS[key]}{more}"
         close = difflib.get_close_matches(key, keys(), n=1, cutoff=0.6)
         hint = f"; did you mean '{close[0]}'?" if close else "; --dry-run lists all keys"
         return f"unknown key {key!r} in {where}{hint}{more}"

@@ -84,8 +84,6 @@ class Pool(Section):
     """Maximum number of actors."""
     cpus: float = Field(0.25, ge=0)
     """Logical CPUs reserved per actor."""
-    gpus: float = Field(0, ge=0)
-    """GPUs reserved per actor; 0 runs on CPU."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Pool":
@@ -94,8 +92,15 @@ class Pool(Section):
         return self
 
 
+class ExpertPool(Pool):
+    """Size of the actor pool of a vision expert, which may run on GPUs."""
+
+    gpus: float = Field(0, ge=0)
+    """GPUs reserved per actor; 0 runs on CPU."""
+
+
 class Stages(Section):
-    """Actor pools of the data stages of a round."""
+    """Actor pools of the data stages of a round. None of them uses a GPU."""
 
     ingest: Pool = Pool(cpus=0.1)
     """Actors that read, check and hash images, eight at a time."""

@@ -23,19 +23,21 @@ from unittest import mock
 
 import psutil
 
+from jobs.benches.ray_environment import ray_environment
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import node_watch
+from vlrm_ray.pipeline.background import repeated
+from vlrm_ray.pipeline.cluster import START_ATTEMPTS
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.store.ledger import Ledger
 
-ROOT = Path(__file__).resolve().parents[2]
 LABEL = "vlrm-role"
 HEAD, HEAD_ID = "ray.head.default", "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 NODE_TYPES = {"generate": 3, "judge": 2, "train": 1, "expert": 3}
 """Most nodes of each role, each with one GPU."""
 HEAD_ROLE = "cpu"
-IDLE_MINUTES, START_ATTEMPTS = 0.2, 5
+IDLE_MINUTES = 0.2
 DOWN_SECONDS, KILL_AFTER_PARTS = 180.0, 2
 """Time that the cluster gets to become small again, and committed parts after which a generator's node is killed."""
 OVERRIDES = (
@@ -137,49 +139,35 @@ def watched() -> Iterator[_History]:
     """Context manager: the number of nodes is recorded while the block runs."""
     import ray
 
-    history, stop = _History(), threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.5):
-            history.add(node_watch.count(ray.nodes(), [LABEL]))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    history = _History()
+    with repeated(lambda: history.add(node_watch.count(ray.nodes(), [LABEL])), 0.5, "counting the nodes"):
         yield history
-    finally:
-        stop.set()
-        watcher.join()
 
 
 @contextmanager
 def autoscaling_cluster(scratch: Path) -> Iterator[None]:
     """Context manager: a head without GPUs, whose autoscaler starts nodes on this machine; this process is connected to it."""
-    environment = dict(os.environ)
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_USE_DATASOURCE_V2": "0", "RAY_AUTH_MODE": "disabled"}
-    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
-    import ray
+    variables = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "disabled"}
+    with ray_environment(**variables):
+        import ray
 
-    head = None
-    try:
-        for attempt in range(START_ATTEMPTS):  # Ray gives a node 30 s to start, which a busy machine exceeds
-            port = _free_port()
-            head = _started_head(scratch / str(attempt), port)
-            if _connected(f"127.0.0.1:{port}", head):
-                break
-            _end(head, str(scratch))
-        else:
-            raise UserError(
-                f"Ray's head did not start in {START_ATTEMPTS} attempts; see Ray's logs, or try on a less busy machine"
-            )
-        yield
-    finally:
-        ray.shutdown()
-        if head is not None:
-            _end(head, str(scratch))
-        os.environ.clear()
-        os.environ.update(environment)
+        head = None
+        try:
+            for attempt in range(START_ATTEMPTS):  # Ray gives a node 30 s to start, which a busy machine exceeds
+                port = _free_port()
+                head = _started_head(scratch / str(attempt), port)
+                if _connected(f"127.0.0.1:{port}", head):
+                    break
+                _end(head, str(scratch))
+            else:
+                raise UserError(
+                    f"Ray's head did not start in {START_ATTEMPTS} attempts; see Ray's logs, or try on a less busy machine"
+                )
+            yield
+        finally:
+            ray.shutdown()
+            if head is not None:
+                _end(head, str(scratch))
 
 
 def _started_head(folder: Path, port: int) -> subprocess.Popen[bytes]:

@@ -4,11 +4,9 @@ import os
 from collections.abc import Sequence
 
 from vlrm_ray.config import Config
-from vlrm_ray.engines import Engine, Request, Sampling
-from vlrm_ray.ids import seed_of
+from vlrm_ray.engines import Engine
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV
 from vlrm_ray.store.rows import Row
-from vlrm_ray.types import ImageCondition
 
 
 def start_bare_engine(config: Config) -> Engine:
@@ -22,24 +20,11 @@ def start_bare_engine(config: Config) -> Engine:
 
 def answer(config: Config, engine: Engine, rows: Sequence[Row]) -> int:
     """Answer the requests that the generate stage sends for a part, with the same seeds; returns the number of answers."""
-    policy, count = config.policy, 0
-    for condition, n in (
-        (ImageCondition.FULL, policy.samples),
-        (ImageCondition.IMAGE_FREE, policy.image_free),
-        (ImageCondition.IMAGE_DEGRADED, policy.image_degraded),
-    ):
+    from vlrm_ray.pipeline.stages.generate import request_of, samples_of, sampling_of
+
+    count = 0
+    for condition, n in samples_of(config.policy).items():
         if n:
-            requests = [
-                Request(
-                    row.prompt.question, row.prompt.image, condition, seed_of("sample", row.prompt.prompt_id, condition)
-                )
-                for row in rows
-            ]
-            count += sum(map(len, engine.generate(requests, sampling(config, n))))
+            requests = [request_of(row.prompt, condition) for row in rows]
+            count += sum(map(len, engine.generate(requests, sampling_of(config.policy, n))))
     return count
-
-
-def sampling(config: Config, n: int) -> Sampling:
-    """How the policy samples `n` answers."""
-    policy = config.policy
-    return Sampling(policy.max_tokens, policy.temperature, policy.top_p, n, judgement="none")

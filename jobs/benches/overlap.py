@@ -5,22 +5,21 @@ The driver's loop, the graph, the ledger and Ray are those of a run, on a node t
 what it leaves idle, with the starts of its pools, which weigh less in the longer rounds of real models.
 """
 
-import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jobs.benches.ray_environment import ray_environment
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import utilization
+from vlrm_ray.pipeline.cluster import start_local
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 
-ROOT = Path(__file__).resolve().parents[2]
-START_ATTEMPTS = 5
 PROMPTS, SLOTS = 1280, (16, 16)
 """Prompts of a round, and sequences that a generator and a critic work on at the same time."""
 SEQUENCE_SECONDS = (4.0, 4.7)
@@ -58,7 +57,7 @@ def measure_overlap(progress: Progress, names: Sequence[str] = ()) -> dict[str, 
         "sequence_seconds": SEQUENCE_SECONDS,
         "train_seconds": STEPS * STEP_SECONDS,
     }
-    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, _node(scratch):
+    with tempfile.TemporaryDirectory(prefix="vlrm-", dir="/tmp") as scratch, _node(scratch, progress.log):
         for name in names or RUNS:
             with progress.stage(name) as meter:
                 found = _run(Path(scratch), name, RUNS[name], progress)
@@ -70,30 +69,18 @@ def measure_overlap(progress: Progress, names: Sequence[str] = ()) -> dict[str, 
 
 
 @contextmanager
-def _node(scratch: str) -> Iterator[None]:
-    """Ray on this machine, as if it had 8 GPUs. The environment is as before when it ends."""
-    environment = dict(os.environ)
+def _node(scratch: str, log: Callable[[str], None]) -> Iterator[None]:
+    """Ray on this machine, as if it had 8 GPUs."""
     Path(scratch, "ray").mkdir()
-    os.environ |= {"RAY_TMPDIR": scratch, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_USE_DATASOURCE_V2": "0"}
-    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "disabled"}
-    os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ messages in the driver
-    import ray
+    variables = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "disabled"}
+    with ray_environment(RAY_TMPDIR=scratch, **variables):
+        import ray
 
-    try:
-        for attempt in range(1, START_ATTEMPTS + 1):  # Ray gives a node 30 s to start, which a busy machine exceeds
-            try:
-                ray.init(address="local", num_cpus=8, num_gpus=8, include_dashboard=False, log_to_driver=False)
-                break
-            except Exception as error:  # Ray raises many types
-                ray.shutdown()
-                if attempt == START_ATTEMPTS:
-                    raise UserError(f"Ray did not start in {attempt} attempts: {error}") from error
-        yield
-    finally:
-        ray.shutdown()
-        os.environ.clear()
-        os.environ.update(environment)
+        try:
+            start_local({"num_cpus": 8, "num_gpus": 8, "include_dashboard": False, "log_to_driver": False}, log)
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _run(scratch: Path, name: str, overrides: tuple[str, ...], progress: Progress) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jobs.benches.bare_engine import answer, sampling, start_bare_engine
+from jobs.benches.bare_engine import answer, start_bare_engine
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Request
 from vlrm_ray.pipeline.cluster import connected
@@ -48,10 +48,12 @@ def _warm_up(rounds: "Rounds") -> None:
     """Let the policy generators answer a few requests, as the bare engine does: what they do once is not measured."""
     import ray
 
+    from vlrm_ray.pipeline.stages.generate import sampling_of
+
     refs = prompts_of_round(rounds.config, 1, rounds.store)[:WARM_UP]
     requests = [Request(ref.question, ref.image) for ref in refs]
     policy = rounds.fleet.stage_actors().policy
-    ray.get([actor.generate.remote(requests, sampling(rounds.config, 1)) for actor in policy])
+    ray.get([actor.generate.remote(requests, sampling_of(rounds.config.policy, 1)) for actor in policy])
 
 
 def _run_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:

@@ -21,6 +21,7 @@ import psutil
 import pyarrow as pa
 
 from jobs.benches.cpu_time import ENGINES, CpuTime
+from jobs.benches.ray_environment import ray_environment
 from vlrm_ray.config import Config, load
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.stages import Tally
@@ -33,7 +34,6 @@ from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import EVIDENCE, PROMPT, Row, to_table
 from vlrm_ray.types import Candidate, ImageCondition, Prompt, PromptRef
 
-ROOT = Path(__file__).resolve().parents[2]
 SLOTS, SECONDS = 16, 2.0
 """Sequences that a simulated engine decodes at the same time, and the time of each: 8 candidates per second, which is more
 than a model of 7B parameters writes on one GPU."""
@@ -167,29 +167,22 @@ class _NoBoard:
 
 @contextmanager
 def _cluster(scratch: str) -> Iterator[None]:
-    """A Ray cluster of several nodes on this machine. The environment is as before when it ends."""
-    environment = dict(os.environ)
-    os.environ["RAY_TMPDIR"] = scratch
+    """A Ray cluster of several nodes on this machine."""
     Path(scratch, "ray").mkdir()
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_maximum_startup_concurrency": "32"}
-    os.environ.setdefault("RAY_DATA_USE_DATASOURCE_V2", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ messages in the driver
-    import ray
-    from ray.cluster_utils import Cluster
+    with ray_environment(RAY_TMPDIR=scratch, RAY_worker_maximum_startup_concurrency="32"):
+        import ray
+        from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": NODE_CPUS, "object_store_memory": 300 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    try:
-        for _ in range(NODES - 1):
-            cluster.add_node(**node)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        yield
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        os.environ.clear()
-        os.environ.update(environment)
+        node = {"num_cpus": NODE_CPUS, "object_store_memory": 300 << 20}
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        try:
+            for _ in range(NODES - 1):
+                cluster.add_node(**node)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+            yield
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 def _run(

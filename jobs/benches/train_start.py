@@ -7,7 +7,6 @@ cannot drop, sampled every 5 ms.
 
 import json
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from vlrm_ray.config import Train, asset_path
+from vlrm_ray.pipeline.background import repeated
 
 RANKS = (2, 4)
 SHARD_BYTES = 64 << 20
@@ -144,20 +144,13 @@ def _status(field: str) -> int:
 @contextmanager
 def _peak() -> Iterator[list[int]]:
     """Context manager: a list whose only element becomes the peak of anonymous memory."""
-    peak, stop = [_status("RssAnon")], threading.Event()
+    peak = [_status("RssAnon")]
 
-    def watch() -> None:
-        while not stop.wait(0.005):
-            peak[0] = max(peak[0], _status("RssAnon"))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        stop.set()
-        thread.join()
+    def read() -> None:
         peak[0] = max(peak[0], _status("RssAnon"))
+
+    with repeated(read, 0.005, "reading the memory"):
+        yield peak
 
 
 if __name__ == "__main__":

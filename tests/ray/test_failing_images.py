@@ -56,7 +56,7 @@ def test_the_image_is_quarantined_and_the_part_goes_on(tmp_path: Path) -> None:
         candidates = (Candidate(f"c{width}", "A dog.", ImageCondition.FULL),)
         rows.append(Row(0, 1, prompt, part_rows=len(WIDTHS), asked=1, candidates=candidates))
     configure_ray_data(Cluster())
-    pool = Pool(min=1, max=1, cpus=0.5, gpus=0)
+    pool = Pool(min=1, max=1, cpus=0.5)
     step = _Step(FragileDetector, (Detector(), Ledger(str(tmp_path / "run")), Board()), pool)
     (table,) = tables(_through(ray.data.from_blocks([to_table(rows)]), [step]))
     found = from_table(table)

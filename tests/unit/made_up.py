@@ -13,6 +13,7 @@ from vlrm_ray.evaluation.metrics import share
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline import row_accounting
 from vlrm_ray.pipeline.board_client import BoardClient
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.preferences.critique import format_critique
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
@@ -28,7 +29,6 @@ from vlrm_ray.types import (  # fmt: skip
     Noun,
     Pair,
     Prompt,
-    RowCounts,
     ScoredCritique,
     SelectedPair,
     Verdict,

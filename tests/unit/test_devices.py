@@ -37,7 +37,6 @@ CASES = [
     (ONE_GPU, 1),
     (["cluster.overlap=1"], 8.25),
     (["cluster.overlap=1", "experts.detector.pool.min=2", "experts.reader.pool.gpus=0.5"], 9),
-    (["cluster.overlap=1", "cluster.stages.verify.gpus=1"], 9.25),
 ]
 """Settings that differ from the shipped configuration for GPUs, and the GPUs that the run has at the same time."""
 

@@ -11,12 +11,13 @@ import pytest
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.clusters import ece
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.preferences.critique import COMPACT, format_critique, parse_critique, prefers_chosen
 from vlrm_ray.report.build import build_report, schema
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.scenes import evaluation
 from vlrm_ray.scenes.bench import BenchItem
-from vlrm_ray.types import RowCounts, ScoredCritique
+from vlrm_ray.types import ScoredCritique
 
 FACTS = ("red circle top left", "sign STOP middle right")
 ITEMS = [

@@ -17,9 +17,9 @@ from vlrm_ray.monitoring import STEP_FIELDS
 from vlrm_ray.pipeline import trackers
 from vlrm_ray.pipeline.monitor import RunMonitor
 from vlrm_ray.pipeline.recorder import Recorder
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.pipeline.trackers import PRIVACY, Trackers, check_trackers, open_trackers, settings_of
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.types import RowCounts
 
 STEP = {"round": 1, "step": 1, "steps": 2, "loss": 0.5, "mfu": None, "skipped": 0}
 

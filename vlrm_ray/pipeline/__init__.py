@@ -24,6 +24,7 @@ quarantine.py        stops a run of which too many prompts cannot be used
 remedies.py          what to do about rows that were lost
 refusals.py          whether it is an engine's own fault that it refuses requests
 row_accounting.py    a stage's table and row counts of a part
+row_counts.py        rows in, kept, dropped and quarantined of a stage
 training_tables.py   the tables of a part that training reads
 part_statistics.py   a part's margins, verdicts and pairs as counts
 

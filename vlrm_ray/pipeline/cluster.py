@@ -203,7 +203,7 @@ def _join(config: Config, address: str, log: Callable[[str], None]) -> _Connecti
         "dashboard_host": "127.0.0.1",
         "object_store_memory": settings.object_store_mb << 20,
     }
-    return _start_local(options, log)
+    return start_local(options, log)
 
 
 def _connect(address: str, options: dict[str, Any]) -> _Connection:
@@ -221,8 +221,16 @@ def _connect(address: str, options: dict[str, Any]) -> _Connection:
         ) from error
 
 
-def _start_local(options: dict[str, Any], log: Callable[[str], None]) -> _Connection:
-    """Start a cluster on this machine. Ray allows a node 30 s to start, which a busy machine exceeds: so retry."""
+def start_local(options: dict[str, Any], log: Callable[[str], None]) -> _Connection:
+    """Start a cluster on this machine. Ray allows a node 30 s to start, which a busy machine exceeds: so retry.
+
+    Args:
+        options: arguments of `ray.init`.
+        log: prints a line when the start is retried.
+
+    Raises:
+        UserError: if it does not start.
+    """
     import ray
 
     for attempt in range(1, START_ATTEMPTS + 1):

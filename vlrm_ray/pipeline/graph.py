@@ -86,6 +86,7 @@ class _Step:
         arguments: the arguments of its constructor.
         pool: size of its actor pool.
         in_flight: parts that each actor has at a time.
+        gpus: GPUs of each actor.
         role: the role whose nodes the actors are on.
         labels: label selector of these nodes; None for any node.
     """
@@ -94,6 +95,7 @@ class _Step:
     arguments: tuple[Any, ...]
     pool: Pool
     in_flight: int = 1
+    gpus: float = 0
     role: Role = "cpu"
     labels: dict[str, str] | None = None
 
@@ -152,10 +154,12 @@ def _steps(
     steps = [
         _Step(Ingest, (round_, config, board, store), pools.ingest),
         _Step(Generate, (config, policy, cache, model), pools.generate, in_flight),
-        _Step(stage_actors.detector, (detector, store, board), detector.pool, role="expert"),
+        _Step(stage_actors.detector, (detector, store, board), detector.pool, gpus=detector.pool.gpus, role="expert"),
     ]
     if reader.enabled:
-        steps.append(_Step(stage_actors.reader, (reader, store, board), reader.pool, role="expert"))
+        steps.append(
+            _Step(stage_actors.reader, (reader, store, board), reader.pool, gpus=reader.pool.gpus, role="expert")
+        )
     if config.pairing.labels == "self":
         steps.append(_Step(SelfLabel, (config, critics.judges), pools.critique, in_flight))
     steps += [
@@ -194,7 +198,7 @@ def _through(rows: ray.data.Dataset, steps: Sequence[_Step]) -> ray.data.Dataset
                 min_size=pool.min, max_size=pool.max, max_concurrent_calls_per_actor=step.in_flight
             ),
             num_cpus=pool.cpus,
-            num_gpus=pool.gpus or None,
+            num_gpus=step.gpus or None,
             label_selector=step.labels,
         )
     return rows

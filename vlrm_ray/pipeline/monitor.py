@@ -7,26 +7,25 @@
 Everything is recorded in the driver, and nothing that goes wrong here ends a run or delays it for long: the log names it.
 """
 
-import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import ray
 
 from vlrm_ray.config import Config
 from vlrm_ray.monitoring import STEP_FIELDS, TRAIN
+from vlrm_ray.pipeline.background import repeated
 from vlrm_ray.pipeline.recorder import Recorder
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.pipeline.run_metrics import STEPS, RunMetrics
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.pipeline.trackers import NO_TRACKERS, Trackers
 from vlrm_ray.pipeline.usage import Usage, Watched
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.types import RowCounts
 
 SAMPLE_SECONDS = 5.0
 """Interval at which the fleet is asked what it does, and gauges are repeated. Ray exports metrics every 10 s."""
-CLOSE_SECONDS = 15.0
-"""Time that the last sample may take at the end of a run."""
 REASON_LENGTH = 60
 """Most characters of a reason in a tag."""
 JsonDict = dict[str, Any]
@@ -44,8 +43,7 @@ class RunMonitor:
         """Record the progress of a run; `start` also watches its actors."""
         self.config, self.ledger, self.recorder = config, ledger, recorder
         self.trackers: Trackers = NO_TRACKERS
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._sampling = ExitStack()
 
     def start(self, fleet: Watched, trackers: Trackers = NO_TRACKERS) -> None:
         """Watch the fleet in a thread until `close`, and send figures to trackers.
@@ -61,21 +59,16 @@ class RunMonitor:
                 self._evaluated(round_, evaluated["metrics"])
         usage = Usage(self.config, fleet, self.recorder)
 
-        def watch() -> None:
-            while not self._stop.wait(SAMPLE_SECONDS) and ray.is_initialized():  # a call would start another Ray
+        def sample() -> None:
+            if ray.is_initialized():  # a call would start another Ray
                 usage.sample()
                 self.recorder.repeat_gauges()
-            if ray.is_initialized():
-                usage.sample()
 
-        self._thread = threading.Thread(target=watch, daemon=True, name="monitor")
-        self._thread.start()
+        self._sampling.enter_context(repeated(sample, SAMPLE_SECONDS, "watching the run"))
 
     def close(self) -> None:
         """Take a last sample and close the trackers."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(CLOSE_SECONDS)
+        self._sampling.close()
         self.trackers.close()
 
     def began(self, round_: int) -> None:

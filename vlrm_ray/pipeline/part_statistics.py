@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlrm_ray.monitoring import bins
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.preferences.difficulty import difficulty_of
 from vlrm_ray.preferences.selection import candidates_of
 from vlrm_ray.store.rows import Row
-from vlrm_ray.types import ClaimType, Pair, RowCounts, ScoredCritique, SelectedPair, Verdict
+from vlrm_ray.types import ClaimType, Pair, ScoredCritique, SelectedPair, Verdict
 
 Counts = dict[str, Any]
 MARGIN_BINS = 40

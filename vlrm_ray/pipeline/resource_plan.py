@@ -92,9 +92,10 @@ def resource_requests(config: Config) -> list[ResourceRequest]:
     if uses_extractor_actor(config):
         gpus = policy.gpus * policy.tensor_parallel
         requests.append(ResourceRequest("claim extractor", 1, policy.cpus, gpus, "generate", 1))
-    requests.append(_of_pool("detector expert", config.experts.detector.pool, "expert", "experts.detector.pool"))
+    detector, reader = config.experts.detector.pool, config.experts.reader.pool
+    requests.append(_of_pool("detector expert", detector, "expert", "experts.detector.pool", detector.gpus))
     if config.experts.reader.enabled:
-        requests.append(_of_pool("text expert", config.experts.reader.pool, "expert", "experts.reader.pool"))
+        requests.append(_of_pool("text expert", reader, "expert", "experts.reader.pool", reader.gpus))
     pools = [(name, name, pool) for name, pool in config.cluster.stages]
     if config.pairing.labels == "self":
         pools.append(("self-label", "critique", config.cluster.stages.critique))
@@ -108,8 +109,8 @@ def _of_engine(name: str, engine: Engine, role: Role, section: str) -> ResourceR
     return ResourceRequest(name, engine.actors, engine.cpus, gpus, role, engine.most_actors, limit)
 
 
-def _of_pool(name: str, pool: Pool, role: Role, key: str) -> ResourceRequest:
-    return ResourceRequest(name, pool.min, pool.cpus, pool.gpus, role, pool.max, f"{key}.max")
+def _of_pool(name: str, pool: Pool, role: Role, key: str, gpus: float = 0) -> ResourceRequest:
+    return ResourceRequest(name, pool.min, pool.cpus, gpus, role, pool.max, f"{key}.max")
 
 
 def phases(config: Config) -> dict[str, list[ResourceRequest]]:

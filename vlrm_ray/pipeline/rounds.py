@@ -36,6 +36,7 @@ from vlrm_ray.pipeline.monitor import RunMonitor
 from vlrm_ray.pipeline.part_stream import PartStream
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.recorder import Recorder
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stage_clock import StageClock
@@ -44,7 +45,6 @@ from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.models import VERSION, portable
 from vlrm_ray.store.prepared_parts import PreparedParts
-from vlrm_ray.types import RowCounts
 
 JsonDict = dict[str, Any]
 CLOSE_SECONDS = 10
@@ -382,9 +382,7 @@ class Rounds:
 
 def _sum_row_counts(markers: Sequence[JsonDict]) -> dict[str, RowCounts]:
     """Row counts of the five stages, summed over parts."""
-    counts = {stage: RowCounts() for stage in ROLLOUT_STAGES}
+    counts = {stage: RowCounts.total(m["row_counts"][stage] for m in markers) for stage in ROLLOUT_STAGES}
     for stage, total in counts.items():
-        for marker in markers:
-            total.add(RowCounts(**marker["row_counts"][stage]))
         total.check(stage)
     return counts

