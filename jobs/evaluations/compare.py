@@ -2,13 +2,12 @@
 
     python jobs/evaluate.py compare results/before results/after
 
-A and B are output folders of finished `evaluate.py bench` commands, or the summary.json in them. On the items that
+A and B are output folders of finished `evaluate.py bench` commands, their URIs, or the summary.json in them. On the items that
 both results have, the command prints both accuracies, their difference with a 95 % interval (paired bootstrap), and
 the p-value of the exact McNemar test, overall and for each group.
 """
 
 import argparse
-from pathlib import Path
 
 from vlrm_ray.evaluation.benchmarks import compare
 from vlrm_ray.pipeline.progress import Progress
@@ -18,8 +17,8 @@ SIGNIFICANCE_LEVEL = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the two results."""
-    parser.add_argument("a", metavar="A", type=Path, help="folder of the first result, for example of the base model")
-    parser.add_argument("b", metavar="B", type=Path, help="folder of the second result; differences are B minus A")
+    parser.add_argument("a", metavar="A", help="folder of the first result, for example of the base model")
+    parser.add_argument("b", metavar="B", help="folder of the second result; differences are B minus A")
 
 
 def run(arguments: argparse.Namespace) -> None:

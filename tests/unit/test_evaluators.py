@@ -228,12 +228,11 @@ def test_unknown_benchmarks_and_folders_are_refused(tmp_path: Path) -> None:
         check_benchmark("pope", str(tmp_path / "nowhere"))
 
 
-def test_images_are_stored_for_engines_on_other_nodes_only_if_the_run_is_remote(tmp_path: Path) -> None:
+def test_images_are_stored_for_engines_on_other_nodes_only_if_asked_for(tmp_path: Path) -> None:
     from vlrm_ray.evaluation.benchmarks.images import ImageResolver
 
     (tmp_path / "a.png").write_bytes(png())
-    local = ImageResolver([tmp_path], Ledger(str(tmp_path / "run")), shared=True)
+    local = ImageResolver([tmp_path], Ledger(str(tmp_path / "run")))
     assert local.uri("a.png") == str(tmp_path / "a.png")
-    local.store_files = True
-    local._uris.clear()
-    assert local.uri("a.png").startswith(str(tmp_path / "run"))
+    stored = ImageResolver([tmp_path], Ledger(str(tmp_path / "run")), store_files=True)
+    assert stored.uri("a.png").startswith(str(tmp_path / "run"))

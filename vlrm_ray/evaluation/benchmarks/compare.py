@@ -1,15 +1,17 @@
 """Paired comparison of two results on the same items, with a significance test and a confidence interval."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest, bootstrap
 
 from vlrm_ray.errors import UserError
+from vlrm_ray.store.filesystem import redacted
+from vlrm_ray.store.ledger import Ledger
 
 SUMMARY, OUTCOMES = "summary.json", "items.jsonl"
 _RESAMPLES = 9999
@@ -22,12 +24,12 @@ class Result:
     """A finished benchmark.
 
     Attributes:
-        folder: the output folder of `evaluate.py bench`.
+        folder: the output folder of `evaluate.py bench`, for messages.
         summary: the content of `summary.json`.
         outcomes: the rows of `items.jsonl`, by item key.
     """
 
-    folder: Path
+    folder: str
     summary: Mapping[str, Any]
     outcomes: Mapping[str, Mapping[str, Any]]
 
@@ -55,19 +57,20 @@ class Difference:
     high: float
 
 
-def load(path: Path) -> Result:
-    """Read a result from its folder, or from the path of its `summary.json`.
+def load(place: str) -> Result:
+    """Read a result from its folder, by path or URI, or from the path of its `summary.json`.
 
     Raises:
         UserError: a file is missing or damaged.
     """
-    folder = path.parent if path.is_file() else path
-    for name in (SUMMARY, OUTCOMES):
-        if not (folder / name).is_file():
+    ledger = Ledger(os.path.dirname(os.path.abspath(place)) if os.path.isfile(place) else place)
+    folder, files = redacted(ledger.uri), {name: ledger.get(name) for name in (SUMMARY, OUTCOMES)}
+    for name, content in files.items():
+        if content is None:
             raise UserError(f"{folder} has no {name}; give the --out folder of a finished `evaluate.py bench`")
     try:
-        summary = json.loads((folder / SUMMARY).read_text())
-        lines = [json.loads(line) for line in (folder / OUTCOMES).read_text().splitlines()]
+        summary = json.loads(files[SUMMARY] or b"")
+        lines = [json.loads(line) for line in (files[OUTCOMES] or b"").splitlines()]
         return Result(folder, {"benchmark": summary["benchmark"], **summary}, {line["key"]: line for line in lines})
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -19,7 +19,8 @@ def build_summary(
     """The content of `summary.json`.
 
     `groups` and `overall` hold accuracies over all items: an item that is unparsed, tied or quarantined counts as
-    wrong. `macro` is the mean over the groups of the official split. `official` holds the metrics of the official
+    wrong. `by_length` holds those of the items whose better answer is the shorter or the longer one; it is empty for Yes/No
+    questions. `macro` is the mean over the groups of the official split. `official` holds the metrics of the official
     script, which may treat undecided items differently. `position_disagreement` is the share of items whose outcome
     differs between the two orders, of the items that are decided in at least one order; None unless both orders were
     judged.
@@ -35,6 +36,7 @@ def build_summary(
         "unparsed": counts[Status.UNPARSED],
         "ties": counts[Status.TIE],
         "groups": groups,
+        "by_length": {} if benchmark.yes_no else _by_length(items, correct),
         "overall": _mean(correct),
         "macro": round(sum(groups[name]["accuracy"] for name in main_groups) / len(main_groups), 6),
         "baselines": _baselines(items, benchmark.yes_no),
@@ -72,6 +74,7 @@ def outcome_rows(items: Sequence[Item], judged: Judgements) -> list[Row]:
 def summary_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of the table for the console."""
     rows = [[name, *_cells(group)] for name, group in summary["groups"].items()]
+    rows += [[f"better answer is {side}", *_cells(part)] for side, part in summary["by_length"].items()]
     overall = {"accuracy": summary["overall"], "n": summary["n"], "ci95": summary["details"]["overall_ci95"]}
     rows += [["overall", *_cells(overall)], ["macro average", f"{summary['macro']:.3f}", "", ""]]
     rows += [[f"baseline: {name.replace('_', ' ')}", f"{v:.3f}", "", ""] for name, v in summary["baselines"].items()]
@@ -98,6 +101,16 @@ def _groups(items: Sequence[Item], correct: Sequence[bool]) -> dict[str, Row]:
         for group in item.groups:
             hits.setdefault(group, []).append(hit)
     return {name: _accuracy(hits[name]) for name in sorted(hits)}
+
+
+def _by_length(items: Sequence[Item], correct: Sequence[bool]) -> dict[str, Row]:
+    picked = by_length(item.better_and_worse for item in items)
+    sides = {"shorter": picked["pick_shorter"], "longer": picked["pick_longer"]}
+    return {
+        name: _accuracy([hit for hit, is_there in zip(correct, side, strict=True) if is_there])
+        for name, side in sides.items()
+        if any(side)
+    }
 
 
 def _accuracy(hits: Sequence[bool]) -> Row:
