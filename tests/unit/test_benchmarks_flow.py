@@ -302,14 +302,14 @@ def test_mcnemar_by_hand() -> None:
     # discordant 1 and 5: two-sided binomial 2 * (1 + 6) / 64
     a = [True] * 4 + [True] + [False] * 5
     b = [True] * 4 + [False] + [True] * 5
-    result = compare.difference(a, b)
+    result = compare.difference(a, b, range(10))
     assert (result.only_a, result.only_b, result.a, result.b) == (1, 5, 0.5, 0.9)
     assert result.p == pytest.approx(14 / 64)
     assert result.low < 0.4 < result.high
 
 
 def test_equal_results_do_not_differ() -> None:
-    result = compare.difference([True, False, True], [True, False, True])
+    result = compare.difference([True, False, True], [True, False, True], range(3))
     assert (result.p, result.low, result.high) == (1.0, 0.0, 0.0)
 
 
@@ -318,6 +318,32 @@ def finished(folder: Path, bench: str, right: dict[str, bool]) -> str:
     (folder / "summary.json").write_text(json.dumps({"benchmark": bench}))
     files.lines(folder / "items.jsonl", [{"key": k, "groups": ["g"], "right": r} for k, r in right.items()])
     return str(folder)
+
+
+def test_items_about_one_image_are_not_independent(tmp_path: Path) -> None:
+    """All 18 questions are about one image. Of results by earlier versions nothing is known about the images."""
+    files.pope_files(tmp_path / "data")
+    bench = BENCHMARKS["pope"]
+    items = bench.read(tmp_path / "data", files.silent)
+    a, b = ({(i.key, i.first): files.judged(i, outcome) for i in items} for outcome in ("wrong", "right"))
+    found = summary.build_summary(bench, items, b, {})
+    low, high = found["details"]["overall_ci95"]
+    assert (found["overall"], low < 0.3, high) == (1.0, True, 1.0)
+    for name, judged in (("a", a), ("b", b)):
+        results.write_results(bench, items, judged, {}, str(tmp_path / name))
+    difference = compare.differences(*(compare.load(str(tmp_path / name)) for name in "ab"))["overall"]
+    assert (difference.n, difference.clusters, difference.p) == (18, 1, 1.0)
+    for name in "ab":
+        rows = [json.loads(line) for line in (tmp_path / name / "items.jsonl").read_text().splitlines()]
+        files.lines(tmp_path / name / "items.jsonl", [{k: v for k, v in row.items() if k != "cluster"} for row in rows])
+    difference = compare.differences(*(compare.load(str(tmp_path / name)) for name in "ab"))["overall"]
+    assert (difference.clusters, difference.p < 1e-4) == (18, True)
+
+
+def test_without_an_image_the_question_is_what_items_share() -> None:
+    assert replace(ITEM, answers=("one", "two")).cluster == ITEM.cluster != replace(ITEM, question="Why?").cluster
+    with_image = replace(ITEM, image="a.png")
+    assert replace(with_image, question="Why?").cluster == with_image.cluster != replace(ITEM, image=b"content").cluster
 
 
 def test_only_common_items_are_compared(tmp_path: Path) -> None:

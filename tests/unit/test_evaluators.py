@@ -211,6 +211,7 @@ def test_a_benchmark_is_judged_by_one_critique_of_each_answer(tmp_path: Path) ->
     assert found.metrics["benchmark_pope_accuracy"].value == 0.5  # half of POPE's answers are yes
     assert found.metrics["benchmark_pope_undecided"].value == 0.0
     assert found.details["hits"]["benchmark_pope_accuracy"].count("1") == len(evaluator.items) / 2
+    assert set(found.details["clusters"]["benchmark_pope_accuracy"]) == {0, 1, 2, 3}, "questions about the same image"
 
 
 def test_an_item_whose_image_is_missing_counts_as_wrong(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 BOOTSTRAP_RESAMPLES = 200
+_ROUNDING = 1e-9
+"""A smaller spread is one of rounding errors."""
 MIN_BOOTSTRAP = 20
 """With fewer items no bootstrap interval is stated but 0 to 1: a few items are often alike, and then all resamples are."""
 
@@ -96,26 +98,21 @@ def gain(before: Metric, after: Metric, correlation: float = 0.0) -> tuple[float
     return value, max(-1.0, value - down), min(1.0, value + up)
 
 
-def phi(before: Sequence[bool], after: Sequence[bool]) -> float:
-    """Phi coefficient (Pearson correlation) of two outcomes of the same items; 0 if either is constant."""
-    x, y = np.asarray(before, float), np.asarray(after, float)
-    spread = float(x.std() * y.std())
-    return float(((x - x.mean()) * (y - y.mean())).mean()) / spread if spread > 0 else 0.0
+def phi(before: Sequence[bool], after: Sequence[bool], clusters: Sequence[int] | None = None) -> float:
+    """Correlation of two proportions of the same items; 0 if either outcome is constant.
 
-
-def balanced_accuracy(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
-    """Mean of the accuracies on right and on wrong responses, where a reward above 0.5 predicts "right".
-
-    The interval combines the Wilson intervals of the two accuracies by the square-and-add method, as `gain` does.
+    Args:
+        before: the first outcome of each item.
+        after: the second one.
+        clusters: number of each item's cluster, from 0. Clusters are independent, so their sums are correlated; without
+            clusters the items are, and the result is the phi coefficient.
     """
-    correct = [(r > 0.5) == y for r, y in zip(rewards, right, strict=True)]
-    classes = [[c for c, y in zip(correct, right, strict=True) if y is label] for label in (True, False)]
-    if not all(classes):
-        return Metric(0.0, len(rewards), 0.0, 1.0)
-    a, b = map(share, classes)
-    value = (a.value + b.value) / 2
-    down, up = math.hypot(a.value - a.low, b.value - b.low) / 2, math.hypot(a.high - a.value, b.high - b.value) / 2
-    return Metric(value, len(rewards), max(0.0, value - down), min(1.0, value + up))
+    x, y = np.asarray(before, float), np.asarray(after, float)
+    x, y = x - x.mean(), y - y.mean()
+    if clusters is not None:
+        x, y = np.bincount(clusters, x).astype(float), np.bincount(clusters, y).astype(float)
+    spread = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / spread if spread > _ROUNDING else 0.0
 
 
 def f1(rewards: Sequence[float], right: Sequence[bool]) -> Metric:

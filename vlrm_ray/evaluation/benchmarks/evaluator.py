@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vlrm_ray.config import Critic
 from vlrm_ray.errors import UserError
-from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.benchmarks import BENCHMARKS
 from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
 from vlrm_ray.evaluation.benchmarks.images import IMAGE_FOLDERS, ImageResolver
@@ -16,8 +15,9 @@ from vlrm_ray.evaluation.benchmarks.items import Item, Status
 from vlrm_ray.evaluation.benchmarks.judging import POINTWISE, JudgeOutput, JudgeSettings
 from vlrm_ray.evaluation.benchmarks.scoring import Batch, JudgementLog, Scorer, primary_judgements
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark, data_folder
+from vlrm_ray.evaluation.clusters import clustered_share, repeated
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
-from vlrm_ray.evaluation.pairs import by_length, outcomes
+from vlrm_ray.evaluation.pairs import by_length, stored
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
@@ -79,15 +79,16 @@ class PublicBenchmark:
             judgements = primary_judgements(self.items, scorer.log.judged)
         hits = [judgement.is_correct(item) for item, judgement in zip(self.items, judgements, strict=True)]
         baselines = by_length(item.better_and_worse for item in self.items)
+        images = repeated([item.cluster for item in self.items])
         prefix = f"benchmark_{self.name}"
         reasons = Counter(judgement.reason for judgement in judgements if judgement.status is Status.QUARANTINED)
         return Evaluated(
             {
-                f"{prefix}_accuracy": metrics.share(hits),
-                f"{prefix}_undecided": metrics.share([j.status is not Status.DECIDED for j in judgements]),
-                **{f"{prefix}_{name}_accuracy": metrics.share(picked) for name, picked in baselines.items()},
+                f"{prefix}_accuracy": clustered_share(hits, images),
+                f"{prefix}_undecided": clustered_share([j.status is not Status.DECIDED for j in judgements], images),
+                **{f"{prefix}_{name}_accuracy": clustered_share(picked, images) for name, picked in baselines.items()},
             },
-            {"hits": {f"{prefix}_accuracy": outcomes(hits)}}
+            stored(f"{prefix}_accuracy", hits, images)
             | ({"quarantined": {self.name: dict(reasons)}} if reasons else {}),
         )
 

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
-from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, Row, Status
 from vlrm_ray.evaluation.benchmarks.scoring import Judgements, primary_judgements
+from vlrm_ray.evaluation.clusters import clustered_share
 from vlrm_ray.evaluation.pairs import by_length
 
 Summary = dict[str, Any]
@@ -44,7 +45,7 @@ def build_summary(
         "official": benchmark.official(prediction_rows(benchmark, items, judged)),
         "details": {
             **details,
-            "overall_ci95": _accuracy(correct)["ci95"],
+            "overall_ci95": _accuracy(items, correct)["ci95"],
             "quarantined": dict(Counter(j.reason for j in judgements if j.status is Status.QUARANTINED)),
             "overall_other_order": _other_order(items, judged),
         },
@@ -57,12 +58,13 @@ def prediction_rows(benchmark: Benchmark, items: Sequence[Item], judged: Judgeme
 
 
 def outcome_rows(items: Sequence[Item], judged: Judgements) -> list[Row]:
-    """Rows of `items.jsonl`, which `compare` reads: key, groups, correctness, status and rewards of each item."""
+    """Rows of `items.jsonl`, which `compare` reads: key, groups, image, correctness, status and rewards of each item."""
     return [
         {
             "key": item.key,
             "id": item.item_id,
             "groups": list(item.groups),
+            "cluster": item.cluster,
             "right": judgement.is_correct(item),
             "status": judgement.status,
             "rewards": list(judgement.rewards),
@@ -96,25 +98,21 @@ def script_errors(summary: Summary) -> list[str]:
 
 
 def _groups(items: Sequence[Item], correct: Sequence[bool]) -> dict[str, Row]:
-    hits: dict[str, list[bool]] = {}
-    for item, hit in zip(items, correct, strict=True):
-        for group in item.groups:
-            hits.setdefault(group, []).append(hit)
-    return {name: _accuracy(hits[name]) for name in sorted(hits)}
+    names = sorted({group for item in items for group in item.groups})
+    return {name: _accuracy(items, correct, [name in item.groups for item in items]) for name in names}
 
 
 def _by_length(items: Sequence[Item], correct: Sequence[bool]) -> dict[str, Row]:
     picked = by_length(item.better_and_worse for item in items)
     sides = {"shorter": picked["pick_shorter"], "longer": picked["pick_longer"]}
-    return {
-        name: _accuracy([hit for hit, is_there in zip(correct, side, strict=True) if is_there])
-        for name, side in sides.items()
-        if any(side)
-    }
+    return {name: _accuracy(items, correct, side) for name, side in sides.items() if any(side)}
 
 
-def _accuracy(hits: Sequence[bool]) -> Row:
-    metric = metrics.share(hits).as_json()
+def _accuracy(items: Sequence[Item], correct: Sequence[bool], inside: Sequence[bool] | None = None) -> Row:
+    """Accuracy on all items, or on those inside; items about one image are not taken for independent."""
+    chosen = [True] * len(items) if inside is None else inside
+    clusters = [item.cluster for item in compress(items, chosen)]
+    metric = clustered_share(list(compress(correct, chosen)), clusters).as_json()
     return {"accuracy": metric["value"], "n": metric["n"], "ci95": metric["ci95"]}
 
 
