@@ -1,11 +1,11 @@
 """Metrics with the number of items behind them and a 95 % confidence interval."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 BOOTSTRAP_RESAMPLES = 200
 _ROUNDING = 1e-9
@@ -75,6 +75,20 @@ def reliability(rewards: Sequence[float], right: Sequence[bool], bins: int = 10)
         for b in range(bins)
         if (inside := index == b).any()
     ]
+
+
+def chance_ece(bins: Sequence[Mapping[str, float]]) -> float:
+    """The calibration error that perfectly calibrated rewards show on average, by chance: it is above 0 for a few responses.
+
+    Args:
+        bins: output of `reliability`. Of the responses in a bin each is right with a probability of its mean reward.
+    """
+    gaps = 0.0
+    for each in bins:
+        n, p = int(each["n"]), each["mean_reward"]
+        right = np.arange(n + 1)
+        gaps += float(abs(right - n * p) @ binom.pmf(right, n, p))
+    return gaps / sum(each["n"] for each in bins)
 
 
 def gain(before: Metric, after: Metric, correlation: float = 0.0) -> tuple[float, float, float]:
