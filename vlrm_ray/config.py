@@ -194,7 +194,7 @@ class BenchmarkData(Section):
     name: str
     """Name of the benchmark: `vl_rewardbench`, `multimodal_rewardbench`, `mm_rlhf_rewardbench`, `pope`, `hallusionbench`, `amber`."""
     data: str
-    """Folder with its files, on the machine of the driver."""
+    """Folder with its files, on the machine of the driver, or its URI."""
 
 
 class Evaluation(Section):

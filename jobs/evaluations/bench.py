@@ -6,6 +6,10 @@
     # no data at hand: write a POPE of 300 rendered scenes to FOLDER
     python jobs/evaluate.py bench --benchmark pope --make-scenes 300 --data FOLDER
 
+    # the same without the images: what the model knows of the answers' words alone
+    python jobs/evaluate.py bench --rm runs/scenes/versions/0003 --benchmark pope --data FOLDER --out BLIND --blind
+    python jobs/evaluate.py compare BLIND FOLDER
+
     # five critiques per answer, both orders, 200 items, on a GPU
     python jobs/evaluate.py bench --rm FOLDER --benchmark vl_rewardbench --data FOLDER --out FOLDER \\
         --k 5 --order both --limit 200 \\
@@ -22,7 +26,7 @@ says which one is better. --judge overrides this choice. A Yes/No question is co
 
 The output folder gets predictions.jsonl (or .json) for the official scorer, items.jsonl for `evaluate.py compare`
 and summary.json. You can interrupt the command at any time; run it again to resume. Items that were quarantined, for
-example because their image was missing, are tried again.
+example because their image was missing, are tried again. --data, --images and --out may be URIs such as s3://bucket/pope.
 
 There are two critics unless critic.engine.actors says otherwise. Without RAY_ADDRESS give cluster.cpus too, at least
 critic.engine.actors times critic.engine.cpus.
@@ -38,20 +42,26 @@ from typing import Any
 
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
-from vlrm_ray.evaluation.benchmarks import BENCHMARKS, results, summary
+from vlrm_ray.evaluation.benchmarks import BENCHMARKS, compare, results, summary
 from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
 from vlrm_ray.evaluation.benchmarks.images import IMAGE_FOLDERS, ImageResolver
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item
 from vlrm_ray.evaluation.benchmarks.judging import PAIRWISE, POINTWISE, JudgeSettings
 from vlrm_ray.evaluation.benchmarks.scoring import JudgementLog, Scorer
-from vlrm_ray.evaluation.benchmarks.setup import Judge, claim_output_folder, judge_from_folder
+from vlrm_ray.evaluation.benchmarks.setup import (
+    Judge,
+    check_output_folder,
+    claim_output_folder,
+    data_folder,
+    judge_from_folder,
+)
 from vlrm_ray.ids import digest
-from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, connected, stage_name
+from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV, check_kept, connected, stage_name
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.preferences.critique import FORMATS
-from vlrm_ray.store.filesystem import redacted
+from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.models import local_model
+from vlrm_ray.store.models import local_model, portable
 
 BATCHES_OF_SEQUENCES = 2
 """Requests per batch, as a multiple of the engine's max_num_seqs. A larger batch wastes less time at its end, but an
@@ -64,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rm", metavar="FOLDER", help="model to score: path or URI of a published reward model or a Hugging Face VLM"
     )
     parser.add_argument("--benchmark", metavar="NAME", required=True, help=f"one of {', '.join(BENCHMARKS)}")
-    parser.add_argument("--data", metavar="FOLDER", type=Path, required=True, help="folder with the benchmark's files")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, help="output folder for the results")
+    parser.add_argument("--data", metavar="FOLDER", required=True, help="folder with the benchmark's files, or its URI")
+    parser.add_argument("--out", metavar="FOLDER", help="output folder for the results, or its URI; not inside --data")
     parser.add_argument(
         "--k",
         type=int,
@@ -90,8 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score answers one at a time, or compare both in one prompt (default: depends on the model, see above)",
     )
     parser.add_argument(
-        "--images", metavar="FOLDER", type=Path, help="folder that image paths are relative to (default: --data)"
+        "--images", metavar="FOLDER", help="folder that image paths are relative to, or its URI (default: --data)"
     )
+    parser.add_argument("--blind", action="store_true", help="judge the same items without their images")
     parser.add_argument("--allow-urls", action="store_true", help="download images that are given as URLs")
     parser.add_argument(
         "--bare",
@@ -131,18 +142,24 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             "--rm or --out is missing; give the model with --rm FOLDER and a result folder with --out FOLDER"
         )
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise UserError(f"--out {arguments.out} is a file; give a folder")
+    check_kept("--out", arguments.out)
+    check_output_folder(arguments.out, arguments.data)
     judge = judge_from_folder(arguments.rm, arguments.judge, arguments.k, arguments.config, arguments.overrides)
-    items = _read_items(benchmark, arguments, progress)
-    claim_output_folder(arguments.out, benchmark.name, judge, arguments.images)
-    scorer = _scorer(judge, arguments)
-    todo = scorer.missing(items, arguments.order == "both")
-    progress.log(f"{benchmark.name}: {len(items)} items, {len(todo)} to judge; {judge.description}")
-    todo = scorer.quarantine_leading(todo)
-    rates = _judge(judge.config, scorer, todo, arguments, progress) if todo else results.previous_rates(arguments.out)
-    results.check_any_judged(items, scorer.log.judged, arguments.out, arguments.images or arguments.data)
-    _finish(benchmark, items, scorer.log, _details(arguments, judge) | rates, arguments.out, progress)
+    data = data_folder("--data", arguments.data)
+    images = data_folder("--images", arguments.images) if arguments.images else None
+    items = _read_items(benchmark, data, arguments, progress)
+    claim_output_folder(arguments.out, benchmark.name, judge, arguments.images, arguments.blind)
+    with JudgementLog.of(Ledger(arguments.out)) as log:
+        scorer = _scorer(judge, log, [images] if images else [data / name for name in IMAGE_FOLDERS], arguments)
+        todo = scorer.missing(items, arguments.order == "both")
+        where = " without the images" if arguments.blind else ""
+        progress.log(f"{benchmark.name}: {len(items)} items, {len(todo)} to judge{where}; {judge.description}")
+        todo = scorer.quarantine_leading(todo)
+        rates = (
+            _judge(judge.config, scorer, todo, arguments, progress) if todo else results.previous_rates(arguments.out)
+        )
+    results.check_any_judged(items, log.judged, arguments.out, images or data)
+    _finish(benchmark, items, log, _details(arguments, judge) | rates, arguments.out, progress)
 
 
 def _make_scenes(benchmark: Benchmark, arguments: argparse.Namespace, progress: Progress) -> None:
@@ -152,14 +169,16 @@ def _make_scenes(benchmark: Benchmark, arguments: argparse.Namespace, progress: 
         raise UserError(f"--make-scenes writes POPE data only, got --benchmark {benchmark.name}; use --benchmark pope")
     if arguments.make_scenes < 1:
         raise UserError(f"--make-scenes {arguments.make_scenes}: expected at least 1")
+    if is_remote(arguments.data):
+        raise UserError(f"--make-scenes writes to a local folder, got --data {redacted(arguments.data)}; give a path")
     with progress.stage(f"draw {arguments.make_scenes} scenes") as meter:
-        meter.set_summary(f"{pope.write(arguments.data, arguments.make_scenes)} questions in {arguments.data}")
+        meter.set_summary(f"{pope.write(Path(arguments.data), arguments.make_scenes)} questions in {arguments.data}")
 
 
-def _read_items(benchmark: Benchmark, arguments: argparse.Namespace, progress: Progress) -> list[Item]:
-    items = benchmark.read(arguments.data, progress.log)
+def _read_items(benchmark: Benchmark, data: Path, arguments: argparse.Namespace, progress: Progress) -> list[Item]:
+    items = benchmark.read(data, progress.log)
     if not items:
-        raise UserError(f"--data {arguments.data}: the files of {benchmark.name} have no rows; give another folder")
+        raise UserError(f"--data {data}: the files of {benchmark.name} have no rows; give another folder")
     if arguments.limit is not None:
         if arguments.limit < 1:
             raise UserError(f"--limit {arguments.limit}: expected at least 1")
@@ -168,12 +187,10 @@ def _read_items(benchmark: Benchmark, arguments: argparse.Namespace, progress: P
     return items
 
 
-def _scorer(judge: Judge, arguments: argparse.Namespace) -> Scorer:
+def _scorer(judge: Judge, log: JudgementLog, roots: list[Path], arguments: argparse.Namespace) -> Scorer:
     config = judge.config
     critic = config.critic
-    if arguments.images is not None and not arguments.images.is_dir():
-        raise UserError(f"--images {arguments.images}: folder not found")
-    roots = [arguments.images] if arguments.images else [arguments.data / name for name in IMAGE_FOLDERS]
+    copied = any(is_remote(uri) for uri in (arguments.out, arguments.images or arguments.data))
     settings = JudgeSettings.create(
         judge.kind,
         FORMATS[critic.format],
@@ -182,12 +199,13 @@ def _scorer(judge: Judge, arguments: argparse.Namespace) -> Scorer:
         critic.temperature,
         config.selection.label_mass,
         judge.calibration,
+        blind=arguments.blind,
     )
     return Scorer(
         settings,
-        ImageResolver(roots, Ledger(str(arguments.out)), arguments.allow_urls),
+        ImageResolver(roots, Ledger(arguments.out), arguments.allow_urls, store_files=copied and not arguments.blind),
         ContextBudget(Path(local_model(critic.model)), critic.engine.max_model_len - critic.max_tokens),
-        JudgementLog(arguments.out / "judged.jsonl"),
+        log,
         batch_size=BATCHES_OF_SEQUENCES * critic.engine.max_num_seqs,
     )
 
@@ -205,7 +223,7 @@ def _judge(
             stack.enter_context(connected(config, progress.log))
             from actors.fleet import JUDGE_REMEDY, Fleet
 
-            fleet = Fleet(config, Ledger(str(arguments.out)))
+            fleet = Fleet(config, Ledger(arguments.out))
             stack.callback(fleet.close)
             fleet.start(policy=False)
         judges = fleet.batches("critic", scorer.settings.sampling, remedy=JUDGE_REMEDY)
@@ -230,7 +248,7 @@ def _bare_rate(config: Config, scorer: Scorer, arguments: argparse.Namespace, pr
     settings = engine_settings(config.critic.engine, config.critic.model, config.prompts.max_pixels)
 
     async def rate() -> float:
-        host = CritiqueWriter("bare", settings, Ledger(str(arguments.out)))
+        host = CritiqueWriter("bare", settings, Ledger(arguments.out))
         await host.generate(requests[:8], sampling)
         start = time.monotonic()
         await host.generate(requests, sampling)
@@ -253,7 +271,8 @@ def _details(arguments: argparse.Namespace, judge: Judge) -> dict[str, Any]:
         "k": judge.config.critic.k,
         "order": arguments.order,
         "limit": arguments.limit,
-        "data": str(arguments.data.resolve()),
+        "blind": arguments.blind,
+        "data": redacted(portable(arguments.data)),
     }
 
 
@@ -262,7 +281,7 @@ def _finish(
     items: list[Item],
     log: JudgementLog,
     details: dict[str, Any],
-    out: Path,
+    out: str,
     progress: Progress,
 ) -> None:
     """Write the results and print them."""
@@ -271,4 +290,6 @@ def _finish(
     for line in results.summary_lines(content, items, log.judged):
         progress.log(line)
     prediction_files = ", ".join(sorted(benchmark.files([])))
-    progress.log(f"results: {out}/summary.json; for the official scorer: {prediction_files}")
+    progress.log(
+        f"results: {redacted(Ledger(out).location(compare.SUMMARY))}; for the official scorer: {prediction_files}"
+    )

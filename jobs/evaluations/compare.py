@@ -2,13 +2,13 @@
 
     python jobs/evaluate.py compare results/before results/after
 
-A and B are output folders of finished `evaluate.py bench` commands, or the summary.json in them. On the items that
+A and B are output folders of finished `evaluate.py bench` commands, their URIs, or the summary.json in them. On the items that
 both results have, the command prints both accuracies, their difference with a 95 % interval (paired bootstrap), and
-the p-value of the exact McNemar test, overall and for each group.
+the p-value of an exact test, overall and for each group: McNemar's, or where one image has several items, that of random
+signs of the images' differences.
 """
 
 import argparse
-from pathlib import Path
 
 from vlrm_ray.evaluation.benchmarks import compare
 from vlrm_ray.pipeline.progress import Progress
@@ -18,8 +18,8 @@ SIGNIFICANCE_LEVEL = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the two results."""
-    parser.add_argument("a", metavar="A", type=Path, help="folder of the first result, for example of the base model")
-    parser.add_argument("b", metavar="B", type=Path, help="folder of the second result; differences are B minus A")
+    parser.add_argument("a", metavar="A", help="folder of the first result, for example of the base model")
+    parser.add_argument("b", metavar="B", help="folder of the second result; differences are B minus A")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,4 +37,6 @@ def run(arguments: argparse.Namespace) -> None:
     progress.table(title, *compare.comparison_table(differences))
     overall = differences["overall"]
     verdict = "differ significantly" if overall.p < SIGNIFICANCE_LEVEL else "do not differ significantly"
-    progress.log(f"A and B {verdict} (exact McNemar test, p = {overall.p:.3g}, {overall.n} items)")
+    by_image = overall.clusters < overall.n
+    test = f"exact sign-flip test of {overall.clusters} images" if by_image else "exact McNemar test"
+    progress.log(f"A and B {verdict} ({test}, p = {overall.p:.3g}, {overall.n} items)")

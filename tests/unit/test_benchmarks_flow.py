@@ -210,14 +210,14 @@ def test_quarantined_items_are_tried_again_once_their_reason_may_be_gone(tmp_pat
     with pytest.raises(
         UserError, match=rf"image_missing 18 of 18 \(first: .* image a\.png\); .*--images {tmp_path}/data,"
     ):
-        results.check_any_judged(items, first.log.judged, tmp_path, tmp_path)
+        results.check_any_judged(items, first.log.judged, str(tmp_path), tmp_path)
     assert scorer(tmp_path).missing(items, both=False) == []
     second = scorer(tmp_path)
     second.images = ImageResolver([tmp_path / "data"], Ledger(str(tmp_path / "out")))
     assert second.missing(items, both=False) == todo
     assert second.quarantine_leading(todo) == todo
     second.score(todo, judge_for_cups, lambda count: None)
-    results.check_any_judged(items, JudgementLog(second.log.path).judged, tmp_path, tmp_path)
+    results.check_any_judged(items, JudgementLog(second.log.path).judged, str(tmp_path), tmp_path)
 
 
 def test_an_item_that_the_engine_refused_is_tried_again(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_an_item_that_the_engine_refused_is_tried_again(tmp_path: Path) -> None:
     assert scored.log.judged[items[0].key, items[0].first].reason == "refused by the engine: x"
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(UserError, match="no accuracy: refused by the engine: x 1 of 1"):
-        results.check_any_judged(items, scored.log.judged, tmp_path, tmp_path)
+        results.check_any_judged(items, scored.log.judged, str(tmp_path), tmp_path)
     assert not (tmp_path / "summary.json").exists()
     assert len(scored.missing(items, both=False)) == 1
 
@@ -270,8 +270,9 @@ def test_the_summary_has_the_documented_keys_and_baselines(tmp_path: Path) -> No
     result = summary.build_summary(bench, items, judged, {"k": 1})
     assert set(result) == {
         "benchmark", "n", "unparsed", "ties", "groups", "overall", "macro", "baselines", "position_disagreement",
-        "official", "details",
+        "official", "details", "by_length",
     }  # fmt: skip
+    assert result["by_length"] == {}, "of Yes and No the length says nothing"
     assert list(result["groups"]) == ["adversarial", "popular", "random"]
     assert result["groups"]["random"]["accuracy"] == 0.5  # 3 of 6: the tie is wrong here
     assert (result["n"], result["ties"], result["overall"], result["macro"]) == (18, 3, 0.5, 0.5)
@@ -282,6 +283,18 @@ def test_the_summary_has_the_documented_keys_and_baselines(tmp_path: Path) -> No
     assert all(len(row) == len(columns) for row in rows)
 
 
+def test_accuracy_is_stated_by_which_answer_is_longer(tmp_path: Path) -> None:
+    """A judge for the longer answer is right where that is the better one: in one of eight pairs."""
+    files.vl_parquet(tmp_path / "data")
+    items = BENCHMARKS["vl_rewardbench"].read(tmp_path / "data", files.silent)
+    scored = scorer(tmp_path)
+    scored.score(scored.missing(items, both=False), judge_for_cups, lambda count: None)
+    result = summary.build_summary(BENCHMARKS["vl_rewardbench"], items, scored.log.judged, {})
+    accuracies = {side: (part["accuracy"], part["n"]) for side, part in result["by_length"].items()}
+    assert accuracies == {"shorter": (0.0, 7), "longer": (1.0, 1)}
+    assert ["better answer is longer", "1.000", "[0.207, 1.000]", "1"] in summary.summary_table(result)[1]
+
+
 # --- comparing ----------------------------------------------------------------------------------
 
 
@@ -289,27 +302,53 @@ def test_mcnemar_by_hand() -> None:
     # discordant 1 and 5: two-sided binomial 2 * (1 + 6) / 64
     a = [True] * 4 + [True] + [False] * 5
     b = [True] * 4 + [False] + [True] * 5
-    result = compare.difference(a, b)
+    result = compare.difference(a, b, range(10))
     assert (result.only_a, result.only_b, result.a, result.b) == (1, 5, 0.5, 0.9)
     assert result.p == pytest.approx(14 / 64)
     assert result.low < 0.4 < result.high
 
 
 def test_equal_results_do_not_differ() -> None:
-    result = compare.difference([True, False, True], [True, False, True])
+    result = compare.difference([True, False, True], [True, False, True], range(3))
     assert (result.p, result.low, result.high) == (1.0, 0.0, 0.0)
 
 
-def finished(folder: Path, bench: str, right: dict[str, bool]) -> Path:
+def finished(folder: Path, bench: str, right: dict[str, bool]) -> str:
     folder.mkdir()
     (folder / "summary.json").write_text(json.dumps({"benchmark": bench}))
     files.lines(folder / "items.jsonl", [{"key": k, "groups": ["g"], "right": r} for k, r in right.items()])
-    return folder
+    return str(folder)
+
+
+def test_items_about_one_image_are_not_independent(tmp_path: Path) -> None:
+    """All 18 questions are about one image. Of results by earlier versions nothing is known about the images."""
+    files.pope_files(tmp_path / "data")
+    bench = BENCHMARKS["pope"]
+    items = bench.read(tmp_path / "data", files.silent)
+    a, b = ({(i.key, i.first): files.judged(i, outcome) for i in items} for outcome in ("wrong", "right"))
+    found = summary.build_summary(bench, items, b, {})
+    low, high = found["details"]["overall_ci95"]
+    assert (found["overall"], low < 0.3, high) == (1.0, True, 1.0)
+    for name, judged in (("a", a), ("b", b)):
+        results.write_results(bench, items, judged, {}, str(tmp_path / name))
+    difference = compare.differences(*(compare.load(str(tmp_path / name)) for name in "ab"))["overall"]
+    assert (difference.n, difference.clusters, difference.p) == (18, 1, 1.0)
+    for name in "ab":
+        rows = [json.loads(line) for line in (tmp_path / name / "items.jsonl").read_text().splitlines()]
+        files.lines(tmp_path / name / "items.jsonl", [{k: v for k, v in row.items() if k != "cluster"} for row in rows])
+    difference = compare.differences(*(compare.load(str(tmp_path / name)) for name in "ab"))["overall"]
+    assert (difference.clusters, difference.p < 1e-4) == (18, True)
+
+
+def test_without_an_image_the_question_is_what_items_share() -> None:
+    assert replace(ITEM, answers=("one", "two")).cluster == ITEM.cluster != replace(ITEM, question="Why?").cluster
+    with_image = replace(ITEM, image="a.png")
+    assert replace(with_image, question="Why?").cluster == with_image.cluster != replace(ITEM, image=b"content").cluster
 
 
 def test_only_common_items_are_compared(tmp_path: Path) -> None:
     a = compare.load(finished(tmp_path / "a", "pope", {"1": True, "2": False, "3": True}))
-    b = compare.load(finished(tmp_path / "b", "pope", {"2": True, "3": True, "4": True}) / "summary.json")
+    b = compare.load(finished(tmp_path / "b", "pope", {"2": True, "3": True, "4": True}) + "/summary.json")
     result = compare.differences(a, b)
     assert {name: d.n for name, d in result.items()} == {"overall": 2, "g": 2}
     assert (result["g"].a, result["g"].b) == (0.5, 1.0)
@@ -322,7 +361,7 @@ def test_results_that_cannot_be_compared_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no item in common"):
         compare.common_items(a, compare.load(finished(tmp_path / "c", "pope", {"2": True})))
     with pytest.raises(UserError, match=r"has no summary\.json"):
-        compare.load(tmp_path)
+        compare.load(str(tmp_path))
 
 
 def test_several_critiques_are_sampled_and_one_is_greedy() -> None:

@@ -120,9 +120,11 @@ def test_a_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
 
 
 def test_results_of_two_judges_are_not_mixed(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out = str(tmp_path / "out")
     claim_output_folder(out, "pope", judge(folder), None)
     claim_output_folder(out, "pope", judge(folder), None)
+    with pytest.raises(UserError, match="blind: None -> True"):
+        claim_output_folder(out, "pope", judge(folder), None, blind=True)
     with pytest.raises(UserError, match=r"k: 1 -> 3"):
         claim_output_folder(out, "pope", judge(folder, k=3), None)
     with pytest.raises(UserError, match=r"benchmark: pope -> amber"):
@@ -142,14 +144,14 @@ def test_the_calibration_belongs_to_a_judge_that_averages_rewards(folder: Path, 
         before = {key: value for key, value in each.identity.items() if key != "calibration"}
         Ledger(str(tmp_path / str(number))).put_json("bench.json", {"benchmark": "pope", "images": "", **before})
     with pytest.raises(UserError, match=r"calibration: None -> 6\.26"):
-        claim_output_folder(tmp_path / "0", "pope", found[0], None)
-    claim_output_folder(tmp_path / "1", "pope", found[1], None)
-    claim_output_folder(tmp_path / "2", "pope", found[2], None)
+        claim_output_folder(str(tmp_path / "0"), "pope", found[0], None)
+    claim_output_folder(str(tmp_path / "1"), "pope", found[1], None)
+    claim_output_folder(str(tmp_path / "2"), "pope", found[2], None)
 
 
 def test_two_models_of_the_same_shape_are_told_apart(folder: Path, tmp_path: Path) -> None:
     """All files have the same names and sizes; only one weight differs."""
-    out, weights = tmp_path / "out", folder / "model.safetensors"
+    out, weights = str(tmp_path / "out"), folder / "model.safetensors"
     claim_output_folder(out, "pope", judge(folder), None)
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -162,11 +164,11 @@ def test_two_models_of_the_same_shape_are_told_apart(folder: Path, tmp_path: Pat
 
 
 def test_results_with_other_images_are_not_mixed(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    claim_output_folder(out, "pope", judge(folder), Path("photos"))
-    claim_output_folder(out, "pope", judge(folder), Path("photos"))
+    out = str(tmp_path / "out")
+    claim_output_folder(out, "pope", judge(folder), "photos")
+    claim_output_folder(out, "pope", judge(folder), "photos/")
     with pytest.raises(UserError, match=r"\(images: photos -> others\)"):
-        claim_output_folder(out, "pope", judge(folder), Path("others"))
+        claim_output_folder(out, "pope", judge(folder), "others")
     with pytest.raises(UserError, match=r"\(images: photos -> \)"):
         claim_output_folder(out, "pope", judge(folder), None)
 
@@ -175,4 +177,4 @@ def test_a_folder_from_before_models_were_told_apart_by_content_is_refused(folde
     ledger, judged = Ledger(str(tmp_path / "out")), judge(folder)
     ledger.put_json("bench.json", {"benchmark": "pope", **judged.identity, "model": "names and sizes"})
     with pytest.raises(UserError, match=r"images: None -> ; model: names and sizes -> \w+\); give another folder"):
-        claim_output_folder(tmp_path / "out", "pope", judged, None)
+        claim_output_folder(str(tmp_path / "out"), "pope", judged, None)

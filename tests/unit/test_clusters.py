@@ -4,8 +4,16 @@ import random
 
 import pytest
 
+from tests.unit.test_evaluators import FALSE, TRUE
+from vlrm_ray.engines import Completion, Request
 from vlrm_ray.evaluation import metrics
-from vlrm_ray.evaluation.clusters import clustered_share, ece
+from vlrm_ray.evaluation.benchmarks import compare
+from vlrm_ray.evaluation.clusters import balanced_accuracy, clustered_share, ece, repeated
+from vlrm_ray.evaluation.gains import Gain, gain_between
+from vlrm_ray.evaluation.held_out import ACCURACY, HeldOutPair, HeldOutPairs
+from vlrm_ray.evaluation.pairs import stored
+from vlrm_ray.preferences.critique import COMPACT
+from vlrm_ray.scenes import pope
 
 
 def copies(values: list[bool], number: int) -> tuple[list[bool], list[int]]:
@@ -27,9 +35,9 @@ def test_items_that_are_alike_in_each_cluster_say_as_much_as_one_item() -> None:
 
 def test_clusters_of_one_item_have_the_interval_of_independent_items() -> None:
     values = [i % 4 > 0 for i in range(400)]
-    found, independent = clustered_share(*copies(values, 1)), metrics.share(values)
-    assert found.low <= independent.low and found.high >= independent.high
-    assert width(found) == pytest.approx(width(independent), rel=0.1)
+    assert clustered_share(*copies(values, 1)) == clustered_share(values, None) == metrics.share(values)
+    assert repeated(range(3)) is repeated([]) is None
+    assert repeated("abb") == [0, 1, 1]
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 200])
@@ -70,3 +78,100 @@ def test_no_or_few_clusters_give_no_interval_of_the_calibration_error() -> None:
     assert clustered_share([], []) == ece([], [], []) == metrics.Metric(0.0, 0, 0.0, 1.0)
     few = ece([0.9] * 190, [True] * 190, [i % 19 for i in range(190)])
     assert (few.value, few.low, few.high) == (pytest.approx(0.1), 0.0, 1.0)
+
+
+def test_balanced_accuracy_by_clusters() -> None:
+    """Of each pair the chosen response is judged rightly in three of four images, whatever its number of pairs."""
+    rewards = [reward for i in range(60) for reward in [0.9 if i % 4 else 0.1, 0.1] * 5]
+    right, images = [True, False] * 300, [i for i in range(60) for _ in range(10)]
+    found, independent = balanced_accuracy(rewards, right, images), balanced_accuracy(rewards, right)
+    assert (found.value, found.n) == (independent.value, independent.n) == (0.875, 600)
+    assert width(found) > 1.8 * width(independent)
+
+
+# --- two results of the same items ------------------------------------------------------------------
+
+
+def two_models(rng: random.Random, images: int, each: int) -> tuple[list[bool], list[bool], list[int]]:
+    """Outcomes of two equally good models, each of which is good at images of its own; and the image of each item."""
+    good = [[rng.choice((0.5, 1.0)) for _ in range(images)] for _ in range(2)]
+    a, b = ([rng.random() < rate for rate in rates for _ in range(each)] for rates in good)
+    return a, b, [image for image in range(images) for _ in range(each)]
+
+
+def gain(a: list[bool], b: list[bool], clusters: list[int] | None) -> Gain:
+    results = [
+        {"metrics": {"m": clustered_share(hits, clusters).as_json()}, **stored("m", hits, clusters)} for hits in (a, b)
+    ]
+    return gain_between("m", *results)
+
+
+def test_equal_models_rarely_differ_where_images_have_several_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 60 draws at most one in ten intervals leaves 0 out. Were the items independent, it would be about one in four."""
+    monkeypatch.setattr(compare, "_RESAMPLES", 400)
+    rng = random.Random(0)
+    wrong, independent = {"compare": 0, "p": 0, "gain": 0}, {"compare": 0, "p": 0, "gain": 0}
+    for _ in range(60):
+        a, b, images = two_models(rng, 60, 6)
+        for counts, clusters in ((wrong, images), (independent, None)):
+            found = compare.difference(a, b, range(len(a)) if clusters is None else clusters)
+            counts["compare"] += not found.low <= 0 <= found.high
+            counts["p"] += found.p < 0.05
+            change = gain(a, b, clusters)
+            counts["gain"] += not change.low <= 0 <= change.high
+    assert max(wrong.values()) <= 6
+    assert min(independent.values()) >= 9
+
+
+def test_the_p_value_of_images_by_hand() -> None:
+    """Differences of the images 2, 1, 1: of eight choices of signs two are as far from 0 as 4, and none farther."""
+    found = compare.difference([False] * 6, [True, True, True, False, True, False], [0, 0, 1, 1, 2, 2])
+    assert (found.n, found.clusters, found.p) == (6, 3, pytest.approx(2 / 8))
+    assert (found.low, found.high) == (-1.0, 1.0), "three images are too few for an interval"
+
+
+def test_the_correlation_of_independent_items_is_phi() -> None:
+    a, b, _ = two_models(random.Random(3), 100, 1)
+    assert metrics.phi(a, b, range(100)) == pytest.approx(metrics.phi(a, b))
+    assert metrics.phi(a, a, [i // 2 for i in range(100)]) == pytest.approx(1.0)
+    assert metrics.phi([True, False] * 50, b, [i // 2 for i in range(100)]) == 0.0, "each image is half right"
+
+
+# --- what is measured by clusters -------------------------------------------------------------------
+
+
+def sees_some(requests: list[Request]) -> list[Completion]:
+    """A judge that knows the false response in three of four images."""
+    return [
+        Completion("Judgement: Yes", *((0.1, 0.8) if FALSE in r.text and int(r.image or 0) % 4 else (0.7, 0.2)))
+        for r in requests
+    ]
+
+
+def held_out(images: int, each: int) -> HeldOutPairs:
+    pairs = [
+        HeldOutPair(f"{i}-{k}", str(i), f"sha256-{i}", f"What is at {k}?", TRUE, FALSE)
+        for i in range(images)
+        for k in range(each)
+    ]
+    return HeldOutPairs(pairs, COMPACT)
+
+
+def test_held_out_pairs_of_one_image_are_not_independent() -> None:
+    one, several = (held_out(60, each).evaluate(sees_some) for each in (1, 9))
+    for name in (ACCURACY, "held_out_balanced_accuracy", "held_out_ece_uncalibrated"):
+        assert several.metrics[name].value == pytest.approx(one.metrics[name].value)
+        assert width(several.metrics[name]) == pytest.approx(width(one.metrics[name]), rel=0.25)
+    assert one.metrics[ACCURACY] == metrics.share([i % 4 > 0 for i in range(60)])
+    assert "clusters" not in one.details
+    assert several.details["clusters"] == {ACCURACY: [image for image in range(60) for _ in range(9)]}
+
+
+def test_questions_about_one_scene_are_not_independent() -> None:
+    """Of POPE's scenes every second one is judged rightly, with all of its questions."""
+    questions = pope.make_questions(pope.scenes(60))
+    known = {q.scene.seed: index % 2 > 0 for index, q in enumerate({q.scene.seed: q for q in questions}.values())}
+    found = pope.measure(questions, [q.present is known[q.scene.seed] for q in questions])
+    for name in ("pope_random_accuracy", "pope_popular_accuracy"):
+        assert found[name].n > 300
+        assert width(found[name]) > 0.8 * width(metrics.share(list(known.values())))

@@ -10,7 +10,7 @@ import pytest
 
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.evaluation import metrics
-from vlrm_ray.evaluation.clusters import ece
+from vlrm_ray.evaluation.clusters import balanced_accuracy, ece
 from vlrm_ray.pipeline.row_counts import RowCounts
 from vlrm_ray.preferences.critique import COMPACT, format_critique, parse_critique, prefers_chosen
 from vlrm_ray.report.build import build_report, schema
@@ -63,15 +63,15 @@ def test_calibration_error_by_hand() -> None:
 
 
 def test_balanced_accuracy_by_hand() -> None:
-    assert metrics.balanced_accuracy([0.9, 0.1, 0.1, 0.1], [True, True, False, False]).value == 0.75
+    assert balanced_accuracy([0.9, 0.1, 0.1, 0.1], [True, True, False, False]).value == 0.75
 
 
 def test_balanced_accuracy_of_one_pair_is_not_certain() -> None:
     """The Wilson interval of one right answer of one is [0.2065, 1]; of two such accuracies the mean has [0.439, 1]."""
-    found = metrics.balanced_accuracy([0.9, 0.1], [True, False])
+    found = balanced_accuracy([0.9, 0.1], [True, False])
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(1 - (1 - 0.2065) / math.sqrt(2), abs=1e-3)
-    half = metrics.balanced_accuracy([0.9] * 40, [True, False] * 20)
+    half = balanced_accuracy([0.9] * 40, [True, False] * 20)
     assert half.value == 0.5
     assert (half.low, half.high) == (
         pytest.approx(0.5 - 0.1611 / 2, abs=1e-3),

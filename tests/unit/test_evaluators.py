@@ -211,6 +211,7 @@ def test_a_benchmark_is_judged_by_one_critique_of_each_answer(tmp_path: Path) ->
     assert found.metrics["benchmark_pope_accuracy"].value == 0.5  # half of POPE's answers are yes
     assert found.metrics["benchmark_pope_undecided"].value == 0.0
     assert found.details["hits"]["benchmark_pope_accuracy"].count("1") == len(evaluator.items) / 2
+    assert set(found.details["clusters"]["benchmark_pope_accuracy"]) == {0, 1, 2, 3}, "questions about the same image"
 
 
 def test_an_item_whose_image_is_missing_counts_as_wrong(tmp_path: Path) -> None:
@@ -228,12 +229,11 @@ def test_unknown_benchmarks_and_folders_are_refused(tmp_path: Path) -> None:
         check_benchmark("pope", str(tmp_path / "nowhere"))
 
 
-def test_images_are_stored_for_engines_on_other_nodes_only_if_the_run_is_remote(tmp_path: Path) -> None:
+def test_images_are_stored_for_engines_on_other_nodes_only_if_asked_for(tmp_path: Path) -> None:
     from vlrm_ray.evaluation.benchmarks.images import ImageResolver
 
     (tmp_path / "a.png").write_bytes(png())
-    local = ImageResolver([tmp_path], Ledger(str(tmp_path / "run")), shared=True)
+    local = ImageResolver([tmp_path], Ledger(str(tmp_path / "run")))
     assert local.uri("a.png") == str(tmp_path / "a.png")
-    local.store_files = True
-    local._uris.clear()
-    assert local.uri("a.png").startswith(str(tmp_path / "run"))
+    stored = ImageResolver([tmp_path], Ledger(str(tmp_path / "run")), store_files=True)
+    assert stored.uri("a.png").startswith(str(tmp_path / "run"))

@@ -1,6 +1,7 @@
 """`report.json`: content built from a made-up ledger, compared with values computed by hand."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,22 @@ def test_the_training_of_a_round_is_that_of_its_result(tmp_path: Path) -> None:
     before, after = built(ledger_of_one_round(tmp_path))["rounds"]
     assert after["training"] == TRAINING
     assert "training" not in before
+
+
+def test_perfectly_calibrated_rewards_show_an_error_by_chance() -> None:
+    """Of few responses a large one: it is what many draws of calibrated responses show on average."""
+    one = metrics.reliability([0.5], [True])
+    assert metrics.chance_ece(one) == 0.5
+    rng, errors = random.Random(0), []
+    rewards = [rng.random() for _ in range(400)]
+    for _ in range(200):
+        errors.append(ece(rewards, [rng.random() < reward for reward in rewards], [0] * 400).value)
+    expected = metrics.chance_ece(metrics.reliability(rewards, [True] * 400))
+    assert expected == pytest.approx(sum(errors) / 200, rel=0.05)
+    assert 0.045 < expected < 0.055
+    text = plots.calibration_error([{"reliability": one}, {"reliability": None}]).replace("\u00a0", " ")
+    assert "error of the 1 responses is 50.0 %; perfectly calibrated rewards of as many show 50.0 % by chance." in text
+    assert plots.calibration_error([{}]) == ""
 
 
 def test_the_calibration_line_leaves_out_what_one_response_says() -> None:

@@ -223,6 +223,7 @@ def test_the_page_is_a_function_of_the_ledger(tmp_path: Path) -> None:
 def test_the_page_shows_each_part_of_a_run(page: str) -> None:
     text = Reader(page).text
     for heading in ("Accuracy by round", "Accuracy by kind of question", "Calibration of the reward", "Margins of the pairs",
+                    "perfectly calibrated rewards of as many show",
                     "dropped: margin", "Timeline", "Kept for training", "Dropped: margin",
                     "Critiques before and after training", "Resolved configuration"):  # fmt: skip
         assert heading in text, heading

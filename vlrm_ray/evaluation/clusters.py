@@ -1,6 +1,7 @@
 """Metrics of items that come in clusters, such as statements about one image: the clusters are independent, not the items.
 
-The 95 % intervals are percentile bootstraps that draw whole clusters, with a fixed seed.
+The 95 % intervals are percentile bootstraps that draw whole clusters, with a fixed seed. Where each cluster has one item, they
+are those of independent items.
 """
 
 import math
@@ -17,7 +18,13 @@ MIN_CLUSTERS = 20
 _BINS = 10
 
 
-def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable]) -> Metric:
+def repeated(clusters: Sequence[Hashable]) -> list[int] | None:
+    """Number of each item's cluster, from 0; None if each cluster has one item, so that the items are independent."""
+    index, sizes = _clusters(clusters)
+    return None if len(sizes) == len(index) else [int(number) for number in index]
+
+
+def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable] | None) -> Metric:
     """Proportion of true values; the interval is never narrower than that of independent values.
 
     With fewer than `MIN_CLUSTERS` clusters, or if all values are alike, it is Wilson's interval for the effective number of
@@ -25,18 +32,42 @@ def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable]) -> Metri
 
     Args:
         hits: the values.
-        clusters: the cluster of each value.
+        clusters: the cluster of each value; None if the values are independent.
     """
     plain = share(hits)
-    if not hits:
+    if clusters is None:
         return plain
     index, sizes = _clusters(clusters)
+    if len(sizes) == len(hits):
+        return plain
     if len(sizes) < MIN_CLUSTERS or sum(hits) in (0, len(hits)):
         low, high = _wilson(plain.value, len(hits) ** 2 / float((sizes**2).sum()))
     else:
         found = np.bincount(index, np.asarray(hits, float))
         low, high = _interval(len(sizes), lambda drawn: float(drawn @ found / (drawn @ sizes)))
     return Metric(plain.value, plain.n, min(low, plain.low), max(high, plain.high))
+
+
+def balanced_accuracy(
+    rewards: Sequence[float], right: Sequence[bool], clusters: Sequence[Hashable] | None = None
+) -> Metric:
+    """Mean of the accuracies on right and on wrong responses, where a reward above 0.5 predicts "right".
+
+    The interval combines those of the two accuracies by the square-and-add method, as `gain` does.
+
+    Args:
+        rewards: reward of each response, in [0, 1].
+        right: whether each response is right.
+        clusters: the cluster of each response; None if they are independent.
+    """
+    rows = list(zip(rewards, right, range(len(rewards)) if clusters is None else clusters, strict=True))
+    classes = [[((r > 0.5) == y, cluster) for r, y, cluster in rows if y is label] for label in (True, False)]
+    if not all(classes):
+        return Metric(0.0, len(rewards), 0.0, 1.0)
+    a, b = (clustered_share([hit for hit, _ in rows], [cluster for _, cluster in rows]) for rows in classes)
+    value = (a.value + b.value) / 2
+    down, up = math.hypot(a.value - a.low, b.value - b.low) / 2, math.hypot(a.high - a.value, b.high - b.value) / 2
+    return Metric(value, len(rewards), max(0.0, value - down), min(1.0, value + up))
 
 
 def ece(confidences: Sequence[float], right: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Metric:
@@ -65,7 +96,7 @@ def ece(confidences: Sequence[float], right: Sequence[bool], clusters: Sequence[
 def _clusters(clusters: Sequence[Hashable]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Number of each item's cluster, and the number of items of each cluster."""
     numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
-    index = np.asarray([numbers[cluster] for cluster in clusters])
+    index = np.asarray([numbers[cluster] for cluster in clusters], int)
     return index, np.bincount(index).astype(float)
 
 

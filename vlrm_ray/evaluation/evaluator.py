@@ -17,7 +17,8 @@ class Evaluated:
 
     Attributes:
         metrics: the metrics by their names in `report.json`.
-        details: what the report shows beside them: `hits` by metric ("1" for each correct item), `reliability`, `samples`.
+        details: what the report shows beside them: `hits` by metric ("1" for each correct item) and `clusters` (number of
+            each item's image, if some have several items), `reliability`, `samples`.
         calibration: content of the model's `vlrm_calibration.json`; empty if the evaluator fits no temperature.
     """
 

@@ -52,11 +52,15 @@ def benchmark_of(metric: str) -> str:
 
 
 def gain_between(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Gain:
-    """The gain in a metric from one stored evaluation result to another, paired by item if possible."""
+    """The gain in a metric from one stored evaluation result to another, paired by item if possible.
+
+    Of items in clusters, such as pairs about one image, only the clusters are taken for independent.
+    """
     hits = [[hit == "1" for hit in result.get("hits", {}).get(name, "")] for result in (before, after)]
     paired = len(hits[0]) == len(hits[1]) > 0
     old, new = (_metric(result["metrics"][name]) for result in (before, after))
-    return Gain(*metrics.gain(old, new, metrics.phi(*hits) if paired else 0.0), new.n, paired)
+    clusters = after.get("clusters", {}).get(name)
+    return Gain(*metrics.gain(old, new, metrics.phi(hits[0], hits[1], clusters) if paired else 0.0), new.n, paired)
 
 
 def gains_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Gain]:

@@ -6,10 +6,12 @@ how often the experts are right. The same pairs are judged after each round.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from typing import Any
 
 from vlrm_ray.engines import Request
 from vlrm_ray.evaluation import metrics
+from vlrm_ray.evaluation.clusters import clustered_share, repeated
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.evaluation.pairs import (
@@ -20,8 +22,9 @@ from vlrm_ray.evaluation.pairs import (
     in_pairs,
     is_judged,
     labels,
-    outcomes,
+    of_responses,
     pointwise,
+    stored,
     temperature_of,
     undecided,
 )
@@ -65,6 +68,7 @@ class HeldOutPairs:
     def __init__(self, pairs: Sequence[HeldOutPair], critique_format: CritiqueFormat) -> None:
         """Judge `pairs` in the format that the model is trained on."""
         self.pairs, self.critique_format = pairs, critique_format
+        self.images = repeated([pair.sha256 for pair in pairs])
 
     def critique_count(self) -> int:
         """See `Evaluator.critique_count`: each response is judged with and without the image."""
@@ -81,7 +85,7 @@ class HeldOutPairs:
         critiques, rewards = [found for _, found in judged], _calibrated_rewards(judged)
         temperature = temperature_of(critiques)
         details: dict[str, Any] = {
-            "hits": {ACCURACY: outcomes(prefers_chosen(*found) for found in sighted)},
+            **stored(ACCURACY, [prefers_chosen(*found) for found in sighted], self.images),
             "samples": self._samples(sighted),
         }
         if judged:
@@ -103,16 +107,18 @@ class HeldOutPairs:
     def _measure(
         self, sighted: Sequence[CritiquePair], blind: Sequence[CritiquePair], rewards: Sequence[float]
     ) -> dict[str, Metric]:
-        single = pointwise([pair for pair in sighted if is_judged(pair)], rewards)
+        images, are_judged = self.images, [is_judged(pair) for pair in sighted]
+        judged_images = images and list(compress(images, are_judged))
+        single = pointwise(list(compress(sighted, are_judged)), rewards, judged_images)
         readable = [parse_critique(c.text).judgement is not None and not c.asked for pair in sighted for c in pair]
         baselines = by_length((pair.chosen, pair.rejected) for pair in self.pairs)
         return {
-            ACCURACY: metrics.share([prefers_chosen(*pair) for pair in sighted]),
-            f"blind_{ACCURACY}": metrics.share([prefers_chosen(*pair) for pair in blind]),
-            "held_out_undecided": undecided(sighted),
+            ACCURACY: clustered_share([prefers_chosen(*pair) for pair in sighted], images),
+            f"blind_{ACCURACY}": clustered_share([prefers_chosen(*pair) for pair in blind], images),
+            "held_out_undecided": undecided(sighted, images),
             **{f"held_out_{name}": single[name] for name in ("balanced_accuracy", "ece", "ece_uncalibrated")},
-            "held_out_critique_readable": metrics.share(readable),
-            **{f"held_out_{name}_accuracy": metrics.share(hits) for name, hits in baselines.items()},
+            "held_out_critique_readable": clustered_share(readable, of_responses(images)),
+            **{f"held_out_{name}_accuracy": clustered_share(hits, images) for name, hits in baselines.items()},
         }
 
     def _samples(self, sighted: Sequence[CritiquePair]) -> list[dict[str, Any]]:

@@ -1,13 +1,15 @@
 """Metrics with the number of items behind them and a 95 % confidence interval."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 BOOTSTRAP_RESAMPLES = 200
+_ROUNDING = 1e-9
+"""A smaller spread is one of rounding errors."""
 MIN_BOOTSTRAP = 20
 """With fewer items no bootstrap interval is stated but 0 to 1: a few items are often alike, and then all resamples are."""
 
@@ -75,6 +77,20 @@ def reliability(rewards: Sequence[float], right: Sequence[bool], bins: int = 10)
     ]
 
 
+def chance_ece(bins: Sequence[Mapping[str, float]]) -> float:
+    """The calibration error that perfectly calibrated rewards show on average, by chance: it is above 0 for a few responses.
+
+    Args:
+        bins: output of `reliability`. Of the responses in a bin each is right with a probability of its mean reward.
+    """
+    gaps = 0.0
+    for each in bins:
+        n, p = int(each["n"]), each["mean_reward"]
+        right = np.arange(n + 1)
+        gaps += float(abs(right - n * p) @ binom.pmf(right, n, p))
+    return gaps / sum(each["n"] for each in bins)
+
+
 def gain(before: Metric, after: Metric, correlation: float = 0.0) -> tuple[float, float, float]:
     """Difference of two proportions with its 95 % interval.
 
@@ -96,26 +112,21 @@ def gain(before: Metric, after: Metric, correlation: float = 0.0) -> tuple[float
     return value, max(-1.0, value - down), min(1.0, value + up)
 
 
-def phi(before: Sequence[bool], after: Sequence[bool]) -> float:
-    """Phi coefficient (Pearson correlation) of two outcomes of the same items; 0 if either is constant."""
-    x, y = np.asarray(before, float), np.asarray(after, float)
-    spread = float(x.std() * y.std())
-    return float(((x - x.mean()) * (y - y.mean())).mean()) / spread if spread > 0 else 0.0
+def phi(before: Sequence[bool], after: Sequence[bool], clusters: Sequence[int] | None = None) -> float:
+    """Correlation of two proportions of the same items; 0 if either outcome is constant.
 
-
-def balanced_accuracy(rewards: Sequence[float], right: Sequence[bool]) -> Metric:
-    """Mean of the accuracies on right and on wrong responses, where a reward above 0.5 predicts "right".
-
-    The interval combines the Wilson intervals of the two accuracies by the square-and-add method, as `gain` does.
+    Args:
+        before: the first outcome of each item.
+        after: the second one.
+        clusters: number of each item's cluster, from 0. Clusters are independent, so their sums are correlated; without
+            clusters the items are, and the result is the phi coefficient.
     """
-    correct = [(r > 0.5) == y for r, y in zip(rewards, right, strict=True)]
-    classes = [[c for c, y in zip(correct, right, strict=True) if y is label] for label in (True, False)]
-    if not all(classes):
-        return Metric(0.0, len(rewards), 0.0, 1.0)
-    a, b = map(share, classes)
-    value = (a.value + b.value) / 2
-    down, up = math.hypot(a.value - a.low, b.value - b.low) / 2, math.hypot(a.high - a.value, b.high - b.value) / 2
-    return Metric(value, len(rewards), max(0.0, value - down), min(1.0, value + up))
+    x, y = np.asarray(before, float), np.asarray(after, float)
+    x, y = x - x.mean(), y - y.mean()
+    if clusters is not None:
+        x, y = np.bincount(clusters, x).astype(float), np.bincount(clusters, y).astype(float)
+    spread = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / spread if spread > _ROUNDING else 0.0
 
 
 def f1(rewards: Sequence[float], right: Sequence[bool]) -> Metric:

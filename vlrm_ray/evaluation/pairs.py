@@ -4,11 +4,12 @@ A pair with a response that was not judged, as when the engine refuses it, is wr
 that response: what is measured of single responses leaves the pair out, and `undecided` says how many such pairs there are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 from vlrm_ray.engines import Request, scored_critique
 from vlrm_ray.evaluation import metrics
-from vlrm_ray.evaluation.clusters import ece
+from vlrm_ray.evaluation.clusters import balanced_accuracy, clustered_share, ece
 from vlrm_ray.evaluation.evaluator import JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.reward.temperature_scaling import calibrated_reward, fit_temperature, log_odds
@@ -35,9 +36,9 @@ def is_judged(pair: CritiquePair) -> bool:
     return all(critique.label_mass > 0 for critique in pair)
 
 
-def undecided(pairs: Sequence[CritiquePair]) -> Metric:
-    """Share of pairs with a response that was not judged."""
-    return metrics.share([not is_judged(pair) for pair in pairs])
+def undecided(pairs: Sequence[CritiquePair], clusters: Sequence[Hashable] | None = None) -> Metric:
+    """Share of pairs with a response that was not judged; `clusters` has the cluster of each pair."""
+    return clustered_share([not is_judged(pair) for pair in pairs], clusters)
 
 
 def temperature_of(judged: Sequence[CritiquePair]) -> float:
@@ -56,22 +57,31 @@ def labels(pairs: Sequence[CritiquePair]) -> list[bool]:
     return [True, False] * len(pairs)
 
 
-def pointwise(judged: Sequence[CritiquePair], rewards: Sequence[float]) -> dict[str, Metric]:
+def of_responses(clusters: Sequence[Hashable] | None) -> list[Hashable] | None:
+    """The cluster of each response of pairs, from that of each pair."""
+    return None if clusters is None else [cluster for cluster in clusters for _ in range(2)]
+
+
+def pointwise(
+    judged: Sequence[CritiquePair], rewards: Sequence[float], clusters: Sequence[Hashable] | None = None
+) -> dict[str, Metric]:
     """What is measured of single responses.
 
     Args:
         judged: the pairs of which both responses were judged.
         rewards: the calibrated rewards of their responses, in the same order.
+        clusters: the cluster of each pair, such as its image, if some have several pairs. F1 takes pairs for independent.
 
     Returns:
         Balanced accuracy, F1 of detecting wrong responses, and the calibration error of `rewards` and of uncalibrated ones.
     """
+    each = of_responses(clusters)
     uncalibrated, right = [critique.reward for pair in judged for critique in pair], labels(judged)
     return {
-        "balanced_accuracy": metrics.balanced_accuracy(uncalibrated, right),
+        "balanced_accuracy": balanced_accuracy(uncalibrated, right, each),
         "f1": metrics.f1(uncalibrated, right),
-        "ece": ece(rewards, right),
-        "ece_uncalibrated": ece(uncalibrated, right),
+        "ece": ece(rewards, right, each),
+        "ece_uncalibrated": ece(uncalibrated, right, each),
     }
 
 
@@ -83,6 +93,11 @@ def by_length(texts: Iterable[tuple[str, str]]) -> dict[str, list[bool]]:
     """
     lengths = [(len(better), len(worse)) for better, worse in texts]
     return {"pick_shorter": [b < w for b, w in lengths], "pick_longer": [b > w for b, w in lengths]}
+
+
+def stored(name: str, hits: Sequence[bool], clusters: Sequence[int] | None) -> dict[str, dict[str, Any]]:
+    """The details by which `gains` pairs a metric by item: `hits`, and `clusters` if some have several items."""
+    return {"hits": {name: outcomes(hits)}} | ({} if clusters is None else {"clusters": {name: list(clusters)}})
 
 
 def outcomes(hits: Iterable[bool]) -> str:

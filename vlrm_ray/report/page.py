@@ -99,6 +99,7 @@ def render_report(ledger: Ledger, report: JsonObject) -> str:
         kinds=tables.metrics_table(rounds, kinds, "Accuracy by kind of question, with 95 % intervals"),
         pope=tables.metrics_table(rounds, pope, "POPE metrics by round, with 95 % intervals"),
         reliability=plots.reliability(rounds),
+        calibration_error=plots.calibration_error(rounds),
         margins=_latest_margins(rounds, report["config"]["selection"]["margin"]),
         loss_curves=[plot for r in rounds if (plot := training.loss_curve(r))],
         training=training.training_table(rounds),

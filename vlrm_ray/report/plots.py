@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from vlrm_ray.evaluation import metrics
 from vlrm_ray.report.svg import Color, Plot, figure, to_plot
 from vlrm_ray.report.tables import JsonObject, round_label
 from vlrm_ray.report.text import percent
@@ -161,9 +162,22 @@ def reliability(rounds: Sequence[JsonObject]) -> Plot | None:
     temperature = measured[-1].get("temperature")
     scaling = f" Rewards are scaled with temperature {temperature:.2f}." if temperature else ""
     note = (
-        f"The lines join the rewards of at least {FEWEST_IN_LINE} responses. Last evaluated round: {values}.{scaling}"
+        f"The lines join the rewards of at least {FEWEST_IN_LINE} responses. Last evaluated round: {values}.{scaling} "
     )
     return to_plot(drawing, "Calibration of the reward", note)
+
+
+def calibration_error(rounds: Sequence[JsonObject]) -> str:
+    """The calibration error of the last evaluated round, beside that which chance alone makes; "" without one."""
+    bins = next((r["reliability"] for r in reversed(rounds) if r.get("reliability")), None)
+    if not bins:
+        return ""
+    n = sum(b["n"] for b in bins)
+    error = sum(b["n"] * abs(b["mean_reward"] - b["right"]) for b in bins) / n
+    return (
+        f"The calibration error of the {n} responses is {percent(error)}; perfectly calibrated rewards of as many show "
+        f"{percent(metrics.chance_ece(bins))} by chance."
+    )
 
 
 def calibration_line(bins: Sequence[JsonObject]) -> list[tuple[float, float]]:

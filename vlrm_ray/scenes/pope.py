@@ -15,9 +15,9 @@ from itertools import count
 from pathlib import Path
 
 from vlrm_ray.engines import Request
-from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.benchmarks import yes_no
 from vlrm_ray.evaluation.benchmarks.pope import STRATEGIES
+from vlrm_ray.evaluation.clusters import clustered_share
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
 from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.evaluation.pairs import CritiquePair, ask_once, in_pairs, is_judged
@@ -205,13 +205,13 @@ def _preferred(pair: CritiquePair) -> bool | None:
 
 def measure(questions: Sequence[Question], answers: Sequence[bool | None]) -> dict[str, Metric]:
     """Accuracy by strategy, the share of yes and that of undecided questions, which are wrong; named as in `report.json`."""
-    result = {
-        f"pope_{strategy}_accuracy": metrics.share(
-            [answer is q.present for q, answer in zip(questions, answers, strict=True) if q.strategy == strategy]
-        )
-        for strategy in STRATEGIES
-    }
+    result = {}
+    for strategy in STRATEGIES:
+        asked = [(q, answer) for q, answer in zip(questions, answers, strict=True) if q.strategy == strategy]
+        hits, images = [answer is q.present for q, answer in asked], [q.scene.seed for q, _ in asked]
+        result[f"pope_{strategy}_accuracy"] = clustered_share(hits, images)
+    images = [q.scene.seed for q in questions]
     return result | {
-        "pope_yes_ratio": metrics.share([answer is True for answer in answers]),
-        "pope_undecided": metrics.share([answer is None for answer in answers]),
+        "pope_yes_ratio": clustered_share([answer is True for answer in answers], images),
+        "pope_undecided": clustered_share([answer is None for answer in answers], images),
     }

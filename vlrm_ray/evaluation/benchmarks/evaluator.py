@@ -8,17 +8,18 @@ from pathlib import Path
 
 from vlrm_ray.config import Critic
 from vlrm_ray.errors import UserError
-from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.benchmarks import BENCHMARKS
 from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
 from vlrm_ray.evaluation.benchmarks.images import IMAGE_FOLDERS, ImageResolver
 from vlrm_ray.evaluation.benchmarks.items import Item, Status
 from vlrm_ray.evaluation.benchmarks.judging import POINTWISE, JudgeOutput, JudgeSettings
 from vlrm_ray.evaluation.benchmarks.scoring import Batch, JudgementLog, Scorer, primary_judgements
-from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
+from vlrm_ray.evaluation.benchmarks.setup import check_benchmark, data_folder
+from vlrm_ray.evaluation.clusters import clustered_share, repeated
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
-from vlrm_ray.evaluation.pairs import by_length, outcomes
+from vlrm_ray.evaluation.pairs import by_length, stored
 from vlrm_ray.preferences.critique import FORMATS
+from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model
 
@@ -31,7 +32,7 @@ class PublicBenchmark:
 
         Args:
             name: name of the benchmark, one of `BENCHMARKS`.
-            data: folder of its files on this machine.
+            data: folder of its files on this machine, or its URI.
             critic: the reward model.
             label_mass: smallest p(Yes) + p(No) of a critique that counts.
             ledger: where its images are stored, for critics on other nodes.
@@ -41,14 +42,21 @@ class PublicBenchmark:
         """
         check_benchmark(name, data)
         self.title, self.headline = f"benchmark {name}", (f"benchmark_{name}_accuracy",)
-        self.name, self.data, self.critic, self.label_mass, self.ledger = name, Path(data), critic, label_mass, ledger
+        self.name, self.data, self.critic, self.label_mass, self.ledger = name, data, critic, label_mass, ledger
+
+    @cached_property
+    def folder(self) -> Path:
+        """The data on this machine, fetched if needed."""
+        return data_folder("evaluation.benchmarks", self.data)
 
     @cached_property
     def items(self) -> list[Item]:
         """The items of the benchmark; raises UserError if the files are damaged or empty."""
-        items = BENCHMARKS[self.name].read(self.data, lambda line: None)
+        items = BENCHMARKS[self.name].read(self.folder, lambda line: None)
         if not items:
-            raise UserError(f"evaluation.benchmarks: {self.data} has no rows of {self.name}; give another folder")
+            raise UserError(
+                f"evaluation.benchmarks: {redacted(self.data)} has no rows of {self.name}; give another folder"
+            )
         return items
 
     def critique_count(self) -> int:
@@ -71,15 +79,16 @@ class PublicBenchmark:
             judgements = primary_judgements(self.items, scorer.log.judged)
         hits = [judgement.is_correct(item) for item, judgement in zip(self.items, judgements, strict=True)]
         baselines = by_length(item.better_and_worse for item in self.items)
+        images = repeated([item.cluster for item in self.items])
         prefix = f"benchmark_{self.name}"
         reasons = Counter(judgement.reason for judgement in judgements if judgement.status is Status.QUARANTINED)
         return Evaluated(
             {
-                f"{prefix}_accuracy": metrics.share(hits),
-                f"{prefix}_undecided": metrics.share([j.status is not Status.DECIDED for j in judgements]),
-                **{f"{prefix}_{name}_accuracy": metrics.share(picked) for name, picked in baselines.items()},
+                f"{prefix}_accuracy": clustered_share(hits, images),
+                f"{prefix}_undecided": clustered_share([j.status is not Status.DECIDED for j in judgements], images),
+                **{f"{prefix}_{name}_accuracy": clustered_share(picked, images) for name, picked in baselines.items()},
             },
-            {"hits": {f"{prefix}_accuracy": outcomes(hits)}}
+            stored(f"{prefix}_accuracy", hits, images)
             | ({"quarantined": {self.name: dict(reasons)}} if reasons else {}),
         )
 
@@ -88,9 +97,10 @@ class PublicBenchmark:
         settings = JudgeSettings.create(
             POINTWISE, FORMATS[critic.format], 1, critic.max_tokens, critic.temperature, self.label_mass
         )
+        roots = [self.folder / name for name in IMAGE_FOLDERS]
         return Scorer(
             settings,
-            ImageResolver([self.data / name for name in IMAGE_FOLDERS], self.ledger, shared=True),
+            ImageResolver(roots, self.ledger, store_files=is_remote(self.ledger.uri)),
             ContextBudget(Path(local_model(critic.model)), critic.engine.max_model_len - critic.max_tokens),
             JudgementLog(log),
             batch_size=critic.engine.max_num_seqs,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlrm_ray.errors import BadImage
 from vlrm_ray.store.decoding import decode
-from vlrm_ray.store.filesystem import file_uri_path, is_remote
+from vlrm_ray.store.filesystem import file_uri_path
 from vlrm_ray.store.images import is_web, read_bytes, validate_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.row_files import decode_base64, is_base64, store_image_bytes
@@ -25,18 +25,19 @@ class ImageResolver:
     stored in the ledger under its content hash. Each image is decoded once, to reject damaged ones.
     """
 
-    def __init__(self, roots: Sequence[Path], ledger: Ledger, allow_urls: bool = False, shared: bool = False) -> None:
+    def __init__(
+        self, roots: Sequence[Path], ledger: Ledger, allow_urls: bool = False, store_files: bool = False
+    ) -> None:
         """Prepare the resolver.
 
         Args:
             roots: folders in which paths are looked up.
             ledger: where images are stored that are not files.
             allow_urls: whether URLs are fetched.
-            shared: whether the engines may be on other nodes: then files are stored in a remote ledger, too.
+            store_files: whether files are stored in the ledger, too, for engines on nodes that do not have them.
         """
         self.roots = [root.resolve() for root in roots]
-        self.ledger, self.allow_urls = ledger, allow_urls
-        self.store_files = shared and is_remote(ledger.uri)
+        self.ledger, self.allow_urls, self.store_files = ledger, allow_urls, store_files
         self._uris: dict[str, str] = {}
 
     def uri(self, image: str | bytes) -> str:

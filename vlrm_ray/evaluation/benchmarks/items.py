@@ -54,6 +54,12 @@ class Item:
         content = digest(self.item_id, self.question, image, self.answers, self.better)
         return f"{self.position:06d}-{content}"
 
+    @cached_property
+    def cluster(self) -> str:
+        """Hash of the image; without an image of the question. Items that share it are not independent of each other."""
+        image = sha256_of(self.image) if isinstance(self.image, bytes) else self.image
+        return digest("image", image) if image else digest("question", self.question)
+
     @property
     def better_and_worse(self) -> tuple[str, str]:
         """The better answer and the other one."""

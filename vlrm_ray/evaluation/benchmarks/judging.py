@@ -52,6 +52,7 @@ class JudgeSettings:
         sampling: sampling parameters, with the number of critiques or comparisons K as `n`.
         label_mass: smallest p(Yes) + p(No) at the judgement token for a critique to count.
         calibration: temperature of the rewards before they are averaged; None leaves them as they are.
+        blind: whether the images are left out.
     """
 
     pairwise: bool
@@ -59,6 +60,7 @@ class JudgeSettings:
     sampling: Sampling
     label_mass: float
     calibration: float | None = None
+    blind: bool = False
 
     @classmethod
     def create(
@@ -70,6 +72,8 @@ class JudgeSettings:
         temperature: float,
         label_mass: float,
         calibration: float | None = None,
+        *,
+        blind: bool = False,
     ) -> "JudgeSettings":
         """Settings of a judge `pointwise` or `pairwise`; a single critique (k = 1) is decoded greedily.
 
@@ -77,7 +81,7 @@ class JudgeSettings:
         """
         pairwise = judge == PAIRWISE
         sampling = Sampling(max_tokens, temperature if k > 1 else 0.0, n=k, judgement="none" if pairwise else "ask")
-        return cls(pairwise, critique_format, sampling, label_mass, calibration)
+        return cls(pairwise, critique_format, sampling, label_mass, calibration, blind)
 
 
 def build_requests(item: Item, first: int, settings: JudgeSettings, image: str | None) -> list[Request]:
@@ -87,10 +91,11 @@ def build_requests(item: Item, first: int, settings: JudgeSettings, image: str |
         item: the item to judge.
         first: index of the answer that comes first.
         settings: how the judge is prompted.
-        image: URI of the image, None for a question without one.
+        image: URI of the image, None for a question without one; a blind judge does not get it.
     """
     question, order = clean_text(item.question), (first, 1 - first)
     answers = [clean_text(item.answers[index]) for index in order]
+    image = None if settings.blind else image
     if settings.pairwise:
         text = COMPARISON.format(question=question, one=answers[0], two=answers[1])
         return [Request(text, image, seed=seed_of("bench", item.key, first))]

@@ -16,7 +16,7 @@ from vlrm_ray.store.ledger import Ledger
 
 
 def write_results(
-    benchmark: Benchmark, items: Sequence[Item], judged: Judgements, details: Mapping[str, Any], out: Path
+    benchmark: Benchmark, items: Sequence[Item], judged: Judgements, details: Mapping[str, Any], out: str
 ) -> Summary:
     """Write the official prediction files, `items.jsonl` for comparisons, and last `summary.json`.
 
@@ -25,12 +25,12 @@ def write_results(
         items: its items.
         judged: judgements of all items.
         details: facts about the judge, which the summary repeats.
-        out: the output folder.
+        out: path or URI of the output folder.
 
     Returns:
         The content of `summary.json`.
     """
-    folder = Ledger(str(out))
+    folder = Ledger(out)
     for name, text in benchmark.files(summary.prediction_rows(benchmark, items, judged)).items():
         folder.put(name, text.encode("ascii"))
     outcomes = summary.outcome_rows(items, judged)
@@ -40,13 +40,13 @@ def write_results(
     return content
 
 
-def check_any_judged(items: Sequence[Item], judged: Judgements, out: Path, images: Path) -> None:
+def check_any_judged(items: Sequence[Item], judged: Judgements, out: str, images: Path) -> None:
     """Check that the benchmark has a result: at least one item that is not quarantined.
 
     Args:
         items: the items.
         judged: judgements of all items.
-        out: the output folder; without a result, its `summary.json` of an earlier session is removed.
+        out: path or URI of the output folder; without a result, its `summary.json` of an earlier session is removed.
         images: folder in which the images are looked up, for the message.
 
     Raises:
@@ -55,7 +55,7 @@ def check_any_judged(items: Sequence[Item], judged: Judgements, out: Path, image
     judgements = primary_judgements(items, judged)
     if any(judgement.status is not Status.QUARANTINED for judgement in judgements):
         return
-    (out / compare.SUMMARY).unlink(missing_ok=True)
+    Ledger(out).delete(compare.SUMMARY)
     reasons = Counter(judgement.reason for judgement in judgements)
     counts = ", ".join(f"{reason} {count} of {len(items)}" for reason, count in reasons.most_common(5))
     first = items[0]
@@ -78,9 +78,9 @@ def _remedy(reason: str, item: Item, images: Path) -> str:
     return "correct the data"
 
 
-def previous_rates(out: Path) -> dict[str, float]:
+def previous_rates(out: str) -> dict[str, float]:
     """Items per second that an earlier session measured; for a session that has nothing left to judge."""
-    previous = Ledger(str(out)).get_json(compare.SUMMARY) or {"details": {}}
+    previous = Ledger(out).get_json(compare.SUMMARY) or {"details": {}}
     return {name: value for name, value in previous["details"].items() if name.endswith("items_per_second")}
 
 

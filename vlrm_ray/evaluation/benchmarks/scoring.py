@@ -1,12 +1,16 @@
 """Scoring of a benchmark: resolves images, sends requests to a judge, and logs each judgement once.
 
 The log `judged.jsonl` has one line per item and order. Lines are appended as outputs arrive, so an interrupted run
-resumes with the items that are missing. An incomplete last line is removed when the log is opened.
+resumes with the items that are missing. An incomplete last line is removed when the log is opened. An object store cannot
+append: there the log is a local file, which is copied to it every `COPY_SECONDS` and at the end.
 """
 
 import json
 import os
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,7 +20,12 @@ from vlrm_ray.evaluation.benchmarks.context_budget import ContextBudget
 from vlrm_ray.evaluation.benchmarks.images import ImageResolver
 from vlrm_ray.evaluation.benchmarks.items import Item, Judgement, Status
 from vlrm_ray.evaluation.benchmarks.judging import JudgeOutput, JudgeSettings, build_requests, decide
+from vlrm_ray.store.folder import Folder
 
+LOG = "judged.jsonl"
+"""Name of the log in an output folder."""
+COPY_SECONDS = 30
+"""Interval at which the log is copied to an object store: what is lost if the process is killed."""
 Batch = list[Request]
 JudgeFn = Callable[[Iterator[Batch]], Iterator[tuple[int, list[JudgeOutput]]]]
 """Processes batches of requests as they become ready; yields (index of the batch, its outputs), in any order."""
@@ -32,9 +41,14 @@ class JudgementLog:
         judged: all judgements in the file.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read the judgements of an earlier session, if the file exists."""
-        self.path = path
+    def __init__(self, path: Path, remote: Folder | None = None) -> None:
+        """Read the judgements of an earlier session, if the file exists.
+
+        Args:
+            path: the file.
+            remote: folder of an object store that the file is copied to.
+        """
+        self.path, self.remote, self._copied = path, remote, time.monotonic()
         self.judged: Judgements = {}
         complete = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
@@ -45,6 +59,28 @@ class JudgementLog:
         if path.is_file():
             os.truncate(path, complete)
 
+    @classmethod
+    @contextmanager
+    def of(cls, folder: Folder) -> Iterator["JudgementLog"]:
+        """Context manager: the log of an output folder."""
+        if folder.local:
+            yield cls(Path(folder.path(LOG)))
+            return
+        with tempfile.TemporaryDirectory(prefix="vlrm-bench-") as local:
+            path = Path(local, LOG)
+            path.write_bytes(folder.get(LOG) or b"")
+            log = cls(path, folder)
+            try:
+                yield log
+            finally:
+                log.copy()
+
+    def copy(self) -> None:
+        """Copy the file to the object store, if it is in one."""
+        if self.remote:
+            self.remote.put(LOG, self.path.read_bytes())
+            self._copied = time.monotonic()
+
     def add(self, judgements: Sequence[Judgement]) -> None:
         """Append judgements and flush them to disk."""
         with self.path.open("a", encoding="ascii") as file:
@@ -53,6 +89,8 @@ class JudgementLog:
                 self._remember(judgement)
             file.flush()
             os.fsync(file.fileno())
+        if time.monotonic() - self._copied > COPY_SECONDS:
+            self.copy()
 
     def _remember(self, judgement: Judgement) -> None:
         self.judged[judgement.key, judgement.first] = judgement

@@ -1,5 +1,6 @@
 """Configuration of the judge from a model folder, and the check that an output folder belongs to one judge."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import local_model, model_fingerprint, portable
+from vlrm_ray.store.node_cache import node_cache
+from vlrm_ray.store.sources import list_source
 
 IDENTITY_FILE = "bench.json"
 _JUDGE_ONLY = (
@@ -139,14 +142,46 @@ def _sizes_not_given(folder: Path, critique_format: str, critic: Critic) -> list
     return sizes
 
 
-def claim_output_folder(out: Path, benchmark: str, judge: Judge, images: Path | None) -> None:
+def data_folder(option: str, reference: str) -> Path:
+    """A folder of data on this machine: of a URI the copy in the cache of this node, fetched if needed.
+
+    Raises:
+        UserError: there is no such folder, or it cannot be fetched; the message names the option.
+    """
+    if is_remote(reference):
+        return Path(node_cache().fetch(reference).path)
+    path = Path(portable(reference))
+    if not path.is_dir():
+        raise UserError(f"{option} {reference}: folder not found; give the folder, or a URI such as s3://bucket/folder")
+    return path
+
+
+def check_output_folder(out: str, data: str) -> None:
+    """Check that results are written into a folder, where no benchmark looks for its data.
+
+    Raises:
+        UserError: the output is a file, or inside the folder of the data.
+    """
+    if not is_remote(out) and Path(portable(out)).is_file():
+        raise UserError(f"--out {out} is a file; give a folder")
+    inside, around = (place if is_remote(place) else os.path.realpath(portable(place)) for place in (out, data))
+    if f"{inside.partition('?')[0].rstrip('/')}/".startswith(f"{around.partition('?')[0].rstrip('/')}/"):
+        raise UserError(
+            f"--out {redacted(out)} is inside --data {redacted(data)}, where the results would be read as data; give a "
+            "folder outside of it"
+        )
+
+
+def claim_output_folder(out: str, benchmark: str, judge: Judge, images: str | None, blind: bool = False) -> None:
     """Record benchmark, judge and folder of images in the output folder, so that different results are never mixed.
 
     Raises:
-        UserError: the folder already has results of another benchmark, judge or folder of images.
+        UserError: the folder already has results of another benchmark, judge or folder of images, or with images that are
+            left out now, or the other way round.
     """
-    ledger = Ledger(str(out))
-    identity = {"benchmark": benchmark, "images": str(images or ""), **judge.identity}
+    ledger = Ledger(out)
+    folder = "" if images is None else redacted(images) if is_remote(images) else str(Path(images))
+    identity = {"benchmark": benchmark, "images": folder, "blind": blind or None, **judge.identity}
     recorded = ledger.get_json(IDENTITY_FILE)
     if recorded is None:
         ledger.put_json(IDENTITY_FILE, identity)
@@ -156,16 +191,18 @@ def claim_output_folder(out: Path, benchmark: str, judge: Judge, images: Path | 
     ]
     if changed:
         raise UserError(
-            f"--out {out} has results of another benchmark, model or setting ({'; '.join(changed)[:200]}); "
+            f"--out {redacted(out)} has results of another benchmark, model or setting ({'; '.join(changed)[:200]}); "
             "give another folder, or the model and settings of these results"
         )
 
 
 def check_benchmark(name: str, data: str) -> None:
-    """Check an entry of `evaluation.benchmarks`; raises UserError if there is no such benchmark or folder."""
+    """Check an entry of `evaluation.benchmarks`; raises UserError if there is no such benchmark, folder or URI."""
     from vlrm_ray.evaluation.benchmarks import BENCHMARKS  # here, since it imports all of them
 
     if name not in BENCHMARKS:
         raise UserError(f"evaluation.benchmarks: {name!r} is unknown; choose one of {', '.join(BENCHMARKS)}")
-    if not Path(data).is_dir():
+    if is_remote(data):
+        list_source(data)
+    elif not Path(data).is_dir():
         raise UserError(f"evaluation.benchmarks: {data}: folder not found; docs/benchmarks.md says what {name} needs")

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
-from vlrm_ray.evaluation import metrics
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, Row, Status
 from vlrm_ray.evaluation.benchmarks.scoring import Judgements, primary_judgements
+from vlrm_ray.evaluation.clusters import clustered_share
 from vlrm_ray.evaluation.pairs import by_length
 
 Summary = dict[str, Any]
@@ -19,7 +20,8 @@ def build_summary(
     """The content of `summary.json`.
 
     `groups` and `overall` hold accuracies over all items: an item that is unparsed, tied or quarantined counts as
-    wrong. `macro` is the mean over the groups of the official split. `official` holds the metrics of the official
+    wrong. `by_length` holds those of the items whose better answer is the shorter or the longer one; it is empty for Yes/No
+    questions. `macro` is the mean over the groups of the official split. `official` holds the metrics of the official
     script, which may treat undecided items differently. `position_disagreement` is the share of items whose outcome
     differs between the two orders, of the items that are decided in at least one order; None unless both orders were
     judged.
@@ -35,6 +37,7 @@ def build_summary(
         "unparsed": counts[Status.UNPARSED],
         "ties": counts[Status.TIE],
         "groups": groups,
+        "by_length": {} if benchmark.yes_no else _by_length(items, correct),
         "overall": _mean(correct),
         "macro": round(sum(groups[name]["accuracy"] for name in main_groups) / len(main_groups), 6),
         "baselines": _baselines(items, benchmark.yes_no),
@@ -42,7 +45,7 @@ def build_summary(
         "official": benchmark.official(prediction_rows(benchmark, items, judged)),
         "details": {
             **details,
-            "overall_ci95": _accuracy(correct)["ci95"],
+            "overall_ci95": _accuracy(items, correct)["ci95"],
             "quarantined": dict(Counter(j.reason for j in judgements if j.status is Status.QUARANTINED)),
             "overall_other_order": _other_order(items, judged),
         },
@@ -55,12 +58,13 @@ def prediction_rows(benchmark: Benchmark, items: Sequence[Item], judged: Judgeme
 
 
 def outcome_rows(items: Sequence[Item], judged: Judgements) -> list[Row]:
-    """Rows of `items.jsonl`, which `compare` reads: key, groups, correctness, status and rewards of each item."""
+    """Rows of `items.jsonl`, which `compare` reads: key, groups, image, correctness, status and rewards of each item."""
     return [
         {
             "key": item.key,
             "id": item.item_id,
             "groups": list(item.groups),
+            "cluster": item.cluster,
             "right": judgement.is_correct(item),
             "status": judgement.status,
             "rewards": list(judgement.rewards),
@@ -72,6 +76,7 @@ def outcome_rows(items: Sequence[Item], judged: Judgements) -> list[Row]:
 def summary_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of the table for the console."""
     rows = [[name, *_cells(group)] for name, group in summary["groups"].items()]
+    rows += [[f"better answer is {side}", *_cells(part)] for side, part in summary["by_length"].items()]
     overall = {"accuracy": summary["overall"], "n": summary["n"], "ci95": summary["details"]["overall_ci95"]}
     rows += [["overall", *_cells(overall)], ["macro average", f"{summary['macro']:.3f}", "", ""]]
     rows += [[f"baseline: {name.replace('_', ' ')}", f"{v:.3f}", "", ""] for name, v in summary["baselines"].items()]
@@ -93,15 +98,21 @@ def script_errors(summary: Summary) -> list[str]:
 
 
 def _groups(items: Sequence[Item], correct: Sequence[bool]) -> dict[str, Row]:
-    hits: dict[str, list[bool]] = {}
-    for item, hit in zip(items, correct, strict=True):
-        for group in item.groups:
-            hits.setdefault(group, []).append(hit)
-    return {name: _accuracy(hits[name]) for name in sorted(hits)}
+    names = sorted({group for item in items for group in item.groups})
+    return {name: _accuracy(items, correct, [name in item.groups for item in items]) for name in names}
 
 
-def _accuracy(hits: Sequence[bool]) -> Row:
-    metric = metrics.share(hits).as_json()
+def _by_length(items: Sequence[Item], correct: Sequence[bool]) -> dict[str, Row]:
+    picked = by_length(item.better_and_worse for item in items)
+    sides = {"shorter": picked["pick_shorter"], "longer": picked["pick_longer"]}
+    return {name: _accuracy(items, correct, side) for name, side in sides.items() if any(side)}
+
+
+def _accuracy(items: Sequence[Item], correct: Sequence[bool], inside: Sequence[bool] | None = None) -> Row:
+    """Accuracy on all items, or on those inside; items about one image are not taken for independent."""
+    chosen = [True] * len(items) if inside is None else inside
+    clusters = [item.cluster for item in compress(items, chosen)]
+    metric = clustered_share(list(compress(correct, chosen)), clusters).as_json()
     return {"accuracy": metric["value"], "n": metric["n"], "ci95": metric["ci95"]}
 
 
