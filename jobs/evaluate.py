@@ -30,6 +30,8 @@ COMMANDS: dict[str, str] = {
     "study": "train the method and its ablations over several seeds and compare them",
 }
 """Summary of each command for `--help`; the commands are modules of `jobs/evaluations/`."""
+RESUMED = {"bench", "study"}
+"""Commands that go on where they were stopped."""
 
 
 def main() -> None:
@@ -38,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_as_program(main)
+    run_as_program(main, resumes=not RESUMED.isdisjoint(sys.argv[1:2]))
