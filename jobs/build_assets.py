@@ -221,4 +221,4 @@ def _write_card(
 
 
 if __name__ == "__main__":
-    run_as_program(main)
+    run_as_program(main, resumes=True)

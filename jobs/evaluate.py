@@ -10,14 +10,12 @@ Examples:
     python jobs/evaluate.py bench --rm runs/scenes/versions/0003 --benchmark pope --data FOLDER --out FOLDER
 """
 
-import argparse
-import importlib
 import sys
 from pathlib import Path
-from typing import Protocol, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, also inside a Ray job
 
+from jobs.commands import run_command
 from vlrm_ray.errors import run_as_program
 
 COMMANDS: dict[str, str] = {
@@ -32,40 +30,14 @@ COMMANDS: dict[str, str] = {
     "study": "train the method and its ablations over several seeds and compare them",
 }
 """Summary of each command for `--help`; the commands are modules of `jobs/evaluations/`."""
-
-
-class Command(Protocol):
-    """Interface of a module in `jobs/evaluations/`."""
-
-    __doc__: str | None
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the command's options."""
-        ...
-
-    def run(self, arguments: argparse.Namespace) -> None:
-        """Run the command; raises UserError if the user must change something."""
-        ...
+RESUMED = {"bench", "study"}
+"""Commands that go on where they were stopped."""
 
 
 def main() -> None:
-    """Parse the command name and run the command with the remaining arguments."""
-    commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nCommands:\n\n{commands}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands above")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    command = cast(Command, importlib.import_module(f"jobs.evaluations.{chosen.command}"))
-    options = argparse.ArgumentParser(
-        prog=f"evaluate.py {chosen.command}",
-        description=command.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_arguments(options)
-    command.run(options.parse_args(chosen.rest))
+    """Run the command that the command line names."""
+    run_command(__doc__ or "", "jobs.evaluations", COMMANDS)
 
 
 if __name__ == "__main__":
-    run_as_program(main)
+    run_as_program(main, resumes=not RESUMED.isdisjoint(sys.argv[1:2]))

@@ -129,4 +129,4 @@ def print_plan(config: Config, progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    run_as_program(main)
+    run_as_program(main, resumes=True)

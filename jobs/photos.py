@@ -204,4 +204,4 @@ def _title(source: Source) -> str:
 
 
 if __name__ == "__main__":
-    run_as_program(main)
+    run_as_program(main, resumes=True)

@@ -204,4 +204,4 @@ def _report(data: ScoreData, out: ScoreFile, size: int, seconds: float, progress
 
 
 if __name__ == "__main__":
-    run_as_program(main)
+    run_as_program(main, resumes=True)

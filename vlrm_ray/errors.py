@@ -1,12 +1,14 @@
 """Exceptions of the project, and the entry point wrapper that shows user errors without a traceback."""
 
 import errno
+import os
 import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 STORAGE_ERRNOS = {
@@ -16,6 +18,8 @@ STORAGE_ERRNOS = {
     )
 }  # fmt: skip
 """Numbers of operating system errors that come from the state of a disk or folder, not from a bug."""
+SAME_SIGNAL_SECONDS = 5.0
+"""SIGTERM again within this time means the same: schedulers send it to a whole group, and a script passes it on."""
 
 
 class UserError(Exception):
@@ -42,19 +46,23 @@ class BadImage(Exception):
     """An image that cannot be used. The message is the reason recorded with the quarantined row."""
 
 
-def run_as_program(main: Callable[[], None]) -> None:
+def run_as_program(main: Callable[[], None], *, resumes: bool = False) -> None:
     """Run the main function of a program.
 
     A `UserError` is printed as one line and ends the program with exit status 2; so do errors of disks and folders, and
     a `UserError` raised in a Ray task or actor. Ctrl-C ends the program with status 130, SIGTERM with 143.
+
+    Args:
+        main: the function.
+        resumes: whether the same command, run again, goes on where this one was stopped.
     """
     try:
-        with sigterm_raises():
+        with stopped_by_signals(resumes=resumes):
             main()
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         what = "terminated" if terminated else "interrupted"
-        print(f"{what}; run the same command again to resume", file=sys.stderr)
+        print(f"{what}; run the same command again to resume" if resumes else what, file=sys.stderr)
         sys.exit(143 if terminated else 130)
     except Exception as error:
         line = user_message(error)
@@ -65,35 +73,72 @@ def run_as_program(main: Callable[[], None]) -> None:
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[Callable[[], None]]:
-    """Context manager: SIGTERM raises `Terminated` in the main thread, so that a run that is stopped releases its lease.
+def stopped_by_signals(*, resumes: bool = False) -> Iterator[Callable[[], None]]:
+    """Context manager: SIGTERM and Ctrl-C (SIGINT) stop the main thread, so that a run that is stopped releases its lease.
+
+    The first one says so at once, because engines take a while to stop, and raises `Terminated` or `KeyboardInterrupt`.
+    A Ctrl-C after it ends the process at once. Inside another such context, what the outer one has received still counts.
+
+    Args:
+        resumes: whether the same command, run again, goes on where this one was stopped.
 
     Yields:
-        A function that sets the handler again, for use after a library has set its own. Other threads than the main one may
+        A function that sets the handlers again, for use after a library has set its own. Other threads than the main one may
         call it too; there it does nothing, nor does the context manager.
     """
-    received = False
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received = True
-        raise Terminated
-
-    def install() -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminate)
-
-    before = signal.getsignal(signal.SIGTERM)
-    install()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    outer = before[signal.SIGTERM]
+    nested = outer if isinstance(outer, _Stop) else None
+    stop = nested or _Stop(resumes=resumes)
+    stop.install()
     try:
-        yield install
+        yield stop.install
     except KeyboardInterrupt as error:  # calls of Ray raise this in place of what the handler has raised
-        raise (Terminated() if received else error) from None
+        raise (Terminated() if stop.received == signal.SIGTERM else error) from None
     except SystemExit as error:  # while Ray connects, its own handler is set, which exits with the number of the signal
         raise (Terminated() if error.code == signal.SIGTERM else error) from None
     finally:
+        if nested:
+            stop.install()
+        elif threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+class _Stop:
+    """Handler of SIGINT and SIGTERM.
+
+    Attributes:
+        received: number of the signal that stops the main thread; None before.
+    """
+
+    def __init__(self, *, resumes: bool) -> None:
+        self.resumes, self.last = resumes, 0.0
+        self.received: int | None = None
+
+    def install(self) -> None:
+        """Handle the signals from now on. SIGINT stays ignored where it is, as by a shell for what runs in its background."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, self)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.SIG_DFL if self.received else self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Stop the main thread. From then on Ctrl-C has its default action, which ends a process wherever it is."""
+        before, self.last = self.last, time.monotonic()
+        if self.received and self.last - before < SAME_SIGNAL_SECONDS:
+            return
+        if not self.received:
+            self.received = number
+            self.install()
+            self._tell()
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    def _tell(self) -> None:
+        """Write what happens. `print` cannot be used here: the signal may have interrupted it."""
+        line = "stopping; a second Ctrl-C ends it at once" + (", and the run can be resumed either way" * self.resumes)
+        with suppress(OSError):
+            os.write(2, f"{line if self.received == signal.SIGINT else 'stopping on SIGTERM'}\n".encode())
 
 
 def user_message(error: Exception) -> str | None:

@@ -1,1 +1,1 @@
-"""The measurements of `jobs/bench.py` that have a module of their own."""
+"""Commands of `jobs/bench.py`, one module each, as `jobs/commands.py` describes them, and what they share."""

@@ -1,11 +1,15 @@
-"""A run on a cluster that Ray's autoscaler (v2) makes larger and smaller: nodes are started and stopped on this machine.
+"""Measure a run on a cluster that Ray's autoscaler (v2) makes larger and smaller, by nodes over time.
 
+    python jobs/bench.py autoscaling --json       one line of JSON; progress goes to the standard error output
+
+Nodes are started and stopped on this machine.
 The head has CPUs only. The run's driver, graph and ledger, Ray and its autoscaler are real; the nodes are processes of this
 machine that claim to have GPUs, and engines and trainings are simulated. One node is killed in the middle of the run.
 
 Ray's provider of such nodes is meant for tests and not part of its stable interface.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -23,6 +27,7 @@ from unittest import mock
 
 import psutil
 
+from jobs.benches.output import add_json_option, progress_beside_json
 from jobs.benches.ray_environment import ray_environment
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
@@ -51,6 +56,16 @@ OVERRIDES = (
 SEQUENCE_SECONDS, STEP_SECONDS = (2.0, 1.0), 2.0
 DETECTOR_PART_SECONDS = 10.0
 """Time that a detector takes for a part: more than three generators take, so that parts queue up before the detectors."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_json_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, and print the figures as one line of JSON."""
+    print(json.dumps(measure_autoscaling(progress_beside_json(arguments))))
 
 
 def measure_autoscaling(progress: Progress) -> dict[str, Any]:

@@ -1,5 +1,10 @@
-"""Throughput of the vision experts, the cache and the verifier, in this process, on freshly rendered scenes."""
+"""Measure the throughput of the vision experts, the cache and the verifier, in this process, on freshly rendered scenes.
 
+python jobs/bench.py experts
+python jobs/bench.py experts --config FILE --json     those of a configuration; also print the figures as JSON
+"""
+
+import argparse
 import random
 import tempfile
 import time
@@ -8,8 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from actors.local import load_vision_experts
+from jobs.benches.output import add_config_options, add_json_option, show_figures
 from vlrm_ray.claims import make_extractor
-from vlrm_ray.config import Config
+from vlrm_ray.config import Config, load
 from vlrm_ray.engines import batches
 from vlrm_ray.experts.detection import Pixels, detect_objects
 from vlrm_ray.experts.verifier import Verifier
@@ -27,6 +33,19 @@ BATCHES = (1, 8, 32)
 """Batch sizes of the detector."""
 CLAIMS_PER_IMAGE = 40
 """As in a round, where an image has several candidates with several claims each."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_config_options(parser)
+    add_json_option(parser, "print the figures as JSON on the last line")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, and print the figures."""
+    progress = Progress()
+    figures = measure_experts(load(arguments.config, arguments.overrides), progress)
+    show_figures(figures, progress, as_json=arguments.json)
 
 
 def measure_experts(config: Config, progress: Progress) -> dict[str, float]:

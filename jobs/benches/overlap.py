@@ -1,10 +1,15 @@
-"""Idle GPUs of a run with and without `cluster.overlap`: whole runs with simulated engines and trainings of stated seconds.
+"""Measure idle GPUs with and without `cluster.overlap`: whole runs with simulated engines and trainings of stated seconds.
+
+    python jobs/bench.py overlap --json                       one line of JSON; progress goes to the standard error output
+    python jobs/bench.py overlap --json without overlap       some of the runs without, overlap, overlap_newest
 
 The driver's loop, the graph, the ledger and Ray are those of a run, on a node that claims to have 8 GPUs:
 4 generate, 2 judge and 2 train. Only what the GPUs do is simulated, so that the figures are those of the orchestration:
 what it leaves idle, with the starts of its pools, which weigh less in the longer rounds of real models.
 """
 
+import argparse
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jobs.benches.output import add_json_option, progress_beside_json
 from jobs.benches.ray_environment import ray_environment
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
@@ -42,6 +48,19 @@ RUNS = {
     "overlap_newest": ("cluster.overlap=1", "critic.writer=newest"),
 }
 """The runs that are compared, with what differs in their configuration."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "names", nargs="*", metavar="RUN", help=f"which to measure, of {', '.join(RUNS)} (default: all)"
+    )
+    add_json_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, and print the figures as one line of JSON."""
+    print(json.dumps(measure_overlap(progress_beside_json(arguments), arguments.names)))
 
 
 def measure_overlap(progress: Progress, names: Sequence[str] = ()) -> dict[str, Any]:

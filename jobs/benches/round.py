@@ -1,14 +1,26 @@
-"""Throughput of one round with real engines, and of the bare engine on the same requests."""
+"""Measure the throughput of one round with real engines, and of the bare engine on the same requests.
 
+    python jobs/bench.py                          the embedded scenes
+    python jobs/bench.py prompts.per_round=320    with overrides, as for jobs/iterate.py
+    python jobs/bench.py --json                   also print the figures as JSON
+
+The run's folder is temporary. Absolute times depend on the load of the machine; the ratio of pipeline and bare engine
+compares two measurements of the same session.
+"""
+
+import argparse
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jobs.benches.bare_engine import answer, start_bare_engine
-from vlrm_ray.config import Config
+from jobs.benches.output import add_config_options, add_json_option, show_figures
+from vlrm_ray.config import Config, load
 from vlrm_ray.engines import Request
 from vlrm_ray.pipeline.cluster import connected
+from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.prompts import prompts_of_round
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
@@ -19,6 +31,22 @@ if TYPE_CHECKING:
 
 WARM_UP = 8
 """Requests that an engine answers before it is measured."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_config_options(parser)
+    add_json_option(parser, "print the figures as JSON on the last line")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, and print the figures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        config = load(arguments.config, [*arguments.overrides, "rounds=1", f"folder={scratch}", "name=bench"])
+        check_inputs(config)
+        progress = Progress()
+        figures = measure_round(config, Ledger(f"{scratch}/bench"), progress)
+    show_figures(figures, progress, as_json=arguments.json)
 
 
 def measure_round(config: Config, ledger: Ledger, progress: Progress) -> dict[str, float]:

@@ -1,4 +1,8 @@
-"""The stream of a round without models: how it scales with engines that answer after a fixed time.
+"""Measure the stream of a round without models: how it scales with engines that answer after a fixed time.
+
+    python jobs/bench.py stream --json          scaling, slots and bytes, and CPU seconds of the generate stage with the real
+                                                engine, which --config configures; one line of JSON
+    python jobs/bench.py stream 1000 10000      the driver's memory and the orchestration's ceiling at these prompts
 
 The graph, its stages, the ledger and Ray are those of a run. Only the engines and the experts are simulated, so that the
 figures are those of the orchestration: its efficiency, its CPU time, and the size of what travels.
@@ -7,6 +11,8 @@ Figures are of the steady state: the first quarter, in which the pools start, is
 some engines have nothing left to do.
 """
 
+import argparse
+import json
 import os
 import random
 import tempfile
@@ -21,8 +27,11 @@ import psutil
 import pyarrow as pa
 
 from jobs.benches.cpu_time import ENGINES, CpuTime
+from jobs.benches.output import add_json_option, progress_beside_json
 from jobs.benches.ray_environment import ray_environment
-from vlrm_ray.config import Config, load
+from vlrm_ray.config import Config, load, with_overrides
+from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.stages import Tally
 from vlrm_ray.scenes.ground_truth import true_evidence
@@ -77,6 +86,38 @@ class Measurement:
     bytes_per_candidate: float
     driver_mb: float
     driver_gain_mb: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "sizes", nargs="*", metavar="PROMPTS", help="numbers of prompts, to measure memory and ceiling at"
+    )
+    parser.add_argument("--config", metavar="FILE", help="without PROMPTS: YAML file that configures the real engine")
+    add_json_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, and print the figures as one line of JSON."""
+    sizes, progress = arguments.sizes, progress_beside_json(arguments)
+    if wrong := [size for size in sizes if not size.isdecimal() or not int(size)]:
+        raise UserError(f"stream {wrong[0]}: expected numbers of prompts, such as stream 1000 10000")
+    if sizes and arguments.config:
+        raise UserError(
+            "--config is for the real engine, which is not measured at given numbers of prompts; leave one out"
+        )
+    if sizes:
+        print(json.dumps(measure_size(progress, [int(size) for size in sizes])))
+        return
+    from jobs.benches.generate_cpu import PARTS, measure_ratio
+
+    with tempfile.TemporaryDirectory() as scratch:
+        config = load(arguments.config, ["rounds=1", f"folder={scratch}", "name=bench"])
+        config = with_overrides(config, [f"prompts.per_round={PARTS * config.part_rows}"])
+        check_inputs(config)
+        figures = measure_stream(progress)
+        figures |= measure_ratio(config, Ledger(f"{scratch}/bench"), progress)
+    print(json.dumps(figures))
 
 
 def measure_stream(progress: Progress, generators: Sequence[int] = GENERATORS) -> dict[str, Any]:

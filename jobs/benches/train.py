@@ -1,9 +1,14 @@
-"""Measures the training of the reward model on CPU: against the loop of stage one, and a whole fit under Ray.
+"""Measure the training of the reward model on CPU: against the loop of stage one, and a whole fit under Ray.
+
+    python jobs/bench.py train --json           also what each part of it gains, and memory at the start; one line of JSON
+    python jobs/bench.py train RUN_FOLDER       the same with the pairs of a run's first round
+    python jobs/bench.py train --paper          step time and memory on 8 to 64 GPUs, computed, as a table
 
 Both loops train the same pairs in turn, each in a process of its own with one thread, bound to the same CPU. So both see
 the same load of the machine, and the ratio of their times means something even if the times do not.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -19,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.benches import train_start
+from jobs.benches.output import add_json_option, progress_beside_json
 from jobs.benches.step_times import StepTimes
 from jobs.benches.train_turns import VARIANTS
 from vlrm_ray.config import Config, asset_path, load
@@ -40,6 +46,27 @@ PAIRS_PER_TURN, TURNS = 44, 5
 FIT_PAIRS = 200
 """Pairs of the fit under Ray: about as many as the demo selects in a round."""
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN_FOLDER", help="a run whose pairs are trained (default: made-up ones)"
+    )
+    parser.add_argument("--paper", action="store_true", help="compute large trainings, measure nothing")
+    add_json_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure the training and print the figures as one line of JSON, or compute large ones and print a table."""
+    if not arguments.paper:
+        print(json.dumps(measure_train(arguments.run, progress_beside_json(arguments))))
+        return
+    if arguments.run:
+        raise UserError(f"--paper measures nothing, so it takes no run; leave {arguments.run} out")
+    from jobs.benches.train_paper import print_tables
+
+    print_tables()
 
 
 def measure_train(run: str | None, progress: Progress) -> dict[str, Any]:

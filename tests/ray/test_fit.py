@@ -11,6 +11,7 @@ from tests.ray.fits import SHARED, START, fitted, largest_difference, new_ledger
 from vlrm_ray import config as configuration
 from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline.background import repeated
 from vlrm_ray.reward.model_folder import SCORING
 from vlrm_ray.reward.training.fit import fit
 
@@ -27,14 +28,20 @@ def published(tmp_path: Path, *overrides: str) -> Path:
 
 def test_two_workers_give_the_same_weights_as_one(tmp_path: Path, fit_of_two: Path) -> None:
     """The last batch of an epoch leaves the second worker without an image, and nothing hangs."""
-    interrupt_handler = signal.getsignal(signal.SIGINT)
     one, two = fitted(new_ledger(tmp_path), "train.workers=1")[0], fit_of_two
     assert largest_difference(one, two) < 1e-5
     assert largest_difference(one, Path(START)) > 1e-4
     card = json.loads((two / "vlrm_reward.json").read_text())
     assert card["scoring"].keys() == SCORING.keys()
     assert not [p for p in two.rglob("*") if p.suffix in (".pt", ".bin", ".pkl")]
-    assert signal.getsignal(signal.SIGINT) is interrupt_handler
+
+
+def test_ctrl_c_during_a_fit_stays_with_the_handler_of_the_program(tmp_path: Path) -> None:
+    """Ray Train sets its own, which ends the program from inside."""
+    handlers = {signal.getsignal(signal.SIGINT)}
+    with repeated(lambda: handlers.add(signal.getsignal(signal.SIGINT)), 0.05, "looking at the handler"):
+        published(tmp_path, "train.workers=1")
+    assert len(handlers) == 1
 
 
 def test_adapters_are_merged_into_the_published_model(tmp_path: Path) -> None:

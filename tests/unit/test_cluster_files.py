@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.benches import sizing
+from jobs.benches import sizes
 from vlrm_ray import config as configuration
 from vlrm_ray.config import Config
 from vlrm_ray.config_sections import ROLES
@@ -76,9 +76,9 @@ def check_experts(config: Config, nodes: list[Node]) -> None:
     pools = [config.experts.detector.pool, config.experts.reader.pool]
     assert sum(pool.max * pool.cpus for pool in pools) <= sum(node.cpus for node in nodes)
     assert sum(pool.max * pool.gpus for pool in pools) <= sum(node.gpus for node in nodes)
-    model = sizing.MODELS[0]
+    model = sizes.MODELS[0]
     engines = (config.policy.engine.most_actors, config.critic.engine.most_actors)
-    plan = sizing._plan(model, *engines, config.train.workers, sizing.train_rates(model, config.train.workers))
+    plan = sizes._plan(model, *engines, config.train.workers, sizes.train_rates(model, config.train.workers))
     read, detect = plan.expert_cpus
     assert read <= config.experts.reader.pool.max * config.experts.reader.pool.cpus
     assert detect <= config.experts.detector.pool.max * config.experts.detector.pool.cpus

@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from vlrm_ray import config as configuration
-from vlrm_ray.errors import Terminated, UserError, run_as_program, sigterm_raises
+from vlrm_ray.errors import Terminated, UserError
 from vlrm_ray.pipeline import cluster
 
 LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded.\nMore"
@@ -147,14 +147,6 @@ def test_a_run_says_what_it_waits_for_on_a_busy_cluster(
     assert connect(*SHARED, "cluster.address=192.0.2.1:6379") == []
 
 
-def test_sigterm_ends_a_run_like_ctrl_c_and_the_handler_is_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), sigterm_raises():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 def test_a_driver_has_its_own_handler_of_sigterm_again_after_ray_has_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: Any) -> SimpleNamespace:
         signal.signal(signal.SIGTERM, lambda number, frame: os.abort())
@@ -177,30 +169,3 @@ def test_sigterm_while_ray_starts_ends_a_run_like_any_other(monkeypatch: pytest.
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(Terminated), cluster.connected(configuration.load(None, []), lambda _: None):
         pass
-
-
-def test_an_interrupt_by_ray_in_place_of_the_handlers_exception_still_counts_as_termination() -> None:
-    with pytest.raises(Terminated), sigterm_raises():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-        except Terminated:
-            raise KeyboardInterrupt from None
-    with pytest.raises(KeyboardInterrupt) as caught, sigterm_raises():
-        raise KeyboardInterrupt
-    assert not isinstance(caught.value, Terminated)
-
-
-@pytest.mark.parametrize(
-    ("end", "status", "line"), [(KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")]
-)
-def test_an_ended_program_says_how_to_go_on(
-    end: type[BaseException], status: int, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def main() -> None:
-        raise end
-
-    with pytest.raises(SystemExit) as caught:
-        run_as_program(main)
-    assert caught.value.code == status
-    assert capsys.readouterr().err == f"{line}; run the same command again to resume\n"

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import config_reference
-from jobs.evaluate import COMMANDS
+from jobs import bench, config_reference, evaluate
 from vlrm_ray.config import Config, keys, load
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +22,10 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 SCRIPTS = ("iterate", "evaluate", "bench", "score", "build_assets", "config_reference", "watching", "photos", "doctor")
+WITH_COMMANDS = {"evaluate": ("evaluations", evaluate.COMMANDS), "bench": ("benches", bench.COMMANDS)}
+"""Programs with several commands: the folder of their modules in `jobs/`, and the commands."""
+SHARED_OPTIONS = ("evaluations/extractor_options", "benches/output")
+"""Modules of `jobs/` that declare options for several commands."""
 SUFFIXES = (
     ".py",
     ".md",
@@ -209,11 +212,12 @@ def test_commands_are_understood_by_their_programs(page: Path) -> None:
         program = Path(words[0]).stem
         assert (ROOT / words[0]).is_file(), words
         assert program in SCRIPTS, words
-        if program == "evaluate" and len(words) > 1 and words[1] in COMMANDS:
+        folder, known = WITH_COMMANDS.get(program, ("", {}))
+        if len(words) > 1 and words[1] in known:
             arguments = words[2:]
-            declared = flags(ROOT / "jobs" / "evaluations" / f"{words[1]}.py")
+            declared = flags(ROOT / "jobs" / folder / f"{words[1]}.py")
         else:
-            assert program != "evaluate" or len(words) == 1, f"{name_of(page)}: no such command: {words}"
+            assert not folder or len(words) == 1, f"{name_of(page)}: no such command: {words}"
             arguments, declared = words[1:], flags(ROOT / words[0])
         unknown = [word for word in arguments if word.startswith("--") and word.partition("=")[0] not in declared]
         assert not unknown, f"{name_of(page)}: {' '.join(words)}: unknown {unknown}"
@@ -225,10 +229,11 @@ def test_commands_are_understood_by_their_programs(page: Path) -> None:
 
 @cache
 def flags(program: Path) -> set[str]:
-    """Flags that a program's source declares, with those of `extractor_options` where it adds them."""
+    """Flags that a program's source declares, with those of `SHARED_OPTIONS` where it adds them."""
     source = program.read_text()
-    if "extractor_options" in source:
-        source += (ROOT / "jobs" / "evaluations" / "extractor_options.py").read_text()
+    for shared in SHARED_OPTIONS:
+        if f"from jobs.{shared.replace('/', '.')} import" in source:
+            source += (ROOT / "jobs" / f"{shared}.py").read_text()
     return {"--help", *re.findall(r'"(--[a-z-]+)"', source)}
 
 

@@ -322,7 +322,7 @@ def main():
     ledger = Ledger(sys.argv[1])
     with lease.DriverLease(ledger):
         %s
-run_as_program(main)
+run_as_program(main, resumes=True)
 """
 TAKEN_OVER = 'ledger.put_json("driver.json", {"owner": "elsewhere:7", "time": time.time()}); wait()'
 
@@ -353,5 +353,5 @@ def test_a_program_that_is_stopped_before_or_after_its_work_on_ray_releases_the_
     process.terminate()
     _, errors = process.communicate(timeout=50)
     assert process.returncode == 143, errors
-    assert errors == "terminated; run the same command again to resume\n"
+    assert errors == "stopping on SIGTERM\nterminated; run the same command again to resume\n"
     assert not (tmp_path / "driver.json").exists()

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from vlrm_ray.config import Config
-from vlrm_ray.errors import UserError, first_line, sigterm_raises
+from vlrm_ray.errors import UserError, first_line, stopped_by_signals
 from vlrm_ray.pipeline import placement, resource_plan
 from vlrm_ray.pipeline.cluster_probe import prepare_to_join
 from vlrm_ray.pipeline.loopback import on_loopback
@@ -161,10 +161,10 @@ def _connected(config: Config, address: str, log: Callable[[str], None]) -> Iter
 
     if address:
         address = prepare_to_join(address, "cluster.address" if config.cluster.address else "RAY_ADDRESS")
-    with sigterm_raises() as handle_sigterm:
+    with stopped_by_signals() as handle_signals:
         try:
             connection = _join(config, address, log)
-            handle_sigterm()  # again: Ray has a handler of its own, by which the driver would abort
+            handle_signals()  # again: Ray has a handler of SIGTERM, by which the driver would abort
             where = f"the cluster at {address}" if address else "the local cluster"
             _check_size(config, where, log)
             if address and not _autoscaler_limit():

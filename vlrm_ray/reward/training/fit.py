@@ -6,8 +6,6 @@ to Ray Train ends within `train.step_timeout`. See failures.py for what happens 
 
 import os
 import posixpath
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -88,9 +86,19 @@ def fit(
     return ledger.location(name, "hf"), dict(result.metrics or {})
 
 
+class _Trainer(TorchTrainer):  # type: ignore[misc]  # Ray Train is not typed
+    """Ray Train's trainer, which Ctrl-C stops as it stops the rest of a run.
+
+    Ray Train sets a handler that ends the program from inside, without a word and with a status of its own.
+    """
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Leave Ctrl-C to the handler of the program."""
+
+
 def _trainer(task: TrainTask) -> TorchTrainer:
     settings, ledger = task.config.train, task.ledger
-    return TorchTrainer(
+    return _Trainer(
         train_loop_per_worker,
         train_loop_config={"task": task},
         torch_config=TorchConfig(backend="nccl" if settings.gpus else "gloo", timeout_s=settings.step_timeout),
@@ -115,7 +123,7 @@ def _run(trainer: Callable[[], TorchTrainer], config: Config, log: Callable[[str
     settings = config.train
     for attempt in range(1, settings.max_failures + 2):
         try:
-            with _timeouts(settings), _sigint_handler_restored():
+            with _timeouts(settings):
                 return trainer().fit()
         except (ControllerError, WorkerGroupError) as error:
             line = _failure(error, settings, config.cluster.nodes_of("train"))
@@ -165,14 +173,3 @@ def _timeouts(settings: Train) -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
-
-
-@contextmanager
-def _sigint_handler_restored() -> Iterator[None]:
-    """Undo what `fit` does to Ctrl-C: Ray Train handles it by aborting the fit, and keeps doing so after its end."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():  # Ray replaces the handler in no other thread
-            signal.signal(signal.SIGINT, handler)

@@ -5,24 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from jobs.benches import sizing
+from jobs.benches import sizes
 from vlrm_ray import config as configuration
 from vlrm_ray.pipeline import resource_plan
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
 RATES = {1: 20.0, 2: 40.0, 4: 80.0, 8: 160.0}
-SMALL = sizing.MODELS[0]
+SMALL = sizes.MODELS[0]
 
 
 def test_the_tables_of_the_page_are_up_to_date() -> None:
-    rows = [*sizing.rounds_table(), *sizing.costs_table()]
+    rows = [*sizes.rounds_table(), *sizes.costs_table()]
     assert [row for row in rows if row not in PAGE] == []
 
 
 def test_the_shipped_configuration_divides_8_gpus_as_computed() -> None:
     shipped = configuration.load(ROOT / "jobs" / "configs" / "qwen2_5_vl_7b.yaml")
-    best = sizing.disaggregated(SMALL, 8, sizing.train_rates(SMALL, 8))
+    best = sizes.disaggregated(SMALL, 8, sizes.train_rates(SMALL, 8))
     split = (shipped.policy.engine.actors, shipped.critic.engine.actors, shipped.train.workers)
     assert split == (best.generate, best.judge, best.train)
     assert resource_plan.peak(shipped) == (64, 8)
@@ -31,16 +31,16 @@ def test_the_shipped_configuration_divides_8_gpus_as_computed() -> None:
 
 def test_the_experts_figures_are_those_that_were_measured_with_the_small_models() -> None:
     measured = (ROOT / "docs" / "photographs.md").read_text()
-    assert f"takes {sizing.DETECT_SECONDS:g} s of CPU time per image, the OCR {sizing.READ_SECONDS:g} s" in measured
+    assert f"takes {sizes.DETECT_SECONDS:g} s of CPU time per image, the OCR {sizes.READ_SECONDS:g} s" in measured
     assert (
-        f"{sizing.READ_SECONDS:g} s of CPU time\n  per image for reading and {sizing.DETECT_SECONDS:g} s for detecting"
+        f"{sizes.READ_SECONDS:g} s of CPU time\n  per image for reading and {sizes.DETECT_SECONDS:g} s for detecting"
         in PAGE
     )
 
 
 def test_experts_keep_up_with_the_engines_while_these_work() -> None:
     """With 2 generators and 3 critics a stream takes 875 s for 8,192 images: 9.4 a second, on 3.7 and 7.5 CPUs."""
-    plan = sizing.disaggregated(SMALL, 8, sizing.train_rates(SMALL, 8))
+    plan = sizes.disaggregated(SMALL, 8, sizes.train_rates(SMALL, 8))
     assert plan.images == pytest.approx(9.4, abs=0.05)
     assert plan.expert_cpus == (4, 8)
     assert plan.stream < plan.seconds  # the training comes after it
@@ -48,7 +48,7 @@ def test_experts_keep_up_with_the_engines_while_these_work() -> None:
 
 def test_the_page_says_how_large_pools_of_experts_keep_up() -> None:
     """A reader works on one CPU, a detector on four."""
-    needs = [sizing.disaggregated(SMALL, n, sizing.train_rates(SMALL, n)).expert_cpus for n in (8, 16, 64)]
+    needs = [sizes.disaggregated(SMALL, n, sizes.train_rates(SMALL, n)).expert_cpus for n in (8, 16, 64)]
     readers, detectors = [read for read, _ in needs], [ceil(detect / 4) for _, detect in needs]
     text = " ".join(PAGE.split())
     assert "with 7B and these models {} on 8 GPUs, {} on 16 and {} on 64 GPUs".format(*readers) in text
@@ -60,10 +60,10 @@ def test_the_page_says_how_large_pools_of_experts_keep_up() -> None:
 
 
 def test_the_best_split_uses_all_gpus_and_no_other_split_is_faster() -> None:
-    plan = sizing.disaggregated(SMALL, 8, RATES)
+    plan = sizes.disaggregated(SMALL, 8, RATES)
     assert plan.generate + plan.judge + plan.train == 8
     others = (
-        sizing._plan(SMALL, writers, 8 - train - writers, train, RATES)
+        sizes._plan(SMALL, writers, 8 - train - writers, train, RATES)
         for train in RATES
         for writers in range(1, 8 - train)
     )
@@ -71,15 +71,15 @@ def test_the_best_split_uses_all_gpus_and_no_other_split_is_faster() -> None:
 
 
 def test_phased_rounds_keep_all_gpus_busy_but_for_the_uneven_split_of_engines() -> None:
-    own, shared = sizing.disaggregated(SMALL, 8, RATES), sizing.phased(SMALL, 8, RATES)
+    own, shared = sizes.disaggregated(SMALL, 8, RATES), sizes.phased(SMALL, 8, RATES)
     assert shared.seconds < own.seconds
     assert 0 <= shared.idle < 0.1 < own.idle
 
 
 def test_engines_are_as_fast_as_the_roofline_of_their_flops() -> None:
     """7B: 2 x 7.6e9 FLOP for each of 3,172 tokens and 5.5e12 for the image, at the measured 0.28 of 989e12 FLOP/s."""
-    assert sizing.generate_seconds(SMALL) == pytest.approx((2 * 7.6e9 * 3172 + 5.5e12) / (0.278 * 989e12), rel=0.005)
+    assert sizes.generate_seconds(SMALL) == pytest.approx((2 * 7.6e9 * 3172 + 5.5e12) / (0.278 * 989e12), rel=0.005)
 
 
 def test_a_model_of_32b_trains_on_enough_gpus_only() -> None:
-    assert 1 not in sizing.train_rates(sizing.MODELS[1], 4)
+    assert 1 not in sizes.train_rates(sizes.MODELS[1], 4)

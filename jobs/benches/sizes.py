@@ -1,4 +1,8 @@
-"""How many GPUs a run needs for what, and how long a round takes: computed, for the tables of docs/cluster.md.
+"""Compute how many GPUs a run needs for what, and how long a round takes, for the tables of docs/cluster.md.
+
+    python jobs/bench.py sizes
+
+The tables are those of the sizes and the figures in this module; a configuration changes nothing.
 
 A round has three kinds of GPU work. For each prompt, in GPU seconds:
 
@@ -16,6 +20,7 @@ Generate and judge are one stream, and train comes after it:
     phased          all GPUs for the stream, then all for the training; the engines start again in each round
 """
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -157,7 +162,11 @@ def _plan(
     return Plan(writers, judges, train, seconds, stream, 1 - (write + judge + learn * train) / (gpus * seconds))
 
 
-def print_tables() -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare no options."""
+
+
+def run(arguments: argparse.Namespace) -> None:
     """Print the tables of docs/cluster.md."""
     print("\n".join([*rounds_table(), "", *costs_table()]))
 

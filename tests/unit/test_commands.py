@@ -1,0 +1,105 @@
+"""Programs with several commands, `jobs/evaluate.py` and `jobs/bench.py`: one way to choose a command and its options."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from jobs import bench, evaluate
+from vlrm_ray.errors import run_as_program
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[object, str, list[str]]]:
+    """Runs a program with arguments; returns its exit status, its output and the lines of its error output."""
+
+    def run(program: ModuleType, *arguments: str) -> tuple[object, str, list[str]]:
+        monkeypatch.setattr(sys, "argv", [program.__file__, *arguments])
+        status: object = 0
+        try:
+            run_as_program(program.main)
+        except SystemExit as end:
+            status = end.code
+        output, errors = capsys.readouterr()
+        return status, output, errors.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("program", [evaluate, bench])
+def test_help_lists_all_commands(program: ModuleType, run: Callable[..., tuple[object, str, list[str]]]) -> None:
+    status, output, errors = run(program, "--help")
+    assert (status, errors) == (0, [])
+    assert [line for line in program.COMMANDS.values() if line not in output] == []
+
+
+@pytest.mark.parametrize(("program", "package"), [(evaluate, "jobs.evaluations"), (bench, "jobs.benches")])
+def test_the_help_of_each_command_is_its_module_and_its_options(
+    program: ModuleType, package: str, run: Callable[..., tuple[object, str, list[str]]]
+) -> None:
+    for name in program.COMMANDS:
+        status, output, _ = run(program, name, "--help")
+        module = importlib.import_module(f"{package}.{name}")
+        assert status == 0
+        assert (module.__doc__ or "?").strip() in output
+        assert "-h, --help" in output
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "line"),
+    [
+        (evaluate, [], "no command given; expected one of claims, verify, "),
+        (evaluate, ["verfy"], "'verfy' is not a command; expected one of claims, verify, "),
+        (evaluate, ["--json", "verify"], "'--json' is not a command; "),
+        (evaluate, ["compare", "x"], "the following arguments are required: B; see `evaluate.py compare --help`"),
+        (evaluate, ["report", "--rum", "x"], "the following arguments are required: --run; see `evaluate.py report -"),
+        (bench, ["nonsense"], "'nonsense' is not a command; expected one of round, experts, "),
+        (bench, ["--json", "experts"], "experts is a command: write it in front, as in `bench.py experts --help`"),
+        (bench, ["--bogus"], "unrecognized arguments: --bogus; see `bench.py round --help`"),
+        (
+            bench,
+            ["sizes", "--config", "x.yaml"],
+            "unrecognized arguments: --config x.yaml; see `bench.py sizes --help`",
+        ),
+        (bench, ["sizes", "rounds=1"], "unrecognized arguments: rounds=1; see `bench.py sizes --help`"),
+        (bench, ["autoscaling", "rounds=1"], "unrecognized arguments: rounds=1; "),
+        (bench, ["experts", "--paper"], "unrecognized arguments: --paper; "),
+        (bench, ["stream", "10", "--config", "x.yaml"], "--config is for the real engine, "),
+        (bench, ["overlap", "within"], "overlap within: expected some of without, overlap, overlap_newest"),
+        (bench, ["train", "a", "b"], "unrecognized arguments: b; "),
+        (bench, ["train", "a", "--paper"], "--paper measures nothing, so it takes no run; leave a out"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    program: ModuleType, arguments: list[str], line: str, run: Callable[..., tuple[object, str, list[str]]]
+) -> None:
+    status, output, errors = run(program, *arguments)
+    assert (status, output, len(errors)) == (2, "", 1)
+    assert errors[0].startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config", "none.yaml"],
+        ["seed=1", "--config", "none.yaml"],
+        ["experts", "seed=1", "--config", "none.yaml", "seed=2"],
+    ],
+)
+def test_options_may_stand_between_overrides_and_without_a_command_they_are_those_of_a_round(
+    arguments: list[str], run: Callable[..., tuple[object, str, list[str]]]
+) -> None:
+    status, _, errors = run(bench, *arguments)
+    assert status == 2
+    assert errors == [line for line in errors if "none.yaml" in line]
+    assert len(errors) == 1
+
+
+def test_the_computed_tables_are_printed(run: Callable[..., tuple[object, str, list[str]]]) -> None:
+    status, output, errors = run(bench, "sizes")
+    assert (status, errors) == (0, [])
+    assert output.startswith("| model | GPUs |")
