@@ -46,8 +46,9 @@ resumes, these may differ, and no others:
 
 {changing}
 
-Shipped files are `jobs/configs/scenes.yaml` (the demo), `jobs/configs/study.yaml` (the study's method) and
-`jobs/configs/qwen2_5_vl_7b.yaml` (a 7B model on 8 GPUs).
+Shipped files are `jobs/configs/scenes.yaml` (the demo), `jobs/configs/study.yaml` (the study's method),
+`jobs/configs/photos.yaml` ([real experts on photographs](photographs.md)) and `jobs/configs/qwen2_5_vl_7b.yaml` (a 7B model
+on 8 GPUs).
 """
 
 

@@ -48,7 +48,7 @@ class Prompts(Section):
 
 
 class Policy(Section):
-    """The model whose responses are judged."""
+    """The model whose responses are checked."""
 
     model: str = "assets:vlm"
     """Hugging Face folder by path or URI (s3://, gs://), hub name, or `assets:` and the name of a shipped model."""
@@ -239,7 +239,7 @@ class Config(Section):
     prompts: Prompts = Prompts()
     """Images and questions."""
     policy: Policy = Policy()
-    """The model whose responses are judged."""
+    """The model whose responses are checked."""
     experts: Experts = Experts()
     """The vision experts, which check the responses."""
     pairing: Pairing = Pairing()

@@ -33,7 +33,7 @@ PROMPTS = 8192
 IMAGE_TOKENS, TEXT_TOKENS = 1024, 100
 RESPONSES, RESPONSE_TOKENS = 8, 256
 JUDGED, KEPT = 1.0, 0.5
-"""Pairs for each prompt that are judged, and the share of them that is kept for the training: assumed."""
+"""Pairs for each prompt, for which critiques are written, and the share of them that is kept for the training: assumed."""
 FEW_JUDGED = 0.15
 """Pairs for each prompt of the run in docs/photographs.md: 96 of 640 prompts."""
 CRITIQUES, CRITIQUE_TOKENS, INSTRUCTIONS = 8, 400, 300
@@ -189,7 +189,7 @@ def rounds_table() -> Iterator[str]:
 
 def costs_table() -> Iterator[str]:
     """Rows of the table of what costs what: with the assumed number of pairs, and for the small model with few."""
-    yield "| model | judged pairs per prompt | generate | judge | train | GPU hours per round | GPU hours per 10,000 kept pairs |"
+    yield "| model | pairs per prompt | generate | judge | train | GPU hours per round | GPU hours per 10,000 kept pairs |"
     yield "|---|---|---|---|---|---|---|"
     for model, judged in (*((model, JUDGED) for model in MODELS), (MODELS[0], FEW_JUDGED)):
         rates = train_rates(model, 8)

@@ -36,7 +36,6 @@ from vlrm_ray.report.text import (
     signed,
     split_at_claims,
 )
-from vlrm_ray.report.timeline import timeline
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Finding, Noun, Verdict
 
@@ -260,16 +259,6 @@ def test_pope_metrics_are_shown_if_a_run_has_them() -> None:
     assert [(table_row.name, [cell.text for cell in table_row.cells]) for table_row in table.rows] == [
         ("random f1, N = 300", ["50.0\u00a0%", "60.0\u00a0%", "+10.0"])
     ]
-
-
-def test_a_long_pause_between_two_sessions_is_shortened_in_the_timeline() -> None:
-    spans = [
-        {"lane": "train", "round": 1, "began": 0.0, "ended": 100.0},
-        {"lane": "train", "round": 2, "began": 40_000.0, "ended": 40_100.0},
-    ]
-    drawn = timeline(spans)
-    assert drawn is not None
-    assert "paused 11 h" in drawn.svg
 
 
 # --- text -------------------------------------------------------------------------------------------

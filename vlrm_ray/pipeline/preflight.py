@@ -191,7 +191,7 @@ def _check_prompts(config: Config) -> Remarks:
     if not config.policy.samples and not responses:
         raise UserError(
             f"policy.samples is 0, and no row of prompts.source {redacted(name)} brings responses (column 'responses'), so "
-            "there is nothing to judge; set policy.samples to 1 or more, or give a file with responses"
+            "there are no responses to check; set policy.samples to 1 or more, or give a file with responses"
         )
     return remarks
 

@@ -8,6 +8,12 @@ from vlrm_ray.report.tables import JsonObject, round_label
 from vlrm_ray.report.text import percent, signed
 
 _NAMES = dict(zip(HEADLINE, ("hallucination pairs", "reasoning pairs", "held-out pairs"), strict=True))
+_MEANINGS = {
+    "hallucination_pair_accuracy": "which of two responses is true, where one fact of the image decides",
+    "reasoning_pair_accuracy": "the same, where several facts must be combined",
+    "held_out_pair_accuracy": "which of two responses about your images the vision experts call true",
+}
+"""What the main metrics say, for readers who do not know their names."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def _gain_tile(name: str, gain: JsonObject) -> Tile:
     return Tile(
         _items(name)[0].upper() + _items(name)[1:],
         f"{signed(100 * gain['value'])} points",
-        _interval(gain),
+        "; ".join(text for text in (_interval(gain), _MEANINGS.get(name)) if text),
         _tone(gain),
     )
 
@@ -121,7 +127,7 @@ def _blind_tile(metrics: Mapping[str, JsonObject]) -> Tile | None:
     low, high = metrics[blind]["ci95"]
     uses_image = metrics[name]["ci95"][0] > high
     detail = (
-        f"95\u00a0% interval {100 * low:.0f}–{100 * high:.0f}\u00a0%; with the image "
+        f"95\u00a0% interval {100 * low:.0f}–{100 * high:.0f}\u00a0%; guessing gives 50\u00a0%, with the image it is "
         f"{percent(metrics[name]['value'])}: "
         + ("the model uses the image" if uses_image else "no evidence that the model uses the image")
     )
