@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -50,7 +51,8 @@ def run_as_program(main: Callable[[], None], *, resumes: bool = False) -> None:
     """Run the main function of a program.
 
     A `UserError` is printed as one line and ends the program with exit status 2; so do errors of disks and folders, and
-    a `UserError` raised in a Ray task or actor. Ctrl-C ends the program with status 130, SIGTERM with 143.
+    a `UserError` raised in a Ray task or actor. Ctrl-C ends the program with status 130, SIGTERM with 143, and a reader of
+    its output that ends first, such as `head`, with 141.
 
     Args:
         main: the function.
@@ -59,17 +61,31 @@ def run_as_program(main: Callable[[], None], *, resumes: bool = False) -> None:
     try:
         with stopped_by_signals(resumes=resumes):
             main()
+            sys.stdout.flush()
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         what = "terminated" if terminated else "interrupted"
         print(f"{what}; run the same command again to resume" if resumes else what, file=sys.stderr)
         sys.exit(143 if terminated else 130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(141)
         line = user_message(error)
         if line is None:
             raise
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of the standard output has ended. What is left to be written then goes nowhere."""
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)
+    broken = any(event & select.POLLERR for _, event in poll.poll(0))
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return broken
 
 
 @contextmanager

@@ -90,9 +90,7 @@ def test_a_run_whose_policy_may_grow_can_be_judged_with_its_configuration(folder
     assert resource_plan.peak(judge_from_folder(folder, None, 1, str(tmp_path / "mine.yaml"), ()).config)[1] == 0
 
 
-@pytest.mark.parametrize(
-    "text", ["jobs/score.py", "jobs/evaluations/bench.py", "docs/scoring.md", "docs/benchmarks.md"]
-)
+@pytest.mark.parametrize("text", ["jobs/score.py", "jobs/evaluations/bench.py", "docs/scoring.md"])
 def test_judging_on_a_gpu_is_shown_with_one_critic_because_the_default_is_two(text: str) -> None:
     content = " ".join((MODEL.parents[3] / text).read_text().replace("\\\n", " ").replace("\\", " ").split())
     assert "critic.engine.actors=1 critic.engine.gpus=1 critic.engine.dtype=bfloat16" in content

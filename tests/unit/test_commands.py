@@ -1,8 +1,11 @@
 """Programs with several commands, `jobs/evaluate.py` and `jobs/bench.py`: one way to choose a command and its options."""
 
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -103,3 +106,24 @@ def test_the_computed_tables_are_printed(run: Callable[..., tuple[object, str, l
     status, output, errors = run(bench, "sizes")
     assert (status, errors) == (0, [])
     assert output.startswith("| model | GPUs |")
+
+
+@pytest.mark.parametrize(("lines", "options"), [(1, ()), (100_000, ()), (1, ("-u",))])
+def test_a_reader_that_ends_first_ends_a_program_quietly(lines: int, options: tuple[str, ...]) -> None:
+    """As in `jobs/evaluate.py show ... | head`: the output may be written at once (-u), or when the program ends."""
+    program = f"""
+import sys
+from vlrm_ray.errors import run_as_program
+def main():
+    sys.stdin.readline()
+    print("\\n".join(["line"] * {lines}))
+run_as_program(main)
+"""
+    with subprocess.Popen(
+        [sys.executable, *options, "-c", program], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": ""}, cwd=Path(__file__).parents[2],
+    ) as process:  # fmt: skip
+        assert process.stdout
+        process.stdout.close()
+        _, errors = process.communicate("go\n")
+    assert (process.returncode, errors) == (141, "")
