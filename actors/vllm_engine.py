@@ -1,14 +1,18 @@
 """vLLM's `LLM`: an engine that answers one batch at a time, in the process of its actor."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import InvalidStateError
+from contextlib import contextmanager, suppress
 from typing import Any, overload
 
+from actors.continuous_engine import CHECK_SECONDS
 from actors.start_locks import inspection_lock, start_lock
 from actors.vllm_model import VllmModel, register_model_class, settings_refused  # prepares the import of vLLM
 
 # isort: split
 from vllm import LLM, EngineArgs, SamplingParams
+from vllm.v1.engine.core_client import EngineCoreClient, SyncMPClient
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from vlrm_ray.engines import Completion, EngineDied, EngineSettings, Request, Sampling
@@ -47,7 +51,7 @@ class VllmEngine:
 
     def load(self, folder: str) -> None:
         """See `Engine.load`. Clears the caches of prefixes and image embeddings, which the old weights computed."""
-        with _death_told():
+        with _death_told(), failing_with_process(self.llm.llm_engine.engine_core):
             self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
             if not self.model.on_gpu:
                 self.llm.collective_rpc("repack_output_layer")
@@ -65,6 +69,35 @@ class VllmEngine:
         with _death_told():
             outputs: list[Any] = self.llm.generate(prompts, params, use_tqdm=False, tokenization_kwargs=options)
         return outputs
+
+
+@contextmanager
+def failing_with_process(client: EngineCoreClient) -> Iterator[None]:
+    """Context manager: calls of methods of the engine's process fail if it ends. vLLM waits for their results for ever.
+
+    Args:
+        client: the process as vLLM's `LLM` knows it, or the engine itself if it has no process of its own.
+    """
+    if not isinstance(client, SyncMPClient):
+        yield
+        return
+    left = threading.Event()
+
+    def watch() -> None:
+        while not left.wait(CHECK_SECONDS):
+            if client.resources.engine_dead:  # later calls fail by themselves
+                for waiting in list(client.utility_results.values()):
+                    with suppress(InvalidStateError):  # it has its result
+                        waiting.set_exception(EngineDeadError())
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        left.set()
+        watcher.join()
 
 
 @contextmanager

@@ -27,8 +27,9 @@ REFUSED = 20
 
 @pytest.fixture(scope="module")
 def engines(ray_cluster: None) -> Iterator[tuple[Any, Any]]:
-    """Actors with the shipped model: one with `AsyncLLM`, one with `LLM`."""
-    options = {"num_cpus": 0.25, "max_concurrency": 500, "runtime_env": {"env_vars": WORKER_ENV | CPU_ENV}}
+    """Actors with the shipped model: one with `AsyncLLM`, one with `LLM`, whose engines have processes of their own as on GPUs."""
+    variables = WORKER_ENV | CPU_ENV | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    options = {"num_cpus": 0.25, "max_concurrency": 500, "runtime_env": {"env_vars": variables}}
     found = [
         ray.remote(PolicyGenerator)
         .options(**options)
@@ -120,11 +121,12 @@ def test_an_engine_whose_process_is_killed_is_started_again(engines: tuple[Any, 
     assert process.is_running()
 
 
+@pytest.mark.parametrize("kind", [0, 1], ids=["async", "serial"])
 def test_an_engine_whose_process_is_killed_while_it_loads_weights_is_started_again(
-    engines: tuple[Any, Any], engine_folder: Path
+    kind: int, engines: tuple[Any, Any], engine_folder: Path
 ) -> None:
     """vLLM waits for an answer that never comes then."""
-    actor, asked = engines[0], requests(engine_folder)
+    actor, asked = engines[kind], requests(engine_folder)[:4]
     expected = one_by_one(actor, asked, Sampling(48))
     process = psutil.Process(ray.get(actor.health.remote(), timeout=60).pid)
     (core,) = (child for child in process.children(recursive=True) if "EngineCore" in child.name())

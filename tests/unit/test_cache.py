@@ -1,5 +1,6 @@
 """The cache of experts' and models' answers: looked up by content, stored in shards, shared between processes."""
 
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,27 @@ def test_new_images_list_the_shards_now_and_then(ledger: Ledger, monkeypatch: py
     for key in "abc":
         answers.get_or_compute([key], compute([]))  # type: ignore[arg-type]
     assert listed == ["evidence/ocr/keys", "evidence/ocr"]
+
+
+def test_many_shards_are_read_at_the_same_time_and_each_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a run whose parts are others than those of the run before; more shards than are kept in memory."""
+    monkeypatch.setattr(cache, "SHARDS_IN_MEMORY", 4)
+    writer, reader = AnswerCache(ledger, "ocr", Word), AnswerCache(ledger, "ocr", Word)
+    keys = [f"{shard} {answer}" for answer in range(2) for shard in range(2 * cache.READERS)]
+    for shard in range(2 * cache.READERS):
+        writer.put({f"{shard} {answer}": WORDS for answer in range(2)})
+    assert reader.get(["none"]) == {}
+    read, all_read_at_once, read_table = [], threading.Barrier(cache.READERS), Ledger.read_table
+
+    def read_with_others(ledger: Ledger, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        read.append(name)
+        all_read_at_once.wait(60)
+        return read_table(ledger, name, columns)
+
+    monkeypatch.setattr(Ledger, "read_table", read_with_others)
+    assert list(reader.get(keys).items()) == [(key, WORDS) for key in keys]
+    assert len(read) == len(set(read)) == 2 * cache.READERS
+    assert len(reader.shards) == 4
 
 
 def test_the_answers_of_a_call_are_one_file(ledger: Ledger) -> None:

@@ -9,8 +9,9 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from tests.unit.test_engine_pool import FakeEngine, be_impatient, pool, requests, sent
-from vlrm_ray.engines import EngineDied
+from vlrm_ray.engines import EngineDied, Request
 from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline.engine_calls import ActorDied
 from vlrm_ray.pipeline.stages.engine_pool import MOST_LOSSES
 
 
@@ -107,6 +108,18 @@ def test_a_request_with_which_several_actors_give_up_is_not_sent_to_all() -> Non
     ):
         asyncio.run(pool(*engines).score("critique", 0, requests("hopeless")))
     assert sum(engine.gave_up for engine in engines) == MOST_LOSSES + 1
+
+
+def test_the_error_of_a_dead_actor_says_which_part_it_worked_on() -> None:
+    engine = FakeEngine()
+    engine.die()
+    asked = [Request("Describe the image.", f"s3://photos/{name}.png") for name in "ab"]
+    with pytest.raises(
+        ActorDied,
+        match=r"policy-0 died .*run the same command again to resume\. If it dies again, look for the cause in the 2 requests "
+        r"of part 7, the first of them with the image s3://photos/a\.png$",
+    ):
+        asyncio.run(pool(engine, reproducible=True).score("critique", 7, asked))
 
 
 def test_a_reproducible_part_ends_with_its_engine() -> None:

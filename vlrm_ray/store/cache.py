@@ -13,7 +13,7 @@ import io
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
@@ -97,7 +97,8 @@ class AnswerCache(Generic[T]):
             if any(key not in self.shard_of for key in keys) and time.monotonic() - self.listed >= LIST_SECONDS:
                 self._find_shards()
                 self.listed = time.monotonic()
-            return {key: answer for key in keys if (answer := self._stored(key)) is not None}
+            found = self._stored(keys)
+        return {key: found[key] for key in keys if key in found}
 
     def put(self, answers: dict[str, tuple[T, ...]]) -> None:
         """Store answers as one shard."""
@@ -130,19 +131,34 @@ class AnswerCache(Generic[T]):
     def _new(self, folder: str, prefix: str) -> list[str]:
         return [name for name in self.ledger.names(folder, prefix, ".parquet") if name not in self.known]
 
-    def _stored(self, key: str) -> tuple[T, ...] | None:
-        name = self.shard_of.get(key)
-        if name is None:
-            return None
-        shard = self.shards.get(name)
-        if shard is None:
-            table = self.ledger.read_table(f"{self.folder}/{name}", ["key", "answer"])
-            if table is None:  # deleted or damaged
-                return None
-            answers = self.answers.decode(table.column("answer").combine_chunks())
-            shard = dict(zip(table.column("key").to_pylist(), answers, strict=True))
-        self._keep(name, shard)
-        return shard.get(key)
+    def _stored(self, keys: Sequence[str]) -> dict[str, tuple[T, ...]]:
+        """The answers to keys. Each shard is read once, many at the same time: there may be more than are kept in memory."""
+        asked: dict[str, list[str]] = {}
+        for key in keys:
+            if (name := self.shard_of.get(key)) is not None:
+                asked.setdefault(name, []).append(key)
+        found: dict[str, tuple[T, ...]] = {}
+        for name, shard in self._opened(asked):
+            self._keep(name, shard)
+            found |= {key: shard[key] for key in asked[name] if key in shard}
+        return found
+
+    def _opened(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, tuple[T, ...]]]]:
+        """The shards with some names, those in memory first; without those that are deleted or damaged."""
+        kept = {name: self.shards[name] for name in names if name in self.shards}
+        yield from kept.items()
+        missing = [name for name in names if name not in kept]
+        with ThreadPoolExecutor(READERS) as readers:
+            for start in range(0, len(missing), READERS):  # no more are in memory, however many there are
+                group = missing[start : start + READERS]
+                tables = readers.map(partial(read_shard, self.ledger, self.folder), group)
+                for name, table in zip(group, tables, strict=True):
+                    if table is not None:
+                        yield name, self._decoded(table)
+
+    def _decoded(self, table: pa.Table) -> dict[str, tuple[T, ...]]:
+        answers = self.answers.decode(table.column("answer").combine_chunks())
+        return dict(zip(table.column("key").to_pylist(), answers, strict=True))
 
     def _remember(self, name: str, keys: Sequence[str]) -> None:
         self.known.add(name)
@@ -153,6 +169,11 @@ class AnswerCache(Generic[T]):
         self.shards.move_to_end(name)
         while len(self.shards) > SHARDS_IN_MEMORY:
             self.shards.popitem(last=False)
+
+
+def read_shard(ledger: Ledger, folder: str, name: str) -> pa.Table | None:
+    """The keys and answers of a shard in a folder; None if it is damaged or deleted."""
+    return ledger.read_table(f"{folder}/{name}", ["key", "answer"])
 
 
 def read_keys(ledger: Ledger, folder: str, name: str) -> list[str]:

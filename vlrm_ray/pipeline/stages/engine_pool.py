@@ -127,10 +127,25 @@ class EnginePool:
         if not requests:
             return []
         if self.engine.is_reproducible:
-            return await self._call(stage, list(self.actors)[part % len(self.actors)], method, list(requests), *rest)
+            return await self._of_part(stage, part, method, requests, *rest)
         groups = batches(requests, REQUESTS_PER_CALL)
         answers = await asyncio.gather(*(self._of_group(stage, method, group, *rest) for group in groups))
         return [answer for group in answers for answer in group]
+
+    async def _of_part(
+        self, stage: str, part: int, method: Method, requests: Sequence[Request], *rest: Any
+    ) -> list[Any]:
+        """The answers to all requests of a part, of its engine.
+
+        An engine in its actor's process ends with it and leaves no suspects, so the error says what it was asked.
+        """
+        try:
+            return await self._call(stage, list(self.actors)[part % len(self.actors)], method, list(requests), *rest)
+        except (ActorDied, ActorLost) as error:
+            raise type(error)(
+                f"{error}. If it dies again, look for the cause in the {len(requests)} requests of part {part}, the first of "
+                f"them with {about(requests[0])}"
+            ) from error
 
     async def _of_group(self, stage: str, method: Method, requests: Sequence[Request], *rest: Any) -> list[Any]:
         """The answers to a group of requests. Those that an engine refuses are sent to another one, if there is one.
