@@ -192,7 +192,8 @@ class BenchmarkData(Section):
     """A public benchmark that the reward model is measured on after each round."""
 
     name: str
-    """Name of the benchmark: `vl_rewardbench`, `multimodal_rewardbench`, `mm_rlhf_rewardbench`, `pope`, `hallusionbench`, `amber`."""
+    """Name of the benchmark: `vl_rewardbench`, `multimodal_rewardbench`, `mm_rlhf_rewardbench`, `pope`, `hallusionbench`, `amber`;
+    or `labels`, pairs that your own people have compared."""
     data: str
     """Folder with its files, on the machine of the driver, or its URI."""
 
@@ -209,7 +210,18 @@ class Evaluation(Section):
     holdout: float = Field(0.1, ge=0, lt=1)
     """Share of the images of your own data that is not trained on, by content; 0 trains on all. Not for `scenes`."""
     benchmarks: tuple[BenchmarkData, ...] = ()
-    """Public benchmarks to measure after each round, as `[{name: pope, data: FOLDER}]`."""
+    """Public benchmarks to measure after each round, as `[{name: pope, data: FOLDER}]`, each name once."""
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _once(cls, benchmarks: tuple[BenchmarkData, ...]) -> tuple[BenchmarkData, ...]:
+        names = [entry.name for entry in benchmarks]
+        if several := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"expected each name once, because metrics are named by it; measure other data of {several[0]} with "
+                "jobs/evaluate.py bench"
+            )
+        return benchmarks
 
 
 class Config(Section):

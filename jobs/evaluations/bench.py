@@ -15,7 +15,8 @@
         --k 5 --order both --limit 200 \\
         critic.engine.actors=1 critic.engine.gpus=1 critic.engine.dtype=bfloat16
 
-Benchmarks: vl_rewardbench, multimodal_rewardbench, mm_rlhf_rewardbench, pope, hallusionbench, amber.
+Benchmarks: vl_rewardbench, multimodal_rewardbench, mm_rlhf_rewardbench, pope, hallusionbench, amber; and
+labels, pairs that your own people have compared.
 docs/benchmarks.md lists the files that each of them needs in --data.
 
 A published reward model (a folder with vlrm_reward.json) is a pointwise judge: it scores each answer on its own,

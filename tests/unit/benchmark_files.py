@@ -203,3 +203,23 @@ def hallusion_json(folder: Path, rows: Sequence[Row] | None = None) -> Path:
 def lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+# --- own labels -------------------------------------------------------------------------------------
+
+
+def label_rows() -> list[Row]:
+    """Six pairs: four of three groups, one without a group, and one that people found equally good."""
+    groups = ("counting", "counting", "places", "text in images", None, "places")
+    return [
+        {"image": "a.png", "question": f"What is at {i}?", "chosen": f"A cup {i}.", "rejected": f"No cup at all {i}."}
+        | ({} if group is None else {"group": group})
+        | ({"tie": True} if i == 5 else {})
+        for i, group in enumerate(groups)
+    ]
+
+
+def label_lines(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.png").write_bytes(png())
+    lines(folder / "labels.jsonl", label_rows())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit import benchmark_files as files
@@ -326,11 +326,35 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Item]
     writers: dict[str, Callable[[Path], object]] = {
         "vl_rewardbench": files.vl_parquet, "multimodal_rewardbench": files.mm_json, "pope": files.pope_files,
         "mm_rlhf_rewardbench": files.rlhf_jsonl, "amber": files.amber_files, "hallusionbench": files.hallusion_json,
+        "labels": files.label_lines,
     }  # fmt: skip
     return {name: read(name, write, tmp_path_factory.mktemp(name)) for name, write in writers.items()}
 
 
+def test_own_labels_are_reported_by_their_groups_and_ties_of_people_are_left_out(tmp_path: Path) -> None:
+    """Equal rewards of the model are another tie: that pair has a better response, which the model did not find."""
+    files.label_lines(tmp_path)
+    said: list[str] = []
+    bench = BENCHMARKS["labels"]
+    items = bench.read(tmp_path, said.append)
+    assert said == ["1 pairs without a better response (tie) are left out"]
+    assert [item.better_and_worse for item in items] == [(f"A cup {i}.", f"No cup at all {i}.") for i in range(5)]
+    assert len({item.item_id for item in items}) == 5
+    outcomes = ("right", "wrong", "tie", "right", "right")
+    judged = {(i.key, i.first): files.judged(i, o) for i, o in zip(items, outcomes, strict=True)}
+    found = summary.build_summary(bench, items, judged, {})
+    accuracies = {name: (group["accuracy"], group["n"]) for name, group in found["groups"].items()}
+    assert accuracies == {"all": (1.0, 1), "counting": (0.5, 2), "places": (0.0, 1), "text in images": (1.0, 1)}
+    assert (found["n"], found["ties"], found["overall"], found["macro"], found["official"]) == (5, 1, 0.6, 0.625, {})
+    preferred = [
+        json.loads(line)["preferred"]
+        for line in bench.files(summary.prediction_rows(bench, items, judged))["predictions.jsonl"].splitlines()
+    ]
+    assert preferred == ["chosen", "rejected", None, "chosen", "chosen"]
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_undecided_items_count_as_wrong_and_every_file_is_json(
     everything: dict[str, list[Item]], name: str, data: st.DataObject

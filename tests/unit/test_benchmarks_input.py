@@ -123,6 +123,9 @@ def broken(rows: list[dict[str, Any]], row: int, **change: Any) -> list[dict[str
         ("vl_rewardbench", broken(files.vl_rows("a.png"), 0, human_ranking=[0, 0]), r"ranks 0 \(better\) and 1"),
         ("vl_rewardbench", broken(files.vl_rows("a.png"), 1, id=7), r"row 2: column 'id'.* valid string, got '7'"),
         ("mm_rlhf_rewardbench", broken(files.rlhf_rows(), 3, image=None), r"row 4: .*'image' or 'video'"),
+        ("labels", broken(files.label_rows(), 1, chosen=None), r"data.jsonl row 2: expected a column 'chosen'"),
+        ("labels", broken(files.label_rows(), 0, rejected="A cup 0."), r"row 1: column 'rejected': expected another text"),
+        ("labels", broken(files.label_rows(), 3, tie="no"), r"row 4: column 'tie': .*valid boolean"),
         ("vl_rewardbench", ["no object"], r"row 1: expected an object"),
     ],
 )  # fmt: skip

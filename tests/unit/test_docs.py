@@ -53,7 +53,7 @@ PHOTO_FILES = re.compile(
 """Packages, and files in the cache of `make photos`."""
 BENCHMARK_FILES = re.compile(
     r"data/(test-.*|all_data\.json|annotations\.json)|data/query/query_all\.json|mm_reward_bench\.jsonl"
-    r"|coco_pope_random\.json|HallusionBench(_result)?\.json|hallusion_output_.*|answers/.*|(predictions|summary)\.jsonl?"
+    r"|coco_pope_random\.json|HallusionBench(_result)?\.json|hallusion_output_.*|answers/.*|(predictions|summary|labels)\.jsonl?"
     r"|cal\.py|2_get_accuracy\.py|evaluat(e|ion)\.py|inference\.py.*"
 )
 """Files of public benchmarks and of their official scorers."""

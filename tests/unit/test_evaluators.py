@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.unit.benchmark_files import png
+from tests.unit.benchmark_files import label_lines, png
 from tests.unit.test_holdout import HASHES
 from vlrm_ray.config import Config, load
 from vlrm_ray.engines import Completion, Request
@@ -212,6 +212,27 @@ def test_a_benchmark_is_judged_by_one_critique_of_each_answer(tmp_path: Path) ->
     assert found.metrics["benchmark_pope_undecided"].value == 0.0
     assert found.details["hits"]["benchmark_pope_accuracy"].count("1") == len(evaluator.items) / 2
     assert set(found.details["clusters"]["benchmark_pope_accuracy"]) == {0, 1, 2, 3}, "questions about the same image"
+
+
+def test_own_labels_have_an_accuracy_in_each_group_and_equal_rewards_are_undecided(tmp_path: Path) -> None:
+    """The judge likes cups, but gives both responses of the fourth pair the same reward."""
+    label_lines(tmp_path)
+
+    def likes_cups(requests: list[Request]) -> list[Completion]:
+        liked = ["A cup" in request.text or "all 3" in request.text for request in requests]
+        return [Completion("Judgement: Yes", *((0.7, 0.2) if is_liked else (0.2, 0.7))) for is_liked in liked]
+
+    evaluator = PublicBenchmark("labels", str(tmp_path), config().critic, 0.5, Ledger(str(tmp_path / "run")))
+    found = {name.removeprefix("benchmark_labels_"): m for name, m in evaluator.evaluate(likes_cups).metrics.items()}
+    assert {name: metric.value for name, metric in found.items() if name.endswith("_group")} == {
+        "all_group": 1.0, "counting_group": 1.0, "places_group": 1.0, "text_in_images_group": 0.0,
+    }  # fmt: skip
+    assert (found["accuracy"].value, found["accuracy"].n, found["undecided"].value) == (0.8, 5, 0.2)
+
+
+def test_a_benchmark_is_listed_once_because_its_metrics_have_its_name() -> None:
+    with pytest.raises(UserError, match=r"evaluation\.benchmarks: expected each name once.* other data of pope with"):
+        config("evaluation.benchmarks=[{name: pope, data: a}, {name: pope, data: b}]")
 
 
 def test_an_item_whose_image_is_missing_counts_as_wrong(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 vl_rewardbench, multimodal_rewardbench, mm_rlhf_rewardbench, pope, hallusionbench, amber
                one benchmark each: reads its public format, writes its prediction format, computes its metrics
+labels         the same for pairs that the user's own people have compared
 items, files   types that all benchmarks share, and readers for JSON, JSON lines and Parquet
 yes_no         converts Yes/No questions to a choice between two responses
 setup          configures the judge from a model folder
@@ -26,6 +27,7 @@ to `tests/unit/test_benchmarks_formulas.py`, and a line to the table in `docs/be
 from vlrm_ray.evaluation.benchmarks.amber import AMBER
 from vlrm_ray.evaluation.benchmarks.hallusionbench import HALLUSIONBENCH
 from vlrm_ray.evaluation.benchmarks.items import Benchmark
+from vlrm_ray.evaluation.benchmarks.labels import LABELS
 from vlrm_ray.evaluation.benchmarks.mm_rlhf_rewardbench import MM_RLHF_REWARDBENCH
 from vlrm_ray.evaluation.benchmarks.multimodal_rewardbench import MULTIMODAL_REWARDBENCH
 from vlrm_ray.evaluation.benchmarks.pope import POPE
@@ -33,6 +35,6 @@ from vlrm_ray.evaluation.benchmarks.vl_rewardbench import VL_REWARDBENCH
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
-    for benchmark in (VL_REWARDBENCH, MULTIMODAL_REWARDBENCH, MM_RLHF_REWARDBENCH, POPE, HALLUSIONBENCH, AMBER)
+    for benchmark in (VL_REWARDBENCH, MULTIMODAL_REWARDBENCH, MM_RLHF_REWARDBENCH, POPE, HALLUSIONBENCH, AMBER, LABELS)
 }
 """All benchmarks by their name on the command line."""

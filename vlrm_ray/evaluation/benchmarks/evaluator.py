@@ -1,9 +1,11 @@
 """A public benchmark as an evaluator of each round: the reward model judges the answers one by one, by one critique each."""
 
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 
 from vlrm_ray.config import Critic
@@ -17,6 +19,7 @@ from vlrm_ray.evaluation.benchmarks.scoring import Batch, JudgementLog, Scorer, 
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark, data_folder
 from vlrm_ray.evaluation.clusters import clustered_share, repeated
 from vlrm_ray.evaluation.evaluator import Evaluated, JudgeFn
+from vlrm_ray.evaluation.metrics import Metric
 from vlrm_ray.evaluation.pairs import by_length, stored
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.filesystem import is_remote, redacted
@@ -64,7 +67,7 @@ class PublicBenchmark:
         return 2 * len(self.items)
 
     def evaluate(self, judge: JudgeFn) -> Evaluated:
-        """Measure the accuracy, where undecided items count as wrong, and the baselines by length."""
+        """Measure the accuracy, where undecided items count as wrong, also by group, and the baselines by length."""
         with tempfile.TemporaryDirectory() as folder:
             scorer = self._scorer(Path(folder) / "judged.jsonl")
             todo = scorer.missing(self.items, both=False)
@@ -86,11 +89,21 @@ class PublicBenchmark:
             {
                 f"{prefix}_accuracy": clustered_share(hits, images),
                 f"{prefix}_undecided": clustered_share([j.status is not Status.DECIDED for j in judgements], images),
+                **{f"{prefix}_{_in_a_name(name)}_group": metric for name, metric in self._by_group(hits).items()},
                 **{f"{prefix}_{name}_accuracy": clustered_share(picked, images) for name, picked in baselines.items()},
             },
             stored(f"{prefix}_accuracy", hits, images)
             | ({"quarantined": {self.name: dict(reasons)}} if reasons else {}),
         )
+
+    def _by_group(self, hits: Sequence[bool]) -> dict[str, Metric]:
+        """Accuracy in each main group of the benchmark; none if there is only one."""
+        groups = sorted({item.groups[0] for item in self.items})
+        inside = {name: [item.groups[0] == name for item in self.items] for name in groups if len(groups) > 1}
+        return {
+            name: clustered_share(list(compress(hits, part)), [item.cluster for item in compress(self.items, part)])
+            for name, part in inside.items()
+        }
 
     def _scorer(self, log: Path) -> Scorer:
         critic = self.critic
@@ -105,3 +118,8 @@ class PublicBenchmark:
             JudgementLog(log),
             batch_size=critic.engine.max_num_seqs,
         )
+
+
+def _in_a_name(group: str) -> str:
+    """A group as a part of a metric's name, of which trackers allow letters, digits and underscores."""
+    return re.sub(r"\W+", "_", group)

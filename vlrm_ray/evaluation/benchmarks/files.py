@@ -53,6 +53,14 @@ def read_rows(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
         yield number, _validate(value, kind, path, number)
 
 
+def image_of(value: Any) -> tuple[str | bytes | None, str]:
+    """The image of a row in any of the usual forms, and the reason why the row cannot be judged if there is none."""
+    try:
+        return row_files.image_reference(value), ""
+    except ValueError as error:
+        return None, str(error)
+
+
 def json_lines(values: Sequence[Any]) -> str:
     """One JSON object per line, in ASCII, so that every text survives the encoding."""
     return "".join(json.dumps(value) + "\n" for value in values)

@@ -13,9 +13,8 @@ from typing import Annotated, Any
 from annotated_types import Len
 from pydantic import StrictInt, StrictStr, field_validator
 
-from vlrm_ray.evaluation.benchmarks.files import Record, find_files, json_lines, read_rows
+from vlrm_ray.evaluation.benchmarks.files import Record, find_files, image_of, json_lines, read_rows
 from vlrm_ray.evaluation.benchmarks.items import Benchmark, Item, Judgement, LogFn, Row, ratio
-from vlrm_ray.store.row_files import image_reference
 
 GROUPS = ("general", "hallucination", "reasoning")
 _GROUP = {
@@ -68,7 +67,7 @@ def read(folder: Path, log: LogFn) -> list[Item]:
     for path in find_files(folder, patterns, "VL-RewardBench's Parquet, JSON or JSON-lines file"):
         for number, row in read_rows(path, Pair):
             source = source_of(row.id)
-            image, problem = _image_of(row)
+            image, problem = image_of(row.image)
             columns = row.model_dump(
                 include={"id", "query", "response", "models", "judge", "rationale", "query_source"}
             )
@@ -79,14 +78,6 @@ def read(folder: Path, log: LogFn) -> list[Item]:
                 )
             )  # fmt: skip
     return items
-
-
-def _image_of(row: Pair) -> tuple[str | bytes | None, str]:
-    """The image of a row, and the reason why the item cannot be judged if there is none."""
-    try:
-        return image_reference(row.image), ""
-    except ValueError as error:
-        return None, str(error)
 
 
 def predict(item: Item, judgement: Judgement) -> Row:
