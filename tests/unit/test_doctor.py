@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from collections import namedtuple
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -18,6 +19,7 @@ from vlrm_ray.engines import check_compiler
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import doctor, machine
 from vlrm_ray.pipeline.doctor import Row
+from vlrm_ray.pipeline.placement import Node
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -272,6 +274,23 @@ def test_a_message_is_split_into_finding_and_remedy() -> None:
     assert doctor.failure("x", UserError("it is broken; mend it; or not")) == Row(
         "x", "fail", "it is broken", "mend it; or not"
     )
+
+
+@pytest.mark.parametrize(
+    ("largest", "finding"),
+    [
+        ("", "1 nodes (1 x 16 CPU, 0 GPU) can hold the plan"),
+        ("CPU=64,GPU=8", "1 nodes (1 x 16 CPU, 0 GPU), grown to VLRM_CLUSTER_MAX=CPU=64,GPU=8, can hold the plan"),
+    ],
+)
+def test_a_cluster_that_grows_is_not_said_to_hold_the_plan_as_it_is(
+    largest: str, finding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLRM_CLUSTER_MAX", largest)
+    monkeypatch.setattr(doctor, "connected", lambda config, log: nullcontext())
+    monkeypatch.setattr(doctor.placement, "nodes_of_cluster", lambda: [Node(16, 0)])
+    (row,) = doctor._connected_rows(load(None, []), None)
+    assert row == Row("resources", "ok", finding)
 
 
 def test_an_engine_that_does_not_start_is_a_failure_with_its_reason() -> None:
