@@ -22,6 +22,7 @@ from vlrm_ray.engines import (
     Request,
     Sampling,
     chat_tokenization,
+    check_compiler,
     check_cpu_library,
     label_tokens,
 )
@@ -62,8 +63,7 @@ class VllmModel:
 
     def __init__(self, settings: EngineSettings) -> None:
         """Load the processor; raises UserError if it cannot be loaded or has no tokens for Yes and No."""
-        if not settings.gpus:
-            check_cpu_library()
+        (check_compiler if settings.gpus else check_cpu_library)()
         self.settings, self.folder = settings, local_model(settings.model)
         try:
             self.processor = AutoProcessor.from_pretrained(self.folder)

@@ -5,9 +5,13 @@
 """
 
 import ctypes
+import os
 import re
+import shutil
 import socket
+import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -360,11 +364,7 @@ def refusal_reason(error: Exception) -> str:
 
 
 def check_cpu_library() -> None:
-    """Check that this machine has the system library that vLLM's CPU build is linked with; vLLM itself fails obscurely.
-
-    Raises:
-        UserError: the library is missing.
-    """
+    """Check for the system library that vLLM's CPU build is linked with; raises UserError if it is missing."""
     try:
         if sys.platform == "linux":
             ctypes.CDLL(CPU_LIBRARY)
@@ -372,6 +372,19 @@ def check_cpu_library() -> None:
         raise UserError(
             f"vLLM on CPUs needs the system library {CPU_LIBRARY}, which {socket.gethostname()} does not have; on Debian or "
             "Ubuntu: apt-get install libnuma1"
+        ) from None
+
+
+def check_compiler() -> None:
+    """Check that this machine compiles C for Python, as Triton does when vLLM starts on a GPU; raises UserError if not."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or "gcc"
+    command = [compiler, "-E", "-x", "c", "-I", sysconfig.get_path("include"), "-"]
+    try:
+        subprocess.run(command, input=b"#include <Python.h>", capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise UserError(
+            f"vLLM on GPUs needs a C compiler and Python's headers, and {compiler} does not find Python.h on {socket.gethostname()}; "
+            f"on Debian or Ubuntu: apt-get install gcc g++ python3.{sys.version_info.minor}-dev"
         ) from None
 
 

@@ -222,6 +222,18 @@ def test_recipes_without_an_image_install_what_reads_text_in_the_shipped_configu
     assert pinned in " ".join((CLUSTER / "Dockerfile.gpu").read_text().replace("\\\n", " ").split())
 
 
+def test_a_job_is_submitted_when_the_tunnel_is_there_and_the_cluster_outlives_the_command() -> None:
+    """A recipe is pasted as a whole. `ray dashboard` takes seconds; with the terminal as its input ssh is stopped in the background."""
+    blocks = re.findall(r"```sh\n(.*?)```", recipe("With `ray up`"), re.DOTALL)
+    submissions = [block for block in blocks if "ray job submit" in block]
+    assert len(submissions) == 2  # in a cloud, and on machines of one's own
+    for block in submissions:
+        tunnel, wait, submit = (block.find(text) for text in ("\nray dashboard ", "ray job list", "ray job submit"))
+        assert 0 < tunnel < wait < submit
+        assert re.search(r"\nray dashboard \S+ < /dev/null .*&", block)
+        assert "ray down" not in block
+
+
 @pytest.mark.parametrize("place", ["docs/cluster.md", *(f"cluster/{name}" for name in (*CLOUDS, *KUBERAY))])
 def test_commands_for_clusters_that_grow_ask_for_the_same_numbers(place: str) -> None:
     text = (CLUSTER.parent / place).read_text()

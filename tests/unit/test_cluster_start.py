@@ -108,11 +108,13 @@ def test_the_size_that_a_cluster_can_grow_to_is_that_of_the_variable_alone(monke
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     lines: list[str] = []
     needs_gpu = configuration.load(None, ["critic.engine.gpus=1"])
-    monkeypatch.setenv("VLRM_CLUSTER_MAX", "CPU=64,GPU=8")
-    cluster._check_size(needs_gpu, "the cluster", lines.append)
-    monkeypatch.setenv("VLRM_CLUSTER_MAX", "64")
-    with pytest.raises(UserError, match="VLRM_CLUSTER_MAX='64' cannot be read"):
+    for size in ("CPU=64,GPU=8", " CPU = 64, GPU = 8,"):
+        monkeypatch.setenv("VLRM_CLUSTER_MAX", size)
         cluster._check_size(needs_gpu, "the cluster", lines.append)
+    for wrong in ("64", "CPU=64;GPU=8", "cpu=64,gpu=8", "GPU"):
+        monkeypatch.setenv("VLRM_CLUSTER_MAX", wrong)
+        with pytest.raises(UserError, match=f"VLRM_CLUSTER_MAX='{wrong}' cannot be read"):
+            cluster._check_size(needs_gpu, "the cluster", lines.append)
     monkeypatch.delenv("VLRM_CLUSTER_MAX")
     with pytest.raises(UserError, match="needs 2 GPU at the same time but the cluster has 0"):
         cluster._check_size(needs_gpu, "the cluster", lines.append)

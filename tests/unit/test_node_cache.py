@@ -261,7 +261,7 @@ def test_the_environment_sets_folder_and_size(tmp_path: Path, monkeypatch: pytes
     cache = node_cache.node_cache()
     assert (cache.folder, cache.limit(0)) == (str(tmp_path / "mine"), 500_000_000)
     assert node_cache.node_cache() is cache
-    for wrong in ("many", "-1", "0"):
+    for wrong in ("many", "-1", "0", "inf"):
         monkeypatch.setenv("VLRM_CACHE_GB", wrong)
         with pytest.raises(StorageError, match=r"VLRM_CACHE_GB='.*' is not a number of GB"):
             node_cache.node_cache()

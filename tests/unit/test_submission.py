@@ -30,6 +30,17 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def test_a_second_environment_stays_behind(tmp_path: Path) -> None:
+    """vLLM's builds for CPU and GPU need an environment each: VENV=.venv-gpu."""
+    from ray._private.runtime_env.packaging import create_package
+
+    (tmp_path / "checkout" / ".venv-gpu").mkdir(parents=True)
+    (tmp_path / "checkout" / ".venv-gpu" / "large.so").write_text("")
+    shutil.copy(ROOT / ".rayignore", tmp_path / "checkout")
+    create_package(str(tmp_path / "checkout"), tmp_path / "package.zip", include_gitignore=True)
+    assert not any("large.so" in name for name in zipfile.ZipFile(tmp_path / "package.zip").namelist())
+
+
 def test_a_submitted_job_uploads_less_than_five_megabytes(package: Path) -> None:
     assert package.stat().st_size < MOST_BYTES
 

