@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _run_file(arguments: argparse.Namespace) -> None:
     """Check all responses of a file, write the table and print its summary."""
-    from jobs.evaluations.verify_file import FileVerifier, output_path, print_summary
+    from jobs.evaluations.verify_file import FileVerifier, check_any, output_path, print_summary
 
     out = output_path(arguments.out)
     if not is_uri(arguments.data) and not Path(arguments.data).is_file():
@@ -86,6 +86,7 @@ def _run_file(arguments: argparse.Namespace) -> None:
         start = time.monotonic()
         checker = FileVerifier(experts, extractor, verifier, config.prompts.allow_hosts)
         summary = checker.run(arguments.data, arguments.images, out, progress)
+    check_any(summary, out)
     if arguments.json:
         print(json.dumps(summary.as_json()))
         return
@@ -153,15 +154,20 @@ def _print(text: str, checked: tuple[CheckedClaim, ...], evidence: Evidence, *, 
 
 
 def _format_claim(claim: Claim) -> str:
-    """A claim in one line, for example "not: relation red circle left_of sign"."""
+    """A claim in one line, for example "not: relation red circle left_of sign".
+
+    "left open" are those of "perhaps a dog", and numbers of some only: 2 of "two dogs are brown" after "three dogs".
+    """
     parts = [str(claim.type), str(claim.subject), claim.value or "", str(claim.object or "")]
-    prefix = ("not: " if claim.negated else "") + ("perhaps: " if claim.hedged else "")
+    prefix = ("not: " if claim.negated else "") + ("left open: " if claim.hedged else "")
     return prefix + " ".join(part for part in parts if part)
 
 
 def _evidence_of(checked: CheckedClaim, evidence: Evidence) -> list[str]:
-    objects = [f"[{i}] {evidence.objects[i].color} {evidence.objects[i].name}" for i in checked.finding.objects]
-    return objects + [f'"{evidence.words[i].text}"' for i in checked.finding.words]
+    found = [(i, evidence.objects[i]) for i in checked.finding.objects]
+    return [f"[{i}] {f'{o.color} {o.name}'.strip()}" for i, o in found] + [
+        f'"{evidence.words[i].text}"' for i in checked.finding.words
+    ]
 
 
 def _as_json(checked: tuple[CheckedClaim, ...], evidence: Evidence) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.experts.vision_experts import BATCH, VisionExperts
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline.progress import Progress
-from vlrm_ray.pipeline.prompt_rows import COLUMNS, EMBEDDED, embedded_content, explain, prompt_of_row
-from vlrm_ray.pipeline.prompts import NO_RESPONSE
+from vlrm_ray.pipeline.prompt_rows import COLUMNS, EMBEDDED, NO_RESPONSE, embedded_content, explain, prompt_of_row
 from vlrm_ray.report.text import describe_claim, percent
 from vlrm_ray.store.decoding import decode
 from vlrm_ray.store.filesystem import is_remote, redacted
@@ -308,7 +307,7 @@ def _count(summary: Summary, response: GivenResponse, checked: Sequence[CheckedC
 def print_summary(summary: Summary, progress: Progress, seconds: float) -> None:
     """Print the summary of a file that took some seconds."""
     rate = summary.images / max(seconds, 1e-9)
-    progress.log(f"{summary.rows:,} rows, read as {_counts(summary.formats)}; {summary.images:,} images, {rate:.1f}/s")
+    progress.log(f"{summary.rows:,} rows, read as {_counts(summary.formats)}; {summary.images:,} images, {rate:.2g}/s")
     kinds = [
         [kind, f"{counts.total():,}", *(_share(counts[v], counts.total()) for v in Verdict)]
         for kind, counts in summary.claims.items()
@@ -332,6 +331,14 @@ def print_summary(summary: Summary, progress: Progress, seconds: float) -> None:
         progress.log(f"responses that cannot be used: {_counts(summary.unusable)}")
     if summary.quarantined:
         progress.log(f"quarantined rows: {_counts(summary.quarantined)} (first: {summary.example})")
+
+
+def check_any(summary: Summary, out: Path) -> None:
+    """Raise UserError if no response of a file could be checked."""
+    if not summary.totals["checked"]:
+        reasons = summary.quarantined + summary.unusable
+        first = f"; {summary.example}" if summary.example else ""
+        raise UserError(f"no response was checked: {_counts(reasons)}{first}; correct the rows, which {out} lists")
 
 
 def _share(count: int, total: int) -> str:

@@ -185,3 +185,38 @@ def test_one_request_for_one_token_gives_the_judgement_without_a_critique(
     (score,) = model.score([folder / "photo.png"], [QUESTION], [RESPONSE], k=0)
     assert isinstance(score, Score)
     assert reward_of_the_page(program, folder, server) == pytest.approx(score.reward, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(("k", "max_tokens"), [(1, None), (0, None), (1, 23)])
+def test_a_connected_model_gives_the_rewards_of_a_loaded_one(
+    folder: Path, server: str, k: int, max_tokens: int | None
+) -> None:
+    """With 23 tokens critiques end before their judgement, which the server is then asked for. A long item is refused alone."""
+    responses = [RESPONSE, "There is a blue star. <|end|>", "A sign. " * 400]
+    images, questions = [folder / "photo.png"] * 3, [QUESTION] * 3
+    loaded = RewardModel.load(str(folder / "rm"), device="cpu", max_tokens=max_tokens)
+    connected = RewardModel.connect(server, str(folder / "rm"), max_tokens=max_tokens)
+    try:
+        expected = loaded.score(images, questions, responses, k, critiques=k > 0)
+        found = connected.score(images, questions, responses, k, critiques=k > 0)
+    finally:
+        connected.close()
+        loaded.close()
+    assert [score.reason for score in found] == ["", "", "longer_than_the_model_takes"]
+    assert [score.reason for score in expected] == [score.reason for score in found]
+    assert [score.critiques for score in expected] == [score.critiques for score in found]
+    for one, other in zip(expected[:2], found[:2], strict=True):
+        assert other.reward == pytest.approx(one.reward, abs=TOLERANCE)
+        assert other.label_mass == pytest.approx(one.label_mass, abs=TOLERANCE)
+
+
+def test_several_critiques_of_a_connected_model_are_sampled_and_repeatable(folder: Path, server: str) -> None:
+    connected = RewardModel.connect(server, str(folder / "rm"), sampling_temperature=1.0)
+    try:
+        first, again = (
+            connected.score([folder / "photo.png"], [QUESTION], [RESPONSE], 4, critiques=True)[0] for _ in range(2)
+        )
+    finally:
+        connected.close()
+    assert len(set(first.critiques)) > 1
+    assert first.critiques == again.critiques

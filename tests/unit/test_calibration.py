@@ -65,6 +65,13 @@ def test_a_score_without_calibration_data_is_uncertain() -> None:
     assert verdict(CALIBRATION, low, "circle") is Verdict.UNVERIFIABLE
 
 
+def test_a_detected_object_that_is_not_certain_is_doubtful_and_not_missed() -> None:
+    bus = Evidence(100, 100, (Detection("bus", PLACES[0], 0.6, "red"),))
+    verifier = Verifier(Calibrations(CALIBRATION))
+    reasons = {n: verifier.check(Claim(ClaimType.OBJECT, Noun(n)), bus).finding.reason for n in ("bus", "dog")}
+    assert reasons == {"bus": "something_is_doubtful", "dog": "detector_may_miss_it"}
+
+
 @pytest.mark.parametrize("box", [(5, 5, 9, 9), (5, 5, 85, 85), (5, 5, 25, 14)])
 def test_a_box_of_unusual_size_or_shape_is_uncertain(box: tuple[float, float, float, float]) -> None:
     odd = Evidence(100, 100, (Detection("circle", box, 0.9, "red"),))

@@ -17,7 +17,7 @@ from tests.unit.test_stages import Board, FakeActor, pool
 from vlrm_ray.config import Config, Pairing, load
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import sha256_of
-from vlrm_ray.pipeline import prompts, remedies, resource_plan, row_accounting
+from vlrm_ray.pipeline import prompt_rows, remedies, resource_plan, row_accounting
 from vlrm_ray.pipeline.preflight import check_inputs
 from vlrm_ray.pipeline.prompt_rows import EMBEDDED, prompt_of_row
 from vlrm_ray.pipeline.prompts import prompts_of_round, read_source
@@ -252,8 +252,8 @@ def test_samples_of_the_policy_are_added_and_stay_the_same(tmp_path: Path) -> No
 
 def test_without_policy_and_response_a_prompt_is_quarantined(tmp_path: Path) -> None:
     made = generated([given(tmp_path, "a dog"), given(tmp_path)], tmp_path)
-    assert [r.quarantined for r in made] == ["", prompts.NO_RESPONSE]
-    assert "policy.samples" in remedies.for_prompts(prompts.NO_RESPONSE)
+    assert [r.quarantined for r in made] == ["", prompt_rows.NO_RESPONSE]
+    assert "policy.samples" in remedies.for_prompts(prompt_rows.NO_RESPONSE)
 
 
 def test_a_part_without_given_responses_is_stored_as_before(tmp_path: Path) -> None:

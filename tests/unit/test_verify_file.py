@@ -280,6 +280,51 @@ def test_the_shipped_detector_says_what_it_knows(
     assert first.endswith("; for photographs give --config")
 
 
+def run_on_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command with `--data`, which sees what `Experts` see."""
+    experts = Experts()
+    monkeypatch.setattr(verify, "load_vision_experts", lambda config: VisionExperts(experts.detect, experts.read, 0.3))
+    parser = argparse.ArgumentParser()
+    verify.add_arguments(parser)
+    verify.run(parser.parse_args(["--data", str(data), "--out", str(data.with_name("verdicts.parquet"))]))
+
+
+def test_a_row_without_a_response_is_told_what_it_lacks(tmp_path: Path) -> None:
+    lacking = {"image": "a.png", "question": "What do you see?", "answer": "A dog."}
+    summary, _ = check(write(tmp_path, [lacking]))
+    assert summary.example == (
+        "row 1: response_not_given; expected at least one response, such as 'responses': ['There is a dog.'], got the "
+        "columns 'image', 'question', 'answer'"
+    )
+
+
+def test_a_file_of_which_nothing_could_be_checked_ends_with_an_error_beside_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with the wrong folder of images: a program that reads the exit status must not take it for verified."""
+    data = write(tmp_path, [row("none.png"), row("none.png")])
+    with pytest.raises(UserError, match=r"^no response was checked: image_missing 2; row 1: image_missing: no file "):
+        run_on_data(data, monkeypatch)
+    assert [r["reason"] for r in pq.read_table(tmp_path / "verdicts.parquet").to_pylist()] == ["image_missing"] * 2
+    shutil.copytree(FORMATS / "images", tmp_path / "images")
+    run_on_data(write(tmp_path, [row("none.png"), row("images/first.jpg")]), monkeypatch)
+
+
+def test_a_number_of_some_is_left_open_and_not_called_uncertain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experts = Experts()
+    monkeypatch.setattr(verify, "load_vision_experts", lambda config: VisionExperts(experts.detect, experts.read, 0.3))
+    (tmp_path / "a.png").write_bytes(image_file((100, 100)))
+    parser = argparse.ArgumentParser()
+    verify.add_arguments(parser)
+    text = "There are three triangles. Two triangles are orange."
+    verify.run(parser.parse_args(["--image", str(tmp_path / "a.png"), "--text", text]))
+    printed = capsys.readouterr().out
+    assert "left open: count triangle 2" in printed
+    assert "perhaps" not in printed
+
+
 @pytest.mark.parametrize(("content", "message"), [("", "has no rows"), ("{", "row 1: expected one JSON object")])
 def test_a_file_that_cannot_be_used_leaves_no_table(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text(content)

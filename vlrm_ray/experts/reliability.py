@@ -284,10 +284,13 @@ class AssessedEvidence:
             u.classes is None or any(nouns.includes(noun.name, c) or self._may_be(noun.name, c) for c in u.classes)
             for u in self.uncertain
         )
+        named = any(nouns.includes(noun.name, u.detection.name) for u in self.uncertain)
         unbounded = self._why_unbounded(noun.name)
         most = math.inf if unbounded else float(len(certain) + possible + uncertain)
         if broader and not uncertain and unbounded in ("", "detector_may_miss_it"):
             reason = f"detector_knows_only_{broader.replace(' ', '_')}"
+        elif named and unbounded == "detector_may_miss_it":  # it has not missed it
+            reason = "something_is_doubtful"
         else:
             reason = unbounded or ("something_is_doubtful" if possible + uncertain else "")
         return CountBounds(tuple(sorted(certain)), most, reason)

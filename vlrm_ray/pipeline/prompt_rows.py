@@ -23,6 +23,8 @@ EMBEDDED = "embedded:"
 """Start of the image of a prompt whose image file is inside its row; the sha256 of the file follows."""
 COLUMNS = (*IMAGE_COLUMNS, *TEXT_COLUMNS)
 """Columns that are read."""
+NO_RESPONSE = "response_not_given"
+"""Reason of a row without responses where nothing else gives it some."""
 _EXPECTED_ROW = "the strings 'image' and 'question'"
 _EXPECTED = {
     "several_images": "one image",
@@ -35,6 +37,7 @@ _EXPECTED = {
     "completions_not_a_list": "a list in 'completions', of {response, model}",
     "messages_not_a_list": "a list of messages",
     "message_not_an_object": "messages {role, content} or {from, value}",
+    NO_RESPONSE: "at least one response, such as 'responses': ['There is a dog.']",
 }
 """What a row should have, by its problem."""
 
@@ -114,7 +117,8 @@ def question_problem(question: Any) -> str:
 def explain(problem: str, row: Any) -> str:
     """What was expected in a row, and what was found."""
     found = _cut(repr(row), 80)
-    if isinstance(row, dict) and not (row.keys() & set(TEXT_COLUMNS) and row.keys() & set(IMAGE_COLUMNS)):
+    lacking = isinstance(row, dict) and not (row.keys() & set(TEXT_COLUMNS) and row.keys() & set(IMAGE_COLUMNS))
+    if isinstance(row, dict) and (lacking or problem == NO_RESPONSE):
         found = _cut(f"the columns {', '.join(map(repr, row))}", 200)
     return f"expected {_EXPECTED.get(problem, _EXPECTED_ROW)}, got {found}"
 

@@ -48,8 +48,6 @@ _OTHER_IMAGES = (
     ".heic", ".heif", ".jxl", ".svg", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".jp2",
 )  # fmt: skip
 """Suffixes of image formats that neither Pillow nor this program opens."""
-NO_RESPONSE = "response_not_given"
-"""Reason of a prompt without responses in a run without a policy."""
 _MOST_KINDS = 8
 """Largest number of kinds of ignored files that a message lists."""
 

@@ -3,7 +3,7 @@
 from vlrm_ray.engines import REFUSED, TOO_LONG
 from vlrm_ray.experts.failing_images import EXPERT_FAILED
 from vlrm_ray.pipeline.holdout import HELD_OUT
-from vlrm_ray.pipeline.prompts import NO_RESPONSE
+from vlrm_ray.pipeline.prompt_rows import NO_RESPONSE
 from vlrm_ray.preferences import pairing, selection
 from vlrm_ray.preferences.difficulty import MASTERED
 from vlrm_ray.store.decoding import FORMATS

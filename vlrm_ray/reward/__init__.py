@@ -11,7 +11,8 @@ model_folder.py         checks a model folder before anything loads it
 canary.py               checks that an engine has loaded a published version
 temperature_scaling.py  calibrates the reward with one parameter
 scoring.py              how the model is asked about a response, and how its answers become a score
-reward_model.py         a published model in this process
+reward_model.py         a published model in this process, or on a server of vLLM
+served_engine.py        adapter for vLLM's server
 score_files.py          scores of a file of rows, in parts, for jobs/score.py
 transformers_engine.py  adapter for generation with transformers
 missing_judgements.py   asks for the judgement of a critique that has none

@@ -1,4 +1,4 @@
-"""A published reward model in this process, without Ray: load it, and score responses."""
+"""A published reward model without Ray, in this process or on a server: load it or connect to it, and score responses."""
 
 import json
 import os
@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlrm_ray.config import Prompts, Selection, asset_path
-from vlrm_ray.engines import Completion, Engine, EngineSettings, Request, batches, generate_isolated, score_isolated
+from vlrm_ray.engines import (
+    Completion,
+    Engine,
+    EngineSettings,
+    PlainText,
+    Request,
+    batches,
+    generate_isolated,
+    score_isolated,
+)
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import FORMATS, CritiqueFormat
 from vlrm_ray.reward.missing_judgements import with_judgements
@@ -18,6 +27,8 @@ from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.models import VERSION, local_model, portable
 
+WAVES = 16
+"""Sequences of a batch for each request that a server gets at the same time: few of them wait for the longest of a batch."""
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -114,6 +125,68 @@ class RewardModel:
             label_mass=of_run.get("label_mass", Selection().label_mass) if label_mass is None else label_mass,
             sampling_temperature=sampling_temperature,
             batch_size=batch_size,
+        )
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        folder: str,
+        *,
+        model: str = "",
+        api_key: str = "",
+        concurrency: int = 64,
+        timeout: float = 600.0,
+        max_tokens: int | None = None,
+        max_pixels: int | None = None,
+        label_mass: float | None = None,
+        sampling_temperature: float = 0.8,
+    ) -> "RewardModel":
+        """Use a published version that vLLM's server has, here or elsewhere; see docs/scoring.md for the server's command.
+
+        Args:
+            url: address of the server, such as http://127.0.0.1:8000.
+            folder: local folder with the version's `vlrm_reward.json` and, if there is one, `vlrm_calibration.json`.
+            model: name of the model on the server, if it has several.
+            api_key: key of the server, if it asks for one.
+            concurrency: requests that are sent at the same time.
+            timeout: seconds that the server may take for a request.
+            max_tokens: as in `load`, like the following ones.
+            max_pixels: largest number of pixels of an image; larger ones are scaled down before they are sent.
+            label_mass: smallest p(Yes) + p(No) at the judgement for a critique to count.
+            sampling_temperature: sampling temperature of several critiques.
+
+        Raises:
+            UserError: the server does not answer or does not have the model, or the folder has no card with what is needed.
+        """
+        from vlrm_ray.reward.served_engine import ServedEngine
+
+        card = read_card(Path(folder))
+        if card is None or not card.get("control_tokens"):
+            found = f"no {CARD} in it" if card is None else f"its {CARD} is of an older version, without control_tokens"
+            raise UserError(
+                f"folder {folder} does not describe a published reward model ({found}); give a local folder with the version's "
+                f"{CARD} and vlrm_calibration.json"
+            )
+        critique_format, of_run = FORMATS[str(card["critique_format"])], scoring_of(card, f"{folder}/{CARD}")
+        limit = max_tokens or of_run.get("max_tokens") or token_limits(Path(folder), critique_format.name)[0]
+        engine = ServedEngine(
+            url,
+            PlainText(card["control_tokens"]),
+            max_pixels or int(of_run.get("max_pixels", Prompts().max_pixels)),
+            model=model,
+            api_key=api_key,
+            concurrency=concurrency,
+            timeout=timeout,
+        )
+        return cls(
+            engine,
+            critique_format,
+            temperature=read_temperature(Path(folder)),
+            max_tokens=int(limit),
+            label_mass=of_run.get("label_mass", Selection().label_mass) if label_mass is None else label_mass,
+            sampling_temperature=sampling_temperature,
+            batch_size=WAVES * concurrency,
         )
 
     def score(

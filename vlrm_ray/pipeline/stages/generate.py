@@ -15,7 +15,7 @@ from vlrm_ray.config import Config, Policy
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.ids import digest, seed_of
 from vlrm_ray.pipeline.holdout import HELD_OUT, is_skipped
-from vlrm_ray.pipeline.prompts import NO_RESPONSE
+from vlrm_ray.pipeline.prompt_rows import NO_RESPONSE
 from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.store.cache import AnswerCache
 from vlrm_ray.store.ledger import Ledger
