@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
+from tests.unit.image_files import png
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import sha256_of
@@ -32,12 +32,6 @@ TWO = [
     {"image": "plain.png", "question": "What do you see?"},
     {"image": "plain.png", "question": "Describe the image."},
 ]
-
-
-def png(color: str = "red") -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (16, 16), color).save(data, "PNG")
-    return data.getvalue()
 
 
 def lines(rows: list[Any], end: str = "\n") -> str:
