@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from jobs.assets.training import optimizers, restore, save, schedule
+from jobs.assets.training import learning_rates, optimizers, publish, restore, save, schedule, update
 from vlrm_ray import torchvision_shim
 from vlrm_ray.claims import Extractor, make_extractor
 from vlrm_ray.claims.gold import claim_key
@@ -181,13 +181,11 @@ def batch_of(rows: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
 def train(model: hf.Qwen3ForCausalLM, tokenizer: hf.PreTrainedTokenizerFast, recipe: Recipe, state: Path) -> float:
     """Train by the recipe, resuming from the file `state` if it exists; returns the CPU seconds of all sessions."""
     opts = optimizers(model, recipe.muon_lr, recipe.adam_lr)
-    rates = [group["lr"] for opt in opts for group in opt.param_groups]
+    rates = learning_rates(opts)
     first_step, spent = restore(state, model, opts)
     teacher = make_extractor("rule")
     for step in range(first_step, recipe.steps):
         start_time = time.process_time()
-        for group, rate in zip((g for o in opts for g in o.param_groups), rates, strict=True):
-            group["lr"] = rate * schedule(step / recipe.steps, recipe.steps)
         seeds = range(step * recipe.batch, (step + 1) * recipe.batch)
         rows = rows_of(tokenizer, [e for s in seeds if (e := example(s, teacher))])
         cut = 2 * len(rows) // 3  # most rows are short, so two batches need little padding
@@ -195,10 +193,7 @@ def train(model: hf.Qwen3ForCausalLM, tokenizer: hf.PreTrainedTokenizerFast, rec
         loss = sum(
             _backward(model, batch_of(part, tokenizer.pad_token_id), tokens) for part in (rows[:cut], rows[cut:])
         )
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for opt in opts:
-            opt.step()
-            opt.zero_grad(set_to_none=True)
+        update(model, opts, rates, schedule(step / recipe.steps, recipe.steps))
         spent += time.process_time() - start_time
         if step % 25 == 24:
             log.info("step %d of %d, loss %.4f, %.0f s", step + 1, recipe.steps, loss, spent)
@@ -240,8 +235,5 @@ def build(out: Path, recipe: Recipe, state: Path, threads: int) -> dict[str, flo
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, recipe.seed)
     spent = train(model, tokenizer, recipe, state)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    publish(model, tokenizer, out)
     return {"cpu_seconds": round(spent), "parameters": sum(p.numel() for p in model.parameters())}

@@ -1,9 +1,14 @@
 """Shared by the language models' recipes: optimizers, learning-rate schedule, saving and restoring the state."""
 
+import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    import transformers as hf
 
 
 def optimizers(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
@@ -28,6 +33,38 @@ def schedule(progress: float, steps: int) -> float:
     """
     warm_up = min(1.0, (progress * steps + 1) / 60)
     return warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+
+
+def learning_rates(opts: list[torch.optim.Optimizer]) -> list[float]:
+    """Peak learning rate of each parameter group."""
+    return [group["lr"] for opt in opts for group in opt.param_groups]
+
+
+def update(model: torch.nn.Module, opts: list[torch.optim.Optimizer], rates: list[float], factor: float) -> None:
+    """Clip the gradient to the norm 1, and update the weights by it.
+
+    Args:
+        model: the model.
+        opts: its optimizers.
+        rates: their `learning_rates`.
+        factor: factor of the learning rates in this step.
+    """
+    for group, rate in zip((g for opt in opts for g in opt.param_groups), rates, strict=True):
+        group["lr"] = rate * factor
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for opt in opts:
+        opt.step()
+        opt.zero_grad(set_to_none=True)
+
+
+def publish(
+    model: "hf.PreTrainedModel", processor: "hf.ProcessorMixin | hf.PreTrainedTokenizerFast", out: Path
+) -> None:
+    """Write a model and its processor as a folder that transformers and vLLM can load."""
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
 def save(state: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer], step: int, spent: float) -> None:

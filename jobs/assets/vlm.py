@@ -1,6 +1,5 @@
 """Pre-trains the tiny VLM (Qwen2.5-VL architecture), including the biased prior that the rounds have to correct."""
 
-import json
 import logging
 import random
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from jobs.assets.training import optimizers, restore, save, schedule
+from jobs.assets.training import learning_rates, optimizers, publish, restore, save, schedule, update
 from vlrm_ray import torchvision_shim
 from vlrm_ray.scenes.corpus import Turn, conversation, text_only_answer, text_only_critique, texts
 from vlrm_ray.scenes.render import paint
@@ -310,22 +309,17 @@ def train(
     """
     batches = Batches(processor, recipe)
     opts = optimizers(model, recipe.muon_lr, recipe.adam_lr)
-    rates = [group["lr"] for opt in opts for group in opt.param_groups]
+    rates = learning_rates(opts)
     first_step, spent = restore(state, model, opts)
     for step in range(first_step, recipe.steps):
         start_time = time.process_time()
         phase, progress = recipe.at(step)
-        for group, rate in zip((g for o in opts for g in o.param_groups), rates, strict=True):
-            group["lr"] = rate * schedule(progress, phase.steps)
         text_loss = loss_of(model, batches.text_only(step, phase), batches.judgements, recipe.judgement_weight)
         text_loss.backward()
         if step % phase.picture_every == 0:
             image_batch = batches.with_images(step, phase)
             loss_of(model, image_batch, batches.judgements, recipe.judgement_weight).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for opt in opts:
-            opt.step()
-            opt.zero_grad(set_to_none=True)
+        update(model, opts, rates, schedule(progress, phase.steps))
         spent += time.process_time() - start_time
         if step % 50 == 49:
             log.info(
@@ -340,11 +334,3 @@ def train(
             save(state, model, opts, step + 1, spent)
             report(step + 1)
     return spent
-
-
-def publish(model: hf.Qwen2_5_VLForConditionalGeneration, processor: hf.Qwen2_5_VLProcessor, out: Path) -> None:
-    """Write model and processor as a folder that transformers and vLLM can load."""
-    model.save_pretrained(out)
-    processor.save_pretrained(out)
-    config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlrm_ray.errors import UserError
+from vlrm_ray.store.filesystem import write_file
 from vlrm_ray.store.node_cache import node_cache
 
 VARIABLE = "VLRM_PHOTOS"
@@ -100,9 +101,7 @@ class Photos:
         _stamp(part).unlink(missing_ok=True)
         _remove(part)
         partial.rename(part)
-        unfinished = _stamp(part).with_suffix(".tmp")
-        unfinished.write_text(json.dumps({"recipe": recipe}) + "\n")
-        unfinished.replace(_stamp(part))
+        write_file(str(_stamp(part)), (json.dumps({"recipe": recipe}) + "\n").encode())
 
     @contextmanager
     def locked(self) -> Iterator[None]:

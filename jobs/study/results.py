@@ -11,6 +11,7 @@ from vlrm_ray.config import ASSETS, Config, asset_path
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import digest, fingerprint
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
+from vlrm_ray.store.filesystem import write_file
 from vlrm_ray.store.ledger import Ledger
 
 LATER_KEYS = (
@@ -94,10 +95,7 @@ class Results:
 
     def write(self) -> None:
         """Write the file atomically."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".tmp")
-        partial.write_text(json.dumps(self.content, indent=1) + "\n")
-        partial.replace(self.path)
+        write_file(str(self.path.absolute()), (json.dumps(self.content, indent=1) + "\n").encode())
 
     def seeds(self, arm: str) -> list[int]:
         """Seeds of the arm's finished runs, sorted."""

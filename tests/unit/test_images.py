@@ -2,7 +2,6 @@
 
 import argparse
 import base64
-import io
 import os
 import tracemalloc
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from jobs.evaluations import verify
+from tests.unit.image_files import png
 from vlrm_ray.config import Prompts
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.ids import sha256_of
@@ -39,12 +39,6 @@ NAMES = [
 ]  # fmt: skip
 
 
-def png(width: int = 8, height: int = 8) -> bytes:
-    sink = io.BytesIO()
-    Image.new("RGB", (width, height), (200, 10, 10)).save(sink, "PNG")
-    return sink.getvalue()
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_local_file_opens_by_path_and_by_uri(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -55,7 +49,7 @@ def test_a_local_file_opens_by_path_and_by_uri(name: str, tmp_path: Path) -> Non
         plain, f"file://{plain}", f"file://{encoded}", f"file:{encoded}", f"FILE://{encoded}", f"file://localhost{encoded}",
     ):  # fmt: skip
         assert read_bytes(uri) == png(), uri
-    assert load_image(f"file://{encoded}").size == (8, 8)
+    assert load_image(f"file://{encoded}").size == (16, 16)
     assert not is_uri(plain)
     assert is_uri(f"file://{plain}")
 
@@ -100,7 +94,7 @@ def test_the_command_says_what_to_do_about_an_image(uri: str, message: str) -> N
     ],
 )
 def test_a_data_uri_is_decoded(make: object) -> None:
-    for data in (png(), png(9, 9), png(10, 10)):
+    for data in (png(), png(width=9), png(width=10)):
         uri = make(data)  # type: ignore[operator]
         assert is_uri(uri)
         assert read_bytes(uri) == data
@@ -157,7 +151,7 @@ def test_the_hash_is_that_of_the_file() -> None:
 def photos(tmp_path: Path) -> list[str]:
     """Twelve images of 1 megapixel: 4 MB of memory each."""
     for index in range(12):
-        (tmp_path / f"{index}.png").write_bytes(png(1000, 1000 + index))
+        (tmp_path / f"{index}.png").write_bytes(png(width=1000, height=1000 + index))
     return [str(tmp_path / f"{index}.png") for index in range(12)]
 
 

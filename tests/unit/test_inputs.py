@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.unit.image_files import png
 from vlrm_ray.config import load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.pipeline import prompts
@@ -19,18 +20,12 @@ from vlrm_ray.types import ImageCondition, PromptRef
 ROOT = Path(__file__).parents[2]
 
 
-def png(side: int = 8) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (side, side), (200, 10, 10)).save(data, "PNG")
-    return data.getvalue()
-
-
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "image_undecodable"),
         (b"not an image", "image_undecodable"),
-        (png(64)[:60], "image_undecodable"),
+        (png(width=64)[:60], "image_undecodable"),
         (b"%PDF-1.4", "image_undecodable"),
     ],
 )
@@ -54,7 +49,7 @@ def test_missing_images_have_a_reason(tmp_path: Path) -> None:
 
 def test_an_image_in_each_condition(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(png(64))
+    path.write_bytes(png(width=64))
     assert images.load_in_condition(str(path), ImageCondition.IMAGE_FREE) is None
     full, degraded = (
         images.load_in_condition(str(path), ImageCondition.FULL),

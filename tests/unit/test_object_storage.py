@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from tests.s3_server import S3Server
+from tests.unit.image_files import png
 from vlrm_ray.config import Detector, Experts, Reader, asset_path, is_checkpoint, load
 from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.evaluation.benchmarks.setup import judge_from_folder
@@ -28,12 +28,6 @@ from vlrm_ray.store.images import load_image, open_image, read_bytes
 from vlrm_ray.store.lease import Lease
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, local_model, model_fingerprint, portable
-
-
-def png(color: str = "red", side: int = 16) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (side, side), color).save(data, "PNG")
-    return data.getvalue()
 
 
 def upload(s3: S3Server, folder: Path, key: str) -> str:

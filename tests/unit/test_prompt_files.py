@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
+from tests.unit.image_files import png
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import sha256_of
@@ -23,7 +23,7 @@ from vlrm_ray.pipeline import prompts
 from vlrm_ray.pipeline.preflight import check_images, check_inputs
 from vlrm_ray.pipeline.prompt_rows import EMBEDDED
 from vlrm_ray.pipeline.prompts import read_source
-from vlrm_ray.store import images
+from vlrm_ray.store import filesystem, images
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.types import PromptRef
 
@@ -32,12 +32,6 @@ TWO = [
     {"image": "plain.png", "question": "What do you see?"},
     {"image": "plain.png", "question": "Describe the image."},
 ]
-
-
-def png(color: str = "red") -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (16, 16), color).save(data, "PNG")
-    return data.getvalue()
 
 
 def lines(rows: list[Any], end: str = "\n") -> str:
@@ -149,7 +143,8 @@ def test_a_file_that_cannot_be_used_is_named_with_what_was_found(content: bytes,
 @pytest.mark.parametrize(
     "source", ["", "s3://bucket/p.jsonl?region=x&scheme=http&endpoint_override=127.0.0.1:1", "/no/where", "/no\0where"]
 )
-def test_a_source_that_does_not_exist_is_refused(source: str) -> None:
+def test_a_source_that_does_not_exist_is_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem, "S3_ATTEMPTS", 1)  # nobody listens, however often it is asked
     with pytest.raises(UserError, match=r"prompts\.source"):
         read_source(source, "")
 

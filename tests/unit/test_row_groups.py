@@ -9,21 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
+from tests.unit.image_files import png
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import prompts
 from vlrm_ray.pipeline.prompts import read_source
 from vlrm_ray.store import parquet_rows, patience
 from vlrm_ray.store.ledger import Ledger
-
-
-def png(color: str = "red") -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (16, 16), color).save(data, "PNG")
-    return data.getvalue()
-
 
 CONTENT = png()
 

@@ -1,6 +1,5 @@
 """Images of the web: only from allowed hosts, never from private addresses, bounded in bytes, time and redirects."""
 
-import io
 import socket
 import threading
 import time
@@ -9,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from tests.unit.image_files import png
 from vlrm_ray.config import load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.ids import sha256_of
@@ -19,12 +18,6 @@ from vlrm_ray.store import web
 from vlrm_ray.store.images import read_bytes
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.web import download, ingest_image, is_public
-
-
-def png(color: str = "red") -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (16, 16), color).save(data, "PNG")
-    return data.getvalue()
 
 
 class Site(BaseHTTPRequestHandler):

@@ -18,7 +18,8 @@ from vlrm_ray.types import Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
 ON_CARRIER = 0.5
 """A text is on an object if at least this share of it, or of the object, lies in the other."""
-_MAY_MISS = "detector_may_miss_it"
+MAY_MISS = "detector_may_miss_it"
+"""Reason of a claim of absence about a noun of which the detector may miss objects."""
 TIE = 0.2
 """A relation whose strength is nearer to one half is too close to a tie: labels do not say whether it holds."""
 
@@ -147,7 +148,7 @@ class MeasuredJudge:
             own = known.objects.get(next(iter(classes.names)))
         table = known.rivalled if rivalled else own or known.any_object
         limited = self._limited(Answer(strength, table, self.strengths.shown(Noun(noun.name))), classes, known)
-        reason = "too_weak_evidence" if strength and limited.reason == _MAY_MISS else limited.reason
+        reason = "too_weak_evidence" if strength and limited.reason == MAY_MISS else limited.reason
         return replace(limited, weak=self.strengths.strongest(Noun(noun.name)), reason=reason)
 
     def _certain(self, noun: Noun, known: DetectorClaims) -> tuple[list[Box], float]:
@@ -207,7 +208,7 @@ class MeasuredJudge:
         classes = {noun: self.strengths.classes(noun.name) for noun in nouns}
         cited = {noun: self.strengths.shown(noun) for noun in nouns}
         if any(classes[n].kind != "same" or not (cited[n] or _seen(classes[n], known)) for n in nouns):
-            return Answer(reason=_MAY_MISS)
+            return Answer(reason=MAY_MISS)
         strength = self.strengths.comparison(claim.value or "", *nouns)
         if strength is None:
             return Answer(reason="crowd")
@@ -317,5 +318,10 @@ def _seen(classes: ClassesOf, known: DetectorClaims) -> bool:
 def _reason(classes: ClassesOf, exact: bool) -> str:
     """Why a claim about a noun may stay open."""
     if classes.kind == "narrower":
-        return f"detector_knows_only_{min(classes.names).replace(' ', '_')}"
-    return "too_weak_evidence" if exact else _MAY_MISS
+        return knows_only(min(classes.names))
+    return "too_weak_evidence" if exact else MAY_MISS
+
+
+def knows_only(class_name: str) -> str:
+    """Reason of a claim about a noun that describes some of a class's objects only: a "man", if the class is "person"."""
+    return f"detector_knows_only_{class_name.replace(' ', '_')}"

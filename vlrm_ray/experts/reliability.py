@@ -28,7 +28,7 @@ from vlrm_ray.experts.detection import SAME_OBJECT_IOU
 from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.geometry import intersection_over_smaller, iou
 from vlrm_ray.experts.hierarchy import noun_hierarchy
-from vlrm_ray.experts.measured_judge import MeasuredJudge
+from vlrm_ray.experts.measured_judge import MAY_MISS, MeasuredJudge, knows_only
 from vlrm_ray.types import Detection, Evidence, Finding, Noun, Word
 
 MIN_PROBABILITY = 0.95
@@ -37,8 +37,6 @@ MAX_CONFUSION = 0.1
 """A low-score box may be of any class if its probability of belonging to another class is above this."""
 MIN_RECALL = 0.97
 """Absence is claimed only for classes whose recall, by its lower confidence bound, is at least this."""
-CROWD_SIZE = 8
-"""Counts of this many objects or more are not verified."""
 NEAR_DUPLICATE = 0.7
 """Two boxes of a class may be one object if the smaller is covered by at least this share."""
 MAX_SHRINK = 1.25
@@ -287,9 +285,9 @@ class AssessedEvidence:
         named = any(nouns.includes(noun.name, u.detection.name) for u in self.uncertain)
         unbounded = self._why_unbounded(noun.name)
         most = math.inf if unbounded else float(len(certain) + possible + uncertain)
-        if broader and not uncertain and unbounded in ("", "detector_may_miss_it"):
-            reason = f"detector_knows_only_{broader.replace(' ', '_')}"
-        elif named and unbounded == "detector_may_miss_it":  # it has not missed it
+        if broader and not uncertain and unbounded in ("", MAY_MISS):
+            reason = knows_only(broader)
+        elif named and unbounded == MAY_MISS:  # it has not missed it
             reason = "something_is_doubtful"
         else:
             reason = unbounded or ("something_is_doubtful" if possible + uncertain else "")
@@ -307,7 +305,7 @@ class AssessedEvidence:
         """Why the detector may have missed objects of a noun; "" if it would have detected them."""
         bounding = self._bounding(name)
         if not bounding:
-            return "detector_may_miss_it"
+            return MAY_MISS
         if not self.in_distribution:
             return self.unlike_calibration
         if not TEXT_CARRIERS.isdisjoint({name, *bounding}) and not self._all_text_is_on_objects:

@@ -7,6 +7,7 @@
            by tables (measured_judge.py), if a calibration measured how often such claims are true: the probability at the
            strength of the claim's evidence decides
            by bounds (this module) otherwise: the rule for the claim's type decides
+         docs/experts.md says why there are both
       3. a negated claim ("there is no dog") gets the opposite verdict
 
 A rule by bounds returns `supported` if the claim is true for every count between the bounds, `contradicted` if it is false
@@ -47,7 +48,6 @@ from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.geometry import spatial_relation
 from vlrm_ray.experts.reliability import (
-    CROWD_SIZE,
     DETECTOR_UNCALIBRATED,
     MIN_PROBABILITY,
     READER_UNCALIBRATED,
@@ -55,6 +55,7 @@ from vlrm_ray.experts.reliability import (
     Calibrations,
     CountBounds,
 )
+from vlrm_ray.experts.strengths import MOST_COUNTED
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
@@ -185,7 +186,7 @@ def _judge_count(claim: Claim, assessed: AssessedEvidence) -> Finding:
         is_true, is_false = subject.least == subject.most == number, number < subject.least or number > subject.most
     else:
         return _unverifiable("no_number")
-    if max(subject.least, other.least) >= CROWD_SIZE:
+    if max(subject.least, other.least) >= MOST_COUNTED:
         return _unverifiable("crowd")
     if not is_true and not is_false:
         return _unverifiable(subject.reason or other.reason or "unknown_comparison")
