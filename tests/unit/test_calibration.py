@@ -16,7 +16,7 @@ from vlrm_ray.experts.calibration import (
     save_calibration,
 )  # fmt: skip
 from vlrm_ray.experts.claim_measurement import LabelledEvidence
-from vlrm_ray.experts.claim_tables import DetectorClaims
+from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims
 from vlrm_ray.experts.measurement import calibrate_detector, calibrate_reader, measure_detector, measure_reader
 from vlrm_ray.experts.reliability import MIN_RECALL, TOO_LARGE, TOO_SMALL, TOO_THIN, AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
@@ -70,6 +70,14 @@ def test_a_detected_object_that_is_not_certain_is_doubtful_and_not_missed() -> N
     verifier = Verifier(Calibrations(CALIBRATION))
     reasons = {n: verifier.check(Claim(ClaimType.OBJECT, Noun(n)), bus).finding.reason for n in ("bus", "dog")}
     assert reasons == {"bus": "something_is_doubtful", "dog": "detector_may_miss_it"}
+
+
+def test_a_detected_class_that_the_calibration_did_not_measure_is_named_as_such() -> None:
+    bus = Evidence(100, 100, (Detection("bus", PLACES[0], 0.9, "red"),))
+    measured = replace(CALIBRATION, claims=DetectorClaims(0.9, objects={"circle": ClaimTable()}))
+    verifier = Verifier(Calibrations(measured, uncalibrated=False))
+    for noun in ("bus", "vehicle"):
+        assert verifier.check(Claim(ClaimType.OBJECT, Noun(noun)), bus).finding.reason == "class_uncalibrated"
 
 
 @pytest.mark.parametrize("box", [(5, 5, 9, 9), (5, 5, 85, 85), (5, 5, 25, 14)])

@@ -19,7 +19,7 @@ Detectors scale an image to a fixed size: in a very large one, visible objects m
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -56,6 +56,8 @@ TOO_SMALL, TOO_LARGE, TOO_THIN = "image_too_small", "image_too_large_for_the_det
 """Reasons why the size of an image forbids claims."""
 DETECTOR_UNCALIBRATED, READER_UNCALIBRATED = "detector_uncalibrated", "reader_uncalibrated"
 """Reasons why an expert may not decide a claim; see `experts.uncalibrated`."""
+CLASS_UNCALIBRATED = "class_uncalibrated"
+"""Reason of a claim about a class that the detector reports, and that the labelled images of its calibration do not show."""
 TEXT_CARRIERS = frozenset({"sign", "stop sign", "street sign", "billboard", "poster", "banner", "label"})
 """Classes that carry text: their absence is not claimed if OCR read a word outside all detected objects."""
 
@@ -145,6 +147,11 @@ class Calibrations:
             return self.detection_probability(detection) >= MIN_PROBABILITY
         table = claims.objects.get(detection.name)
         return table.supports(detection.score, claims.stated) if table else self.uncalibrated
+
+    def has_measured(self, names: Set[str]) -> bool:
+        """Whether all of some classes are in the tables of the detector's calibration, if it has tables."""
+        claims = self.detector.claims if self.detector else None
+        return claims is None or names <= claims.objects.keys()
 
     def word_probability(self, word: Word) -> float:
         """Probability that a word was read correctly; its score without a calibration."""
@@ -282,13 +289,13 @@ class AssessedEvidence:
             u.classes is None or any(nouns.includes(noun.name, c) or self._may_be(noun.name, c) for c in u.classes)
             for u in self.uncertain
         )
-        named = any(nouns.includes(noun.name, u.detection.name) for u in self.uncertain)
+        named = {u.detection.name for u in self.uncertain if nouns.includes(noun.name, u.detection.name)}
         unbounded = self._why_unbounded(noun.name)
         most = math.inf if unbounded else float(len(certain) + possible + uncertain)
         if broader and not uncertain and unbounded in ("", MAY_MISS):
             reason = knows_only(broader)
         elif named and unbounded == MAY_MISS:  # it has not missed it
-            reason = "something_is_doubtful"
+            reason = "something_is_doubtful" if self.calibrations.has_measured(named) else CLASS_UNCALIBRATED
         else:
             reason = unbounded or ("something_is_doubtful" if possible + uncertain else "")
         return CountBounds(tuple(sorted(certain)), most, reason)
