@@ -111,10 +111,21 @@ class Relating:
         if place.object < 0:
             self._relate(subjects, place.values, place.first, place.last, [None])
             return
-        objects = self._objects(place.object, {p.name for p in subjects})
+        names = {p.name for p in subjects}
+        objects = self._objects(place.object, names)
+        if self._is_ambiguous(place.object, names):
+            for phrase in subjects:
+                phrase.hedged = phrase.hedged or phrase.negated
         if len(objects) > 1 and "between" not in place.values and not self._shares(place):
             objects = objects[:1]
         self._relate(subjects, place.values, place.first, place.last, [p for p in objects if p.name])
+
+    def _is_ambiguous(self, i: int, subjects: set[str]) -> bool:
+        """Whether a pronoun may refer to several things: "there is a plate on the table but no food on it"."""
+        if i in self.nouns.at or self.clauses.pronoun_class(i) != "it":
+            return False
+        names = {p.name for p in self.reading.mentioned(i) if not p.plural and not p.hedged}
+        return len(names - subjects) > 1
 
     def _shares(self, place: Place) -> bool:
         """Whether a place also holds for the further nouns of a coordination: "is next to a cup and a plate"."""
