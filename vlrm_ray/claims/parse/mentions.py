@@ -42,6 +42,7 @@ _VIEWED = frozenset({"viewed", "seen", "taken", "photographed", "shot", "capture
 _COSTUMES = frozenset({"dressed", "disguised", "costumed", "shaped"})
 _GARMENTS = frozenset({"dress", "gown", "skirt", "veil", "robe", "coat"})
 _LOADED = frozenset({"truck", "pickup", "pickup truck", "trailer", "cart", "wagon", "vehicle", "car"})
+_TRAINS = frozenset({"train", "locomotive", "subway", "tram", "engine", "coaster"})
 _PATHS = frozenset({"road", "path", "river", "trail", "track", "street", "stream"})
 _SPEECH = frozenset({"talk", "talks", "talking", "think", "thinks", "thinking", "dream", "dreams", "dreaming", "discussing", "story", "book", "movie", "film", "joke", "conversation", "joking", "reading", "writing", "singing"})  # fmt: skip
 """Words before "about"."""
@@ -85,7 +86,12 @@ def _mentions(s: Sentence, nouns: NounFinder, head: int) -> Iterator[int]:
     """The phrase with this head, or the one before it that it makes an idiom with, if it is only mentioned."""
     first = nouns.first[head]
     before = s.lower[first - 1] if first else ""
-    if _is_toy(s, nouns, head) or _is_played(s, nouns, head) or _is_print(s, nouns, head):
+    if (
+        _is_of_train(s, nouns, head)
+        or _is_toy(s, nouns, head)
+        or _is_played(s, nouns, head)
+        or _is_print(s, nouns, head)
+    ):
         yield head
     elif before == "of" or _picture_in(s, first, head) >= 0:
         yield from _after_of(s, nouns, head)
@@ -202,6 +208,13 @@ def _is_toy(s: Sentence, nouns: NounFinder, head: int) -> bool:
     if nouns.at[head].name not in s.lexicon.animate:
         return False
     return any(s.lower[i] in _TOYS or s.lower[i] in _MATERIALS for i in range(nouns.first[head], head))
+
+
+def _is_of_train(s: Sentence, nouns: NounFinder, head: int) -> bool:
+    """Whether a phrase names the cars of a train: "a train with eight cars"."""
+    before = nouns.first[head] - 2
+    is_part = before >= 0 and s.lower[before + 1] in ("with", "has", "pulls", "pulling") and before in nouns.at
+    return is_part and nouns.at[head].name == "car" and nouns.at[before].name.rpartition(" ")[2] in _TRAINS
 
 
 def _is_played(s: Sentence, nouns: NounFinder, head: int) -> bool:

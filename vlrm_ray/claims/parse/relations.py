@@ -34,9 +34,10 @@ _COVERED = frozenset({"dressed", "covered", "clad", "wrapped", "painted", "writt
 """Words after which a preposition tells no place: any, "at", "in" and "on"."""
 _OBJECTS = frozenset({"pobj", "dobj"})
 """Roles of a noun without a name that has a place of its own: "a man with a smile on his face"."""
-_LAID = frozenset({"draped", "slung", "thrown", "hung", "hanging", "hangs", "spread", "folded", "poured", "drizzled", "sprinkled", "worn", "laid", "tossed", "wrapped", "pulled", "bent", "leaning", "leans", "bends", "bending"})  # fmt: skip
+_LAID = frozenset({"draped", "slung", "thrown", "spread", "folded", "poured", "drizzled", "sprinkled", "worn", "laid", "tossed", "wrapped", "pulled", "bent", "leaning", "leans", "bends", "bending"})  # fmt: skip
 """Words after which "over" does not mean above."""
 _GARMENTS = frozenset({"shirt", "t-shirt", "dress", "jacket", "sweater", "hoodie", "vest", "blouse", "top", "jeans", "pants", "suit", "uniform", "leggings", "coat", "undershirt", "turtleneck", "shorts", "skirt", "clothes", "clothing"})  # fmt: skip
+_DEMONSTRATIVES = frozenset({"that", "this", "those", "these", "which", "whom"})
 _BOARDING = frozenset({"get", "gets", "getting", "got", "hop", "hops", "hopping"})
 _INTENDING = frozenset({"about", "going", "ready", "trying", "tries", "preparing", "prepares", "attempting", "attempts", "waiting", "waits", "wants", "wanting", "starting", "poised", "set", "learning"})  # fmt: skip
 _JOINTS = frozenset({"and", "or", "but", "comma", "close_bracket", "clause_break"})
@@ -181,6 +182,8 @@ class PlaceFinder:
             noun = end + 1
             head = self.nouns.starting_at(noun)
             target = head if head is not None else self._object(noun)
+            if target is None and noun < len(s) and s.lower[noun] in _DEMONSTRATIVES:
+                return end + 1  # "to the left of that"
             if target is not None and s.lower[target] not in IMAGE_NOUNS:
                 value = _RELATION_TO_OBJECT.get(values[0], "") if len(values) == 1 else ""
                 if value:
