@@ -211,6 +211,12 @@ RELATIONS = {
     "A bird lands on the boat.": ["bird on boat"],
     "A woman wears a jacket over a shirt.": ["woman wearing jacket"],
     "A blanket is draped over the couch.": [],
+    "A bench stands in a park. She is wearing a hat.": ["bench in park"],
+    "A juggler stands in a park. She is wearing a hat.": ["juggler in park", "juggler wearing hat"],
+    "- **Clothing**: She is wearing a jacket over a white shirt.": [],
+    "1. **Animals**: A dog is lying on the rug next to the couch and is wearing a collar.": [
+        "dog on rug", "dog wearing collar", "rug next_to couch",
+    ],
     "A lamp hangs above the couch.": ["lamp above couch"],
     "A lamp hanging over the table.": ["lamp above table"],
     "The woman is next to a man, but she isn't holding a phone.": ["woman next_to man", "woman holding phone"],

@@ -8,7 +8,7 @@ from collections.abc import Sequence, Set
 from functools import lru_cache
 
 from vlrm_ray.claims import Extraction, scope
-from vlrm_ray.claims.lexicon import UNKNOWN, Lexicon, load_lexicon
+from vlrm_ray.claims.lexicon import UNKNOWN, Entry, Lexicon, load_lexicon
 from vlrm_ray.claims.parse.pipeline import Parser, split_words
 from vlrm_ray.claims.parse.reader import ParsedReader
 from vlrm_ray.claims.parse.sentence import Sentence
@@ -27,6 +27,10 @@ _QUANTIFIERS = frozenset({"double", "triple", "both"})
 _NEGATIONS = frozenset({"not", "no", "n't", "never", "nothing", "neither", "isn't", "aren't", "only", "would"})
 _PARTITIVES = frozenset({"none", "some", "many", "several", "few"})
 _SIDES = frozenset({"side", "sides", "end", "hand"})
+_LABELS = frozenset({"content", "uncheckable", "word", "vague", "determiner", "and"})
+_SENTENCE_STARTS = frozenset({"determiner", "number", "pronoun", "there", "approximate"})
+_STATING = frozenset({"be", "relation_verb"})
+"""Kinds of tokens of a label, of the first word of a sentence after it, and of a verb that such a sentence has."""
 _PLACES = frozenset({"relation", "skip", "preposition"})
 """Kinds of the first token of an answer such as "to the left of the cat"."""
 _ABSENT = frozenset({"missing", "absent", "invisible"})
@@ -59,7 +63,10 @@ class ParseExtractor:
         unique = dict.fromkeys(
             (response[:MAX_CHARACTERS], question[:MAX_CHARACTERS]) for response, question in responses
         )
-        sentences = {r: list(scope.split_at_corrections(split_pieces(r), r)) for r, _ in unique}
+        sentences = {
+            r: [(part, back) for found, back in scope.split_at_corrections(split_pieces(r), r) for part in self._unlabelled(found)]
+            for r, _ in unique
+        }  # fmt: skip
         pieces = (p for found in sentences.values() for p, _ in found if 2 < len(p) <= MAX_WORDS)
         self._parser.parse(split_words(p, self.lexicon) for p in pieces)
         claims = {pair: self._read(sentences[pair[0]], pair[1]) for pair in unique}
@@ -67,6 +74,21 @@ class ParseExtractor:
             Extraction(claims[response[:MAX_CHARACTERS], question[:MAX_CHARACTERS]], len(response) <= MAX_CHARACTERS)
             for response, question in responses
         ]
+
+    def _unlabelled(self, pieces: list[Token]) -> list[list[Token]]:
+        """A sentence and the noun that labels it as two: "Pedestrians: Several people are walking." Only whole sentences are parted."""
+        colon = next((i for i, p in enumerate(pieces[: _SHORT + 1]) if p.entry.kind == "colon"), 0)
+        rest = pieces[colon + 1 :]
+        if not colon or len(rest) <= _SHORT or not rest[0].text[:1].isupper():
+            return [pieces]
+        label, said = look_up(pieces[:colon], self.lexicon), look_up(rest, self.lexicon)
+        is_noun = label[-1].entry.noun and {t.entry.kind for t in label} <= _LABELS
+        kinds = [t.entry.kind for t in said]
+        starts = said[0].entry.kind in _SENTENCE_STARTS
+        if not is_noun or not starts or _STATING.isdisjoint(kinds) or not _LIST_MARKS.isdisjoint(kinds):
+            return [pieces]
+        mark = pieces[colon]
+        return [[*pieces[:colon], Token(mark.text, Entry("end"), mark.start, mark.end)], rest]
 
     def _read(self, sentences: Sequence[tuple[list[Token], bool]], question: str) -> tuple[Claim, ...]:
         asked = self._question(question) if question else ParsedQuestion()
