@@ -70,7 +70,7 @@ class Clauses:
                 if s.deps[above] == "relcl":
                     return self.last_of(s.heads[above])
             return []
-        if s.lower[i] in _PARTITIVES:
+        if s.lower[i] in _PARTITIVES or self.nouns.is_comparative(i):
             of = [c for p in s.with_dep(i, "prep") if s.lower[p] == "of" for c in s.with_dep(p, "pobj")]
             if of:
                 return [replace(p, partial=s.lower[i] != "none") for p in self.phrases(of[0])]

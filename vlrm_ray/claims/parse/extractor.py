@@ -8,14 +8,14 @@ from collections.abc import Sequence, Set
 from functools import lru_cache
 
 from vlrm_ray.claims import Extraction, scope
-from vlrm_ray.claims.lexicon import Lexicon, load_lexicon
+from vlrm_ray.claims.lexicon import UNKNOWN, Entry, Lexicon, load_lexicon
 from vlrm_ray.claims.parse.pipeline import Parser, split_words
 from vlrm_ray.claims.parse.reader import ParsedReader
 from vlrm_ray.claims.parse.sentence import Sentence
 from vlrm_ray.claims.questions import ParsedQuestion, parse_question
 from vlrm_ray.claims.reader import ResponseReader
 from vlrm_ray.claims.rules import MAX_CHARACTERS, read_response
-from vlrm_ray.claims.tokens import Token, split_pieces
+from vlrm_ray.claims.tokens import Token, look_up, split_pieces
 from vlrm_ray.types import Claim
 
 MAX_WORDS = 150
@@ -26,8 +26,14 @@ _VERBS = frozenset({"VB", "VBZ", "VBP", "VBD", "VBG", "VBN", "MD"})
 _QUANTIFIERS = frozenset({"double", "triple", "both"})
 _NEGATIONS = frozenset({"not", "no", "n't", "never", "nothing", "neither", "isn't", "aren't", "only", "would"})
 _PARTITIVES = frozenset({"none", "some", "many", "several", "few"})
+_SIDES = frozenset({"side", "sides", "end", "hand"})
+_LABELS = frozenset({"content", "uncheckable", "word", "vague", "determiner", "and"})
+_SENTENCE_STARTS = frozenset({"determiner", "number", "pronoun", "there", "approximate"})
+_STATING = frozenset({"be", "relation_verb"})
+"""Kinds of tokens of a label, of the first word of a sentence after it, and of a verb that such a sentence has."""
 _PLACES = frozenset({"relation", "skip", "preposition"})
 """Kinds of the first token of an answer such as "to the left of the cat"."""
+_ABSENT = frozenset({"missing", "absent", "invisible"})
 _LIST_MARKS = frozenset({"colon", "open_bracket"})
 _LIST_TEXTS = frozenset({"×", "|", "=", "+", "✓", "✔", "✅", "✗", "✘", "❌"})
 
@@ -57,7 +63,10 @@ class ParseExtractor:
         unique = dict.fromkeys(
             (response[:MAX_CHARACTERS], question[:MAX_CHARACTERS]) for response, question in responses
         )
-        sentences = {r: list(scope.split_at_corrections(split_pieces(r), r)) for r, _ in unique}
+        sentences = {
+            r: [(part, back) for found, back in scope.split_at_corrections(split_pieces(r), r) for part in self._unlabelled(found)]
+            for r, _ in unique
+        }  # fmt: skip
         pieces = (p for found in sentences.values() for p, _ in found if 2 < len(p) <= MAX_WORDS)
         self._parser.parse(split_words(p, self.lexicon) for p in pieces)
         claims = {pair: self._read(sentences[pair[0]], pair[1]) for pair in unique}
@@ -66,6 +75,21 @@ class ParseExtractor:
             for response, question in responses
         ]
 
+    def _unlabelled(self, pieces: list[Token]) -> list[list[Token]]:
+        """A sentence and the noun that labels it as two: "Pedestrians: Several people are walking." Only whole sentences are parted."""
+        colon = next((i for i, p in enumerate(pieces[: _SHORT + 1]) if p.entry.kind == "colon"), 0)
+        rest = pieces[colon + 1 :]
+        if not colon or len(rest) <= _SHORT or not rest[0].text[:1].isupper():
+            return [pieces]
+        label, said = look_up(pieces[:colon], self.lexicon), look_up(rest, self.lexicon)
+        is_noun = label[-1].entry.noun and {t.entry.kind for t in label} <= _LABELS
+        kinds = [t.entry.kind for t in said]
+        starts = said[0].entry.kind in _SENTENCE_STARTS
+        if not is_noun or not starts or _STATING.isdisjoint(kinds) or not _LIST_MARKS.isdisjoint(kinds):
+            return [pieces]
+        mark = pieces[colon]
+        return [[*pieces[:colon], Token(mark.text, Entry("end"), mark.start, mark.end)], rest]
+
     def _read(self, sentences: Sequence[tuple[list[Token], bool]], question: str) -> tuple[Claim, ...]:
         asked = self._question(question) if question else ParsedQuestion()
         rules = ResponseReader(self.lexicon, asked.topic)
@@ -73,11 +97,14 @@ class ParseExtractor:
 
         def read(pieces: list[Token], words: Set[str], tokens: list[Token], answered: ParsedQuestion) -> None:
             prose = None if rules.in_open_list else self._prose(pieces, words, tokens, bool(answered.topic))
-            if prose is None:
-                rules.read_pieces(pieces, words, tokens)
-            else:
+            if prose is not None:
                 rules.state.start_clause()
                 reader.read(prose)
+            elif (plain := _without_ones(pieces, self.lexicon)) is not pieces:
+                rules.read_pieces(plain, words, look_up(plain, self.lexicon))
+            else:
+                rules.read_pieces(pieces, words, tokens)
+            rules.in_open_list = rules.in_open_list or _heads_absent(pieces, tokens)
 
         return read_response(sentences, asked, rules, read)
 
@@ -99,11 +126,36 @@ class ParseExtractor:
         return None if is_short and _VERBS.isdisjoint(parse.tags) else Sentence(split, parse, self.lexicon)
 
 
+def _heads_absent(pieces: Sequence[Token], tokens: Sequence[Token]) -> bool:
+    """Whether a sentence is the heading, without a colon, of a list of what is not there: "Not visible"."""
+    is_heading = pieces[-1].entry.value == "item" and len(tokens) <= _SHORT
+    starts = tokens[0].text.lower() in _ABSENT or tokens[0].entry.kind == "not"
+    return is_heading and starts and not any(t.entry.noun for t in tokens)
+
+
+def _without_ones(pieces: list[Token], lexicon: Lexicon) -> list[Token]:
+    """The pieces without brackets of "one" and a color: "2 cats (one black, one orange)" has no orange; `pieces` if there is none."""
+    kept, opening = list[Token](), -1
+    for piece in pieces:
+        opening = len(kept) if piece.entry.kind == "open_bracket" else opening
+        kept.append(piece)
+        if piece.entry.kind == "close_bracket" and opening >= 0:
+            inside = [p.text.lower() for p in kept[opening + 1 : -1]]
+            words = [w for w in inside if w not in (",", ";", "and", "the", "other")]
+            colors = [lexicon.entries.get(w, UNKNOWN).attribute in lexicon.colors for w in words if w != "one"]
+            if "one" in words and all(colors):
+                del kept[opening:]
+            opening = -1
+    return kept if len(kept) < len(pieces) else pieces
+
+
 def _simplified(pieces: Sequence[Token]) -> list[Token]:
     """The pieces with plain words for some that the parse reads better than the scope analysis: "both", "without"."""
     lower = [p.text.lower() for p in pieces]
     following = [*lower[1:], ""]
     replaced = dict.fromkeys(_QUANTIFIERS, "the") | {"doing": "making"}
+    if "either" in lower and following[lower.index("either")] in _SIDES:
+        replaced["either"] = "the"
     if lower.count("without") == 1 and _NEGATIONS.isdisjoint(lower):
         replaced["without"] = "with"
     return [

@@ -27,7 +27,7 @@ _INEXACT_AFTER = (
 _ARTICLES = frozenset({"a", "an", "the", "some", "several", "many", "another", "one"})
 _NOT_ONE = ("not one", "not a single", "not even one", "not even a single")
 _EVIDENCE = frozenset({"sign", "trace", "evidence", "indication", "hint", "glimpse"})
-_HAVING = frozenset({"has", "have", "having", "had", "holds", "holding", "hold", "carries", "carrying", "carry", "wears", "wearing", "wear", "contains", "contain", "containing", "features"})  # fmt: skip
+_HAVING = frozenset({"has", "have", "having", "had", "holds", "holding", "hold", "carries", "carrying", "carry", "wears", "wearing", "wear", "contains", "contain", "containing", "features", "lacks", "lack", "lacking", "missing"})  # fmt: skip
 _BODY = frozenset({"eye", "ear", "nose", "mouth", "face", "head", "hair", "beard", "mustache", "hand", "arm", "leg", "foot", "finger", "tail", "wing", "horn", "paw", "neck", "knee", "shoulder", "body", "beak", "mane", "trunk", "tusk", "back", "chest", "lap"})  # fmt: skip
 _CLASSES_OF_PEOPLE = frozenset({"child", "man", "woman", "kid", "boy", "girl", "lady", "person"})
 _DISTRIBUTIVE = frozenset({"each", "every"})
@@ -82,6 +82,9 @@ class PhraseMarker:
         """Leave a number open that is no count of all objects of the phrase's name, or only an approximate one."""
         s, first = self.sentence, self.nouns.first[head]
         joined = self.nouns.conjuncts(head)[1:]
+        if s.lower[first].endswith(" of the") and first != head and self._is_said_to_be_there(head):
+            phrase.number = None  # "two of the four wheels are visible"
+            return
         if not _FURTHER.isdisjoint(s.lower[first:head]) or (s.lower[first].startswith("both") and joined):
             phrase.number = None
             return
@@ -109,8 +112,14 @@ class PhraseMarker:
             joined = self.nouns.conjuncts(head)[1:2]  # "an orange and a white cat", "rather than orange"
             of_color = any(self.nouns.at[h].colors for h in joined) and s.lower[first] in ("a", "an", "one")
             is_bare = first == head and head in self.scope.without
-            if of_color or is_bare or not s.entry(head).noun:
+            if of_color or is_bare or self._is_one_of_colors(head) or not s.entry(head).noun:
                 phrase.name = ""
+
+    def _is_one_of_colors(self, head: int) -> bool:
+        """Whether a color after "one" stands beside another one: "two cats, one black and one orange"."""
+        s = self.sentence
+        ones = [j + 1 for j in range(len(s) - 1) if s.lower[j] in ("one", "other")]
+        return head in ones and any(s.entry(j).attribute in self.lexicon.colors for j in ones if j != head)
 
     def _mark_negation(self, head: int, denied: set[int]) -> None:
         """Mark a phrase that is denied; `denied` are the heads of those found so far."""
@@ -168,18 +177,27 @@ class PhraseMarker:
         """Whether one of the things in the image lacks what is denied: "the man has no backpack". Others may have it."""
         s, top = self.sentence, self._coordination(head)
         above = s.heads[top]
-        if head + 1 < len(s) and s.entry(head + 1).kind == "relation":
+        if head + 1 < len(s) and s.entry(head + 1).kind == "relation" and s.tags[head + 1] != "RP":
             return False  # "no cups on it" denies only that one is there
         if s.deps[top] == "pobj" and top in self.scope.without and s.lower[above].startswith("without"):
             owner = s.heads[above]
             owners = [self.nouns.at[owner]] if owner in self.nouns.at else self.clauses.subjects(owner)
         elif s.deps[top] == "pobj" and s.lower[above] == "with" and above - 1 in self.nouns.at:
             owners = [self.nouns.at[above - 1]]  # "a man with no hat"
+        elif s.deps[top] == "pobj" and top in self.scope.without and self._is_had(s.heads[above]):
+            owners = self.clauses.subjects(s.heads[above])  # "the shelf holds books rather than plates"
         elif s.deps[top] == "dobj" and s.lower[above] in _HAVING:
             owners = self.clauses.subjects(above)
         else:
             return False
         return any(p.name and p.name not in SETTINGS for p in owners)
+
+    def _is_had(self, verb: int) -> bool:
+        """Whether a word is a verb that tells what its subject has or wears, and not what is in an image or a dish."""
+        s = self.sentence
+        return not s.lower[verb].startswith(("contain", "feature")) and (
+            s.lower[verb] in _HAVING or s.entry(verb).kind == "relation_verb"
+        )
 
     def _coordination(self, head: int) -> int:
         """Head of the first phrase of a coordination; the parser takes some items of a list for appositions."""
@@ -189,8 +207,9 @@ class PhraseMarker:
         return head
 
     def _is_worn(self, head: int) -> bool:
-        """Whether a person has it: "a man with glasses"."""
-        s, above = self.sentence, self.sentence.heads[self.sentence.heads[head]]
+        """Whether a person has it: "a man with glasses", "a man with a beard, glasses and a hat"."""
+        s, head = self.sentence, self._coordination(head)
+        above = s.heads[s.heads[head]]
         return (
             s.deps[head] == "pobj"
             and s.lower[s.heads[head]] == "with"

@@ -6,6 +6,7 @@ of them need be there, so nothing is claimed of them. Words next to the phrase d
 
 from collections.abc import Iterator
 
+from vlrm_ray.claims.noun_phrases import NounPhrase
 from vlrm_ray.claims.parse.nouns import NounFinder
 from vlrm_ray.claims.parse.sentence import Sentence
 from vlrm_ray.claims.scope.vocabulary import CLASSES
@@ -18,7 +19,7 @@ _PURPOSES = frozenset((
     "hoping", "calling", "available", "advertisement", "ad", "suited", "built", "spots", "spot", "preparing",
 ))  # fmt: skip
 """Words before "for" that tell what something is for, or what is not there yet."""
-_LIKENESSES = frozenset({"size", "shape", "form", "style", "height", "length", "color", "colour", "likeness", "silhouette", "outline", "look", "appearance", "shadow", "smell", "idea", "symbol"})  # fmt: skip
+_LIKENESSES = frozenset({"size", "shape", "form", "style", "height", "length", "color", "colour", "likeness", "silhouette", "outline", "look", "appearance", "shadow", "smell", "idea", "symbol", "reflection"})  # fmt: skip
 _DEPICTIONS = frozenset((
     "statue", "painting", "drawing", "sketch", "tattoo", "figurine", "logo", "sculpture", "illustration", "cartoon", "poster", "print", "portrait",
     "mural", "emblem", "sticker", "decal", "carving", "model", "replica", "engraving", "graphic", "icon", "cutout", "mosaic", "image", "picture",
@@ -41,7 +42,17 @@ _VIEWED = frozenset({"viewed", "seen", "taken", "photographed", "shot", "capture
 _COSTUMES = frozenset({"dressed", "disguised", "costumed", "shaped"})
 _GARMENTS = frozenset({"dress", "gown", "skirt", "veil", "robe", "coat"})
 _LOADED = frozenset({"truck", "pickup", "pickup truck", "trailer", "cart", "wagon", "vehicle", "car"})
+_TRAINS = frozenset({"train", "locomotive", "subway", "tram", "engine", "coaster"})
 _PATHS = frozenset({"road", "path", "river", "trail", "track", "street", "stream"})
+_SPEECH = frozenset({"talk", "talks", "talking", "think", "thinks", "thinking", "dream", "dreams", "dreaming", "discussing", "story", "book", "movie", "film", "joke", "conversation", "joking", "reading", "writing", "singing"})  # fmt: skip
+"""Words before "about"."""
+_BOUND = frozenset(
+    {"heading", "headed", "heads", "way", "bound", "en", "going", "goes", "travels", "travelling", "traveling"}
+)
+"""Words before "to" and "for" that tell where something will be."""
+_FIGURATIVE = frozenset({"sea", "ocean", "mountain", "army", "carpet", "blanket", "cloud", "river", "wave", "wall"})
+"""Nouns before "of" and a plural that name an amount: "a sea of umbrellas"."""
+_KNOWN = frozenset({"known", "famous", "considered", "native", "thought", "believed", "supposed", "renowned"})
 _OUTSIDE = frozenset({"out of", "outside", "outside of", "off", "beyond", "of"})
 _FRAMES = frozenset({"frame", "view", "sight", "shot", "picture", "image", "camera", "screen", "photo"})
 _LOOKING = frozenset({
@@ -51,7 +62,7 @@ _LOOKING = frozenset({
 _IN_PART = frozenset({"partially", "partly", "half", "slightly", "mostly"})
 _PAIRS_OF_PARTS = frozenset({"on it", "on them", "on its front", "on the front", "on the back", "on its back"})
 _TRIGGERS = frozenset(
-    {"for", "like", "as", "than", "of", "fork", "from", "with", "outside", "outside of", "out of", "off", "beyond", "are"}
+    {"for", "like", "as", "than", "of", "fork", "from", "with", "outside", "outside of", "out of", "off", "beyond", "are", "about", "to"}
     | _TITLES | _TOYS | _MATERIALS | _DEPICTING | _PLAYS
 )  # fmt: skip
 
@@ -75,7 +86,12 @@ def _mentions(s: Sentence, nouns: NounFinder, head: int) -> Iterator[int]:
     """The phrase with this head, or the one before it that it makes an idiom with, if it is only mentioned."""
     first = nouns.first[head]
     before = s.lower[first - 1] if first else ""
-    if _is_toy(s, nouns, head) or _is_played(s, nouns, head) or _is_print(s, nouns, head):
+    if (
+        _is_of_train(s, nouns, head)
+        or _is_toy(s, nouns, head)
+        or _is_played(s, nouns, head)
+        or _is_print(s, nouns, head)
+    ):
         yield head
     elif before == "of" or _picture_in(s, first, head) >= 0:
         yield from _after_of(s, nouns, head)
@@ -93,6 +109,10 @@ def _follows_operator(s: Sentence, nouns: NounFinder, head: int, before: str) ->
     """Whether the words before a phrase tell a purpose, a likeness, a title or a point of view."""
     first, phrase = nouns.first[head], nouns.at[head]
     above, governor = s.lower[first - 2], s.lower[s.heads[first - 1]]
+    if before == "about":
+        return above in _SPEECH or governor in _SPEECH
+    if before in ("to", "for") and above in _BOUND:
+        return True
     if before == "for":
         is_purpose = above in _PURPOSES or governor in _PURPOSES or s.tags[first - 2] in ("NN", "NNS")
         return is_purpose and not phrase.definite
@@ -119,12 +139,23 @@ def _after_of(s: Sentence, nouns: NounFinder, head: int) -> Iterator[int]:
     above = s.lower[first - 2] if first > 1 else ""
     if above.removesuffix("s") in _DEPICTIONS or above in _DEPICTIONS:
         yield from _below(s, nouns, head)
-    elif (above in _LIKENESSES and not phrase.definite) or above in ("game", "match") or _is_brand(s, first, head):
-        yield head
-    elif (above.removesuffix("s") == "bed" and (not phrase.definite or phrase.name in _LOADED)) or (
-        above == "train" and phrase.name in _GARMENTS
+    elif (
+        (above in _LIKENESSES and not phrase.definite)
+        or above in ("game", "match", "made")
+        or _is_brand(s, first, head)
     ):
-        yield from (h for h in (first - 2,) if h in nouns.at)
+        yield head
+    elif first - 2 in nouns.at and _is_idiom(above, phrase):
+        yield first - 2
+
+
+def _is_idiom(word: str, phrase: NounPhrase) -> bool:
+    """Whether a noun before "of" names no such thing: "a bed of flowers", "the train of her dress", "a sea of umbrellas"."""
+    if word in _FIGURATIVE:
+        return phrase.plural and not phrase.definite
+    if word.removesuffix("s") == "bed":
+        return not phrase.definite or phrase.name in _LOADED
+    return word == "train" and phrase.name in _GARMENTS
 
 
 def _below(s: Sentence, nouns: NounFinder, head: int) -> Iterator[int]:
@@ -179,6 +210,13 @@ def _is_toy(s: Sentence, nouns: NounFinder, head: int) -> bool:
     return any(s.lower[i] in _TOYS or s.lower[i] in _MATERIALS for i in range(nouns.first[head], head))
 
 
+def _is_of_train(s: Sentence, nouns: NounFinder, head: int) -> bool:
+    """Whether a phrase names the cars of a train: "a train with eight cars"."""
+    before = nouns.first[head] - 2
+    is_part = before >= 0 and s.lower[before + 1] in ("with", "has", "pulls", "pulling") and before in nouns.at
+    return is_part and nouns.at[head].name == "car" and nouns.at[before].name.rpartition(" ")[2] in _TRAINS
+
+
 def _is_played(s: Sentence, nouns: NounFinder, head: int) -> bool:
     """Whether a phrase names a sport or an instrument that is played: "playing football"."""
     name = nouns.at[head].name
@@ -197,8 +235,9 @@ def _is_print(s: Sentence, nouns: NounFinder, head: int) -> bool:
 
 def _depicts(s: Sentence, nouns: NounFinder, verb: int) -> bool:
     """Whether the noun before a verb shows pictures: "a poster showing a dog", "a mural that depicts a horse"."""
-    noun = verb - 1 - (verb > 0 and s.lower[verb - 1] in ("that", "which"))
-    return noun in nouns.at and nouns.at[noun].name.rpartition(" ")[2] in (_DEPICTIONS | _SCREENS) - _PICTURES
+    before = verb - 1 - (verb > 0 and s.lower[verb - 1] in ("that", "which"))
+    shown = (nouns.at[i].name.rpartition(" ")[2] for i in (before, *s.with_dep(verb, "nsubj")) if i in nouns.at)
+    return not (_DEPICTIONS | _SCREENS).difference(_PICTURES).isdisjoint(shown)
 
 
 def _is_outside(s: Sentence) -> bool:
@@ -218,6 +257,8 @@ def _generic(s: Sentence, nouns: NounFinder) -> set[int]:
     if not nouns.order or nouns.order[0] != 0 or not (nouns.at[0].plural and nouns.at[0].bare):
         return set()
     verb = s.heads[0]
+    if s.lower[verb] in _KNOWN or not _KNOWN.isdisjoint(s.lower[c] for c in s.with_dep(verb, "acomp")):
+        return set(nouns.order)  # "elephants are known for their trunks"
     if s.lower[verb] != "are" or s.deps[0] != "nsubj":
         return set()
     kinds = [c for c in s.with_dep(verb, "attr") if c in nouns.at and s.tags[c] == "NNS" and not nouns.at[c].definite]

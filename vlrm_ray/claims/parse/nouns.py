@@ -39,6 +39,24 @@ _MODIFIER, _HEAD = Entry("vague"), UNKNOWN
 _INDEFINITE = frozenset(
     {"one", "ones", "someone", "somebody", "everyone", "everybody", "anyone", "anybody", "something", "somewhere"}
 )
+_MEASURES = (
+    "year-old",
+    "years-old",
+    "month-old",
+    "week-old",
+    "day-old",
+    "story",
+    "storey",
+    "legged",
+    "wheeled",
+    "sided",
+    "foot-",
+    "feet-",
+)
+"""Beginnings of words after a number that counts none of the objects."""
+_DECADES = frozenset(
+    {"teens", "twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties"}
+)
 _MAX_LENGTH = 12
 
 
@@ -80,11 +98,26 @@ class NounFinder:
             return s.lower[i].rstrip("s") in ("text", "number", "letter", "word")
         if entry.noun and not entry.attribute and self._ends_item(i):
             return True
-        if s.lower[i] in _INDEFINITE or self._modifies_next(i):
+        if s.lower[i] in _INDEFINITE or self._modifies_next(i) or self._is_decade(i) or self.is_comparative(i):
             return False
         if s.tags[i] in NOMINAL:
             return s.deps[i] != "npadvmod" or bool(entry.noun)
         return self._is_used_as_noun(i) or self._is_known_noun(i)
+
+    def _is_decade(self, i: int) -> bool:
+        """Whether a word tells somebody's age: "in his forties"."""
+        s = self.sentence
+        is_owned = any(s.tags[j] == "PRP$" for j in range(max(0, i - 2), i))
+        return is_owned and (s.lower[i] in _DECADES or (s.lower[i][:1].isdigit() and s.lower[i].endswith("0s")))
+
+    def is_comparative(self, i: int) -> bool:
+        """Whether a comparative stands for one of the things that follow: "the taller of the two men"."""
+        s, word = self.sentence, self.sentence.lower[i]
+        if i + 1 >= len(s) or s.lower[i + 1] != "of" or s.entry(i).kind != "word" or not word.endswith(("er", "est")):
+            return False
+        stem = word.removesuffix("r").removesuffix("st")
+        stems = (stem, stem.removesuffix("e"), stem.removesuffix("e")[:-1])
+        return any(s.lexicon.entries.get(form, UNKNOWN).attribute for form in stems)
 
     def _ends_item(self, i: int) -> bool:
         """Whether an item of a coordination of denied phrases ends here: "no oven and no microwave"."""
@@ -264,6 +297,8 @@ class NounFinder:
         s = self.sentence
         if entry.kind == "approximate" and s.tags[word + 1] != "CD":
             return Entry("determiner")
+        if entry.kind == "number" and self._measures(word, head):
+            return _MODIFIER
         if word + size == head + 1:
             return (
                 entry
@@ -278,6 +313,12 @@ class NounFinder:
         if entry is UNKNOWN and s.tags[word] == "NN" and s.deps[word] == "compound" and size == 1:
             return Entry("content", noun=s.lower[word])  # "a gas stove"
         return _HEAD if s.tags[word] == "NN" and entry.kind in ("verb", "text_verb", "vague") else entry
+
+    def _measures(self, word: int, head: int) -> bool:
+        """Whether a number counts no objects of a phrase: "a 10-year-old girl", "a three-legged stool"."""
+        s, above = self.sentence, self.sentence.heads[word]
+        is_inside = word < above < head and s.tags[above] in ("JJ", "NN") and not s.entry(above).noun
+        return word + 1 < head + 1 and (is_inside or s.lower[word + 1].startswith(_MEASURES))
 
     def conjuncts(self, i: int) -> list[int]:
         """Heads coordinated with phrase `i`, itself first; those that follow it only."""

@@ -42,7 +42,7 @@ class ParsedReader:
         self.mentions += reading.mentioned(len(sentence))
 
     def _referent(self, pronoun: str, here: Sequence[NounPhrase], excluded: Sequence[str]) -> NounPhrase | None:
-        """The last noun phrase that a pronoun agrees with, else the last one; `here` are those of its own sentence."""
+        """The last noun phrase that a pronoun agrees with, else the last one, for "she" an unknown noun; `here` are those of its sentence."""
         mentioned = [
             p for p in reversed([*self.mentions, *here]) if p.name and not p.negated and p.name not in excluded
         ]
@@ -50,7 +50,8 @@ class ParsedReader:
             animate = phrase.name in self.claims.lexicon.animate
             if animate if pronoun == "person" else phrase.plural == (pronoun == "they"):
                 return phrase
-        return mentioned[0] if mentioned else None
+        known = self.claims.lexicon.entries if pronoun == "person" else {}
+        return next((p for p in mentioned if p.name not in known), None)
 
 
 def _read_texts(reading: Reading) -> None:

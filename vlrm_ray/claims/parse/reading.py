@@ -12,6 +12,9 @@ from vlrm_ray.claims.parse.texts import taken_words, written_texts
 
 Referent = Callable[[str, Sequence[NounPhrase], Sequence[str]], NounPhrase | None]
 """Finds what a pronoun refers to, given its class, the phrases before it in its sentence, and names that it excludes."""
+_MEN = ("man", "boy", "guy", "father", "son", "brother", "groom", "gentleman", "husband", "grandfather", "king")
+_WOMEN = ("woman", "girl", "lady", "mother", "daughter", "sister", "bride", "wife", "grandmother", "queen", "actress")
+_OF_OTHER_SEX = dict.fromkeys(("she", "her", "herself"), _MEN) | dict.fromkeys(("he", "him", "himself"), _WOMEN)
 
 
 class Reading:
@@ -43,7 +46,13 @@ class Reading:
         self.clauses = Clauses(sentence, self.nouns, self._refer)
 
     def _refer(self, pronoun: str, i: int) -> NounPhrase | None:
-        return self.referent(pronoun, [p for p in self.mentioned(i) if id(p) not in self.excluded], ())
+        return self.referent(
+            pronoun, [p for p in self.mentioned(i) if id(p) not in self.excluded], self.of_other_sex(i)
+        )
+
+    def of_other_sex(self, i: int) -> tuple[str, ...]:
+        """Names of persons that the pronoun at word `i` does not refer to: no man for "she"."""
+        return _OF_OTHER_SEX.get(self.sentence.lower[i], ())
 
     def mentioned(self, before: int) -> list[NounPhrase]:
         """The noun phrases before word `before` that a pronoun may refer to."""

@@ -9,6 +9,10 @@ from vlrm_ray.claims.parse.reading import Reading
 from vlrm_ray.claims.parse.relations import Place, PlaceFinder
 from vlrm_ray.types import ClaimType
 
+_ANOTHER = frozenset({"one", "another", "others"})
+_WHOLES = frozenset({"nsubj", "nsubjpass", "dobj", "attr", "ROOT"})
+"""Roles of a noun that a list after "with" may belong to."""
+
 
 class Relating:
     """Adds the relations of a sentence."""
@@ -82,7 +86,7 @@ class Relating:
             if pronoun == "each other":
                 return []
             referent = self._whole(i, excluded) or self.reading.referent(
-                pronoun, self.reading.mentioned(i), tuple(excluded)
+                pronoun, self.reading.mentioned(i), (*excluded, *self.reading.of_other_sex(i))
             )
             return [replace(referent, start=s.words[i].start, end=s.words[i].end, definite=True)] if referent else []
         return self.clauses.phrases(i)
@@ -103,7 +107,20 @@ class Relating:
                 and nouns.at[above].name not in excluded
             ):
                 return nouns.at[above]
+            return self._before_list(i)
+        return None
+
+    def _before_list(self, i: int) -> NounPhrase | None:
+        """What has the things of a list, for "it": the blanket in "a blanket lies here, with cups, a bottle of milk and plates on it"."""
+        s = self.sentence
+        opening = next((j for j in range(i - 1, 0, -1) if s.lower[j] == "with"), 0)
+        is_list = opening and not any(s.is_verb(j) for j in range(opening, i))
+        if self.clauses.pronoun_class(i) != "it" or not is_list or not {"and", ","} & set(s.lower[opening:i]):
             return None
+        for head in (h for h in self.nouns.order if h < opening and s.deps[h] in _WHOLES):
+            phrase = self.nouns.at[head]
+            if phrase.name and not (phrase.negated or phrase.plural or phrase.name in self.lexicon.animate):
+                return phrase
         return None
 
     def _add_place(self, place: Place) -> None:
@@ -111,10 +128,23 @@ class Relating:
         if place.object < 0:
             self._relate(subjects, place.values, place.first, place.last, [None])
             return
-        objects = self._objects(place.object, {p.name for p in subjects})
+        names = {p.name for p in subjects}
+        if place.object not in self.nouns.at and place.first and self.sentence.lower[place.first - 1] in _ANOTHER:
+            return  # "a sign, and another one below it": "it" may be the first one
+        objects = self._objects(place.object, names)
+        if self._is_ambiguous(place.object, names):
+            for phrase in subjects:
+                phrase.hedged = phrase.hedged or phrase.negated
         if len(objects) > 1 and "between" not in place.values and not self._shares(place):
             objects = objects[:1]
         self._relate(subjects, place.values, place.first, place.last, [p for p in objects if p.name])
+
+    def _is_ambiguous(self, i: int, subjects: set[str]) -> bool:
+        """Whether a pronoun may refer to several things: "there is a plate on the table but no food on it"."""
+        if i in self.nouns.at or self.clauses.pronoun_class(i) != "it":
+            return False
+        names = {p.name for p in self.reading.mentioned(i) if not p.plural and not p.hedged}
+        return len(names - subjects) > 1
 
     def _shares(self, place: Place) -> bool:
         """Whether a place also holds for the further nouns of a coordination: "is next to a cup and a plate"."""

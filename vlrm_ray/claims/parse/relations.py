@@ -6,7 +6,7 @@ from vlrm_ray.claims.function_words import IMAGE_NOUNS, IMAGE_REGIONS, REGION_NO
 from vlrm_ray.claims.noun_phrases import NounPhrase
 from vlrm_ray.claims.parse.clauses import Clauses
 from vlrm_ray.claims.parse.nouns import NounFinder
-from vlrm_ray.claims.parse.sentence import SUBJECTS, Sentence
+from vlrm_ray.claims.parse.sentence import NOMINAL, SUBJECTS, Sentence
 
 _PLACE_STARTS = frozenset({"on", "in", "at", "to", "toward", "towards", "from", "near", "the"})
 _NEED_ARTICLE = frozenset({"top", "bottom", "front", "back", "far"})
@@ -32,6 +32,12 @@ _LOOKING = frozenset(
 _AIMING = frozenset({"aiming", "swinging", "swings", "smiling", "smiles", "laughing", "waving", "barking"})
 _COVERED = frozenset({"dressed", "covered", "clad", "wrapped", "painted", "written", "made", "focused", "focusing", "interested", "engaged", "decorated", "involved", "participating"})  # fmt: skip
 """Words after which a preposition tells no place: any, "at", "in" and "on"."""
+_OBJECTS = frozenset({"pobj", "dobj"})
+"""Roles of a noun without a name that has a place of its own: "a man with a smile on his face"."""
+_LAID = frozenset({"draped", "slung", "thrown", "spread", "folded", "poured", "drizzled", "sprinkled", "worn", "laid", "tossed", "wrapped", "pulled", "bent", "leaning", "leans", "bends", "bending"})  # fmt: skip
+"""Words after which "over" does not mean above."""
+_GARMENTS = frozenset({"shirt", "t-shirt", "dress", "jacket", "sweater", "hoodie", "vest", "blouse", "top", "jeans", "pants", "suit", "uniform", "leggings", "coat", "undershirt", "turtleneck", "shorts", "skirt", "clothes", "clothing"})  # fmt: skip
+_DEMONSTRATIVES = frozenset({"that", "this", "those", "these", "which", "whom"})
 _BOARDING = frozenset({"get", "gets", "getting", "got", "hop", "hops", "hopping"})
 _INTENDING = frozenset({"about", "going", "ready", "trying", "tries", "preparing", "prepares", "attempting", "attempts", "waiting", "waits", "wants", "wanting", "starting", "poised", "set", "learning"})  # fmt: skip
 _JOINTS = frozenset({"and", "or", "but", "comma", "close_bracket", "clause_break"})
@@ -83,7 +89,10 @@ class PlaceFinder:
             return None
         if (entry.value == "at" and self._is_aimed(i)) or (entry.value == "in" and self._is_color(target)):
             return None
-        self._add((entry.value,), i, last, target)
+        if s.lower[i] == "over" and self._is_laid(i, target):
+            return None
+        value = "against" if entry.value == "on" and i and s.entry(i - 1).attribute == "leaning" else entry.value
+        self._add((value,), i, last, target)
         return last + 1
 
     def _is_not_yet(self, i: int, value: str) -> bool:
@@ -115,6 +124,12 @@ class PlaceFinder:
             and s.entry(verb).kind not in ("activity", "relation_verb", "be")
             and not self.clauses.is_showing(verb)
         )
+
+    def _is_laid(self, i: int, target: int) -> bool:
+        """Whether "over" says that something lies on or around a thing: "draped over a chair", "over a white shirt"."""
+        s, phrase = self.sentence, self.nouns.at.get(target)
+        is_worn = phrase is not None and phrase.name.rpartition(" ")[2] in _GARMENTS
+        return is_worn or not _LAID.isdisjoint((s.lower[i - 1] if i else "", s.lower[s.heads[i]]))
 
     def _is_color(self, head: int) -> bool:
         s = self.sentence
@@ -167,6 +182,8 @@ class PlaceFinder:
             noun = end + 1
             head = self.nouns.starting_at(noun)
             target = head if head is not None else self._object(noun)
+            if target is None and noun < len(s) and s.lower[noun] in _DEMONSTRATIVES:
+                return end + 1  # "to the left of that"
             if target is not None and s.lower[target] not in IMAGE_NOUNS:
                 value = _RELATION_TO_OBJECT.get(values[0], "") if len(values) == 1 else ""
                 if value:
@@ -226,7 +243,9 @@ class PlaceFinder:
                 break
             head = above
         if not self.nouns.at[head].name:
-            return self._of_attachment(attached, first)
+            is_thing = attached == head and s.tags[head] in NOMINAL and not s.entry(head).attribute
+            is_thing = is_thing and s.lower[head] not in IMAGE_NOUNS and s.lower[head] not in IMAGE_REGIONS
+            return [] if is_thing and s.deps[head] in _OBJECTS else self._of_attachment(attached, first)
         if s.entry(first).value == "next_to" and (beside := self._beside(head)):
             return beside
         if s.deps[head] in SUBJECTS and s.heads[head] == attached and head > attached:

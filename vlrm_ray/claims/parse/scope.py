@@ -39,6 +39,9 @@ _VAGUE_AMOUNTS = frozenset(
     }
 )
 _FALSE = frozenset({"false", "untrue", "wrong", "incorrect", "inaccurate", "true", "correct", "mistaken"})
+_AUXILIARIES = frozenset({"VBZ", "VBP", "VBD", "MD"})
+_REASONS = frozenset({"as", "because", "since", "although", "though", "while"})
+"""Words before a clause that is asserted beside a hedged one: "it seems to be a cook, as he wears an apron"."""
 _COPULAS = frozenset({"is", "are", "was", "were", "be", "'s", "'re", "been", "being"})
 
 
@@ -67,6 +70,10 @@ class Scope:
             self._deny(i)
         elif kind == "negator" and first and value in ("with", "others"):
             self._deny_following(i)
+        elif lower == "nor" and i + 1 < len(s) and s.tags[i + 1] in _AUXILIARIES:
+            self._deny_inverted(i)
+        elif lower == "as" and (compared := self._compared_quality(i)) >= 0:
+            self.open.add(compared)
         elif (kind == "hedge" and first) or (
             s.deps[i] == "aux" and (lower in _OPEN_AUXILIARIES or self._is_ability(i))
         ):
@@ -134,12 +141,28 @@ class Scope:
                 self.denied.add(follows)
                 follows += 1
 
+    def _deny_inverted(self, i: int) -> None:
+        """The scope of "nor" before an auxiliary: "nor does he have gloves"."""
+        s = self.sentence
+        verb = next((j for j in range(i + 1, len(s)) if s.deps[j] in ("conj", "ROOT") and s.is_verb(j)), -1)
+        if verb >= 0:
+            self.denied.update(w for w in self._clause(verb, i) if s.deps[w] not in SUBJECTS)
+
+    def _compared_quality(self, i: int) -> int:
+        """The size in "as big as a house", which nothing is said to have; -1 if there is none."""
+        s, quality = self.sentence, i + 1
+        is_pair = s.deps[i] == "advmod" and i + 2 < len(s) and s.lower[i + 2] == "as"
+        return quality if is_pair and s.entry(quality).attribute not in s.lexicon.colors else -1
+
     def _deny_following(self, i: int) -> None:
-        """The scope of "without": the nouns that follow, joined by "and", "or" and commas."""
+        """The scope of "without": the nouns that follow, joined by "and", "or" and commas, up to a subject of its own verb."""
         s = self.sentence
         at = s.phrase_end(i)
-        while at < len(s) and (
-            s.tags[at] in ("DT", "JJ", "NN", "NNS", "CC", "CD", "VBG", "VBN", "JJR", "PRP$") or s.lower[at] == ","
+        subjects = {min(s.subtree(j)) for j in range(at, len(s)) if s.deps[j] in SUBJECTS and j < s.heads[j]}
+        while (
+            at not in subjects
+            and at < len(s)
+            and (s.tags[at] in ("DT", "JJ", "NN", "NNS", "CC", "CD", "VBG", "VBN", "JJR", "PRP$") or s.lower[at] == ",")
         ):
             if s.tags[at] == "CC" and s.lower[at] == "but":
                 break
@@ -198,6 +221,8 @@ class Scope:
         if s.deps[i] not in ("conj", "ccomp", "parataxis", "advcl", "relcl"):
             return False
         has_subject = any(s.deps[c] in SUBJECTS or s.deps[c] == "expl" for c in s.children(i))
+        if s.deps[i] == "advcl" and has_subject:
+            return any(s.lower[c] in _REASONS for c in s.with_dep(i, "mark") if c < i)
         if s.deps[i] == "conj":
             return (has_subject and s.is_verb(i)) or any(
                 s.lower[c] == "but" for c in s.children(s.heads[i]) if s.deps[c] == "cc"
