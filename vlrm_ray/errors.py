@@ -63,6 +63,11 @@ def run_as_program(main: Callable[[], None], *, resumes: bool = False) -> None:
             main()
             sys.stdout.flush()
     except KeyboardInterrupt as error:
+        if (
+            signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+            and threading.current_thread() is threading.main_thread()
+        ):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the exit waits for threads: a second Ctrl-C ends it, too
         terminated = isinstance(error, Terminated)
         what = "terminated" if terminated else "interrupted"
         print(f"{what}; run the same command again to resume" if resumes else what, file=sys.stderr)

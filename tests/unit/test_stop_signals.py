@@ -78,6 +78,17 @@ def test_a_second_ctrl_c_ends_a_program_wherever_it_is() -> None:
         assert process.wait(100) == -signal.SIGINT
 
 
+def test_a_second_ctrl_c_ends_a_program_whose_threads_have_not_ended() -> None:
+    """As experts that still look at a batch of images."""
+    thread = "import threading; threading.Thread(target=time.sleep, args=(600,)).start()"
+    with stopped(signal.SIGINT, thread) as process:
+        assert process.stderr
+        assert [process.stderr.readline().partition(";")[0] for _ in range(2)] == ["stopping", "interrupted"]
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=100)
+        assert (process.returncode, rest) == (-signal.SIGINT, "")
+
+
 def test_sigterm_to_a_program_that_stops_does_not_disturb_it() -> None:
     """Slurm sends it to all processes of a job, to which the job's script passes it on."""
     with stopped(signal.SIGTERM, UNTIL_TOLD) as process:
