@@ -63,6 +63,10 @@ OVERRIDES = (
 )  # fmt: skip
 
 
+LEAST_PROMPTS = 100
+"""With fewer prompts there is no steady state to measure."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What one run of the graph gave, in the steady state.
@@ -102,6 +106,10 @@ def run(arguments: argparse.Namespace) -> None:
     sizes, progress = arguments.sizes, progress_beside_json(arguments)
     if wrong := [size for size in sizes if not size.isdecimal() or not int(size)]:
         raise UserError(f"stream {wrong[0]}: expected numbers of prompts, such as stream 1000 10000")
+    if few := [size for size in sizes if int(size) < LEAST_PROMPTS]:
+        raise UserError(
+            f"stream {few[0]}: some engines would get nothing to do; measure at least {LEAST_PROMPTS} prompts"
+        )
     if sizes and arguments.config:
         raise UserError(
             "--config is for the real engine, which is not measured at given numbers of prompts; leave one out"

@@ -71,7 +71,12 @@ def test_the_help_of_each_command_is_its_module_and_its_options(
         (bench, ["sizes", "rounds=1"], "unrecognized arguments: rounds=1; see `bench.py sizes --help`"),
         (bench, ["autoscaling", "rounds=1"], "unrecognized arguments: rounds=1; "),
         (bench, ["experts", "--paper"], "unrecognized arguments: --paper; "),
-        (bench, ["stream", "10", "--config", "x.yaml"], "--config is for the real engine, "),
+        (
+            bench,
+            ["stream", "1000", "8"],
+            "stream 8: some engines would get nothing to do; measure at least 100 prompts",
+        ),
+        (bench, ["stream", "1000", "--config", "x.yaml"], "--config is for the real engine, "),
         (bench, ["overlap", "within"], "overlap within: expected some of without, overlap, overlap_newest"),
         (bench, ["train", "a", "b"], "unrecognized arguments: b; "),
         (bench, ["train", "a", "--paper"], "--paper measures nothing, so it takes no run; leave a out"),
