@@ -52,6 +52,7 @@ class AsyncVllm:
         with start_lock(settings):
             self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         self._ids, self._closing = itertools.count(), False
+        self._working = set[asyncio.Task[list[CompletionOutput]]]()
         self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._preparing = asyncio.Semaphore(2 * PREPARING_THREADS)
 
@@ -84,8 +85,19 @@ class AsyncVllm:
         self._closing = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._llm.shutdown)
+        for work in list(self._working):  # vLLM never answers what has reached it while it shut down
+            work.cancel()
 
     async def _outputs(self, request: Request, params: SamplingParams) -> list[CompletionOutput]:
+        """What the engine makes of a request. It is cancelled when the engine has been closed."""
+        if self._closing:
+            raise EngineDied(CLOSED)
+        work = asyncio.ensure_future(self._attempts(request, params))
+        self._working.add(work)
+        work.add_done_callback(self._working.discard)
+        return await work
+
+    async def _attempts(self, request: Request, params: SamplingParams) -> list[CompletionOutput]:
         try:
             for _ in range(ATTEMPTS):
                 prompt = await self._prepared(request)
