@@ -126,6 +126,8 @@ def records(folder: Path) -> Iterator[Any]:
             if -place % 32768 < 7:
                 place += -place % 32768
             length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+            if place + 7 + length > len(data):
+                break  # being written at this moment
             pieces, place = pieces + data[place + 7 : place + 7 + length], place + 7 + length
             if kind in (1, 4):
                 yield Record.FromString(pieces)
