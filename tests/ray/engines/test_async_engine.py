@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from actors.engine_hosts import PolicyGenerator
-from tests.ray.engine_answers import settings
+from tests.ray.engines.engine_answers import settings
 from vlrm_ray.config import asset_path
 from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling
 from vlrm_ray.pipeline.cluster import CPU_ENV, WORKER_ENV

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.ray.engine_answers import answers, settings
+from tests.ray.engines.engine_answers import answers, settings
 from vlrm_ray.engines import Request, Sampling
 from vlrm_ray.errors import UserError
 
