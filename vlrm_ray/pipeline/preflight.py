@@ -67,7 +67,7 @@ def input_checks(config: Config) -> dict[str, Check]:
         checks["offline models"] = partial(_check_hub_models, config)
     for entry in config.evaluation.benchmarks:
         checks[f"benchmark {entry.name}"] = partial(check_benchmark, entry.name, entry.data)
-    checks["experts"] = partial(_check_calibrated_experts, config)
+    checks["experts"] = lambda: _check_calibrations(config, _check_experts(config.experts))
     if config.cache:
         checks["cache"] = lambda: Ledger(config.cache).check_writable()
     if config.prompts.source != prompts.SCENES:
@@ -124,10 +124,6 @@ def _check_extractor(config: Config) -> None:
         check_positions(*own, EXTRACTOR_TOKENS, f"experts.extractor=llm with {key}='{model}'")
     if config.experts.extractor == "parse":
         installed_model()
-
-
-def _check_calibrated_experts(config: Config) -> Remarks:
-    return _check_calibrations(config, _check_experts(config.experts))
 
 
 def _check_calibrations(config: Config, verifier: Verifier) -> Remarks:
