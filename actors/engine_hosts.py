@@ -79,10 +79,6 @@ class EngineHost:
             settings: settings of the engine.
             ledger: ledger of the run, which keeps the requests that end the engine's process; None to forget them with the actor.
         """
-        self._prepare(name, settings, ledger)
-        self._begin()
-
-    def _prepare(self, name: str, settings: EngineSettings, ledger: Ledger | None) -> None:
         self.name, self.settings = name, settings
         self.version, self.problem = 0, ""
         self.engine: AsyncEngine | None = None
@@ -95,19 +91,19 @@ class EngineHost:
         self._answered: Suspect | None = None
         self._closed = False
         self._waiting_sequences = 0
-
-    def _begin(self, find_weights: Callable[[], None] = lambda: None) -> None:
-        """Start the engine for the first time, or set `problem`."""
         self.refusals.read()
         waited_for = not restarted_actor()
         try:
             with patient_for(STORAGE_SECONDS) if waited_for else nullcontext():
-                find_weights()
+                self._find_weights()
                 self.engine = self._started()
         except UserError as error:
             self.problem = str(error)
         except Exception as error:  # engines raise many exception types
             self.problem = f"{self._place()} cannot start its engine: {last_line(error)}"
+
+    def _find_weights(self) -> None:
+        """Choose other weights than those of the settings, before the first start."""
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """`sampling.n` answers to each request; those to a refused request have only a reason, in `refused`."""
@@ -308,14 +304,13 @@ class CritiqueWriter(EngineHost):
 
     def __init__(self, name: str, settings: EngineSettings, ledger: Ledger, index: int = 0) -> None:
         """Start the engine with the version that `ledger` names for the critic `index`, or with the initial model."""
+        self._ledger, self._index = ledger, index
+        super().__init__(name, settings, ledger)
 
-        def find_weights() -> None:
-            self.version = ledger.served_version(index)
-            if self.version:
-                self._model = ledger.fetch_version(self.version)
-
-        self._prepare(name, settings, ledger)
-        self._begin(find_weights)
+    def _find_weights(self) -> None:
+        self.version = self._ledger.served_version(self._index)
+        if self.version:
+            self._model = self._ledger.fetch_version(self.version)
 
 
 def _version_of(model: str) -> int:

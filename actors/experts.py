@@ -28,17 +28,10 @@ from vlrm_ray.types import Detection, Detections, Word
 
 if TYPE_CHECKING:
     from actors.paddle_ocr import Paddle
+    from vlrm_ray.pipeline.stage_actors import ProgressReporter
 
 
 T = TypeVar("T")
-
-
-class ProgressSink(Protocol):
-    """Receiver of progress reports, such as `ProgressReporter`."""
-
-    def add(self, stage: str, rows: int, seconds: float) -> None:
-        """Record `rows` that a stage finished, and the seconds that it took."""
-        ...
 
 
 class DetectorAdapter(Protocol):
@@ -85,7 +78,7 @@ def load_reader(settings: Reader) -> "Paddle":
 class DetectorExpert:
     """Runs the object detector on the images of rows."""
 
-    def __init__(self, settings: Detector, ledger: Ledger, board: ProgressSink) -> None:
+    def __init__(self, settings: Detector, ledger: Ledger, board: "ProgressReporter") -> None:
         """Open the cache.
 
         Args:
@@ -136,7 +129,7 @@ class DetectorExpert:
 class TextExpert:
     """Runs the OCR reader on the images of rows."""
 
-    def __init__(self, settings: Reader, ledger: Ledger, board: ProgressSink) -> None:
+    def __init__(self, settings: Reader, ledger: Ledger, board: "ProgressReporter") -> None:
         """Open the cache.
 
         Args:
@@ -202,7 +195,7 @@ def _quarantined(table: pa.Table, rows: Sequence[Row]) -> pa.Table:
     return with_columns(table, whole, "quarantined", "asked", "candidates", *GIVEN)
 
 
-def _report_hits(board: ProgressSink, stage: str, cache: AnswerCache[Any]) -> None:
+def _report_hits(board: "ProgressReporter", stage: str, cache: AnswerCache[Any]) -> None:
     """Report the cache hits since the last report."""
     if cache.hits > cache.reported_hits:
         board.add(f"{stage} cache hits", cache.hits - cache.reported_hits, 0.0)

@@ -124,7 +124,9 @@ class Fleet:
         """
         nodes = self.config.cluster.nodes_of(*ROLES.values())
         waiting_for = "the start of its engine" + (f" on nodes with {nodes}" if nodes else "")
-        states: list[Health] = self._get_all(self._named(), "health", waiting_for=waiting_for)
+        starting = {name: actor.health.remote() for name, actor in self._named().items()}
+        timeout = self.config.cluster.start_timeout
+        states: list[Health] = get(starting, timeout, waiting_for, "cluster.start_timeout")
         if problem := next((health.problem for health in states if health.problem), ""):
             raise UserError(problem)
         self.versions = [health.version for health in states if health.name.startswith("critic")]
@@ -349,13 +351,6 @@ class Fleet:
         kinds = {"policy": self.policy, "critic": self.critics, "extractor": self.extractors}
         permanent = {f"{kind}-{i}": actor for kind, actors in kinds.items() for i, actor in enumerate(actors)}
         return permanent | (self.scaling.named() if self.scaling else {})
-
-    def _get_all(
-        self, actors: Mapping[str, ActorHandle[Any]], method: str, *arguments: Any, waiting_for: str
-    ) -> list[Any]:
-        """Call a method of several engine actors, which start or load within `cluster.start_timeout`."""
-        references = {name: getattr(actor, method).remote(*arguments) for name, actor in actors.items()}
-        return get(references, self.config.cluster.start_timeout, waiting_for, "cluster.start_timeout")
 
     def _stop_engines(self) -> None:
         if self.scaling:

@@ -303,9 +303,8 @@ def test_a_fleet_without_a_policy_starts_no_actor_for_it(
     started: list[str] = []
     actor = SimpleNamespace(remote=lambda name, *_: started.append(name))
     monkeypatch.setattr(Fleet, "_remote", lambda *_: actor)
-    monkeypatch.setattr(Fleet, "_get_all", lambda *_, **__: [])
     config = load(None, [f"policy.samples={samples}", "critic.engine.actors=1", "policy.engine.actors=1"])
-    Fleet(config, Ledger(str(tmp_path)), board=FakeBoard()).start()
+    Fleet(config, Ledger(str(tmp_path)), board=FakeBoard()).launch()
     assert started == expected
 
 

@@ -1,6 +1,7 @@
 """The metrics of a run: what is recorded, that nothing is counted twice, and that nothing that fails ends a run."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from vlrm_ray import config as configuration
 from vlrm_ray import monitoring
 from vlrm_ray.monitoring import CATALOGUE, Definition, bins
 from vlrm_ray.pipeline.monitor import RunMonitor, short
-from vlrm_ray.pipeline.recorder import Recorder
+from vlrm_ray.pipeline.recorder import Recorder, Series
 from vlrm_ray.pipeline.stages import Commit, Tally
 from vlrm_ray.pipeline.usage import Usage, role_of
 from vlrm_ray.store.ledger import Ledger
@@ -27,26 +28,21 @@ class Shown:
         self.values: dict[Key, float] = {}
         self.observed: dict[Key, list[float]] = {}
 
-    def series(self, definition: Definition) -> "_Series":
-        return _Series(self, definition)
+    def series(self, definition: Definition) -> Series:
+        return partial(self._record, definition)
+
+    def _record(self, definition: Definition, value: float, tags: Mapping[str, str]) -> None:
+        assert set(tags) == {monitoring.RUN, *definition.tags}
+        key = (definition.name, *(tags[tag] for tag in definition.tags))
+        if definition.kind == "histogram":
+            self.observed.setdefault(key, []).append(value)
+        elif definition.kind == "counter":
+            self.values[key] = self.values.get(key, 0) + value
+        else:
+            self.values[key] = value
 
     def of(self, name: str) -> dict[Key, float]:
         return {key[1:]: round(value, 6) for key, value in self.values.items() if key[0] == name}
-
-
-class _Series:
-    def __init__(self, shown: Shown, definition: Definition) -> None:
-        self.shown, self.definition = shown, definition
-
-    def record(self, value: float, tags: Mapping[str, str]) -> None:
-        assert set(tags) == {monitoring.RUN, *self.definition.tags}
-        key = (self.definition.name, *(tags[tag] for tag in self.definition.tags))
-        if self.definition.kind == "histogram":
-            self.shown.observed.setdefault(key, []).append(value)
-        elif self.definition.kind == "counter":
-            self.shown.values[key] = self.shown.values.get(key, 0) + value
-        else:
-            self.shown.values[key] = value
 
 
 @pytest.fixture

@@ -20,12 +20,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def meter(total: int) -> Meter:
-    return Meter(Progress(), progress._Stage("gather", "prompts", total, start=100.0), lambda: {"generate": 7})
+    return Meter(Progress(), "gather", total, "prompts", lambda: {"generate": 7})
 
 
 def test_before_the_first_part_nothing_is_estimated(clock: list[float]) -> None:
+    counted = meter(80)
     clock[0] += 30
-    assert meter(80)._line() == "  gather: 30 s, none of 80 prompts finished yet, generate 7"
+    assert counted._line() == "  gather: 30 s, none of 80 prompts finished yet, generate 7"
 
 
 def test_the_rate_does_not_count_the_time_before_the_first_part(clock: list[float]) -> None:

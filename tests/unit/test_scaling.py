@@ -27,14 +27,14 @@ def test_there_is_one_engine_for_as_many_sequences_as_it_works_on(unfinished: in
 
 
 def test_engines_end_only_when_fewer_were_enough_for_a_while() -> None:
-    rule = ScalingRule(1, 4, 16, shrink_seconds=60)
+    rule = ScalingRule(1, 4, 16)
     assert rule.wanted(64, 4, 0) == 4
     assert [rule.wanted(16, 4, now) for now in (10, 60, 69)] == [4, 4, 4]
     assert rule.wanted(16, 4, 70) == 1
 
 
 def test_a_peak_in_between_keeps_the_engines_that_it_needed() -> None:
-    rule = ScalingRule(1, 4, 16, shrink_seconds=60)
+    rule = ScalingRule(1, 4, 16)
     for now, unfinished in ((0, 0), (30, 40), (31, 0)):
         rule.wanted(unfinished, 4, now)
     assert rule.wanted(0, 4, 61) == 3

@@ -18,6 +18,7 @@ stopping.py          when a run ends
 Prompts, and what becomes of them:
 
 prompts.py           reads the prompts of a round
+prompt_source.py     the prompts of a source as columns
 prompt_rows.py       a prompt from a row of a file
 holdout.py           the images that no reward model is trained on
 quarantine.py        stops a run of which too many prompts cannot be used
@@ -43,7 +44,7 @@ loopback.py          a cluster that only this machine can reach
 What a run shows of itself:
 
 progress.py          progress lines for the terminal or a log
-background.py        work repeated in the background of the driver
+background.py        work in threads of the driver: once, or repeated
 monitor.py           shows what a run does, in Ray's metrics and in experiment trackers
 recorder.py          records the metrics of a run in Ray
 usage.py             how busy engines, experts and train workers are, for the metrics

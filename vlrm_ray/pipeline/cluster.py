@@ -6,7 +6,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +40,6 @@ START_ATTEMPTS = 5
 """How often the start of a local cluster is tried."""
 REASON_CHARACTERS = 2000
 """Most characters of Ray's reason for not joining: what is wrong comes first, and what to do about it last."""
-
-
-@dataclass(frozen=True)
-class _Connection:
-    """What is known of the cluster that the driver is connected to.
-
-    Attributes:
-        dashboard: address of its dashboard; "" without one.
-        log_folder: folder of Ray's log files on this node; "" if it is unknown.
-    """
-
-    dashboard: str
-    log_folder: str
-
-    @classmethod
-    def of(cls, context: Any) -> "_Connection":
-        """Read what `ray.init` returns."""
-        session = context.address_info.get("session_dir")
-        return cls(str(context.dashboard_url or ""), os.path.join(session, "logs") if session else "")
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -163,21 +143,21 @@ def _connected(config: Config, address: str, log: Callable[[str], None]) -> Iter
         address = prepare_to_join(address, "cluster.address" if config.cluster.address else "RAY_ADDRESS")
     with stopped_by_signals() as handle_signals:
         try:
-            connection = _join(config, address, log)
+            context = _join(config, address, log)
             handle_signals()  # again: Ray has a handler of SIGTERM, by which the driver would abort
             where = f"the cluster at {address}" if address else "the local cluster"
             _check_size(config, where, log)
             if address and not _autoscaler_limit():
                 _tell_wait(config, ray.available_resources(), log)
-            if connection.log_folder:
-                log(f"Ray's log files are in {connection.log_folder}")
-            yield connection.dashboard
+            if session := context.address_info.get("session_dir"):
+                log(f"Ray's log files are in {os.path.join(session, 'logs')}")
+            yield str(context.dashboard_url or "")
         finally:
             ray.shutdown()
 
 
-def _join(config: Config, address: str, log: Callable[[str], None]) -> _Connection:
-    """Connect to the cluster at `address`, or start a local one."""
+def _join(config: Config, address: str, log: Callable[[str], None]) -> Any:
+    """Connect to the cluster at `address`, or start a local one; returns what `ray.init` returns."""
     from ray.job_config import JobConfig
 
     settings = config.cluster
@@ -206,13 +186,13 @@ def _join(config: Config, address: str, log: Callable[[str], None]) -> _Connecti
     return start_local(options, log)
 
 
-def _connect(address: str, options: dict[str, Any]) -> _Connection:
+def _connect(address: str, options: dict[str, Any]) -> Any:
     """Join a cluster that has answered before."""
     import ray
 
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one attempt to connect, instead of 20
     try:
-        return _Connection.of(ray.init(address=address, **options))
+        return ray.init(address=address, **options)
     except Exception as error:  # Ray raises many types
         ray.shutdown()
         raise UserError(
@@ -221,12 +201,15 @@ def _connect(address: str, options: dict[str, Any]) -> _Connection:
         ) from error
 
 
-def start_local(options: dict[str, Any], log: Callable[[str], None]) -> _Connection:
+def start_local(options: dict[str, Any], log: Callable[[str], None]) -> Any:
     """Start a cluster on this machine. Ray allows a node 30 s to start, which a busy machine exceeds: so retry.
 
     Args:
         options: arguments of `ray.init`.
         log: prints a line when the start is retried.
+
+    Returns:
+        What `ray.init` returns.
 
     Raises:
         UserError: if it does not start.
@@ -236,7 +219,7 @@ def start_local(options: dict[str, Any], log: Callable[[str], None]) -> _Connect
     for attempt in range(1, START_ATTEMPTS + 1):
         others = set(psutil.Process().children(recursive=True))
         try:
-            return _Connection.of(ray.init(address="local", **options))
+            return ray.init(address="local", **options)
         except Exception as error:  # Ray raises many types, also plain Exception
             ray.shutdown()
             _kill_children(others)

@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from vlrm_ray.experts.named_models import checkpoint_name, detector_path, ocr_na
 from vlrm_ray.pipeline import placement, preflight
 from vlrm_ray.pipeline.cluster import address_of, connected
 from vlrm_ray.pipeline.cluster_probe import AUTH_MODE, prepare_to_join
+from vlrm_ray.pipeline.preflight import Check
 from vlrm_ray.reward.model_folder import is_hub_name
 from vlrm_ray.store.filesystem import joined, redacted
 from vlrm_ray.store.ledger import Ledger
@@ -66,8 +67,8 @@ def failure(check: str, error: Exception) -> Row:
     return Row(check, "fail", finding, remedy or "see the message")
 
 
-def attempted(check: str, action: Callable[[], Sequence[str]], good: str) -> list[Row]:
-    """The rows of a check that returns remarks or raises an error.
+def attempted(check: str, action: Check, good: str) -> list[Row]:
+    """The rows of a check that may return remarks, or raise an error.
 
     Args:
         check: what is looked at.
@@ -75,7 +76,7 @@ def attempted(check: str, action: Callable[[], Sequence[str]], good: str) -> lis
         good: what to say if there are no remarks.
     """
     try:
-        remarks = action()
+        remarks = action() or ()
     except (UserError, BadImage, OSError, ValueError) as error:
         return [failure(check, error)]
     rows = []
@@ -123,9 +124,8 @@ def input_rows(config: Config) -> Iterator[Row]:
             found = [*(row for row in found if row.state != "ok"), Row(name, "warn", finding, remedy)]
         yield from found
 
-    def first_image() -> tuple[()]:
+    def first_image() -> None:
         preflight.check_images(config, Ledger(joined(config.folder, config.name)))
-        return ()
 
     if not address_of(config):
         yield from attempted("images", first_image, "at least one image can be opened")
@@ -133,10 +133,9 @@ def input_rows(config: Config) -> Iterator[Row]:
 
 def _absent_experts(experts: Experts) -> Iterator[tuple[str, str, str]]:
     """Models that are known by name and not on this node: key, name, and path where they belong."""
-    wanted = [("experts.detector.model", checkpoint_name(experts.detector.model), detector_path)]
-    for key, name, path in ((key, name, find(experts.detector)) for key, name, find in wanted if name):
-        if not Path(path).exists():
-            yield key, name, path
+    detector = experts.detector
+    if (name := checkpoint_name(detector.model)) and not Path(path := detector_path(detector)).exists():
+        yield "experts.detector.model", name, path
     if experts.reader.enabled:
         for key, path in zip(("detection_model", "recognition_model"), reader_paths(experts.reader), strict=True):
             if (name := ocr_name(getattr(experts.reader, key), "PaddleOCR's default model")) and not Path(
@@ -150,11 +149,10 @@ def storage_rows(config: Config) -> Iterator[Row]:
     start, where = time.monotonic(), redacted(config.folder)
 
     @impatient()
-    def write_and_read() -> tuple[()]:
+    def write_and_read() -> None:
         ledger = Ledger(config.folder)
         ledger.check_writable()
         ledger.get("no-such-file")
-        return ()
 
     rows = attempted("storage", write_and_read, "")
     seconds = time.monotonic() - start

@@ -122,7 +122,7 @@ class LeastLoaded:
     async def _ask(self, index: int, load_report: Any) -> None:
         own = self.in_flight[index]
         try:
-            report = await _awaited(load_report.remote())
+            report = await load_report.remote()
             self.of_others[index] = max(report.unfinished - own, -self.in_flight[index])
             self._lost.discard(index)
             (self.stopped.discard if report.runs else self.stopped.add)(index)
@@ -164,7 +164,7 @@ async def call(
     """
     since = time.monotonic()
     reference = method.remote(*arguments)
-    answer = asyncio.ensure_future(_awaited(reference))
+    answer = asyncio.ensure_future(reference)
     try:
         while not answer.done():
             left = since + timeout - time.monotonic()
@@ -249,10 +249,6 @@ def get_of_some(
     for left_out in errors:
         lost(user_message(left_out) or last_line(left_out))
     return results
-
-
-async def _awaited(reference: Any) -> Any:
-    return await reference
 
 
 def cancel(reference: Any) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
@@ -52,14 +53,8 @@ def version_rows(config: Config) -> Iterator[Row]:
     yield from problems
     if not problems:
         installed = [f"{name} {metadata.version(name)}" for name in SHOWN]
-        text = ", ".join([f"Python {'.'.join(map(str, _python()))}", *installed])
+        text = ", ".join([f"Python {'.'.join(map(str, sys.version_info[:3]))}", *installed])
         yield Row("versions", "ok", f"{text}; nodes with GPUs were not looked at" if _only_starts(config) else text)
-
-
-def _python() -> tuple[int, ...]:
-    import sys
-
-    return sys.version_info[:3]
 
 
 def _only_starts(config: Config) -> bool:

@@ -31,29 +31,26 @@ def recorded(metrics: RunMetrics, cluster: Cluster, log: Callable[[str], None]) 
         cluster: configuration of the cluster, with the labels that the run's roles ask for.
         log: prints a line.
     """
-    watch = _Watch(metrics, {key for selector in cluster.labels.values() for key in selector}, log)
+    labels = {key for selector in cluster.labels.values() for key in selector}
+    last: dict[str, int] = {}
+
+    def look() -> None:
+        nonlocal last
+        import ray
+
+        metrics.write_due()
+        found = count(ray.nodes(), labels)
+        if found != last:
+            if last:
+                log(f"nodes: {text(last)} -> {text(found)}")
+            last = found
+            metrics.add(NODES, {"time": round(time.time(), 1), "nodes": found})
+
     try:
-        with repeated(watch.look, WATCH_SECONDS, "counting the nodes"):
+        with repeated(look, WATCH_SECONDS, "counting the nodes"):
             yield
     finally:
         metrics.write()
-
-
-class _Watch:
-    def __init__(self, metrics: RunMetrics, labels: Collection[str], log: Callable[[str], None]) -> None:
-        self.metrics, self.labels, self.log = metrics, labels, log
-        self.last: dict[str, int] = {}
-
-    def look(self) -> None:
-        import ray
-
-        self.metrics.write_due()
-        found = count(ray.nodes(), self.labels)
-        if found != self.last:
-            if self.last:
-                self.log(f"nodes: {text(self.last)} -> {text(found)}")
-            self.last = found
-            self.metrics.add(NODES, {"time": round(time.time(), 1), "nodes": found})
 
 
 def count(nodes: Sequence[Mapping[str, Any]], labels: Collection[str]) -> dict[str, int]:

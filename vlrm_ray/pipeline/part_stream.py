@@ -1,6 +1,6 @@
 """The parts of a round: which of them are still to be made, and the graphs that make them."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -170,7 +170,17 @@ class PartStream:
             reading = repeated(self.keys.read, KEYS_SECONDS, "reading the keys of cached answers")
             with closing(tallies), reading:  # an error must not leave the graph running
                 limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
-                self._follow(RefusalGuard(answered=resumed), limit, tallies, done, stopped)
+                guard = RefusalGuard(answered=resumed)
+                for table in tallies:
+                    for tally in Tally.of_table(table):
+                        if guard.add(sum(tally.refused.values()) < tally.prompts, tally.refused):
+                            remedy = remedies.for_prompts(guard.reason)
+                            raise _AllRefused(f"the policy's engine {guard.text('prompts')}; {remedy}")
+                        done(tally.prompts)
+                        self.committed(tally)
+                        limit.check(tally)
+                    if stopped():
+                        break
         except _AllRefused:
             self.ledger.remove_round(round_)  # nothing of it was made before
             raise
@@ -178,22 +188,3 @@ class PartStream:
             limit.remove_parts()
             raise
         self.keys.write()
-
-    def _follow(
-        self,
-        guard: RefusalGuard,
-        limit: QuarantineLimit,
-        tallies: Iterable[pa.Table],
-        done: Callable[[int], None],
-        stopped: Callable[[], bool],
-    ) -> None:
-        for table in tallies:
-            for tally in Tally.of_table(table):
-                if guard.add(sum(tally.refused.values()) < tally.prompts, tally.refused):
-                    remedy = remedies.for_prompts(guard.reason)
-                    raise _AllRefused(f"the policy's engine {guard.text('prompts')}; {remedy}")
-                done(tally.prompts)
-                self.committed(tally)
-                limit.check(tally)
-            if stopped():
-                return

@@ -36,6 +36,8 @@ IMAGE_CHECK_SECONDS = 20
 
 Remarks = tuple[str, ...]
 """What a check says without refusing the run."""
+Check = Callable[[], Remarks | None]
+"""A check, which raises UserError, and may have remarks."""
 
 
 def check_inputs(config: Config) -> Remarks:
@@ -47,70 +49,52 @@ def check_inputs(config: Config) -> Remarks:
     Raises:
         UserError: for the first input that cannot work.
     """
-    return tuple(remark for check in input_checks(config).values() for remark in check())
+    return tuple(remark for check in input_checks(config).values() for remark in check() or ())
 
 
-def input_checks(config: Config) -> dict[str, Callable[[], Remarks]]:
-    """The checks of `check_inputs` by what they look at. Each returns remarks, or raises UserError; none waits for a storage."""
-    checks: dict[str, Callable[[], Remarks]] = {"rounds": partial(_check_rounds, config)}
-    checks["folder"] = partial(_check_kept, config)
+def input_checks(config: Config) -> dict[str, Check]:
+    """The checks of `check_inputs` by what they look at; none waits for a storage."""
+    checks: dict[str, Check] = {"rounds": partial(_check_rounds, config)}
+    checks["folder"] = partial(check_kept, "folder", config.folder)
     if not address_of(config):
         checks["resources"] = partial(_check_local_resources, config)
-    checks["trackers"] = partial(_check_trackers, config)
+    checks["trackers"] = partial(check_trackers, config)
     if config.policy.samples:
-        checks["policy.model"] = partial(_check_model, "policy.model", config.policy.model)
+        checks["policy.model"] = partial(check_model, "policy.model", config.policy.model)
     checks["critic.model"] = partial(_check_critic, config)
     checks["claim extractor"] = partial(_check_extractor, config)
     if config.offline:
         checks["offline models"] = partial(_check_hub_models, config)
     for entry in config.evaluation.benchmarks:
-        checks[f"benchmark {entry.name}"] = partial(_check_benchmark, entry.name, entry.data)
-    checks["experts"] = partial(_check_calibrated_experts, config)
+        checks[f"benchmark {entry.name}"] = partial(check_benchmark, entry.name, entry.data)
+    checks["experts"] = lambda: _check_calibrations(config, _check_experts(config.experts))
     if config.cache:
-        checks["cache"] = partial(_check_writable, config.cache)
+        checks["cache"] = lambda: Ledger(config.cache).check_writable()
     if config.prompts.source != prompts.SCENES:
         checks["models"] = partial(_check_foreign_images, config)
     checks["prompts"] = partial(_check_prompts, config)
     return {name: impatient()(check) for name, check in checks.items()}
 
 
-def _check_rounds(config: Config) -> Remarks:
+def _check_rounds(config: Config) -> None:
     """Raises UserError if `rounds: auto` has nothing to decide by; it would run `max_rounds` rounds then."""
     if config.rounds == "auto" and not evaluators.is_measured(config):
         raise UserError(
             "rounds=auto ends a run by what is measured after each round, and nothing is; set evaluation.holdout (with data of "
             "your own), evaluation.pairs or evaluation.benchmarks, or a number of rounds"
         )
-    return ()
 
 
-def _check_kept(config: Config) -> Remarks:
-    check_kept("folder", config.folder)
-    return ()
-
-
-def _check_local_resources(config: Config) -> Remarks:
+def _check_local_resources(config: Config) -> None:
     where = f"the local cluster (cluster.cpus={config.cluster.cpus})"
     resource_plan.check(config, resource_plan.of_this_machine(config), where)
-    return ()
 
 
-def _check_trackers(config: Config) -> Remarks:
-    check_trackers(config)
-    return ()
-
-
-def _check_model(key: str, name: str) -> Remarks:
-    check_model(key, name)
-    return ()
-
-
-def _check_critic(config: Config) -> Remarks:
+def _check_critic(config: Config) -> None:
     check_model("critic.model", config.critic.model)
     check_packing("critic.model", config.critic.model, config.train)
     if config.train.lora.rank:
         check_adapters("critic.model", config.critic.model, config.train)
-    return ()
 
 
 def _check_foreign_images(config: Config) -> Remarks:
@@ -125,7 +109,7 @@ def _check_foreign_images(config: Config) -> Remarks:
     return (f"{names} only the embedded scenes; see docs/own-data.md#models-for-photographs",)
 
 
-def _check_extractor(config: Config) -> Remarks:
+def _check_extractor(config: Config) -> None:
     """Check that the configured claim extractor can work."""
     if config.experts.extractor == "llm":
         if config.policy.engine.kind != "vllm":
@@ -140,21 +124,6 @@ def _check_extractor(config: Config) -> Remarks:
         check_positions(*own, EXTRACTOR_TOKENS, f"experts.extractor=llm with {key}='{model}'")
     if config.experts.extractor == "parse":
         installed_model()
-    return ()
-
-
-def _check_benchmark(name: str, data: str) -> Remarks:
-    check_benchmark(name, data)
-    return ()
-
-
-def _check_calibrated_experts(config: Config) -> Remarks:
-    return _check_calibrations(config, _check_experts(config.experts))
-
-
-def _check_writable(folder: str) -> Remarks:
-    Ledger(folder).check_writable()
-    return ()
 
 
 def _check_calibrations(config: Config, verifier: Verifier) -> Remarks:
@@ -232,7 +201,7 @@ def _check_onnxruntime_on_gpus() -> None:
         )
 
 
-def _check_hub_models(config: Config) -> Remarks:
+def _check_hub_models(config: Config) -> None:
     """Raises UserError if a model that is named on the Hugging Face hub is not in this node's cache of it."""
     names = {"policy.model": config.policy.model if config.policy.samples else "", "critic.model": config.critic.model}
     if config.experts.extractor == "llm":
@@ -253,7 +222,6 @@ def _check_hub_models(config: Config) -> Remarks:
                     f"{key}: config.json of {name} is not in the cache of the Hugging Face hub on this node "
                     f"({constants.HF_HUB_CACHE}), and offline is true; fetch the model there, give a folder, or set offline=false"
                 )
-    return ()
 
 
 def _located(key: str, locate: Callable[[], str]) -> str:

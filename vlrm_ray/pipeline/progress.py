@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
@@ -14,17 +13,6 @@ REPORT_INTERVAL, LATER_INTERVAL = 10.0, 60.0
 """Seconds between two progress lines of a running stage in a log, at first and later; a terminal is updated every second."""
 LATER_SECONDS = 600
 """Seconds after which a stage counts as a long one, whose progress lines would fill a log."""
-
-
-@dataclass
-class _Stage:
-    name: str
-    unit: str
-    total: int
-    start: float = field(default_factory=time.monotonic)
-    done: int = 0
-    first: tuple[float, int] = (0.0, 0)
-    """When the first items were done, and how many: the rate is measured from then on, without the time of the start."""
 
 
 class Progress:
@@ -66,7 +54,7 @@ class Progress:
         Yields:
             The stage's `Meter`.
         """
-        meter = Meter(self, _Stage(name, unit, total), live_counts)
+        meter = Meter(self, name, total, unit, live_counts)
         stop = threading.Event()
         ticker = threading.Thread(target=meter.tick, args=(stop,), daemon=True)
         self.log(f"{name} ...")
@@ -76,7 +64,7 @@ class Progress:
         finally:
             stop.set()
             ticker.join()
-        self.log(f"{name}: done in {time.monotonic() - meter.stage.start:.1f} s{meter.summary}")
+        self.log(f"{name}: done in {time.monotonic() - meter.start:.1f} s{meter.summary}")
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Print a table with the first column left-aligned, the others right-aligned."""
@@ -90,17 +78,21 @@ class Progress:
 
 
 class Meter:
-    """Counts the items that a stage has done."""
+    """Counts the items that a stage has done. The arguments are those of `Progress.stage`."""
 
-    def __init__(self, progress: Progress, stage: _Stage, live_counts: Callable[[], Mapping[str, int]] | None) -> None:
-        self.progress, self.stage, self.live_counts = progress, stage, live_counts
-        self.summary, self.state = "", ""
+    def __init__(
+        self, progress: Progress, name: str, total: int, unit: str, live_counts: Callable[[], Mapping[str, int]] | None
+    ) -> None:
+        self.progress, self.name, self.total, self.unit, self.live_counts = progress, name, total, unit, live_counts
+        self.start, self.done, self.summary, self.state = time.monotonic(), 0, "", ""
+        # when the first items were done, and how many: the rate is measured from then on, without the time of the start
+        self.first = 0.0, 0
 
     def add(self, count: int) -> None:
         """Add to the number of items done."""
-        if count and not self.stage.done:
-            self.stage.first = time.monotonic(), count
-        self.stage.done += count
+        if count and not self.done:
+            self.first = time.monotonic(), count
+        self.done += count
 
     def set_state(self, state: str) -> None:
         """Set a text that each progress line shows from now on."""
@@ -121,18 +113,17 @@ class Meter:
 
     def _interval(self) -> float:
         """Seconds until the next line of a log."""
-        return REPORT_INTERVAL if time.monotonic() - self.stage.start < LATER_SECONDS else LATER_INTERVAL
+        return REPORT_INTERVAL if time.monotonic() - self.start < LATER_SECONDS else LATER_INTERVAL
 
     def _line(self) -> str:
-        stage, elapsed = self.stage, time.monotonic() - self.stage.start
-        parts = [f"{stage.name}: {elapsed:.0f} s"]
-        if stage.total:
-            items = f"{stage.total} {stage.unit}".strip()
-            parts.append(f"{stage.done} of {items}" if stage.done else f"none of {items} finished yet")
-        since, count = stage.first
-        if stage.total and stage.done > count > 0:
-            rate = (stage.done - count) / max(1e-3, time.monotonic() - since)
-            parts.append(f"{rate:.1f}/s, about {(stage.total - stage.done) / rate:.0f} s left")
+        parts = [f"{self.name}: {time.monotonic() - self.start:.0f} s"]
+        if self.total:
+            items = f"{self.total} {self.unit}".strip()
+            parts.append(f"{self.done} of {items}" if self.done else f"none of {items} finished yet")
+        since, count = self.first
+        if self.total and self.done > count > 0:
+            rate = (self.done - count) / max(1e-3, time.monotonic() - since)
+            parts.append(f"{rate:.1f}/s, about {(self.total - self.done) / rate:.0f} s left")
         if self.state:
             parts.append(self.state)
         counts = self.live_counts() if self.live_counts else {}

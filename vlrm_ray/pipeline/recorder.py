@@ -1,45 +1,32 @@
 """Records the metrics of a run in Ray, which exports them for Prometheus; `monitoring.py` is their catalogue."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from vlrm_ray.errors import first_line
 from vlrm_ray.monitoring import CATALOGUE, RUN, Definition
 
-
-class Series(Protocol):
-    """A registered metric; `_RaySeries` implements it."""
-
-    def record(self, value: float, tags: Mapping[str, str]) -> None:
-        """Add to a counter, set a gauge, or add a value to a histogram."""
-        ...
-
-
-class _RaySeries:
-    """A metric of `ray.util.metrics`."""
-
-    def __init__(self, definition: Definition) -> None:
-        from ray.util import metrics
-
-        tags = (RUN, *definition.tags)
-        arguments: tuple[Any, ...] = (definition.name, definition.description)
-        if definition.kind == "histogram":
-            self.write = metrics.Histogram(*arguments, boundaries=list(definition.buckets), tag_keys=tags).observe
-        elif definition.kind == "counter":
-            self.write = metrics.Counter(*arguments, tag_keys=tags).inc
-        else:
-            self.write = metrics.Gauge(*arguments, tag_keys=tags).set
-
-    def record(self, value: float, tags: Mapping[str, str]) -> None:
-        """See `Series.record`."""
-        self.write(value, tags=dict(tags))
+Series = Callable[[float, dict[str, str]], None]
+"""Adds a value, with the values of its tags, to a counter or histogram that is registered, or sets a gauge to it."""
 
 
 def _ray_series(definition: Definition) -> Series | None:
-    """The metric in Ray; None in a process that is not connected to Ray, which exports nothing."""
+    """The metric in `ray.util.metrics`; None in a process that is not connected to Ray, which exports nothing."""
     import ray
 
-    return _RaySeries(definition) if ray.is_initialized() else None
+    if not ray.is_initialized():
+        return None
+    from ray.util import metrics
+
+    tags = (RUN, *definition.tags)
+    arguments: tuple[Any, ...] = (definition.name, definition.description)
+    if definition.kind == "histogram":
+        series: Series = metrics.Histogram(*arguments, boundaries=list(definition.buckets), tag_keys=tags).observe
+    elif definition.kind == "counter":
+        series = metrics.Counter(*arguments, tag_keys=tags).inc
+    else:
+        series = metrics.Gauge(*arguments, tag_keys=tags).set
+    return series
 
 
 class Recorder:
@@ -76,7 +63,7 @@ class Recorder:
             series = self._series.get(name) or self._make(definition)
             if series is not None:
                 self._series[name] = series
-                series.record(value, {RUN: self.run, **(tags or {})})
+                series(value, {RUN: self.run, **(tags or {})})
         except Exception as error:  # see the class
             self.report(error, name)
 

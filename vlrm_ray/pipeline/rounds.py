@@ -30,7 +30,6 @@ from vlrm_ray.evaluation.evaluator import Evaluated, Evaluator, merged
 from vlrm_ray.evaluation.held_out import LEAST_PAIRS
 from vlrm_ray.pipeline import evaluators, part_statistics, remedies, row_accounting, training_steps, utilization
 from vlrm_ray.pipeline.ahead import Ahead
-from vlrm_ray.pipeline.board_client import BoardClient
 from vlrm_ray.pipeline.graph import Parts
 from vlrm_ray.pipeline.monitor import RunMonitor
 from vlrm_ray.pipeline.part_stream import PartStream
@@ -41,6 +40,7 @@ from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stage_clock import StageClock
 from vlrm_ray.pipeline.stages.critics import critic_versions, waits_for_newest
+from vlrm_ray.pipeline.usage import Watched
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.models import VERSION, portable
@@ -51,21 +51,11 @@ CLOSE_SECONDS = 10
 """Time that work on the next round gets to end when the run ends early."""
 
 
-class Fleet(Protocol):
-    """The long-lived actors of a run, as far as a round uses them; `actors/fleet.py` implements it.
-
-    Attributes:
-        board: the progress board, on which the stages and the training report.
-    """
-
-    board: BoardClient
+class Fleet(Watched, Protocol):
+    """The long-lived actors of a run, as far as a round uses them; `actors/fleet.py` implements it."""
 
     def stage_actors(self) -> StageActors:
         """The actors that the graph works with."""
-        ...
-
-    def loads(self) -> Mapping[str, Mapping[str, int]]:
-        """Running and waiting sequences of each engine."""
         ...
 
     def judge(self, requests: list[Request], done: Callable[[int], None]) -> list[Completion]:

@@ -14,13 +14,11 @@ class ScalingRule:
         minimum: fewest engines.
         maximum: most engines.
         sequences: sequences that an engine works on at the same time.
-        shrink_seconds: time for which fewer engines must have been enough.
     """
 
     minimum: int
     maximum: int
     sequences: int
-    shrink_seconds: float = field(default_factory=lambda: SHRINK_SECONDS)
     _needed: list[tuple[float, int]] = field(default_factory=list)
 
     def wanted(self, unfinished: int, engines: int, now: float) -> int:
@@ -33,11 +31,11 @@ class ScalingRule:
 
         Returns:
             More than `engines` at once if there is work for them; fewer only if so many were enough all the time since
-            `shrink_seconds` ago.
+            `SHRINK_SECONDS` ago.
         """
         needed = min(self.maximum, max(self.minimum, -(-unfinished // self.sequences)))
         self._needed.append((now, needed))
-        start = now - self.shrink_seconds
+        start = now - SHRINK_SECONDS
         while len(self._needed) > 1 and self._needed[1][0] <= start:
             self._needed.pop(0)
         if needed >= engines or self._needed[0][0] > start:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,8 +31,6 @@ REQUESTS_PER_CALL = 8
 QUEUE = 3
 """Unfinished sequences of an engine, as a multiple of what it works on, above which requests are held back. It never waits for
 work then, and an engine that starts later finds some."""
-Method = Callable[[ActorHandle[Any]], Any]
-"""Returns a method of an actor's handle."""
 MOST_LOSSES = 3
 """Engines that may be lost while they work on a request, before it is the request that is suspected."""
 SILENT_SECONDS = 30.0
@@ -112,54 +110,52 @@ class EnginePool:
         self, stage: str, part: int, requests: Sequence[Request], sampling: Sampling
     ) -> list[list[Completion]]:
         """`sampling.n` answers to each request, in order; see `EngineHost.generate`."""
-        answers: list[list[Completion]] = await self._answers(stage, part, _generate, requests, sampling)
-        return answers
+        return await self._answers(stage, part, requests, sampling)
 
     async def score(self, stage: str, part: int, requests: Sequence[Request]) -> list[Completion]:
         """The probabilities of both judgements for each request, in order; see `EngineHost.score`."""
-        answers: list[Completion] = await self._answers(stage, part, _score, requests)
-        return answers
+        return await self._answers(stage, part, requests, None)
 
     async def _answers(
-        self, stage: str, part: int, method: Method, requests: Sequence[Request], *rest: Any
+        self, stage: str, part: int, requests: Sequence[Request], sampling: Sampling | None
     ) -> list[Any]:
-        """The answers to requests by a method of the actors."""
+        """The answers to requests, or with a `sampling` of None their scores; so in all methods below."""
         if not requests:
             return []
         if self.engine.is_reproducible:
-            return await self._of_part(stage, part, method, requests, *rest)
+            return await self._of_part(stage, part, requests, sampling)
         groups = batches(requests, REQUESTS_PER_CALL)
-        answers = await asyncio.gather(*(self._of_group(stage, method, group, *rest) for group in groups))
+        answers = await asyncio.gather(*(self._of_group(stage, group, sampling) for group in groups))
         return [answer for group in answers for answer in group]
 
     async def _of_part(
-        self, stage: str, part: int, method: Method, requests: Sequence[Request], *rest: Any
+        self, stage: str, part: int, requests: Sequence[Request], sampling: Sampling | None
     ) -> list[Any]:
         """The answers to all requests of a part, of its engine.
 
         An engine in its actor's process ends with it and leaves no suspects, so the error says what it was asked.
         """
         try:
-            return await self._call(stage, list(self.actors)[part % len(self.actors)], method, list(requests), *rest)
+            return await self._call(stage, list(self.actors)[part % len(self.actors)], requests, sampling)
         except (ActorDied, ActorLost) as error:
             raise type(error)(
                 f"{error}. If it dies again, look for the cause in the {len(requests)} requests of part {part}, the first of "
                 f"them with {about(requests[0])}"
             ) from error
 
-    async def _of_group(self, stage: str, method: Method, requests: Sequence[Request], *rest: Any) -> list[Any]:
+    async def _of_group(self, stage: str, requests: Sequence[Request], sampling: Sampling | None) -> list[Any]:
         """The answers to a group of requests. Those that an engine refuses are sent to another one, if there is one.
 
         Not those that no engine answers: all have the same limit of tokens, and a request that ends one engine ends others too.
         """
-        first, answers = await self._to_least_loaded(stage, method, requests, *rest)
+        first, answers = await self._to_least_loaded(stage, requests, sampling)
         refused = [i for i, answer in enumerate(answers) if _refusal(answer) not in ("", TOO_LONG, ENDED)]
         self._sick.refused(first, len(refused))
         others = self._usable() - {first}
         if not refused or not others:
             return answers
         among, again = self._sick.most_trusted(others), [requests[i] for i in refused]
-        second, found = await self._to_least_loaded(stage, method, again, *rest, among=among)
+        second, found = await self._to_least_loaded(stage, again, sampling, among)
         answered = {i: answer for i, answer in zip(refused, found, strict=True) if not _refusal(answer)}
         self._sick.refused(second, len(refused) - len(answered))
         if answered:
@@ -182,33 +178,27 @@ class EnginePool:
         return running - self.least_loaded.away(REPORT_TIMEOUT) or running
 
     async def _to_least_loaded(
-        self,
-        stage: str,
-        method: Method,
-        requests: Sequence[Request],
-        *rest: Any,
-        among: Collection[int] | None = None,
+        self, stage: str, requests: Sequence[Request], sampling: Sampling | None, among: Collection[int] = ()
     ) -> tuple[int, list[Any]]:
         """The answers of the least loaded engine, and its number.
 
         Args:
             stage: name of the stage.
-            method: method to call.
             requests: the requests.
-            rest: further arguments of the method.
-            among: the engines to choose from, as long as they are there; None for all that are healthy.
+            sampling: how they are answered; None to score them.
+            among: the engines to choose from, as long as they are there; empty for all that are healthy.
 
         Raises:
             UserError: more than `MOST_LOSSES` engines were lost, one after the other, or none is left.
         """
-        sequences = len(requests) * next((item.n for item in rest if isinstance(item, Sampling)), 1)
+        sequences = len(requests) * (sampling.n if sampling else 1)
         losses, given_up = 0, set[int]()
         while True:
-            chosen = set(among or ()) & self._usable() or await self._with_room()
+            chosen = set(among) & self._usable() or await self._with_room()
             with self.least_loaded.pick(sequences, chosen) as index:
                 actor, alone = self.actors[index], self._usable() == {index}
                 try:
-                    return index, await self._call(stage, index, method, list(requests), *rest, alone=alone)
+                    return index, await self._call(stage, index, requests, sampling, alone=alone)
                 except _SilentEngine:
                     continue
                 except (ActorLost, ActorDied, EngineDied, EngineLate) as error:
@@ -278,10 +268,12 @@ class EnginePool:
     def _update_loads(self) -> None:
         self.least_loaded.update({index: actor.load_report for index, actor in self.actors.items()})
 
-    async def _call(self, stage: str, index: int, method: Method, *arguments: Any, alone: bool = True) -> list[Any]:
+    async def _call(
+        self, stage: str, index: int, requests: Sequence[Request], sampling: Sampling | None, *, alone: bool = True
+    ) -> list[Any]:
         """The answers of an engine. Ray repeats the call if the actor is lost; if the engine is not `alone`, others do it."""
-        start, name = time.monotonic(), f"{self.role}-{index}"
-        bound = method(self.actors[index])
+        start, name, actor = time.monotonic(), f"{self.role}-{index}", self.actors[index]
+        method, arguments = (actor.generate, (sampling,)) if sampling else (actor.score, ())
 
         def progress() -> float:
             self._update_loads()
@@ -291,7 +283,8 @@ class EnginePool:
             return self.least_loaded.progress.get(index, start)
 
         answers: list[Any] = await call(
-            bound if alone else bound.options(max_task_retries=0),
+            method if alone else method.options(max_task_retries=0),
+            list(requests),
             *arguments,
             timeout=self.timeout,
             name=name,
@@ -317,14 +310,6 @@ def too_many_losses(role: str, where: str, requests: Sequence[Request], losses: 
         f"{losses} engines of the {role} were lost one after the other while they worked on the same {len(requests)} "
         f"requests of {where}, the first of them with {about(requests[0])}; look for the cause in these requests. The last engine: {cause}"
     )
-
-
-def _generate(actor: ActorHandle[Any]) -> Any:
-    return actor.generate
-
-
-def _score(actor: ActorHandle[Any]) -> Any:
-    return actor.score
 
 
 def _refusal(answer: Completion | list[Completion]) -> str:

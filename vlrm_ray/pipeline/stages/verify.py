@@ -53,18 +53,17 @@ class VerifyAndPair:
 
 def extractor_and_verifier(config: Config, stage_actors: StageActors) -> tuple[Extractor, Verifier]:
     """What texts are checked with: the claim extractor, and the verifier with the experts' calibrations."""
-    if config.experts.extractor == "llm" and stage_actors.extractor is None:
-        generate: GenerateFunction | None = _policy_generate(config, stage_actors)
-    else:
+    generate: GenerateFunction | None = None
+    if stage_actors.extractor is not None:
         generate = _remote_generate(stage_actors.extractor, config.cluster.call_timeout)
+    elif config.experts.extractor == "llm":
+        generate = _policy_generate(config, stage_actors)
     verifier = stage_actors.verifier or Verifier.from_config(config.experts)
     return make_extractor(config.experts.extractor, generate), verifier
 
 
-def _remote_generate(actor: ActorHandle[Any] | None, timeout: float) -> GenerateFunction | None:
-    """The `generate` method of an engine that runs in an actor, as a plain function; None without an actor."""
-    if actor is None:
-        return None
+def _remote_generate(actor: ActorHandle[Any], timeout: float) -> GenerateFunction:
+    """The `generate` method of an engine that runs in an actor, as a plain function."""
 
     def generate(requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         call = {"extractor-0": actor.generate.remote(list(requests), sampling)}
