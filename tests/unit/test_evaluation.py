@@ -265,6 +265,35 @@ def test_the_schema_accepts_a_report_and_rejects_unknown_keys(tmp_path: Path) ->
         jsonschema.validate({**found, "extra": 1}, schema())
 
 
+def test_images_with_held_out_combinations_and_what_is_stated_of_them_are_measured_apart() -> None:
+    """One image has a yellow triangle, which critiques call a star and judge wrongly; the other one is described rightly."""
+    new_facts = ("yellow triangle top left", "sign STOP middle right")
+    items = [
+        BenchItem("x-0", "reasoning", "compare", "a.png", "q", "r", "more", "fewer", FACTS),
+        BenchItem("x-1", "reasoning", "compare", "b.png", "q", "r", "more", "fewer", new_facts),
+    ]
+    right, wrong = (
+        (format_critique(seen, "x", True), format_critique(seen, "x", False))
+        for seen in (", ".join(FACTS), "yellow star top left, sign STOP middle right")
+    )
+    pairs = [
+        (ScoredCritique(right[0], 0.9, 0.1), ScoredCritique(right[1], 0.1, 0.9)),
+        (ScoredCritique(wrong[1], 0.1, 0.9), ScoredCritique(wrong[0], 0.9, 0.1)),
+    ]
+    found = evaluation.measure(items, evaluation.BenchCritiques(pairs, pairs, pairs, []))
+    assert {
+        name: (found[name].value, found[name].n) for name in found if "combinations" in name or "stated" in name
+    } == {
+        "known_combinations_pair_accuracy": (1.0, 1),
+        "new_combinations_pair_accuracy": (0.0, 1),
+        "known_combinations_consistency": (1.0, 1),
+        "new_combinations_consistency": (0.0, 1),
+        "known_shapes_stated": (1.0, 2),
+        "new_shapes_stated": (0.0, 2),
+        "signs_stated": (1.0, 4),
+    }
+
+
 def test_the_prior_table_groups_pairs_by_noun_and_side() -> None:
     """Both pairs about circles are judged correctly; the one about a sign, against the prior, is not."""
 

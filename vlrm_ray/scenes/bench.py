@@ -13,7 +13,7 @@ from itertools import cycle, islice
 
 from vlrm_ray.scenes.images import store_image
 from vlrm_ray.scenes.language import HALLUCINATION, REASONING, Exchange, cell_name, label, make_exchange
-from vlrm_ray.scenes.world import PRIOR_COLOR, PRIOR_WORD, SIGN, TEST_WORLD, Scene
+from vlrm_ray.scenes.world import HELD_OUT, PRIOR_COLOR, PRIOR_WORD, SIGN, TEST_WORLD, Scene
 from vlrm_ray.store.ledger import Ledger
 
 HALLUCINATION_GROUP, REASONING_GROUP = "hallucination", "reasoning"
@@ -53,6 +53,11 @@ class BenchItem:
     rejected: str
     facts: tuple[str, ...]
     slots: tuple[str, str] = ("", "")
+
+    @property
+    def has_new_combination(self) -> bool:
+        """Whether the image has a held-out combination of shape and color."""
+        return any(is_new_combination(fact) for fact in self.facts)
 
 
 def items(split: str, per_group: int, ledger: Ledger) -> list[BenchItem]:
@@ -95,6 +100,17 @@ def prior_noun(slot: str) -> str:
 def facts_of(scene: Scene) -> tuple[str, ...]:
     """Each object with its cell, as in a description."""
     return tuple(f"{label(o)} {cell_name(o.cell)}" for o in scene.objects)
+
+
+def is_new_combination(fact: str) -> bool:
+    """Whether a fact is about a shape in a color that neither pre-training nor the rounds show it in; see `HELD_OUT`."""
+    color, shape, *_ = fact.split()
+    return (shape, color) in HELD_OUT
+
+
+def is_sign(fact: str) -> bool:
+    """Whether a fact is about a sign."""
+    return fact.startswith(f"{SIGN} ")
 
 
 @lru_cache(maxsize=8)

@@ -33,6 +33,8 @@ from vlrm_ray.scenes.bench import (
     REASONING_GROUP,
     TOLD_PAIRS,
     BenchItem,
+    is_new_combination,
+    is_sign,
     items,
     matches_prior,
     prior_noun,
@@ -154,6 +156,7 @@ def measure(items: Sequence[BenchItem], critiques: BenchCritiques, temperature: 
         pairs = [pair for item, pair in zip(items, sighted, strict=True) if item.kind == kind]
         result[f"{kind}_pair_accuracy"] = metrics.share([prefers_chosen(*pair) for pair in pairs])
     result["reasoning_consistency"] = metrics.share(_consistent(items, critiques))
+    result |= _by_combination(items, critiques) | _facts_stated(items, sighted)
     if critiques.told:
         result["told_pair_accuracy"] = metrics.share([prefers_chosen(*pair) for pair in critiques.told])
     result["undecided"] = undecided(sighted)
@@ -204,6 +207,30 @@ def _pair_accuracy(items: Sequence[BenchItem], pairs: Sequence[CritiquePair], gr
     )
 
 
+def _by_combination(items: Sequence[BenchItem], critiques: BenchCritiques) -> dict[str, Metric]:
+    """Pair accuracy and consistency by whether the image has a combination of shape and color that training does not show."""
+    hits = [(item, prefers_chosen(*pair)) for item, pair in zip(items, critiques.sighted, strict=True)]
+    reasoning = [item for item in items if item.group == REASONING_GROUP]
+    consistent = list(zip(reasoning, _consistent(items, critiques), strict=True))
+    return {
+        f"{name}_combinations_{metric}": metrics.share([hit for item, hit in found if item.has_new_combination is new])
+        for metric, found in (("pair_accuracy", hits), ("consistency", consistent))
+        for name, new in (("known", False), ("new", True))
+    }
+
+
+def _facts_stated(items: Sequence[BenchItem], pairs: Sequence[CritiquePair]) -> dict[str, Metric]:
+    """Share of the true facts that descriptions state: of signs, and of shapes in colors that training shows or does not show."""
+    stated: dict[str, list[bool]] = {"known_shapes": [], "new_shapes": [], "signs": []}
+    for item, pair in zip(items, pairs, strict=True):
+        for critique in pair:
+            seen = _described(critique.text)
+            for fact in item.facts:
+                kind = "signs" if is_sign(fact) else "new_shapes" if is_new_combination(fact) else "known_shapes"
+                stated[kind].append(fact in seen)
+    return {f"{kind}_stated": metrics.share(hits) for kind, hits in stated.items()}
+
+
 def _by_prior(items: Sequence[BenchItem], pairs: Sequence[CritiquePair]) -> dict[str, Metric]:
     """Pair accuracy where the prior agrees with the truth, and where it contradicts it."""
     hits: dict[str, list[bool]] = {AGREEING: [], AGAINST: []}
@@ -250,8 +277,13 @@ def _consistent(items: Sequence[BenchItem], critiques: BenchCritiques) -> list[b
 
 def states_only_facts(critique: str, facts: Sequence[str]) -> bool:
     """Whether the critique's description states only true facts; False for an empty description."""
-    stated = [part.strip() for part in parse_critique(critique).seen.split(",") if part.strip()]
+    stated = _described(critique)
     return bool(stated) and all(part in facts for part in stated)
+
+
+def _described(critique: str) -> list[str]:
+    """The parts of a critique's description."""
+    return [part.strip() for part in parse_critique(critique).seen.split(",") if part.strip()]
 
 
 def _baselines(items: Sequence[BenchItem]) -> dict[str, Metric]:
