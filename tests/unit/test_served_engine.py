@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.chat_server import Answer, ChatServer, chat_server, choice, token
 from tests.published import QUESTION, publish
+from tests.s3_server import S3Server
 from vlrm_ray.engines import TOO_LONG, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward import RewardModel, served_engine
@@ -169,6 +170,31 @@ def test_an_answer_that_is_not_one_of_vllm_fails_its_own_item_only(
     found = score(RewardModel.connect(server.url, folder), folder, "A star.", "odd", "A moon.")
     assert [item.reason for item in found] == ["", "refused by the engine: 'message'", ""]
     assert len(server.bodies) == 3
+
+
+def test_of_a_version_in_an_object_store_only_the_small_files_are_fetched(
+    server: ChatServer, folder: str, score: Scorer, s3: S3Server
+) -> None:
+    for name in ("vlrm_reward.json", "vlrm_calibration.json", "config.json"):
+        s3.put(f"versions/0003/{name}", Path(folder, name).read_bytes())
+    s3.put("versions/0003/model.safetensors", b"\0" * 100)
+    expected = score(RewardModel.connect(server.url, folder), folder, "A star.")
+    assert score(RewardModel.connect(server.url, s3.uri("versions/0003")), folder, "A star.") == expected
+    assert s3.reads("versions/0003/vlrm_calibration.json") > 0
+    assert s3.reads("versions/0003/model.safetensors") == 0
+
+
+def test_a_uri_without_a_usable_card_is_told_without_its_secret(server: ChatServer, s3: S3Server) -> None:
+    s3.put("empty/config.json", b"{}")
+    s3.put("damaged/vlrm_reward.json", b"{")
+    for key, message in (
+        ("empty", r"/empty\?.* does not describe a published reward model \(no vlrm_reward\.json in it\)"),
+        ("damaged", r"/damaged\?.*/vlrm_reward\.json is not a valid reward model card"),
+        ("absent", r"/absent\?.*there is no such folder or file"),
+    ):
+        with pytest.raises(UserError, match=f"s3://\\*\\*\\*@{s3.bucket}{message}") as caught:
+            RewardModel.connect(server.url, s3.uri(key))
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from vlrm_ray.engines import (
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import FORMATS, CritiqueFormat
 from vlrm_ray.reward.missing_judgements import with_judgements
-from vlrm_ray.reward.model_folder import CARD, check_model, read_card, scoring_of
+from vlrm_ray.reward.model_folder import CARD, check_model, model_files, read_card, scoring_of
 from vlrm_ray.reward.scoring import Score, Scoring, token_limits
+from vlrm_ray.reward.temperature_scaling import FILE as CALIBRATION
 from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.models import VERSION, local_model, portable
@@ -150,7 +151,8 @@ class RewardModel:
 
         Args:
             url: address of the server, such as http://127.0.0.1:8000.
-            folder: local folder with the version's `vlrm_reward.json` and, if there is one, `vlrm_calibration.json`.
+            folder: folder, or URI of a folder, with the version's `vlrm_reward.json` and, if there is one,
+                `vlrm_calibration.json`. Of a URI only these small files are fetched.
             model: name of the model on the server, if it has several.
             api_key: key of the server, if it asks for one.
             concurrency: requests that are sent at the same time.
@@ -165,15 +167,10 @@ class RewardModel:
         """
         from vlrm_ray.reward.served_engine import ServedEngine
 
-        card = read_card(Path(folder))
-        if card is None or not card.get("control_tokens"):
-            found = f"no {CARD} in it" if card is None else f"its {CARD} is of an older version, without control_tokens"
-            raise UserError(
-                f"folder {folder} does not describe a published reward model ({found}); give a local folder with the version's "
-                f"{CARD} and vlrm_calibration.json"
-            )
-        critique_format, of_run = FORMATS[str(card["critique_format"])], scoring_of(card, f"{folder}/{CARD}")
-        limit = max_tokens or of_run.get("max_tokens") or token_limits(Path(folder), critique_format.name)[0]
+        with model_files(str(folder), (CARD, CALIBRATION, "config.json")) as path:
+            card, critique_format = _described(str(folder), path)
+            of_run, temperature = scoring_of(card, f"{path}/{CARD}"), read_temperature(path)
+            limit = max_tokens or of_run.get("max_tokens") or token_limits(path, critique_format.name)[0]
         engine = ServedEngine(
             url,
             PlainText(card["control_tokens"]),
@@ -186,7 +183,7 @@ class RewardModel:
         return cls(
             engine,
             critique_format,
-            temperature=read_temperature(Path(folder)),
+            temperature=temperature,
             max_tokens=int(limit),
             label_mass=of_run.get("label_mass", Selection().label_mass) if label_mass is None else label_mass,
             sampling_temperature=sampling_temperature,
@@ -298,6 +295,18 @@ class RewardModel:
     def close(self) -> None:
         """Free the model's memory, or end the connection to its server: calls that wait for it get a `UserError`."""
         self.engine.close()
+
+
+def _described(reference: str, folder: Path) -> tuple[dict[str, Any], CritiqueFormat]:
+    """Card and critique format of a version that a server has, from a folder with its card."""
+    card = read_card(folder)
+    if card is None or not card.get("control_tokens"):
+        found = f"no {CARD} in it" if card is None else f"its {CARD} is of an older version, without control_tokens"
+        raise UserError(
+            f"folder {redacted(reference)} does not describe a published reward model ({found}); give the folder of a version, "
+            f"its URI, or a folder with the version's {CARD} and {CALIBRATION}"
+        )
+    return card, FORMATS[str(card["critique_format"])]
 
 
 def published_folder(key: str, uri: str) -> tuple[Path, CritiqueFormat]:
