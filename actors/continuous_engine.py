@@ -5,15 +5,16 @@ wait with no more than their texts.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from actors.load_counter import LoadCounter
 from actors.suspects import InProgress, Suspect
-from vlrm_ray.engines import TOO_LONG, Completion, EngineDied, LoadReport, Request, Sampling, refusal_reason
+from vlrm_ray.engines import Completion, EngineDied, LoadReport, Request, Sampling, refusal_reason
 from vlrm_ray.errors import StorageError
-from vlrm_ray.reward.missing_judgements import MissingJudgement
+from vlrm_ray.reward.loop_thread import all_of
+from vlrm_ray.reward.missing_judgements import judged
 
 T = TypeVar("T")
 CHECK_SECONDS = 1.0
@@ -68,7 +69,7 @@ class ContinuousEngine:
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `AsyncEngine.generate`."""
-        return await _all(self._generate(request, sampling) for request in requests)
+        return await all_of(self._generate(request, sampling) for request in requests)
 
     async def score(self, requests: Sequence[Request]) -> list[Completion]:
         """See `AsyncEngine.score`."""
@@ -78,7 +79,7 @@ class ContinuousEngine:
                 with self._progress.work_on([Suspect(request)]):
                     return await self._score(request)
 
-        return await _all(map(score, requests))
+        return await all_of(map(score, requests))
 
     async def load(self, folder: str) -> None:
         """See `AsyncEngine.load`. Waits until all requests are answered; those that come meanwhile wait."""
@@ -103,7 +104,7 @@ class ContinuousEngine:
             return [Completion("", refused=refusal_reason(error))] * sampling.n
         self._places.load.count(tokens=sum(answer.tokens for answer in answers))
         if sampling.judgement == "ask":
-            return await _all(self._judged(request, answer) for answer in answers)
+            return await all_of(judged(self._score, request, answer) for answer in answers)
         return answers
 
     async def _score(self, request: Request) -> Completion:
@@ -113,16 +114,6 @@ class ContinuousEngine:
             raise
         except Exception as error:
             return Completion("", refused=refusal_reason(error))
-
-    async def _judged(self, request: Request, answer: Completion) -> Completion:
-        """The answer, with the judgement that the model gives when asked if it wrote none."""
-        missing = MissingJudgement.of(request, answer)
-        while missing:
-            score = await self._score(missing.request_for_score())
-            if not score.refused:
-                return missing.with_judgement(score)
-            missing = missing.shortened() if score.refused == TOO_LONG else None
-        return answer
 
 
 class Places:
@@ -206,13 +197,3 @@ async def _unless_closed(work: Coroutine[Any, Any, T]) -> T:
         if task is not None and task.cancelling():  # the call itself is cancelled
             raise
         raise EngineDied("the engine was closed") from None
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results of some coroutines that run at the same time. If one raises, the others are cancelled."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()

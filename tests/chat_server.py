@@ -1,6 +1,7 @@
 """A server on loopback that answers as vLLM's does, for requests that a test scripts."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class ChatServer:
         tokens: the tokens of a chat, without and with those that the tokenizer adds.
         url: its address.
         bodies: bodies of the chat requests.
+        peers: the sockets that they came over.
         headers: headers of all requests.
         connections: client ports that requests came from.
     """
@@ -32,6 +34,7 @@ class ChatServer:
     tokens: dict[bool, list[int]] = field(default_factory=lambda: {False: [5, 6], True: [5, 6]})
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    peers: list[socket.socket] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     connections: set[int] = field(default_factory=set)
 
@@ -69,6 +72,7 @@ def chat_server(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[ChatServ
             if self.path == "/tokenize":
                 return self._send((200, {"tokens": state.tokens[body["add_special_tokens"]]}))
             assert self.path == "/v1/chat/completions"
+            state.peers.append(self.connection)
             state.bodies.append(body)
             return self._send(state.answer(body))
 

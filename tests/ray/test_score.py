@@ -1,5 +1,6 @@
 """A published reward model is called in three ways, which give the same reward: Python, `jobs/score.py`, and vLLM's server."""
 
+import asyncio
 import json
 import os
 import re
@@ -199,12 +200,19 @@ def test_a_connected_model_gives_the_rewards_of_a_loaded_one(
     try:
         expected = loaded.score(images, questions, responses, k, critiques=k > 0)
         found = connected.score(images, questions, responses, k, critiques=k > 0)
+        awaited = asyncio.run(connected.score_async(images, questions, responses, k, critiques=k > 0))
     finally:
         connected.close()
         loaded.close()
     assert [score.reason for score in found] == ["", "", "longer_than_the_model_takes"]
     assert [score.reason for score in expected] == [score.reason for score in found]
     assert [score.critiques for score in expected] == [score.critiques for score in found]
+    assert [(score.reason, score.critiques) for score in awaited] == [
+        (score.reason, score.critiques) for score in found
+    ]
+    assert [score.reward for score in awaited[:2]] == pytest.approx(
+        [score.reward for score in found[:2]], abs=TOLERANCE
+    )
     for one, other in zip(expected[:2], found[:2], strict=True):
         assert other.reward == pytest.approx(one.reward, abs=TOLERANCE)
         assert other.label_mass == pytest.approx(one.label_mass, abs=TOLERANCE)

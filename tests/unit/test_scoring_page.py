@@ -1,5 +1,6 @@
 """The program of docs/scoring.md for vLLM's server: it asks as the engines do, and reads the answer as scoring does."""
 
+import asyncio
 import io
 import json
 import math
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from tests.chat_server import chat_server, choice, token
 from tests.published import QUESTION, plain_text, publish
 from vlrm_ray.engines import Completion
 from vlrm_ray.preferences.critique import COMPACT
@@ -25,6 +28,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text()
     for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     if "def agrees_with_image" in code
 )
+(ASYNC_REWARD_FUNCTION,) = (
+    code
+    for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    if "async def compute_score" in code
+)
+ADDRESS = "http://127.0.0.1:8000"
 GIVEN = '"There is a red circle."'
 SCORING = Scoring.create(COMPACT, 1, 120, 0.8, 0.5, 3.0, with_texts=False)
 
@@ -106,3 +115,40 @@ def test_the_reward_function_for_rlhf_takes_what_trl_gives_it_and_neither_prefer
     assert rewards == pytest.approx([0.9, 0.7, 0.5, 0.7])
     assert asked[0] == ("a.png", "What?", "A dog.")
     assert asked[3] == ("b.png", "Who?", "")
+
+
+def test_the_asynchronous_reward_function_for_rlhf_takes_what_verl_gives_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verl awaits it for each response, many at a time, and takes a dictionary with the key `score`."""
+    (folder / "photo.png").write_bytes(_png())
+    yes = choice(token("Judgement:"), token(" Yes", _Yes=0.6, _No=0.3))
+    monkeypatch.chdir(folder)
+    with chat_server(lambda body: (200, {"choices": [yes]})) as server:
+        names: dict[str, Any] = {}
+        assert ADDRESS in ASYNC_REWARD_FUNCTION
+        exec(ASYNC_REWARD_FUNCTION.replace(ADDRESS, server.url), names)
+
+        async def as_verl_does() -> list[dict[str, float]]:
+            calls = (
+                names["compute_score"](
+                    data_source="scenes",
+                    solution_str=text,
+                    ground_truth="",
+                    extra_info={"image": "photo.png", "question": QUESTION, "num_turns": None},
+                    reward_router_address=None,
+                )
+                for text in ("There is a red circle.", "")
+            )
+            return await asyncio.gather(*calls)
+
+        found = asyncio.run(as_verl_does())
+        names["model"].close()
+    reward = SCORING.score([Completion("Judgement: Yes", 0.6, 0.3)]).reward
+    assert found == [{"score": pytest.approx(reward), "unknown": 0.0}, {"score": 0.5, "unknown": 1.0}]
+
+
+def _png() -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (20, 10), "red").save(sink, "PNG")
+    return sink.getvalue()

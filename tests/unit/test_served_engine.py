@@ -1,23 +1,27 @@
 """A reward model on a server: what is sent, how answers become probabilities, and what the user is told if there is none."""
 
+import asyncio
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from PIL import Image
 
 from tests.chat_server import Answer, ChatServer, chat_server, choice, token
 from tests.published import QUESTION, publish
+from tests.s3_server import S3Server
 from vlrm_ray.engines import TOO_LONG, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward import RewardModel, served_engine
 from vlrm_ray.reward.reward_model import WAVES
+from vlrm_ray.reward.scoring import Score
 
 LIKELY = {"Yes": 0.2, "_Yes": 0.4, "_No": 0.2, "_yes": 0.1, "Seen": 0.1}
+Scorer: TypeAlias = Callable[..., list[Score]]
 CRITIQUE = (token("Seen: a star."), token(" Judgement"), token(":"), token(" Yes", **LIKELY), token("."))
 
 
@@ -41,16 +45,25 @@ def folder(tmp_path: Path) -> str:
     return str(publish(tmp_path / "rm", temperature=2.0))
 
 
-def score(model: RewardModel, folder: str, *responses: str, k: int = 1) -> list[Any]:
-    image = Path(folder).parent / "photo.png"
-    try:
-        return model.score([image] * len(responses), [QUESTION] * len(responses), responses, k, critiques=k > 0)
-    finally:
-        model.close()
+@pytest.fixture(params=["score", "score_async"])
+def score(request: pytest.FixtureRequest) -> Scorer:
+    """Scores responses to a photo, waiting for them in a thread or in an event loop: both give the same and raise the same."""
+
+    def scores(model: RewardModel, folder: str, *responses: str, k: int = 1) -> list[Score]:
+        count, image = len(responses), Path(folder).parent / "photo.png"
+        arguments: tuple[Any, ...] = ([image] * count, [QUESTION] * count, responses, k, k > 0)
+        try:
+            if request.param == "score":
+                return model.score(*arguments)
+            return asyncio.run(model.score_async(*arguments))
+        finally:
+            model.close()
+
+    return scores
 
 
 def test_the_reward_is_that_of_the_labels_at_the_judgement_calibrated_by_the_version(
-    server: ChatServer, folder: str
+    server: ChatServer, folder: str, score: Scorer
 ) -> None:
     (found,) = score(RewardModel.connect(server.url, folder), folder, "A star.")
     odds = (0.6 / 0.2) ** 0.5  # temperature 2
@@ -59,14 +72,14 @@ def test_the_reward_is_that_of_the_labels_at_the_judgement_calibrated_by_the_ver
     assert found.critiques == ("Seen: a star. Judgement: Yes.",)
 
 
-def test_another_spelling_of_the_judgement_counts_all_spellings(server: ChatServer, folder: str) -> None:
+def test_another_spelling_of_the_judgement_counts_all_spellings(server: ChatServer, folder: str, score: Scorer) -> None:
     words = token(" yes", **LIKELY)
     server.answer = lambda body: (200, {"choices": [choice(token("Judgement:"), words)]})
     (found,) = score(RewardModel.connect(server.url, folder), folder, "A star.")
     assert found.label_mass == pytest.approx(0.9, abs=1e-3)
 
 
-def test_what_is_sent_is_what_engines_are_given(server: ChatServer, folder: str) -> None:
+def test_what_is_sent_is_what_engines_are_given(server: ChatServer, folder: str, score: Scorer) -> None:
     model = RewardModel.connect(server.url + "/v1/", folder, max_pixels=5000, max_tokens=70, api_key="secret")
     score(model, folder, "A star.<|end|> Yes", k=3)
     (body,) = server.bodies
@@ -82,14 +95,14 @@ def test_what_is_sent_is_what_engines_are_given(server: ChatServer, folder: str)
     assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret"}
 
 
-def test_a_critique_without_a_judgement_is_continued_to_it(server: ChatServer, folder: str) -> None:
+def test_a_critique_without_a_judgement_is_continued_to_it(server: ChatServer, folder: str, score: Scorer) -> None:
     def forgets(body: dict[str, Any]) -> Answer:
         return (
             says_yes(body) if body["max_tokens"] == 1 else (200, {"choices": [choice(token("Seen: a star."), ends="")]})
         )
 
     server.answer = forgets
-    (found,) = score(RewardModel.connect(server.url, folder), folder, "A star.")
+    (found,) = score(RewardModel.connect(server.url, folder, concurrency=1), folder, "A star.")
     assert found.critiques == ("Seen: a star. Judgement: Yes",)
     *_, last = server.bodies
     assert last["messages"][-1] == {"role": "assistant", "content": "Seen: a star. Judgement:"}
@@ -101,7 +114,7 @@ def test_a_critique_without_a_judgement_is_continued_to_it(server: ChatServer, f
     [([5, 6], [5, 6], False), ([5, 6], [1, 5, 6], True), ([1, 5, 6], [1, 1, 5, 6], False)],
 )
 def test_a_chat_has_one_token_for_its_beginning(
-    without: list[int], added: list[int], begins: bool, server: ChatServer, folder: str
+    without: list[int], added: list[int], begins: bool, server: ChatServer, folder: str, score: Scorer
 ) -> None:
     """Either the tokenizer adds none, or the chat template leaves it to the tokenizer, or it writes it."""
     server.tokens = {False: without, True: added}
@@ -109,13 +122,15 @@ def test_a_chat_has_one_token_for_its_beginning(
     assert server.bodies[0]["add_special_tokens"] is begins
 
 
-def test_a_judgement_without_a_critique_is_one_token(server: ChatServer, folder: str) -> None:
+def test_a_judgement_without_a_critique_is_one_token(server: ChatServer, folder: str, score: Scorer) -> None:
     (found,) = score(RewardModel.connect(server.url, folder), folder, "A star.", k=0)
     assert found.reward == pytest.approx(0.75, abs=1e-3)  # not calibrated
     assert server.bodies[0]["max_tokens"] == 1
 
 
-def test_a_refused_item_does_not_fail_the_others_and_answers_are_in_order(server: ChatServer, folder: str) -> None:
+def test_a_refused_item_does_not_fail_the_others_and_answers_are_in_order(
+    server: ChatServer, folder: str, score: Scorer
+) -> None:
     long = {"error": {"message": "This model's maximum context length is 512 tokens.", "code": 400}}
 
     def picky(body: dict[str, Any]) -> Answer:
@@ -130,7 +145,7 @@ def test_a_refused_item_does_not_fail_the_others_and_answers_are_in_order(server
     assert len(server.connections) <= 4  # they are kept
 
 
-def test_a_busy_server_is_asked_again(server: ChatServer, folder: str) -> None:
+def test_a_busy_server_is_asked_again(server: ChatServer, folder: str, score: Scorer) -> None:
     answers = iter([(503, "busy"), (429, "busy")])
     server.answer = lambda body: next(answers, None) or says_yes(body)
     (found,) = score(RewardModel.connect(server.url, folder), folder, "A star.")
@@ -138,13 +153,48 @@ def test_a_busy_server_is_asked_again(server: ChatServer, folder: str) -> None:
     assert len(server.bodies) == 3
 
 
-def test_a_server_that_does_not_recover_ends_the_scoring(server: ChatServer, folder: str) -> None:
+def test_a_server_that_does_not_recover_ends_the_scoring(server: ChatServer, folder: str, score: Scorer) -> None:
     server.answer = lambda body: (500, {"message": "EngineCore\nended"})
     with pytest.raises(
         UserError, match=r"^the server at .* does not answer \(status 500: EngineCore ended\); start it"
     ):
         score(RewardModel.connect(server.url, folder), folder, "A star.")
     assert len(server.bodies) == 3
+
+
+def test_an_answer_that_is_not_one_of_vllm_fails_its_own_item_only(
+    server: ChatServer, folder: str, score: Scorer
+) -> None:
+    odd = (200, {"choices": [{"index": 0}]})
+    server.answer = lambda body: odd if "odd" in body["messages"][0]["content"][-1]["text"] else says_yes(body)
+    found = score(RewardModel.connect(server.url, folder), folder, "A star.", "odd", "A moon.")
+    assert [item.reason for item in found] == ["", "refused by the engine: 'message'", ""]
+    assert len(server.bodies) == 3
+
+
+def test_of_a_version_in_an_object_store_only_the_small_files_are_fetched(
+    server: ChatServer, folder: str, score: Scorer, s3: S3Server
+) -> None:
+    for name in ("vlrm_reward.json", "vlrm_calibration.json", "config.json"):
+        s3.put(f"versions/0003/{name}", Path(folder, name).read_bytes())
+    s3.put("versions/0003/model.safetensors", b"\0" * 100)
+    expected = score(RewardModel.connect(server.url, folder), folder, "A star.")
+    assert score(RewardModel.connect(server.url, s3.uri("versions/0003")), folder, "A star.") == expected
+    assert s3.reads("versions/0003/vlrm_calibration.json") > 0
+    assert s3.reads("versions/0003/model.safetensors") == 0
+
+
+def test_a_uri_without_a_usable_card_is_told_without_its_secret(server: ChatServer, s3: S3Server) -> None:
+    s3.put("empty/config.json", b"{}")
+    s3.put("damaged/vlrm_reward.json", b"{")
+    for key, message in (
+        ("empty", r"/empty\?.* does not describe a published reward model \(no vlrm_reward\.json in it\)"),
+        ("damaged", r"/damaged\?.*/vlrm_reward\.json is not a valid reward model card"),
+        ("absent", r"/absent\?.*there is no such folder or file"),
+    ):
+        with pytest.raises(UserError, match=f"s3://\\*\\*\\*@{s3.bucket}{message}") as caught:
+            RewardModel.connect(server.url, s3.uri(key))
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ temperature_scaling.py  calibrates the reward with one parameter
 scoring.py              how the model is asked about a response, and how its answers become a score
 reward_model.py         a published model in this process, or on a server of vLLM
 served_engine.py        adapter for vLLM's server
+loop_thread.py          an event loop that callers of any thread and any other loop share
 score_files.py          scores of a file of rows, in parts, for jobs/score.py
 transformers_engine.py  adapter for generation with transformers
 missing_judgements.py   asks for the judgement of a critique that has none

@@ -5,7 +5,7 @@ that have a readable judgement are not changed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from vlrm_ray.engines import TOO_LONG, Completion, Engine, Request, score_isolated
@@ -87,6 +87,23 @@ def with_judgements(
                 retried[row, column] = shorter
         missing = retried
     return complete
+
+
+async def judged(score: Callable[[Request], Awaitable[Completion]], request: Request, answer: Completion) -> Completion:
+    """The answer to a request, with the judgement that the model gives when asked if it wrote none; see `with_judgements`.
+
+    Args:
+        score: computes p(Yes) and p(No) after the prefix of a request; a request that is not taken gets a refused completion.
+        request: the request.
+        answer: the answer.
+    """
+    missing = MissingJudgement.of(request, answer)
+    while missing:
+        found = await score(missing.request_for_score())
+        if not found.refused:
+            return missing.with_judgement(found)
+        missing = missing.shortened() if found.refused == TOO_LONG else None
+    return answer
 
 
 def _joined(prefix: str, text: str) -> str:

@@ -5,7 +5,8 @@ Of a folder given by a URI only the small files and the weights' headers are fet
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -166,13 +167,31 @@ def check_adapters(key: str, name: str, settings: Train) -> None:
 def _check_remote(key: str, uri: str, check: Callable[[str, Path], None]) -> None:
     """Check the skeleton of a folder; errors name its URI."""
     try:
-        with skeleton(uri) as folder:
-            try:
-                check(key, folder)
-            except UserError as error:
-                raise UserError(str(error).replace(str(folder), redacted(uri))) from None
+        with model_files(uri) as folder:
+            check(key, folder)
     except StorageError as error:
         raise UserError(f"{key}: {error}") from None
+
+
+@contextmanager
+def model_files(reference: str, names: Collection[str] = ()) -> Iterator[Path]:
+    """Context manager: the folder of a model, or a skeleton of a remote one; errors that arise in it name the remote one's URI.
+
+    Args:
+        reference: reference to the model (see `vlrm_ray.store.models`), which is no hub name.
+        names: names of the files of a remote model that are needed, if they are there; all files without them.
+
+    Raises:
+        StorageError: a remote folder does not exist or cannot be read.
+    """
+    if not is_remote(reference):
+        yield Path(asset_path(portable(reference)))
+        return
+    with skeleton(reference, names) as folder:
+        try:
+            yield folder
+        except UserError as error:
+            raise UserError(str(error).replace(str(folder), redacted(reference))) from None
 
 
 def _check_folder(key: str, folder: Path) -> None:

@@ -3,9 +3,10 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vlrm_ray.config import Prompts, Selection, asset_path
 from vlrm_ray.engines import (
@@ -21,11 +22,15 @@ from vlrm_ray.engines import (
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import FORMATS, CritiqueFormat
 from vlrm_ray.reward.missing_judgements import with_judgements
-from vlrm_ray.reward.model_folder import CARD, check_model, read_card, scoring_of
-from vlrm_ray.reward.scoring import BadItem, Score, Scoring, token_limits
+from vlrm_ray.reward.model_folder import CARD, check_model, model_files, read_card, scoring_of
+from vlrm_ray.reward.scoring import Score, Scoring, token_limits
+from vlrm_ray.reward.temperature_scaling import FILE as CALIBRATION
 from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.models import VERSION, local_model, portable
+
+if TYPE_CHECKING:
+    from vlrm_ray.reward.served_engine import ServedEngine
 
 WAVES = 16
 """Sequences of a batch for each request that a server gets at the same time: few of them wait for the longest of a batch."""
@@ -146,7 +151,8 @@ class RewardModel:
 
         Args:
             url: address of the server, such as http://127.0.0.1:8000.
-            folder: local folder with the version's `vlrm_reward.json` and, if there is one, `vlrm_calibration.json`.
+            folder: folder, or URI of a folder, with the version's `vlrm_reward.json` and, if there is one,
+                `vlrm_calibration.json`. Of a URI only these small files are fetched.
             model: name of the model on the server, if it has several.
             api_key: key of the server, if it asks for one.
             concurrency: requests that are sent at the same time.
@@ -161,15 +167,10 @@ class RewardModel:
         """
         from vlrm_ray.reward.served_engine import ServedEngine
 
-        card = read_card(Path(folder))
-        if card is None or not card.get("control_tokens"):
-            found = f"no {CARD} in it" if card is None else f"its {CARD} is of an older version, without control_tokens"
-            raise UserError(
-                f"folder {folder} does not describe a published reward model ({found}); give a local folder with the version's "
-                f"{CARD} and vlrm_calibration.json"
-            )
-        critique_format, of_run = FORMATS[str(card["critique_format"])], scoring_of(card, f"{folder}/{CARD}")
-        limit = max_tokens or of_run.get("max_tokens") or token_limits(Path(folder), critique_format.name)[0]
+        with model_files(str(folder), (CARD, CALIBRATION, "config.json")) as path:
+            card, critique_format = _described(str(folder), path)
+            of_run, temperature = scoring_of(card, f"{path}/{CARD}"), read_temperature(path)
+            limit = max_tokens or of_run.get("max_tokens") or token_limits(path, critique_format.name)[0]
         engine = ServedEngine(
             url,
             PlainText(card["control_tokens"]),
@@ -182,7 +183,7 @@ class RewardModel:
         return cls(
             engine,
             critique_format,
-            temperature=read_temperature(Path(folder)),
+            temperature=temperature,
             max_tokens=int(limit),
             label_mass=of_run.get("label_mass", Selection().label_mass) if label_mass is None else label_mass,
             sampling_temperature=sampling_temperature,
@@ -211,10 +212,67 @@ class RewardModel:
             The scores, in the order of the items.
 
         Raises:
-            UserError: the sequences differ in length, or `k` is not possible.
+            UserError: the sequences differ in length, `k` is not possible, or a server does not answer.
         """
         _check_lengths(images=images, questions=questions, responses=responses)
-        scoring = Scoring.create(
+        scoring = self._scoring(k, critiques)
+        scores: list[Score] = []
+        for part in self._parts(k, images, questions, responses):
+            asked = scoring.requests(part)
+            answers = self._answers([item for item in asked if isinstance(item, Request)], scoring)
+            scores += scoring.scores(asked, answers)
+        return scores
+
+    async def score_async(
+        self,
+        images: Sequence[Any],
+        questions: Sequence[str],
+        responses: Sequence[str],
+        k: int = 1,
+        critiques: bool = False,
+    ) -> list[Score]:
+        """`score` for event loops, with a model that a server has. It does not block the loop.
+
+        Any number of calls may wait at the same time, in several event loops and threads; all of them together have
+        `concurrency` requests at the server. If a call is cancelled, its requests are withdrawn.
+
+        Args:
+            images: as in `score`, like the other arguments.
+            questions: the question of each item.
+            responses: the response to score of each item.
+            k: number of critiques.
+            critiques: whether to return the critiques.
+
+        Returns:
+            The scores, in the order of the items.
+
+        Raises:
+            UserError: as in `score`; the model was loaded into this process; or it was closed.
+        """
+        _check_lengths(images=images, questions=questions, responses=responses)
+        engine, scoring = self._served(), self._scoring(k, critiques)
+        scores: list[Score] = []
+        for part in self._parts(k, images, questions, responses):
+            asked = await engine.in_thread(partial(scoring.requests, part))
+            requests = [item for item in asked if isinstance(item, Request)]
+            if scoring.sampling is None:
+                answers = [[answer] for answer in await engine.score_async(requests)]
+            else:
+                answers = await engine.generate_async(requests, scoring.sampling)
+            scores += await engine.in_thread(partial(scoring.scores, asked, answers))
+        return scores
+
+    def _served(self) -> "ServedEngine":
+        from vlrm_ray.reward.served_engine import ServedEngine
+
+        if isinstance(self.engine, ServedEngine):
+            return self.engine
+        raise UserError(
+            "score_async needs a model that a server has; use RewardModel.connect, or call score in a thread, for one call at a time"
+        )
+
+    def _scoring(self, k: int, critiques: bool) -> Scoring:
+        return Scoring.create(
             self.critique_format,
             k,
             self.max_tokens,
@@ -223,18 +281,11 @@ class RewardModel:
             self.temperature,
             with_texts=critiques,
         )
-        scores: dict[int, Score] = {}
-        requests: dict[int, Request] = {}
-        for part in batches(range(len(images)), max(1, self.batch_size // max(1, k))):
-            requests.clear()
-            for index in part:
-                try:
-                    requests[index] = scoring.request(images[index], questions[index], responses[index])
-                except BadItem as error:
-                    scores[index] = Score(reason=str(error))
-            answers = self._answers(list(requests.values()), scoring)
-            scores |= {index: scoring.score(group) for index, group in zip(requests, answers, strict=True)}
-        return [scores[index] for index in range(len(images))]
+
+    def _parts(self, k: int, *columns: Sequence[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
+        """The items in parts that the engine gets at the same time; an item is looked up when its part is read."""
+        for part in batches(range(len(columns[0])), max(1, self.batch_size // max(1, k))):
+            yield (tuple(column[index] for column in columns) for index in part)
 
     def _answers(self, requests: list[Request], scoring: Scoring) -> list[list[Completion]]:
         if scoring.sampling is None:
@@ -242,8 +293,20 @@ class RewardModel:
         return with_judgements(self.engine, requests, generate_isolated(self.engine, requests, scoring.sampling))
 
     def close(self) -> None:
-        """Free the model's memory."""
+        """Free the model's memory, or end the connection to its server: calls that wait for it get a `UserError`."""
         self.engine.close()
+
+
+def _described(reference: str, folder: Path) -> tuple[dict[str, Any], CritiqueFormat]:
+    """Card and critique format of a version that a server has, from a folder with its card."""
+    card = read_card(folder)
+    if card is None or not card.get("control_tokens"):
+        found = f"no {CARD} in it" if card is None else f"its {CARD} is of an older version, without control_tokens"
+        raise UserError(
+            f"folder {redacted(reference)} does not describe a published reward model ({found}); give the folder of a version, "
+            f"its URI, or a folder with the version's {CARD} and {CALIBRATION}"
+        )
+    return card, FORMATS[str(card["critique_format"])]
 
 
 def published_folder(key: str, uri: str) -> tuple[Path, CritiqueFormat]:

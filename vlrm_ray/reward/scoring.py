@@ -11,7 +11,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,21 @@ class Scoring:
             return Request(ask(question, response), image_uri(image, locate), seed=seed_of("score", question, response))
         except BadImage as error:
             raise BadItem(str(error)) from None
+
+    def requests(self, items: Iterable[tuple[Any, Any, Any]]) -> list[Request | Score]:
+        """The request about each item (image, question, response), or the score without a reward of one that cannot be sent."""
+        asked: list[Request | Score] = []
+        for item in items:
+            try:
+                asked.append(self.request(*item))
+            except BadItem as error:
+                asked.append(Score(reason=str(error)))
+        return asked
+
+    def scores(self, asked: Sequence[Request | Score], answers: Iterable[Sequence[Completion]]) -> list[Score]:
+        """The scores of the items of `requests`, from the answers to those that are requests."""
+        groups = iter(answers)
+        return [item if isinstance(item, Score) else self.score(next(groups)) for item in asked]
 
     def score(self, answers: Sequence[Completion]) -> Score:
         """The score of an item from the model's answers to its request."""

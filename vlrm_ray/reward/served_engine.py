@@ -5,24 +5,28 @@ tokens, the same pixels, and all sampling settings, so that those of the model f
 from the most likely tokens at the judgement; a label that is not among them counts as 0.
 """
 
+import asyncio
 import base64
 import io
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import exp
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from PIL import Image
 
 from vlrm_ray.engines import Completion, PlainText, Request, Sampling, refusal_reason
-from vlrm_ray.errors import BadImage, UserError, first_line
+from vlrm_ray.errors import UserError, first_line
 from vlrm_ray.preferences.judgement import judgement_token
+from vlrm_ray.reward.loop_thread import LoopThread, all_of
+from vlrm_ray.reward.missing_judgements import judged
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.images import load_in_condition
 from vlrm_ray.types import NO, YES
 
+T = TypeVar("T")
 TOP_LOGPROBS = 20
 """Most likely tokens that are asked for: as many as vLLM gives without `--max-logprobs`."""
 PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -38,7 +42,8 @@ class RefusedRequest(ValueError):
 
 
 class ServedEngine:
-    """An engine with the interface of all engines, whose model a server has.
+    """An engine with the interface of all engines, whose model a server has. Its methods may be called at the same time, from
+    any thread, and those that are named `_async` from any event loop.
 
     Attributes:
         url: address of the server, without the path of the API.
@@ -75,16 +80,18 @@ class ServedEngine:
             UserError: the server does not answer, refuses the key, or does not have the model.
         """
         self.url, self.plain, self.max_pixels = url.rstrip("/").removesuffix("/v1"), plain, max_pixels
-        self._client = httpx.Client(
+        self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout, connect=min(timeout, 20.0)),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="served-reward")
+        self._loop = LoopThread("served-reward")
+        self._slots = asyncio.Semaphore(concurrency)  # no image is read, and no connection waited for, before its turn
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="served-reward-work")
         try:
-            served = [str(entry["id"]) for entry in self._call("GET", "v1/models")["data"]]
+            served = [str(entry["id"]) for entry in self._loop.wait(self._call("GET", "v1/models"))["data"]]
             self.model = _choose(self._name, model, served)
-            self.begins = self._begins_by_tokenizer()
+            self.begins = self._loop.wait(self._begins_by_tokenizer())
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"the server at {self._name} does not answer as that of vLLM; correct url") from error
 
@@ -95,9 +102,53 @@ class ServedEngine:
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine.generate`. A request that the server refuses gives refused answers.
 
+        With `judgement="ask"` in `sampling`, a critique without a judgement is asked for it as soon as it has come.
+
         Raises:
-            UserError: the server does not answer, or JSON schemas are asked for.
+            UserError: the server does not answer, JSON schemas are asked for, or the engine was closed.
         """
+        return self._loop.wait(self._generate(requests, sampling))
+
+    async def generate_async(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """`generate` for event loops. If the caller is cancelled, the requests are withdrawn from the server."""
+        return await self._loop.run(self._generate(requests, sampling))
+
+    def score(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `Engine.score`; raises UserError if the server does not answer, or if the engine was closed."""
+        return self._loop.wait(self._score(requests))
+
+    async def score_async(self, requests: Sequence[Request]) -> list[Completion]:
+        """`score` for event loops. If the caller is cancelled, the requests are withdrawn from the server."""
+        return await self._loop.run(self._score(requests))
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Result of some work that would block an event loop, in one of `concurrency` threads."""
+        return await self._loop.run(self._in_thread(work))
+
+    def load(self, folder: str) -> None:
+        """Raise UserError: the server loads its model itself."""
+        raise UserError(
+            f"the server at {self._name} cannot load {folder}; start it with that folder, and connect again"
+        )
+
+    def close(self) -> None:
+        """Withdraw all requests, whose callers get a UserError, and close the connections; the server goes on."""
+        self._loop.close(self._client.aclose)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _begins_by_tokenizer(self) -> bool:
+        """Whether a chat has a BOS only if the tokenizer adds it: other chat templates write it. See `chat_tokenization`."""
+        chat = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "A question"}]}],
+        }
+        without, added = [
+            (await self._call("POST", "tokenize", chat | {"add_special_tokens": special}))["tokens"]
+            for special in (False, True)
+        ]
+        return bool(added != without and added[:1] != without[:1])
+
+    async def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         if sampling.json_schema:
             raise UserError("a served reward model is not asked for JSON schemas; start an engine for that")
         settings: dict[str, Any] = {
@@ -107,66 +158,62 @@ class ServedEngine:
             "top_p": sampling.top_p,
         }
 
-        def answer(request: Request) -> list[Completion]:
+        def read(choices: list[Any]) -> list[Completion]:
+            return [_completion(choice) for choice in choices]
+
+        async def answer(request: Request) -> list[Completion]:
             seed = {"seed": request.seed} if sampling.temperature > 0 else {}
-            return [_completion(choice) for choice in self._ask(request, settings | seed)]
+            async with self._slots:
+                answers = await self._answers(request, settings | seed, read, sampling.n)
+                if sampling.judgement != "ask":
+                    return answers
+                return [await judged(self._judgement, request, answer) for answer in answers]
 
-        return self._each(answer, requests, sampling.n)
+        return await all_of(map(answer, requests))
 
-    def score(self, requests: Sequence[Request]) -> list[Completion]:
-        """See `Engine.score`; raises UserError if the server does not answer."""
+    async def _score(self, requests: Sequence[Request]) -> list[Completion]:
+        async def answer(request: Request) -> Completion:
+            async with self._slots:
+                return await self._judgement(request)
 
-        def answer(request: Request) -> list[Completion]:
-            (choice,) = self._ask(request, {"max_tokens": 1, "temperature": 0.0})
+        return await all_of(map(answer, requests))
+
+    async def _judgement(self, request: Request) -> Completion:
+        """p(Yes) and p(No) as the next token after the request's prefix."""
+
+        def read(choices: list[Any]) -> list[Completion]:
+            (choice,) = choices
             return [Completion("", *_masses(choice["logprobs"]["content"][0], YES), tokens=1)]
 
-        return [completion for (completion,) in self._each(answer, requests, 1)]
+        (answer,) = await self._answers(request, {"max_tokens": 1, "temperature": 0.0}, read, 1)
+        return answer
 
-    def load(self, folder: str) -> None:
-        """Raise UserError: the server loads its model itself."""
-        raise UserError(
-            f"the server at {self._name} cannot load {folder}; start it with that folder, and connect again"
-        )
+    async def _answers(
+        self,
+        request: Request,
+        settings: Mapping[str, Any],
+        read: Callable[[list[Any]], list[Completion]],
+        count: int,
+    ) -> list[Completion]:
+        """What `read` makes of the server's answers to a request; `count` refused ones if it cannot be answered."""
+        try:
+            body = await self._in_thread(partial(self._body, request, settings))
+            answer = await self._call("POST", "v1/chat/completions", body)
+            return read(sorted(answer["choices"], key=lambda choice: int(choice["index"])))
+        except UserError:
+            raise
+        except Exception as error:  # refusals, image decoders, and answers that are not as those of vLLM
+            return [Completion("", refused=refusal_reason(error))] * count
 
-    def close(self) -> None:
-        """Close the connections; the server goes on."""
-        self._threads.shutdown(cancel_futures=True)
-        self._client.close()
-
-    def _begins_by_tokenizer(self) -> bool:
-        """Whether a chat has a BOS only if the tokenizer adds it: other chat templates write it. See `chat_tokenization`."""
-        chat = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": [{"type": "text", "text": "A question"}]}],
-        }
-        without, added = (
-            self._call("POST", "tokenize", chat | {"add_special_tokens": special})["tokens"]
-            for special in (False, True)
-        )
-        return bool(added != without and added[:1] != without[:1])
-
-    def _each(
-        self, answer: Callable[[Request], list[Completion]], requests: Sequence[Request], count: int
-    ) -> list[list[Completion]]:
-        """The answers to all requests, which are sent at the same time; `count` refused ones to each that cannot be answered."""
-
-        def isolated(request: Request) -> list[Completion]:
-            try:
-                return answer(request)
-            except (BadImage, RefusedRequest) as error:
-                return [Completion("", refused=refusal_reason(error))] * count
-
-        return list(self._threads.map(isolated, requests))
-
-    def _ask(self, request: Request, settings: Mapping[str, Any]) -> list[Any]:
-        """The choices with which the server answers a request; raises BadImage, RefusedRequest or UserError."""
+    def _body(self, request: Request, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The body in which a request is sent; raises BadImage."""
         image = load_in_condition(request.image, request.condition, self.max_pixels) if request.image else None
         content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_uri(image)}}] if image else []
         content.append({"type": "text", "text": self.plain(request.text)})
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if request.prefix:
             messages.append({"role": "assistant", "content": self.plain(request.prefix)})
-        body = {
+        return {
             "model": self.model,
             "messages": messages,
             "add_generation_prompt": not request.prefix,
@@ -179,11 +226,11 @@ class ServedEngine:
             "repetition_penalty": 1.0,
             **settings,
         }
-        return sorted(
-            self._call("POST", "v1/chat/completions", body)["choices"], key=lambda choice: int(choice["index"])
-        )
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Send a request, one with a body again while the server is busy; returns the JSON value of the answer.
 
         Raises:
@@ -192,9 +239,9 @@ class ServedEngine:
         """
         problem = ""
         for pause in PAUSES if body else PAUSES[:1]:
-            time.sleep(pause)
+            await asyncio.sleep(pause)
             try:
-                answer = self._client.request(method, f"{self.url}/{path}", json=body)
+                answer = await self._client.request(method, f"{self.url}/{path}", json=body)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 problem = first_line(error)
                 continue

@@ -12,7 +12,7 @@ Fingerprints are computed from content, so they are the same on each node.
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -75,10 +75,14 @@ def local_model(reference: str, ledger: Ledger | None = None) -> str:
 
 
 @contextmanager
-def skeleton(uri: str) -> Iterator[Path]:
+def skeleton(uri: str, names: Collection[str] = ()) -> Iterator[Path]:
     """Context manager: a temporary folder with the files of a remote model, to check them without fetching the weights.
 
     Small files are complete. Weights in safetensors have their full size and their header, and no tensors.
+
+    Args:
+        uri: URI of the model's folder.
+        names: names of the files, of which the folder may lack some; all files without them.
 
     Raises:
         StorageError: the folder does not exist or cannot be read.
@@ -87,7 +91,8 @@ def skeleton(uri: str) -> Iterator[Path]:
         source = list_source(uri)
     with tempfile.TemporaryDirectory(prefix="vlrm-model-") as folder:
         with storage_errors("read", uri), ThreadPoolExecutor(_READERS) as readers:
-            list(readers.map(lambda name: _copy_start(source, name, Path(folder, name or source.name)), source.files))
+            wanted = [name for name in source.files if not names or name in names]
+            list(readers.map(lambda name: _copy_start(source, name, Path(folder, name or source.name)), wanted))
         yield Path(folder)
 
 
