@@ -350,13 +350,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class SelectedPair:
-    """A pair as it is used for training, with the critique of each side that is learned."""
+    """A pair as it is used for training, with the critique of each side that is learned; None if only the other side is."""
 
     pair: Pair
-    chosen: ScoredCritique
-    rejected: ScoredCritique
+    chosen: ScoredCritique | None
+    rejected: ScoredCritique | None
 
     @property
-    def margin(self) -> float:
-        """reward(chosen, critique+) - reward(rejected, critique-)."""
-        return self.chosen.reward - self.rejected.reward
+    def margin(self) -> float | None:
+        """reward(chosen, critique+) - reward(rejected, critique-); None if only one side is learned."""
+        return self.chosen.reward - self.rejected.reward if self.chosen and self.rejected else None

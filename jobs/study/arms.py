@@ -32,6 +32,7 @@ ARMS: dict[str, Arm] = {
     ORACLE: Arm("labels and evidence from ground truth", seeds=5, ground_truth=True),
     "no_critique": Arm("direct Yes or No, without a critique", ("critic.format=direct", "selection.margin=-1")),
     "no_margin": Arm("all pairs are kept, each with its first critiques", ("selection.margin=-1",)),
+    "either_side": Arm("pairs with one right side are kept, and that side is learned", ("selection.sides=either",)),
     "one_round": Arm("a single round with the prompts of all rounds", single_round=True),
     "no_image_free": Arm("no image-free candidates", ("policy.image_free=0",)),
     "policy_only": Arm(

@@ -35,6 +35,7 @@ LATER_KEYS = (
     "selection.mastered",
     "selection.checked",
     "selection.own",
+    "selection.sides",
     *(
         f"train.{key}"
         for key in (

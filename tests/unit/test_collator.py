@@ -1,5 +1,6 @@
 """The collator: pairs as micro-batches within a token budget."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ torchvision_shim.install()
 from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
 from vlrm_ray.reward.training import collator as module  # noqa: E402
-from vlrm_ray.reward.training.collator import MERGED, TOO_LONG, Collator  # noqa: E402
+from vlrm_ray.reward.training.collator import MERGED, TOO_LONG, UNLEARNED, Collator  # noqa: E402
 from vlrm_ray.reward.training.losses import positions_of  # noqa: E402
 
 ASSET = asset_path("assets:vlm")
@@ -128,6 +129,15 @@ def test_an_example_longer_than_the_budget_is_dropped_and_counted() -> None:
     nothing = collator(lengths[2] - 1).pair("a", examples(words=1, critique=9), IMAGE)
     assert (nothing.dropped, nothing.trees, nothing.image) == ({TOO_LONG: 3}, [], {})
     assert collator().micro_batches([nothing]) == []
+
+
+def test_a_side_that_is_not_learned_is_left_out_and_counted() -> None:
+    chosen, rejected, response = examples()
+    pair = collator().pair("a", [chosen, replace(rejected, answer=""), response], IMAGE)
+    assert pair.dropped == {UNLEARNED: 1}
+    assert [t.targets.ids.tolist() for t in pair.trees] == [
+        t.targets.ids.tolist() for t in collator().pair("a", [chosen, response], IMAGE).trees
+    ]
 
 
 def collator_with(template: str) -> Collator:

@@ -8,6 +8,7 @@ from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.part_statistics import count_rows
 from vlrm_ray.pipeline.stages.critics import critic_versions
+from vlrm_ray.pipeline.training_tables import selected_pairs
 from vlrm_ray.preferences.critique import COMPACT, DETAILED
 from vlrm_ray.preferences.difficulty import MASTERED, Difficulty, difficulty_of, is_kept
 from vlrm_ray.preferences.selection import select
@@ -114,6 +115,21 @@ def test_its_own_critique_is_learned_where_it_is_right_and_states_nothing_false(
     assert selected.chosen.text.startswith("Seen: newest.")
     assert count_rows([row])["critiques"] == {"own": {"kept": 2, "checked": 2, "false": 0, "asked": 0}}
     assert from_table(to_table([row])) == [row]
+
+
+def test_a_pair_with_one_right_side_is_stored_counted_and_trained_as_that_side() -> None:
+    config = load(None, ["selection.sides=either", "critic.k=2"])
+    stage = critique_stage(config, FakeActor(Judge("base")))  # type: ignore[arg-type]
+    (row,) = run(stage, paired_rows("It is LUCKY."))
+    (selected,) = row.selected
+    assert (selected.chosen is None, selected.rejected, selected.margin) == (False, None, None)
+    assert from_table(to_table([row])) == [row]
+    found = count_rows([row])
+    assert found["critiques"] == {"base": {"kept": 1, "checked": 1, "false": 0, "asked": 0}}
+    assert sum(found["margins"]["kept"]) == 0
+    (pair,) = selected_pairs([row]).to_pylist()
+    assert pair["chosen_critique"].endswith("Judgement: Yes")
+    assert (pair["rejected_critique"], pair["rejected_wordings"]) == ("", [])
 
 
 def test_critiques_with_false_statements_are_learned_only_if_there_is_no_other() -> None:

@@ -177,6 +177,28 @@ def test_each_rejected_pair_has_a_reason(plus: list[ScoredCritique], minus: list
     assert select(Pair("p", GOOD, BAD, tuple(plus), tuple(minus)), SELECTION) == outcome
 
 
+@pytest.mark.parametrize(
+    ("plus", "minus", "learned"),
+    [
+        ([scored_critique("Yes", 0.9)], [scored_critique("Yes", 0.8)], (0.9, None)),
+        ([scored_critique("No", 0.3)], [scored_critique("Yes", 0.8), scored_critique("No", 0.2)], (None, 0.2)),
+        ([scored_critique("Yes", 0.9)], [scored_critique("No", 0.2)], (0.9, 0.2)),
+        ([scored_critique("Yes", 0.55)], [scored_critique("No", 0.45)], MARGIN),
+        ([scored_critique("No", 0.3)], [scored_critique("Yes", 0.8)], WRONG_CHOSEN),
+    ],
+)
+def test_with_either_side_the_one_with_a_right_judgement_is_learned_alone(
+    plus: list[ScoredCritique], minus: list[ScoredCritique], learned: tuple[float | None, float | None] | str
+) -> None:
+    rule = SELECTION.model_copy(update={"sides": "either"})
+    found = select(Pair("p", GOOD, BAD, tuple(plus), tuple(minus)), rule)
+    if isinstance(found, str):
+        assert found == learned
+    else:
+        assert tuple(side and side.reward for side in (found.chosen, found.rejected)) == learned
+        assert (found.margin is None) == (None in learned)
+
+
 def test_the_pair_of_critiques_with_the_largest_margin_is_kept() -> None:
     pair = Pair(
         "p",

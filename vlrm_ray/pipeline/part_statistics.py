@@ -49,7 +49,7 @@ def count_rows(rows: Sequence[Row], own: bool = False) -> Counts:
             _add(pairs, pair.rejected.condition.value, made=1, kept=int(selected is not None))
             if pair.unaided:
                 _add(difficulty, difficulty_of(pair.unaided).value, made=1, kept=int(selected is not None))
-            for critique in (selected.chosen, selected.rejected) if selected else ():
+            for critique in filter(None, (selected.chosen, selected.rejected) if selected else ()):
                 false = critique.false_statements
                 known = {"checked": int(false is not None), "false": int(bool(false)), "asked": int(critique.asked)}
                 _add(critiques, critique.writer, kept=1, **known)
@@ -116,7 +116,7 @@ def margin_of(pair: Pair, selected: SelectedPair | None, own: bool = False) -> f
         own: whether unaided critiques are learned (`selection.own`).
 
     Returns:
-        For a selected pair its margin. For a refused pair the largest margin that its critiques reach: the highest
+        For a selected pair its margin; None if only one side is learned. For a refused pair the largest margin that its critiques reach: the highest
         reward of the chosen side minus the lowest of the rejected side. None if a side has no judged critique.
     """
     if selected is not None:

@@ -38,7 +38,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
 
     A critique is usable if its reward is finite, its judgement can be read and its label mass p(Yes) + p(No) is at
     least `rule.label_mass`. The pair is kept if each side has a usable critique with the correct judgement and the
-    margin is at least `rule.margin`. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
+    margin is at least `rule.margin`. With `rule.sides == "either"` a pair of which only one side has such a critique is kept
+    too, and that side alone is learned. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
     that was sampled most often is taken, because frequent texts are more often correct.
 
     A critique that cites the experts is not learned, because the trained model is not given their evidence. One whose writer had to be
@@ -52,26 +53,37 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     Returns:
         The selected pair, or the reason why the pair is dropped.
     """
-    best: list[ScoredCritique] = []
-    for side, correct, reason_if_wrong in ((0, True, WRONG_CHOSEN), (1, False, WRONG_REJECTED)):
-        usable, reason = usable_critiques(candidates_of(pair, side, rule.own), rule.label_mass)
-        if not usable:
-            return reason
-        if rule.margin == KEEP_ALL:
-            best.append(usable[0])
-            continue
-        agreeing = [c for c in usable if parse_critique(c.text).judgement is correct]
-        if not agreeing:
-            return reason_if_wrong
-        agreeing = [c for c in agreeing if not _CITES_EXPERTS.search(c.text)]
-        if not agreeing:
-            return CITES_EXPERTS
-        whole = [c for c in agreeing if not c.asked] or agreeing
-        best.append(_best(_truthful(whole) if rule.checked else whole, correct))
-    plus, minus = best
-    if plus.reward - minus.reward < rule.margin:
+    sides = [best_of(candidates_of(pair, side, rule.own), correct, rule) for side, correct in enumerate((True, False))]
+    reasons = [side for side in sides if isinstance(side, str)]
+    if reasons and (rule.sides == "both" or len(reasons) == len(sides)):
+        return reasons[0]
+    selected = SelectedPair(pair, *(None if isinstance(side, str) else side for side in sides))
+    if selected.margin is not None and selected.margin < rule.margin:
         return MARGIN
-    return SelectedPair(pair, plus, minus)
+    return selected
+
+
+def best_of(critiques: Sequence[ScoredCritique], correct: bool, rule: Selection) -> ScoredCritique | str:
+    """The critique of a side that is learned, or the reason why none is.
+
+    Args:
+        critiques: the critiques of the side.
+        correct: the right judgement: Yes (True) for the chosen side, No for the rejected one.
+        rule: see `select`.
+    """
+    usable, reason = usable_critiques(critiques, rule.label_mass)
+    if not usable:
+        return reason
+    if rule.margin == KEEP_ALL:
+        return usable[0]
+    agreeing = [c for c in usable if parse_critique(c.text).judgement is correct]
+    if not agreeing:
+        return WRONG_CHOSEN if correct else WRONG_REJECTED
+    agreeing = [c for c in agreeing if not _CITES_EXPERTS.search(c.text)]
+    if not agreeing:
+        return CITES_EXPERTS
+    whole = [c for c in agreeing if not c.asked] or agreeing
+    return _surest(_truthful(whole) if rule.checked else whole, correct)
 
 
 def candidates_of(pair: Pair, side: int, own: bool) -> tuple[ScoredCritique, ...]:
@@ -93,7 +105,7 @@ def _truthful(critiques: Sequence[ScoredCritique]) -> list[ScoredCritique]:
     return [critique for critique in critiques if (critique.false_statements or 0) == fewest]
 
 
-def _best(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:
+def _surest(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:
     """The critique with the highest (for Yes) or lowest (for No) reward; the most frequent text among equal ones."""
     frequency = Counter(c.text for c in critiques)
     top = max(c.reward if correct else -c.reward for c in critiques)

@@ -94,7 +94,7 @@ class _PairRecord:
 
 @dataclass(frozen=True)
 class _SelectedRecord:
-    """A selected pair, with its critiques by their index in `Pair.options`."""
+    """A selected pair, with its critiques by their index in `Pair.options`; -1 for a side that is not learned."""
 
     pair_id: str
     chosen_critique: int
@@ -201,7 +201,10 @@ def _pairs(row: Row, records: Sequence[_PairRecord]) -> tuple[Pair, ...]:
 
 def _selected_records(row: Row) -> tuple[_SelectedRecord, ...]:
     return tuple(
-        _SelectedRecord(s.pair.pair_id, s.pair.options(0).index(s.chosen), s.pair.options(1).index(s.rejected))
+        _SelectedRecord(
+            s.pair.pair_id,
+            *(-1 if c is None else s.pair.options(side).index(c) for side, c in enumerate((s.chosen, s.rejected))),
+        )
         for s in row.selected
     )
 
@@ -211,8 +214,10 @@ def _selected(row: Row, records: Sequence[_SelectedRecord]) -> tuple[SelectedPai
     return tuple(
         SelectedPair(
             pairs[r.pair_id],
-            pairs[r.pair_id].options(0)[r.chosen_critique],
-            pairs[r.pair_id].options(1)[r.rejected_critique],
+            *(
+                None if index < 0 else pairs[r.pair_id].options(side)[index]
+                for side, index in enumerate((r.chosen_critique, r.rejected_critique))
+            ),
         )
         for r in records
     )

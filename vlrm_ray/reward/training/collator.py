@@ -39,6 +39,8 @@ BLANK = Image.new("RGB", (56, 56), (128, 128, 128))
 """Image of a micro-batch that has no other."""
 TOO_LONG = "longer_than_max_tokens"
 """Reason of a dropped example that does not fit into a micro-batch."""
+UNLEARNED = "side_without_right_critique"
+"""Reason of an example that is left out because no critique of its side can be learned (`selection.sides: either`)."""
 MERGED = "answer_merges_with_prompt"
 """Reason of a dropped example whose answer begins with a part of a token, as a newline after the prompt's newline may."""
 TEXT_INPUTS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
@@ -204,6 +206,9 @@ class Collator:
         sequences = []
         dropped: Counter[str] = Counter()
         for example in examples:
+            if example.judged and not example.answer:
+                dropped[UNLEARNED] += 1
+                continue
             try:
                 sequence, inputs = self.sequence(example, image)
             except _MergedTokens:

@@ -51,7 +51,8 @@ class Example:
 def examples_of(item: Item, config: Config, wordings: Counts) -> list[Example]:
     """The training examples of a selected pair (`examples_per_pair`), or the one of a description.
 
-    No prompt contains the experts' evidence as a hint. Yes and No are balanced, because each pair gives one of each.
+    No prompt contains the experts' evidence as a hint. Yes and No are balanced, because each pair gives one of each. A side that
+    is not learned (`selection.sides: either`) has an example without an answer, which the collator leaves out.
 
     Args:
         item: the pair or description.

@@ -33,8 +33,8 @@ class TrainingPair:
         question: the question.
         chosen: the chosen response.
         rejected: the rejected response.
-        chosen_critique: critique of the chosen response, ending in Yes.
-        rejected_critique: critique of the rejected response, ending in No.
+        chosen_critique: critique of the chosen response, ending in Yes; "" if only the other one is learned.
+        rejected_critique: critique of the rejected response, ending in No; "" if only the other one is learned.
         chosen_wordings: wordings of the chosen response, by which critiques are weighted; see `preferences.wording`.
         rejected_wordings: those of the rejected response.
     """
