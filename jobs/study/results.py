@@ -46,6 +46,8 @@ LATER_KEYS = (
     ),
 )  # fmt: skip
 """Configuration keys that are younger than the committed results. With their defaults they change no result."""
+LATER_ARMS = ("either_side",)
+"""Arms that are younger than the committed results."""
 DEFAULTS_OF_THE_RESULTS = {"critic.writer": "newest"}
 """Keys that are younger than the committed results, with the value that stands for how these were made."""
 TIMED = ("select", "train", "evaluate")
@@ -104,12 +106,19 @@ class Results:
 
 
 def method_fingerprint(base: Config) -> str:
-    """Fingerprint of everything the results depend on: the method's configuration, the arms and the shipped assets."""
+    """Fingerprint of everything the results depend on: the method's configuration, the arms and the shipped assets.
+
+    `LATER_ARMS` are left out: an arm that is added does not change the results of the others.
+    """
     settings = base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"})
     defaults = Config().model_dump(mode="json")
     _drop_later_keys(settings, defaults)
     _restore_former_values(settings, defaults)
-    arms = {name: (arm.overrides, arm.ground_truth, arm.single_round) for name, arm in ARMS.items()}
+    arms = {
+        name: (arm.overrides, arm.ground_truth, arm.single_round)
+        for name, arm in ARMS.items()
+        if name not in LATER_ARMS
+    }
     return digest(settings, arms, CALIBRATION_PAIRS, fingerprint(Path(asset_path(ASSETS))))
 
 
