@@ -100,11 +100,11 @@ def run(arguments: argparse.Namespace) -> None:
                     fleet.start()
                 for arm, seed in unfinished:
                     _Run(base, arm, seed, arguments, fleet, progress).run(results)
-                    results.content["summary"] = summarize(results)
+                    results.content["summary"] = summarize(results, arguments.split)
                     results.write()
             finally:
                 fleet.close()
-    results.content["summary"] = summarize(results)
+    results.content["summary"] = summarize(results, arguments.split)
     results.write()
     draw(results, arguments.out)
     if arguments.page:

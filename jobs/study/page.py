@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.study.arms import ARMS
@@ -45,6 +45,7 @@ def tables(summary: Mapping[str, Any]) -> dict[str, str]:
         "prior": _prior(summary.get("prior", {})),
         "readers": _text_only(summary.get("readers", {})),
         "kinds": _kinds(summary.get("kinds", {})),
+        "combinations": _combinations(summary.get("combinations", {})),
     }
 
 
@@ -104,11 +105,19 @@ def _prior(prior: Mapping[str, Any]) -> str:
 
 
 def _kinds(kinds: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    columns = [(outcome, kind) for outcome, rows in kinds.items() for kind in next(iter(rows.values()))]
-    head = [f"{_words(kind)}{', consistent' if outcome == CONSISTENCY else ''}" for outcome, kind in columns]
-    arms = list(next(iter(kinds.values()), {}))
-    rows = [[_words(arm), *(f"{kinds[outcome][arm][kind]:.3f}" for outcome, kind in columns)] for arm in arms]
-    return _table(["after the last round", *head], rows)
+    return _by_group(kinds, lambda outcome, kind: f"{_words(kind)}{', consistent' if outcome == CONSISTENCY else ''}")
+
+
+def _combinations(combinations: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    return _by_group(combinations, lambda outcome, side: f"{_words(outcome).removesuffix(' pair accuracy')}, {side}")
+
+
+def _by_group(outcomes: Mapping[str, Mapping[str, Mapping[str, float]]], head: Callable[[str, str], str]) -> str:
+    """Table of each arm's outcomes by groups of pairs; `head` names the column of an outcome and a group."""
+    columns = [(outcome, group) for outcome, rows in outcomes.items() for group in next(iter(rows.values()))]
+    arms = list(next(iter(outcomes.values()), {}))
+    rows = [[_words(arm), *(f"{outcomes[outcome][arm][group]:.3f}" for outcome, group in columns)] for arm in arms]
+    return _table(["after the last round", *(head(*column) for column in columns)], rows)
 
 
 def _text_only(estimates: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ Two kinds of intervals are used. `over_seeds` is Student's t interval of the mea
 sampling of benchmark pairs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 
 from jobs.study.arms import FULL, ORACLE, SELF
 from jobs.study.results import Results, metric
-from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, kinds_of
+from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, kinds_of, new_combinations
 
 HALLUCINATION, REASONING, CONSISTENCY = (
     "hallucination_pair_accuracy",
@@ -51,8 +52,8 @@ Runs = Mapping[int, Mapping[str, Any]]
 """Records of an arm's runs by seed."""
 
 
-def summarize(results: Results) -> Summary:
-    """Summarize the finished runs. Estimates whose runs are missing are left out."""
+def summarize(results: Results, split: str = "test") -> Summary:
+    """Summarize the finished runs, on a split of ScenesBench. Estimates whose runs are missing are left out."""
     full, self_, oracle = ({s: results.run(a, s) or {} for s in results.seeds(a)} for a in (FULL, SELF, ORACLE))
     summary: Summary = {}
     if full:
@@ -69,7 +70,8 @@ def summarize(results: Results) -> Summary:
         summary["costs"] = _costs(list(full.values()))
         summary["readers"] = _text_only(list(full.values()))
         summary["prior"] = _prior(list(full.values()), list(self_.values()))
-        summary["kinds"] = _kinds(results)
+        summary["kinds"] = _by_group(results, kinds_of)
+        summary["combinations"] = _by_group(results, lambda group, count: _combinations(split, group, count))
     for name, part, whole in (
         ("oracle_gap_recovered", full, oracle),
         ("self_labelling_share", self_, full),
@@ -159,22 +161,32 @@ def _prior(full: Sequence[Mapping[str, Any]], self_: Sequence[Mapping[str, Any]]
     }
 
 
-def _kinds(results: Results) -> Summary:
-    """Mean outcomes over seeds by kind of question: at the start, and after the last round of each arm."""
+def _combinations(split: str, group: str, count: int) -> list[str]:
+    return ["with" if new else "without" for new in new_combinations(split, group, count)]
+
+
+def _by_group(results: Results, names: Callable[[str, int], Sequence[str]]) -> Summary:
+    """Mean outcomes over seeds by groups of pairs: at the start, and after the last round of each arm.
+
+    Args:
+        results: the finished runs.
+        names: the name of the group of each of the first pairs of a benchmark's group.
+    """
     runs = {arm: [results.run(arm, s) or {} for s in results.seeds(arm)] for arm in results.content["arms"]}
     rows = {"start": (runs[FULL], "first")} | {arm: (records, "last") for arm, records in runs.items()}
     return {
         outcome: {
-            row: _by_kind([_hits(r, outcome, when) for r in records], group) for row, (records, when) in rows.items()
+            row: _means([_hits(r, outcome, when) for r in records], partial(names, group))
+            for row, (records, when) in rows.items()
         }
         for outcome, group in GROUPS.items()
     }
 
 
-def _by_kind(hits: Sequence[np.ndarray], group: str) -> dict[str, float]:
+def _means(hits: Sequence[np.ndarray], names: Callable[[int], Sequence[str]]) -> dict[str, float]:
     mean = np.mean(hits, axis=0)
-    kinds = np.array(kinds_of(group, len(mean)))
-    return {kind: float(round(mean[kinds == kind].mean(), 4)) for kind in dict.fromkeys(kinds.tolist())}
+    of_pair = np.array(names(len(mean)))
+    return {name: float(round(mean[of_pair == name].mean(), 4)) for name in dict.fromkeys(of_pair.tolist())}
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

@@ -17,9 +17,10 @@ from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import COMPACT
-from vlrm_ray.scenes.bench import exchanges, kinds_of
+from vlrm_ray.scenes.bench import exchanges, items, kinds_of, new_combinations
 from vlrm_ray.scenes.best_of_n import SampledResponses, rewards
 from vlrm_ray.scenes.language import HALLUCINATION
+from vlrm_ray.store.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 METHOD = json.loads((ROOT / "docs" / "study.json").read_text())["method"]
@@ -110,6 +111,16 @@ def test_outcomes_are_grouped_by_kind_of_question(results: Results) -> None:
     assert found[summary.CONSISTENCY][FULL] == {"compare": 0.25, "odd_one_out": 1.0, "two_relations": 1.0}
     items = exchanges("dev", "hallucination", HALLUCINATION, 6)
     assert kinds_of("hallucination", 6) == [exchange.kind for _, exchange in items]
+
+
+def test_outcomes_are_grouped_by_whether_the_image_has_a_held_out_combination(results: Results, tmp_path: Path) -> None:
+    held_out = [item.has_new_combination for item in items("dev", 8, Ledger(str(tmp_path / "images")))[:8]]
+    assert new_combinations("dev", "hallucination", 8) == held_out
+    assert 0 < sum(held_out) < 8
+    record = make_record(0.5, 0.75, "".join(str(int(not new)) for new in held_out))
+    results.add(FULL, 0, record | {"hits": record["hits"] | {"first": dict.fromkeys(summary.GROUPS, "00001111")}})
+    found = summary.summarize(results, "dev")["combinations"]
+    assert found[summary.HALLUCINATION][FULL] == {"without": 1.0, "with": 0.0}
 
 
 def test_sampling_seeds_of_critiques_do_not_depend_on_the_image_folder() -> None:

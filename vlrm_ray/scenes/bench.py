@@ -86,6 +86,11 @@ def kinds_of(group: str, count: int) -> list[str]:
     return list(islice(cycle(_KINDS[group]), count))
 
 
+def new_combinations(split: str, group: str, count: int) -> list[bool]:
+    """Whether the images of a group's first `count` pairs have a held-out combination of shape and color."""
+    return [any(map(is_new_combination, facts_of(scene))) for scene, _ in exchanges(split, group, _KINDS[group], count)]
+
+
 def matches_prior(slot: str) -> bool:
     """Whether a slot agrees with the tiny VLM's prior: a shape in its `PRIOR_COLOR`, or the `PRIOR_WORD`."""
     prior = {PRIOR_WORD, *(f"{color} {shape}" for shape, color in PRIOR_COLOR.items())}
