@@ -173,8 +173,8 @@ class Selection(Section):
 
     margin: float = Field(0.1, ge=-1, le=1)
     """Minimum reward(chosen) - reward(rejected) of a kept pair; -1 keeps pairs with wrong judgements too."""
-    sides: Literal["both", "either"] = "both"
-    """Sides that need a critique with the right judgement: `both`, or `either`: of a pair with one, only that side is learned."""
+    sides: Literal["either", "both"] = "either"
+    """Sides that need a critique with the right judgement: `either`, and of a pair with one only that side is learned; or `both`."""
     label_mass: float = Field(0.5, ge=0, le=1)
     """Minimum p(Yes) + p(No) at the judgement token of a usable critique."""
     mastered: float = Field(1, ge=0, le=1)

@@ -35,7 +35,6 @@ LATER_KEYS = (
     "selection.mastered",
     "selection.checked",
     "selection.own",
-    "selection.sides",
     *(
         f"train.{key}"
         for key in (
@@ -48,7 +47,7 @@ LATER_KEYS = (
 """Configuration keys that are younger than the committed results. With their defaults they change no result."""
 LATER_ARMS = ("either_side",)
 """Arms that are younger than the committed results."""
-DEFAULTS_OF_THE_RESULTS = {"critic.writer": "newest"}
+DEFAULTS_OF_THE_RESULTS = {"critic.writer": "newest", "selection.sides": "both"}
 """Keys that are younger than the committed results, with the value that stands for how these were made."""
 TIMED = ("select", "train", "evaluate")
 """Stages whose times are recorded; `select` stands for all of gathering."""

@@ -91,7 +91,7 @@ class Judge:
 
 def test_the_newest_version_judges_without_evidence_and_mastered_pairs_get_no_critiques() -> None:
     writer, judge = Judge("base"), Judge("newest")
-    config = load(None, ["selection.mastered=0", "critic.k=2"])
+    config = load(None, ["selection.mastered=0", "selection.sides=both", "critic.k=2"])
     stage = critique_stage(config, FakeActor(writer), FakeActor(judge))  # type: ignore[arg-type]
     done = run(stage, paired_rows("It is blue.", "It is LUCKY."))
     assert [row.rejected.get(row.pairs[0].pair_id) for row in done] == [MASTERED, "no_right_judgement_of_rejected"]

@@ -150,7 +150,7 @@ def test_no_candidate_is_lost_or_used_twice(made: list[tuple[str, list[Verdict],
     assert all(p.rejected.contradicted and not p.chosen.contradicted for p in pairs)
 
 
-SELECTION = Selection(margin=0.2, label_mass=0.5)
+SELECTION = Selection(margin=0.2, label_mass=0.5, sides="both")
 
 
 def scored_critique(word: str, reward: float, mass: float = 1.0) -> ScoredCritique:

@@ -13,7 +13,7 @@ from jobs.study import page, summary
 from jobs.study.arms import ARMS, FULL, ORACLE, SELF, config_of
 from jobs.study.bag_of_words import bag_of_words
 from jobs.study.results import Results, _hits_between, method_fingerprint
-from vlrm_ray.config import Config
+from vlrm_ray.config import Config, load
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.preferences.critique import COMPACT
@@ -222,7 +222,7 @@ def test_a_study_starts_from_committed_results_of_the_same_method(tmp_path: Path
 
 
 def test_each_arm_changes_only_the_keys_it_names() -> None:
-    base = Config()
+    base = load(ROOT / "jobs" / "configs" / "study.yaml", [])
     full = config_of(base, FULL, 0, "x").model_dump()
     for name in ARMS:
         other = config_of(base, name, 0, "x").model_dump()

@@ -212,7 +212,8 @@ def margins(round_: JsonObject, threshold: float) -> Plot | None:
     _legend(axes, "upper left")
     kept, dropped = sum(counts["kept"]), sum(counts["refused"])
     text = (
-        f"Round {round_['round']}: {kept} pairs kept, {dropped} dropped; the smallest margin to keep is {threshold:g}."
+        f"Round {round_['round']}: margins of {kept} pairs that are kept with both sides, and of {dropped} that are dropped; the "
+        f"smallest margin to keep is {threshold:g}."
     )
     return to_plot(drawing, "Margins of the pairs", text)
 
