@@ -3,7 +3,8 @@
     reward(critique) = p(Yes) / (p(Yes) + p(No))     `types.ScoredCritique.reward`
     margin(pair)     = reward(chosen, critique+) - reward(rejected, critique-)     `types.SelectedPair.margin`
 
-`select` takes the best critique of each side and keeps the pair if its margin reaches `selection.margin`.
+`select` takes the best critique of each side and keeps the pair if its margin reaches `selection.margin`. Of a pair with only one side
+that is judged rightly, that side is learned alone (`selection.sides`).
 The method is that of VL-GenRM (arXiv 2506.13888).
 """
 
