@@ -1,5 +1,6 @@
 """Fixtures of several unit tests."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,11 @@ def s3(_s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     host, _, port = _s3_server.options.rpartition("=")[2].partition(":")
     _s3_server.requests.clear()
     return S3Server(host, int(port), _s3_server.requests)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """An interrupt raises KeyboardInterrupt, which a shell may have switched off for what runs in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

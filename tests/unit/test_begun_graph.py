@@ -85,14 +85,6 @@ class HeldGraph(Graph):
         yield
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """An interrupt raises KeyboardInterrupt, which a shell may have switched off for what runs in its background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_before_the_first_table_stays_one_and_the_graph_ends_with_its_engines() -> None:
     """A generator that runs in a thread cannot be closed: the error of that must not replace KeyboardInterrupt."""

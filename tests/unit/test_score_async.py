@@ -154,6 +154,7 @@ def test_a_cancelled_call_withdraws_its_request_and_frees_its_place(server: Chat
     model.close()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_thread_withdraws_its_request(server: ChatServer, folder: str) -> None:
     answers, main = Withdrawn(server), threading.main_thread().ident
 
