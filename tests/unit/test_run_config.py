@@ -62,6 +62,15 @@ def test_keys_that_are_younger_than_the_run_count_as_their_defaults(ledger: Ledg
         bind_config(load(None, ["prompts.max_pixels=500000"]), ledger)
 
 
+def test_a_run_from_before_a_key_whose_default_does_something_else_goes_on_as_it_began(ledger: Ledger) -> None:
+    stored = ledger.get_json("config.json")
+    del stored["selection"]["sides"]
+    ledger.put_json("config.json", stored)
+    bind_config(load(None, ["selection.sides=both"]), ledger)
+    with pytest.raises(UserError, match=r"selection\.sides: both -> either"):
+        bind_config(load(None, []), ledger)
+
+
 def test_a_run_without_any_result_may_start_again_with_another_configuration(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path))
     bind_config(load(None, ["seed=5"]), ledger)

@@ -46,6 +46,8 @@ RESOURCE_PATHS = frozenset(
 )
 """The same by dotted key: how engines and a training use memory and time. Results do not depend on them, but what is longer than
 `max_model_len` is refused, and examples longer than `train.max_tokens` are dropped."""
+FORMER_BEHAVIOR = {"critic.writer": "newest", "selection.sides": "both"}
+"""Values that stand for what runs did before a key existed, where its default does something else."""
 MODELS = "models.json"
 """File of the run with the hashes of the experts' models, by configuration key."""
 SOURCE = "prompts.json"
@@ -56,7 +58,7 @@ def bind_config(config: Config, ledger: Ledger) -> None:
     """Store the configuration in a new run's folder, or check that an existing run has the same one.
 
     `SESSION_KEYS`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a run. Keys that the stored
-    configuration lacks, because they are younger than the run, count as their defaults.
+    configuration lacks, because they are younger than the run, count as `FORMER_BEHAVIOR` or their defaults.
 
     Raises:
         UserError: if the run was started with another configuration; the message names the keys that differ.
@@ -124,14 +126,15 @@ def _is_empty(ledger: Ledger) -> bool:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys that differ, each as "key: old -> new"; keys that `old` lacks have their default."""
+    """The dotted keys that differ, each as "key: old -> new"; see `bind_config` for keys that `old` lacks."""
     found: list[str] = []
     for key in {*old, *new} - RESOURCE_KEYS:
-        if f"{prefix}{key}" in RESOURCE_PATHS:
+        dotted = f"{prefix}{key}"
+        if dotted in RESOURCE_PATHS:
             continue
-        before, after = old.get(key, defaults.get(key)), new.get(key)
+        before, after = old.get(key, FORMER_BEHAVIOR.get(dotted, defaults.get(key))), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, defaults.get(key, {}), f"{prefix}{key}.")
+            found += _differences(before, after, defaults.get(key, {}), f"{dotted}.")
         elif canonical_json(before) != canonical_json(after):
-            found.append(f"{prefix}{key}: {before} -> {after}")
+            found.append(f"{dotted}: {before} -> {after}")
     return found
