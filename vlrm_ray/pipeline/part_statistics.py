@@ -116,8 +116,9 @@ def margin_of(pair: Pair, selected: SelectedPair | None, own: bool = False) -> f
         own: whether unaided critiques are learned (`selection.own`).
 
     Returns:
-        For a selected pair its margin; None if only one side is learned. For a refused pair the largest margin that its critiques reach: the highest
-        reward of the chosen side minus the lowest of the rejected side. None if a side has no judged critique.
+        For a selected pair its margin, None if only one side is learned. For a refused pair the largest margin that its
+        critiques reach: the highest reward of the chosen side minus the lowest of the rejected side; None if a side has no
+        judged critique.
     """
     if selected is not None:
         return selected.margin
