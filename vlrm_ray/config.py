@@ -28,7 +28,7 @@ RENAMED_KEYS = {
 REMOVED_KEYS = {
     f"cluster.stages.{stage}.gpus": "no data stage uses a GPU; delete the key"
     for stage in ("ingest", "generate", "verify", "critique", "commit")
-}
+} | {"train.balance": "weighting critiques by their wording showed no gain; delete the key"}
 """Keys of earlier releases that are gone, each with the reason and the remedy."""
 
 

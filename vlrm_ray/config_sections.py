@@ -235,8 +235,6 @@ class Train(Section):
     """Loss weight (lambda) of the tokens of the chosen response."""
     description_weight: float = Field(0, ge=0)
     """Loss weight of descriptions of all of the round's images as the experts saw them; 0 trains on none."""
-    balance: bool = False
-    """Whether critiques are weighted so that each wording (a number, a color, "no") is right as often as wrong."""
     clip: float = Field(1.0, gt=0)
     """Maximum gradient norm."""
     lora: Lora = Lora()

@@ -127,5 +127,5 @@ def _tokens_per_example(worker: Worker, config: Config) -> float:
     pair = worker.items[0]
     collator: Any = worker.collator
     image = collator.load(pair.image)
-    examples = examples_of(pair, config, {})
+    examples = examples_of(pair, config)
     return sum(len(collator.sequence(example, image)[0]) for example in examples) / len(examples)

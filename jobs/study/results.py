@@ -40,7 +40,7 @@ LATER_KEYS = (
         for key in (
             "max_tokens", "packing", "shared_prefix", "checkpointing", "compile", "loader_workers", "lr_scheduler", "warmup_ratio",
             "min_lr_ratio", "freeze", "average", "checkpoint_steps", "max_skipped", "step_timeout", "initial", "replay",
-            "description_weight", "balance",
+            "description_weight",
         )
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a round learns: which pairs are hard enough, what critiques state, and how wordings are balanced."""
+"""What a round learns: which pairs are hard enough, and what critiques state."""
 
 import pytest
 
@@ -13,20 +13,13 @@ from vlrm_ray.preferences.critique import COMPACT, DETAILED
 from vlrm_ray.preferences.difficulty import MASTERED, Difficulty, difficulty_of, is_kept
 from vlrm_ray.preferences.selection import select
 from vlrm_ray.preferences.statements import false_places, statements_of
-from vlrm_ray.preferences.wording import count_wordings, side_weights, wordings_of
 from vlrm_ray.store.rows import from_table, to_table
 from vlrm_ray.types import (
     Candidate,
-    CheckedClaim,
-    Claim,
-    ClaimType,
     Detection,
-    Finding,
     ImageCondition,
-    Noun,
     Pair,
     ScoredCritique,
-    Verdict,
 )
 
 
@@ -129,7 +122,7 @@ def test_a_pair_with_one_right_side_is_stored_counted_and_trained_as_that_side()
     assert sum(found["margins"]["kept"]) == 0
     (pair,) = selected_pairs([row]).to_pylist()
     assert pair["chosen_critique"].endswith("Judgement: Yes")
-    assert (pair["rejected_critique"], pair["rejected_wordings"]) == ("", [])
+    assert not pair["rejected_critique"]
 
 
 def test_critiques_with_false_statements_are_learned_only_if_there_is_no_other() -> None:
@@ -217,41 +210,3 @@ def test_false_statements_are_counted_by_the_experts_verdicts() -> None:
     critiques = [ScoredCritique(f"Check: {text}. Judgement: Yes", 0.9, 0.1) for text in texts]
     checked = stage.check.checked([(critique, row.evidence) for critique in critiques])
     assert [critique.false_statements for critique in checked] == [0, 1, 0, 1]
-
-
-# --- wordings -----------------------------------------------------------------------------------
-
-
-def claims(verdict: Verdict, *values: tuple[str, str, bool]) -> tuple[CheckedClaim, ...]:
-    return tuple(
-        CheckedClaim(Claim(ClaimType(kind), Noun("circle"), value or None, negated=negated), Finding(verdict))
-        for kind, value, negated in values
-    )
-
-
-def counting_pair(chosen: tuple[str, str, bool], rejected: tuple[str, str, bool]) -> Pair:
-    good = Candidate("g", "x", ImageCondition.FULL, claims(Verdict.SUPPORTED, chosen, ("object", "", False)))
-    bad = Candidate("b", "y", ImageCondition.FULL, claims(Verdict.CONTRADICTED, rejected, ("object", "", False)))
-    return Pair("p", good, bad)
-
-
-ONE, NONE = ("count", "1", False), ("object", "", True)
-
-
-def test_wordings_are_the_claims_in_which_the_responses_differ() -> None:
-    assert wordings_of(counting_pair(ONE, NONE)) == (("count 1",), ("no object",))
-
-
-def test_each_wording_weighs_as_much_where_it_is_true_as_where_it_is_false() -> None:
-    pairs = [counting_pair(ONE, NONE)] * 999 + [counting_pair(NONE, ONE)] * 99
-    sides = [wordings_of(p) for p in pairs]
-    found = count_wordings(sides)
-    assert found == {"count 1": [999, 99], "no object": [99, 999]}
-    weights = [side_weights(*side, found) for side in sides]
-    assert sum(w[0] for w in weights[:999]) == pytest.approx(sum(w[1] for w in weights[999:]), rel=0.02)
-    assert weights[0] == pytest.approx((0.55, 0.55))
-    assert weights[-1] == pytest.approx((5.5, 5.5))
-
-
-def test_responses_without_a_wording_have_weight_one() -> None:
-    assert side_weights((), ("count 7",), {}) == (1.0, 1.0)

@@ -57,8 +57,8 @@ BENCHMARK_FILES = re.compile(
     r"|cal\.py|2_get_accuracy\.py|evaluat(e|ion)\.py|inference\.py.*"
 )
 """Files of public benchmarks and of their official scorers."""
-OLD_NAMES = {"experts.reader.finder", "experts.reader.reader"}
-"""Names that the changelog mentions because they are gone."""
+OLD_NAMES = {"experts.reader.finder", "experts.reader.reader", "train.balance"}
+"""Names that the changelog and the results mention because they are gone."""
 
 
 def name_of(page: Path) -> str:

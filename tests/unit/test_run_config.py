@@ -71,6 +71,18 @@ def test_a_run_from_before_a_key_whose_default_does_something_else_goes_on_as_it
         bind_config(load(None, []), ledger)
 
 
+def test_a_run_from_before_a_key_was_removed_goes_on_if_it_did_what_runs_do_now(ledger: Ledger) -> None:
+    stored = ledger.get_json("config.json")
+    stored["train"]["balance"] = False
+    ledger.put_json("config.json", stored)
+    bind_config(load(None, []), ledger)
+    stored["train"]["balance"] = True
+    ledger.put_json("config.json", stored)
+    with pytest.raises(UserError, match=r"train\.balance: True -> False\); resume it with the code") as caught:
+        bind_config(load(None, ["seed=5"]), ledger)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_run_without_any_result_may_start_again_with_another_configuration(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path))
     bind_config(load(None, ["seed=5"]), ledger)

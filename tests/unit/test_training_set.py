@@ -2,10 +2,10 @@
 
 import random
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.unit.test_stages import FakeActor, critique_stage, paired_rows, run
@@ -18,7 +18,7 @@ from vlrm_ray.reward.training.optimizer import peak_lr
 from vlrm_ray.reward.training.training_data import Description, TrainingPair, TrainingSet
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import to_table
-from vlrm_ray.types import Candidate, CheckedClaim, Claim, ClaimType, Detection, Finding, Noun, Verdict
+from vlrm_ray.types import Detection
 
 ROUNDS, PARTS = 3, 2
 PAIRS = 2 * PARTS
@@ -33,12 +33,6 @@ class RightCritic:
         return [[Completion(f"Judgement: {w}", float(w == "Yes"), float(w == "No"))] * sampling.n for w in words]
 
 
-def counting(candidate: Candidate, number: int, verdict: Verdict) -> Candidate:
-    """The candidate with a claim about a number."""
-    claim = Claim(ClaimType.COUNT, Noun("circle"), str(number))
-    return replace(candidate, claims=(CheckedClaim(claim, Finding(verdict)),))
-
-
 def commit_rounds(config: Config, folder: Path) -> Ledger:
     """Commit rounds of parts with two rows each; the second image of each part shows nothing."""
     ledger, stage = Ledger(str(folder)), critique_stage(config, FakeActor(RightCritic()))  # type: ignore[arg-type]
@@ -48,10 +42,6 @@ def commit_rounds(config: Config, folder: Path) -> Ledger:
             for index, row in enumerate(rows):
                 row.part, row.round, row.width, row.height = part, round_, 90, 90
                 object.__setattr__(row.prompt, "sha256", f"{round_}{part}{index}")
-                row.candidates = tuple(map(counting, row.candidates, (1, 2), (Verdict.SUPPORTED, Verdict.CONTRADICTED)))
-                row.pairs = tuple(
-                    replace(pair, chosen=row.candidates[0], rejected=row.candidates[1]) for pair in row.pairs
-                )
                 row.objects = (Detection("star", (5, 35, 25, 55), 0.99, "red"),) if index == 0 else ()
             Commit(config, ledger)(to_table(rows))
     return ledger
@@ -97,7 +87,7 @@ def test_images_are_described_as_the_experts_saw_them(tmp_path: Path) -> None:
         "red star middle left"
     }
     config = load(None, ["train.description_weight=0.5"])
-    (example,) = examples_of(descriptions[data.pairs], config, {})
+    (example,) = examples_of(descriptions[data.pairs], config)
     assert (example.answer, example.weight) == ("Seen: red star middle left.", 0.5)
     assert example.continues
     assert not example.judged
@@ -163,30 +153,31 @@ def test_without_sizes_of_some_items_all_count_alike(tmp_path: Path) -> None:
     assert min(TrainingSet(load(None, ["critic.k=1"]), ledger, 2).sizes) > 1
 
 
-PAIR = TrainingPair(
-    "p", "a.png", "0", "Why?", "one", "none", "Judgement: Yes", "Judgement: No", ("count 1",), ("no object",)
-)
-
-
-def test_with_balance_rare_cases_of_a_wording_weigh_more() -> None:
-    wordings = {"count 1": [9, 29], "no object": [5, 1]}
-    examples = examples_of(PAIR, load(None, ["train.balance=true"]), wordings)
-    assert [example.weight for example in examples[:2]] == pytest.approx([2.0, 2.0])
-    assert [example.weight for example in examples_of(PAIR, load(), wordings)[:2]] == [1.0, 1.0]
+def test_a_pair_gives_two_critiques_and_the_chosen_response() -> None:
+    pair = TrainingPair("p", "a.png", "0", "Why?", "one", "none", "Judgement: Yes", "Judgement: No")
+    examples = examples_of(pair, load())
+    assert [example.answer for example in examples] == ["Judgement: Yes", "Judgement: No", "one"]
+    assert [example.weight for example in examples] == [1.0, 1.0, load().train.response_weight]
     assert len(examples) == examples_per_pair(load())
 
 
-@pytest.mark.parametrize(("overrides", "rounds"), [((), 1), (("train.replay=1",), 3)])
-def test_wordings_are_counted_in_the_rounds_that_are_trained(
-    overrides: tuple[str, ...], rounds: int, tmp_path: Path
-) -> None:
-    data = training_set(tmp_path, 3, "train.balance=true", *overrides)
-    assert data.wordings == {"count 1": [rounds * PAIRS, 0], "count 2": [0, rounds * PAIRS]}
+def test_parts_from_before_a_column_was_removed_are_read(tmp_path: Path) -> None:
+    """As those with the wordings of `train.balance`, of which markers held counts."""
+    ledger = commit_rounds(load(None, ["critic.k=1"]), tmp_path)
+    data = TrainingSet(load(), ledger, 1)
+    expected, sizes = data.read(range(len(data))), data.sizes
+    marker, table = ledger.part_markers(1)[0], ledger.get_part(1, "select", 0)
+    former = pa.array([["count 1"], []], pa.list_(pa.string()))
+    for name in ("chosen_wordings", "rejected_wordings"):
+        table = table.append_column(name, former)
+    del marker["tables"]
+    ledger.put_part(1, 0, {"select": table}, {**marker, "wordings": {"count 1": [1, 1]}})
+    data = TrainingSet(load(), ledger, 1)
+    assert (data.read(range(len(data))), data.sizes) == (expected, sizes)
 
 
 def test_parts_hold_only_what_the_training_asks_for(tmp_path: Path) -> None:
     marker = commit_rounds(load(None, ["critic.k=1"]), tmp_path).part_markers(1)[0]
-    assert "wordings" not in marker
     assert "describe" not in marker["tables"]
 
 

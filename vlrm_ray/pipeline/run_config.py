@@ -48,6 +48,8 @@ RESOURCE_PATHS = frozenset(
 `max_model_len` is refused, and examples longer than `train.max_tokens` are dropped."""
 FORMER_BEHAVIOR = {"critic.writer": "newest", "selection.sides": "both"}
 """Values that stand for what runs did before a key existed, where its default does something else."""
+REMOVED_OPTIONS = {"train.balance": False}
+"""Keys that are gone, with the value that stands for what runs do now."""
 MODELS = "models.json"
 """File of the run with the hashes of the experts' models, by configuration key."""
 SOURCE = "prompts.json"
@@ -58,10 +60,11 @@ def bind_config(config: Config, ledger: Ledger) -> None:
     """Store the configuration in a new run's folder, or check that an existing run has the same one.
 
     `SESSION_KEYS`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a run. Keys that the stored
-    configuration lacks, because they are younger than the run, count as `FORMER_BEHAVIOR` or their defaults.
+    configuration lacks, because they are younger than the run, count as `FORMER_BEHAVIOR` or their defaults; keys that only it
+    has, because they are gone, as `REMOVED_OPTIONS`.
 
     Raises:
-        UserError: if the run was started with another configuration; the message names the keys that differ.
+        UserError: if the run was started with another configuration, or with a value that is gone; the message names the keys.
     """
     current = config.model_dump(mode="json", exclude=set(SESSION_KEYS))
     stored = ledger.get_json("config.json")
@@ -72,6 +75,11 @@ def bind_config(config: Config, ledger: Ledger) -> None:
     changed = sorted(_differences(stored, current, defaults))
     if changed and _is_empty(ledger):
         ledger.put_json("config.json", current)
+    elif gone := [change for change in changed if change.partition(":")[0] in REMOVED_OPTIONS]:
+        raise UserError(
+            f"run {config.name} was started with a configuration that is gone ({'; '.join(gone)}); resume it with the code "
+            "that started it, or choose another name="
+        )
     elif changed:
         raise UserError(
             f"run {config.name} was started with another configuration ({'; '.join(changed[:5])}); "
@@ -126,13 +134,14 @@ def _is_empty(ledger: Ledger) -> bool:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys that differ, each as "key: old -> new"; see `bind_config` for keys that `old` lacks."""
+    """The dotted keys that differ, each as "key: old -> new"; see `bind_config` for keys that one of them lacks."""
     found: list[str] = []
     for key in {*old, *new} - RESOURCE_KEYS:
         dotted = f"{prefix}{key}"
         if dotted in RESOURCE_PATHS:
             continue
-        before, after = old.get(key, FORMER_BEHAVIOR.get(dotted, defaults.get(key))), new.get(key)
+        before = old.get(key, FORMER_BEHAVIOR.get(dotted, defaults.get(key)))
+        after = new.get(key, REMOVED_OPTIONS.get(dotted))
         if isinstance(before, dict) and isinstance(after, dict):
             found += _differences(before, after, defaults.get(key, {}), f"{dotted}.")
         elif canonical_json(before) != canonical_json(after):

@@ -7,10 +7,9 @@ import pyarrow as pa
 from vlrm_ray.config import Config
 from vlrm_ray.experts.evidence import NOTHING, describe_evidence
 from vlrm_ray.pipeline.holdout import is_held_out
-from vlrm_ray.preferences.wording import Counts, count_wordings, wordings_of
 from vlrm_ray.reward.training.training_data import Description, TrainingPair, to_table
 from vlrm_ray.store.rows import Row
-from vlrm_ray.types import ScoredCritique, SelectedPair
+from vlrm_ray.types import ScoredCritique
 
 PER_TOKEN = 4, 28 * 28
 """Characters of a text and pixels of an image that give about one token."""
@@ -23,7 +22,7 @@ def selected_pairs(rows: Sequence[Row]) -> pa.Table:
     pairs = [
         TrainingPair(
             pair.pair_id, row.prompt.image, row.prompt.sha256, row.prompt.question, pair.chosen.text, pair.rejected.text,
-            _text(selected.chosen), _text(selected.rejected), *_wordings(selected),
+            _text(selected.chosen), _text(selected.rejected),
         )
         for row in rows for selected in row.selected for pair in (selected.pair,)
     ]  # fmt: skip
@@ -48,19 +47,8 @@ def sizes(table: pa.Table, rows: Sequence[Row], max_pixels: int) -> list[int]:
     return found
 
 
-def wordings(rows: Sequence[Row]) -> Counts:
-    """How often each wording is true and false in the rows' selected pairs."""
-    return count_wordings(_wordings(selected) for row in rows for selected in row.selected)
-
-
 def _text(critique: ScoredCritique | None) -> str:
     return critique.text if critique else ""
-
-
-def _wordings(selected: SelectedPair) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`wordings_of` the pair, those of a side that is not learned left out."""
-    chosen, rejected = wordings_of(selected.pair)
-    return chosen if selected.chosen else (), rejected if selected.rejected else ()
 
 
 def descriptions(rows: Sequence[Row], config: Config) -> pa.Table:

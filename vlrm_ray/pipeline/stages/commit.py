@@ -86,8 +86,6 @@ class Commit:
             for name in (PAIRS, DESCRIPTIONS)
             if name in tables
         }
-        if self.config.train.balance:
-            marker["wordings"] = training_tables.wordings(rows)
         self.ledger.put_part(rows[0].round, rows[0].part, tables, marker)
         counts = {stage: row_counts for stage, (_, row_counts) in outputs.items()}
         tally = Tally(

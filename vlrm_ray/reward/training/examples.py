@@ -10,8 +10,7 @@ This is the loss of VL-GenRM (arXiv 2506.13888). CE is the cross-entropy summed 
 Yes or No token has the weight `train.judgement_weight`; a batch's loss is divided by its total weight.
 
 With `train.description_weight` > 0 the round's images are described too, as the experts saw them: the beginning of a critique
-is learned, up to where it starts to check the response. With `train.balance` the two critiques of a pair are weighted so that
-no wording is more often right than wrong.
+is learned, up to where it starts to check the response.
 """
 
 import heapq
@@ -23,7 +22,6 @@ from typing import TypeVar
 from vlrm_ray.config import Config
 from vlrm_ray.ids import seed_of
 from vlrm_ray.preferences.critique import FORMATS
-from vlrm_ray.preferences.wording import Counts, side_weights
 from vlrm_ray.reward.training.training_data import Description, Item, TrainingPair
 
 T = TypeVar("T")
@@ -48,7 +46,7 @@ class Example:
     continues: bool = False
 
 
-def examples_of(item: Item, config: Config, wordings: Counts) -> list[Example]:
+def examples_of(item: Item, config: Config) -> list[Example]:
     """The training examples of a selected pair (`examples_per_pair`), or the one of a description.
 
     No prompt contains the experts' evidence as a hint. Yes and No are balanced, because each pair gives one of each. A side that
@@ -57,15 +55,8 @@ def examples_of(item: Item, config: Config, wordings: Counts) -> list[Example]:
     Args:
         item: the pair or description.
         config: configuration of the run.
-        wordings: how often each wording is true and false in the pairs that are trained together, for `train.balance`.
     """
-    if isinstance(item, Description):
-        return [_description(item, config)]
-    return _pair(
-        item,
-        config,
-        side_weights(item.chosen_wordings, item.rejected_wordings, wordings) if config.train.balance else (1.0, 1.0),
-    )
+    return [_description(item, config)] if isinstance(item, Description) else _pair(item, config)
 
 
 def _description(item: Description, config: Config) -> Example:
@@ -75,11 +66,11 @@ def _description(item: Description, config: Config) -> Example:
     return Example(text, beginning, False, config.train.description_weight, continues=True)
 
 
-def _pair(pair: TrainingPair, config: Config, weights: tuple[float, float]) -> list[Example]:
+def _pair(pair: TrainingPair, config: Config) -> list[Example]:
     prompt = FORMATS[config.critic.format].prompt
     examples = [
-        Example(prompt(pair.question, pair.chosen), pair.chosen_critique, True, weights[0]),
-        Example(prompt(pair.question, pair.rejected), pair.rejected_critique, True, weights[1]),
+        Example(prompt(pair.question, pair.chosen), pair.chosen_critique, True),
+        Example(prompt(pair.question, pair.rejected), pair.rejected_critique, True),
     ]
     if config.train.response_weight > 0:
         examples.append(Example(pair.question, pair.chosen, False, config.train.response_weight))

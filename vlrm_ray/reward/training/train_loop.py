@@ -210,7 +210,7 @@ class Worker:
 
     def _read(self, item: Item) -> PairTrees:
         name = item.pair_id if isinstance(item, TrainingPair) else f"of the image {item.sha256[:16]}"
-        return self.collator.read_pair(name, examples_of(item, self.task.config, self.data.wordings), item.image)
+        return self.collator.read_pair(name, examples_of(item, self.task.config), item.image)
 
     def train_step(self, epoch: int, data: StepData, waited: float, totals: Totals) -> StepRecord:
         """One optimizer step over the whole batch, of which this worker computes its share.

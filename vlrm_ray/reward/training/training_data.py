@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from vlrm_ray.config import Config
 from vlrm_ray.ids import seed_of
-from vlrm_ray.preferences.wording import Counts
 from vlrm_ray.store.arrow_types import arrow_type
 from vlrm_ray.store.ledger import Ledger
 
@@ -35,8 +34,6 @@ class TrainingPair:
         rejected: the rejected response.
         chosen_critique: critique of the chosen response, ending in Yes; "" if only the other one is learned.
         rejected_critique: critique of the rejected response, ending in No; "" if only the other one is learned.
-        chosen_wordings: wordings of the chosen response, by which critiques are weighted; see `preferences.wording`.
-        rejected_wordings: those of the rejected response.
     """
 
     pair_id: str
@@ -47,8 +44,6 @@ class TrainingPair:
     rejected: str
     chosen_critique: str
     rejected_critique: str
-    chosen_wordings: tuple[str, ...] = ()
-    rejected_wordings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,16 +93,17 @@ class TrainingTable(Generic[T]):
         return self.starts[-1]
 
     def read(self, indices: Collection[int]) -> dict[int, T]:
-        """The items with some numbers; others are not kept in memory."""
+        """The items with some numbers; others are not kept in memory. Columns that only older tables have are not read."""
+        columns = [field.name for field in fields(self.kind)]
         wanted: dict[int, list[int]] = {}
         for index in sorted(set(indices)):
             wanted.setdefault(bisect_right(self.starts, index) - 1, []).append(index)
 
         def items(place: int) -> dict[int, T]:
             part, here = self.parts[place], wanted[place]
-            table = self.ledger.get_part(self.round, self.name, part, marker=self.markers[part])
+            table = self.ledger.get_part(self.round, self.name, part, columns, marker=self.markers[part])
             rows = table.take([index - self.starts[place] for index in here]).to_pylist()
-            return {index: self._item(row) for index, row in zip(here, rows, strict=True)}
+            return {index: self.kind(**row) for index, row in zip(here, rows, strict=True)}
 
         return {index: item for found in self.ledger.each_part(items, wanted) for index, item in found.items()}
 
@@ -115,13 +111,6 @@ class TrainingTable(Generic[T]):
         """Estimated tokens of each item, from the parts' markers; nothing if a part has none, as those of older runs."""
         found = [self.markers[part].get("sizes", {}).get(self.name) for part in self.parts]
         return [] if None in found else [size for sizes in found for size in sizes]
-
-    def _item(self, row: dict[str, Any]) -> T:
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
-        }
-        item: T = self.kind(**values)
-        return item
 
 
 class TrainingPairs(TrainingTable[TrainingPair]):
@@ -131,10 +120,6 @@ class TrainingPairs(TrainingTable[TrainingPair]):
         """Read the number of pairs of each part."""
         super().__init__(ledger, round_, PAIRS, TrainingPair)
 
-    def wordings(self) -> list[Counts]:
-        """How often each wording is true and false in the selected pairs, of each part."""
-        return [self.markers[part].get("wordings", {}) for part in self.parts]
-
 
 class TrainingSet:
     """All items that a round's training learns from, numbered: the round's pairs, replayed ones, then descriptions.
@@ -143,7 +128,6 @@ class TrainingSet:
         pairs: number of pairs.
         descriptions: number of descriptions; 0 unless `train.description_weight` is set.
         sizes: estimated tokens of each item; all 1 if they are not known of some.
-        wordings: how often each wording is true and false in the rounds that the pairs are from.
     """
 
     def __init__(self, config: Config, ledger: Ledger, round_: int) -> None:
@@ -151,11 +135,6 @@ class TrainingSet:
         earlier = range(1, round_) if config.train.replay else range(0)
         tables = [TrainingPairs(ledger, number) for number in (round_, *earlier)]
         places = _chosen(tables, config, "replay")
-        self.wordings: Counts = {}
-        for counts in (counts for table in tables for counts in table.wordings()):
-            for wording, numbers in counts.items():
-                total = self.wordings.setdefault(wording, [0, 0])
-                total[:] = [a + b for a, b in zip(total, numbers, strict=True)]
         self.pairs, self.descriptions = len(places), 0
         if config.train.description_weight:
             described = [TrainingTable(ledger, t.round, DESCRIPTIONS, Description) for t in tables]
