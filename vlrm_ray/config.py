@@ -43,6 +43,8 @@ class Prompts(Section):
     """Question asked about each image if `source` is a folder."""
     max_pixels: int = Field(1_003_520, ge=784)
     """Most pixels of an image for policy, critics and training; larger ones are scaled down. Qwen2.5-VL: 784 a token."""
+    recolor: float = Field(0.0, ge=0, le=1)
+    """Share of the prompts whose image gets all its hues turned by a random angle before anything looks at it."""
     allow_hosts: tuple[str, ...] = ()
     """Hosts from which http(s) images are downloaded, such as `images.example.org` or `host:8080`; empty: none."""
 
