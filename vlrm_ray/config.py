@@ -182,7 +182,7 @@ class Selection(Section):
     mastered: float = Field(1, ge=0, le=1)
     """Share that is kept of the pairs which the newest version already judges rightly, unaided and from true statements; 1 keeps all, unasked."""
     checked: bool = False
-    """Whether critiques come first whose statements the experts' evidence confirms."""
+    """Whether only critiques are learned that state nothing which the experts' evidence contradicts."""
     own: bool = False
     """Whether the newest version's unaided critique is learned where it is right and all its statements are confirmed."""
 
