@@ -43,6 +43,8 @@ class Prompts(Section):
     """Question asked about each image if `source` is a folder."""
     max_pixels: int = Field(1_003_520, ge=784)
     """Most pixels of an image for policy, critics and training; larger ones are scaled down. Qwen2.5-VL: 784 a token."""
+    recolor: float = Field(0.0, ge=0, le=1)
+    """Share of the prompts whose image gets all its hues turned by a random angle before anything looks at it."""
     allow_hosts: tuple[str, ...] = ()
     """Hosts from which http(s) images are downloaded, such as `images.example.org` or `host:8080`; empty: none."""
 
@@ -180,7 +182,7 @@ class Selection(Section):
     mastered: float = Field(1, ge=0, le=1)
     """Share that is kept of the pairs which the newest version already judges rightly, unaided and from true statements; 1 keeps all, unasked."""
     checked: bool = False
-    """Whether critiques come first whose statements the experts' evidence confirms."""
+    """Whether only critiques are learned that state nothing which the experts' evidence contradicts."""
     own: bool = False
     """Whether the newest version's unaided critique is learned where it is right and all its statements are confirmed."""
 

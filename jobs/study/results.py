@@ -22,6 +22,7 @@ LATER_KEYS = (
     "critic.engine.max_actors",
     "prompts.allow_hosts",
     "prompts.max_pixels",
+    "prompts.recolor",
     "quarantine_limit",
     "offline",
     "trackers",
@@ -45,7 +46,7 @@ LATER_KEYS = (
     ),
 )  # fmt: skip
 """Configuration keys that are younger than the committed results. With their defaults they change no result."""
-LATER_ARMS = ("either_side",)
+LATER_ARMS = ("either_side", "recolored", "recolored_more")
 """Arms that are younger than the committed results."""
 DEFAULTS_OF_THE_RESULTS = {"critic.writer": "newest", "selection.sides": "both"}
 """Keys that are younger than the committed results, with the value that stands for how these were made."""

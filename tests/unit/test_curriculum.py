@@ -125,12 +125,19 @@ def test_a_pair_with_one_right_side_is_stored_counted_and_trained_as_that_side()
     assert not pair["rejected_critique"]
 
 
-def test_critiques_with_false_statements_are_learned_only_if_there_is_no_other() -> None:
+def test_checked_critiques_with_false_statements_are_not_learned() -> None:
+    """Even if the false one is surer, and if there is no other: it comes to the right judgement by a wrong count."""
     good, bad = (Candidate(name, name, ImageCondition.FULL) for name in ("good", "bad"))
     truthful, false = critique("Yes", 0.97, 0, " true"), critique("Yes", 0.99, 1, " false")
     made = Pair("p", good, bad, (false, truthful), (critique("No", 0.1, 3),))
-    selected = [select(made, Selection(checked=checked)) for checked in (False, True)]
-    assert [s.chosen for s in selected if not isinstance(s, str)] == [false, truthful]
+
+    def selected(**rule: object) -> tuple[ScoredCritique | None, ScoredCritique | None] | str:
+        found = select(made, Selection.model_validate(rule))
+        return found if isinstance(found, str) else (found.chosen, found.rejected)
+
+    assert selected(checked=False) == (false, made.rejected_critiques[0])
+    assert selected(checked=True) == (truthful, None)
+    assert selected(checked=True, sides="both") == "critiques_state_what_is_false"
 
 
 # --- who writes ---------------------------------------------------------------------------------

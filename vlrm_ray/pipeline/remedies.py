@@ -28,6 +28,7 @@ _REMEDIES = {
         MASTERED: "the newest version has little left to learn from such prompts; raise prompts.per_round or selection.mastered",
         TOO_LONG: "raise critic.engine.max_model_len",
         selection.CITES_EXPERTS: "raise critic.k",
+        selection.FALSE_STATEMENTS: "raise critic.k, or set selection.checked=false",
         selection.MARGIN: "lower selection.margin or raise prompts.per_round",
         selection.LABEL_MASS: "lower selection.label_mass, or check critic.model and critic.format",
         selection.NO_JUDGEMENT: "raise critic.max_tokens, or check critic.model and critic.format",

@@ -24,6 +24,7 @@ WRONG_CHOSEN = "no_right_judgement_of_chosen"
 WRONG_REJECTED = "no_right_judgement_of_rejected"
 MARGIN = "margin"
 CITES_EXPERTS = "critiques_cite_the_experts"
+FALSE_STATEMENTS = "critiques_state_what_is_false"
 _CITES_EXPERTS = re.compile(
     r"\b(?:reliable|the|by|to|from|no) detectors\b|\breliable detector\b|\bthe hint\b", re.IGNORECASE
 )
@@ -46,8 +47,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     A critique that cites the experts is not learned, because the trained model is not given their evidence. One whose writer had to be
     asked for the judgement is used only if a side has no other: it breaks off.
 
-    With `rule.checked`, critiques whose statements the evidence contradicts are used only if a side has no other. With
-    `rule.own`, the unaided critique comes first; see `candidates_of`.
+    With `rule.checked`, a critique is not learned if the evidence contradicts one of its statements: it may have come to the right
+    judgement by a wrong count. With `rule.own`, the unaided critique comes first; see `candidates_of`.
 
     With `rule.margin == KEEP_ALL` the first usable critique of each side is taken, whatever its judgement.
 
@@ -83,8 +84,10 @@ def best_of(critiques: Sequence[ScoredCritique], correct: bool, rule: Selection)
     agreeing = [c for c in agreeing if not _CITES_EXPERTS.search(c.text)]
     if not agreeing:
         return CITES_EXPERTS
-    whole = [c for c in agreeing if not c.asked] or agreeing
-    return _surest(_truthful(whole) if rule.checked else whole, correct)
+    truthful = [c for c in agreeing if not c.false_statements] if rule.checked else agreeing
+    if not truthful:
+        return FALSE_STATEMENTS
+    return _surest([c for c in truthful if not c.asked] or truthful, correct)
 
 
 def candidates_of(pair: Pair, side: int, own: bool) -> tuple[ScoredCritique, ...]:
@@ -98,12 +101,6 @@ def candidates_of(pair: Pair, side: int, own: bool) -> tuple[ScoredCritique, ...
         if parse_critique(unaided.text).judgement is (side == 0) and not unaided.false_statements:
             return (unaided,)
     return (pair.chosen_critiques, pair.rejected_critiques)[side]
-
-
-def _truthful(critiques: Sequence[ScoredCritique]) -> list[ScoredCritique]:
-    """The critiques with the fewest false statements."""
-    fewest = min(critique.false_statements or 0 for critique in critiques)
-    return [critique for critique in critiques if (critique.false_statements or 0) == fewest]
 
 
 def _surest(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:

@@ -11,6 +11,7 @@ image_url_not_fetched, image_too_large, image_undecodable, image_heic_not_suppor
 import base64
 import binascii
 import errno
+import io
 import math
 import os
 import random
@@ -275,6 +276,21 @@ def load_in_condition(uri: str, condition: ImageCondition, max_pixels: int = 0) 
         if condition is ImageCondition.IMAGE_DEGRADED
         else image
     )
+
+
+def with_turned_hues(data: bytes, degrees: float) -> bytes:
+    """An image file with all hues turned around the color circle by an angle: at 120 degrees red becomes green, green becomes blue.
+
+    Grays stay as they are. The new file is a JPEG if the old one is, else a PNG. Raises BadImage.
+    """
+    hue, saturation, value = decode(data).convert("HSV").split()
+    turned = hue.point(lambda h: round(h + degrees * 256 / 360) % 256)
+    image, file = Image.merge("HSV", (turned, saturation, value)).convert("RGB"), io.BytesIO()
+    if data.startswith(b"\xff\xd8"):
+        image.save(file, "JPEG", quality=95, subsampling=0)
+    else:
+        image.save(file, "PNG")
+    return file.getvalue()
 
 
 def degrade(image: Image.Image, seed: int) -> Image.Image:

@@ -1,5 +1,6 @@
-"""Ingest stage: reads, checks and hashes each image."""
+"""Ingest stage: reads, checks and hashes each image, and turns the hues of some."""
 
+import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +12,23 @@ import pyarrow as pa
 from vlrm_ray.config import Config
 from vlrm_ray.errors import BadImage
 from vlrm_ray.experts.attempts import Attempts, restarted_actor
-from vlrm_ray.ids import digest
+from vlrm_ray.ids import digest, falls_in, seed_of, sha256_of
+from vlrm_ray.pipeline.holdout import is_held_out
 from vlrm_ray.pipeline.stage_actors import ProgressReporter
 from vlrm_ray.store.arrow_types import codec
+from vlrm_ray.store.images import read_bytes, with_turned_hues
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.row_files import store_image_bytes
 from vlrm_ray.store.rows import PROMPT, Row, to_table
 from vlrm_ray.store.web import ingest_image
 from vlrm_ray.types import GivenResponse, Prompt, PromptRef
 
 READERS = 8
 """Images of a part that are read at the same time."""
+LEAST_TURN = 20
+"""Least angle in degrees between the hues of an image and those of its recolored copy."""
+COPIES = 20
+"""Most recolored copies that are made of an image to find one that is not held out; those of a gray image are all alike."""
 ENDS_PROCESS = "image_ends_the_process"
 """Reason of a prompt whose image has ended the process that decoded it, again and again."""
 
@@ -48,10 +56,10 @@ class Ingest:
             round_: number of the round.
             config: configuration of the run.
             board: where the progress is reported.
-            store: where images of the web are kept.
+            store: where images of the web and recolored ones are kept.
         """
-        self.round, self.seed, self.board = round_, config.seed, board
-        self.hosts, self.store = config.prompts.allow_hosts, store
+        self.round, self.board = round_, board
+        self.config, self.store = config, store
         self._attempts = Attempts("ingest", store, restarted_actor())
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -80,13 +88,34 @@ class Ingest:
         image, sha256 = ref["image"], ""
         if not problem:
             try:
-                image, sha256 = ingest_image(image, self.store, self.hosts)
+                image, sha256 = ingest_image(image, self.store, self.config.prompts.allow_hosts)
+                if not ref["responses"]:
+                    image, sha256 = recolored(image, sha256, self.round, self.config, self.store)
             except BadImage as error:
                 problem = str(error)
-        prompt_id = digest("prompt", sha256 or image, ref["question"], self.round, self.seed)
+        prompt_id = digest("prompt", sha256 or image, ref["question"], self.round, self.config.seed)
         prompt = Prompt(prompt_id, image, sha256, ref["question"])
         given = tuple(GivenResponse(**response) for response in ref["responses"])
         return Row(ref["part"], self.round, prompt, problem, part_rows, given=given)
+
+
+def recolored(image: str, sha256: str, round_: int, config: Config, store: Ledger) -> tuple[str, str]:
+    """URI and sha256 of a copy of an image with all hues turned, if it belongs to the share `prompts.recolor`; else its own.
+
+    The angle is drawn by the run's seed, the round and the image, at least `LEAST_TURN` degrees from the original. A held-out image stays
+    as it is, and no copy is held out, so that held-out pairs are about images of the user's.
+
+    Raises:
+        BadImage: the image cannot be read any more.
+    """
+    drawn = (config.seed, round_, sha256)
+    if not falls_in(config.prompts.recolor, "recolor", *drawn) or is_held_out(config, sha256):
+        return image, sha256
+    data = read_bytes(image)
+    angles = (random.Random(seed_of("turn", i, *drawn)).uniform(LEAST_TURN, 360 - LEAST_TURN) for i in range(COPIES))
+    copies = (with_turned_hues(data, angle) for angle in angles)
+    copy = next((copy for copy in copies if not is_held_out(config, sha256_of(copy))), None)
+    return (image, sha256) if copy is None else (store_image_bytes(copy, store), sha256_of(copy))
 
 
 def _key(ref: dict[str, Any]) -> str:
