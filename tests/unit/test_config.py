@@ -161,7 +161,7 @@ def test_a_key_of_a_section_leaves_the_other_defaults_of_the_section() -> None:
 
 def test_there_are_few_keys() -> None:
     repeated = len(config.keys(config.Engine)) + len(config.keys(ExpertPool)) + 5 * len(config.keys(Pool))
-    assert len(config.keys()) - repeated <= 122  # one of two engines and one of seven pools count
+    assert len(config.keys()) - repeated <= 123  # one of two engines and one of seven pools count
 
 
 @pytest.mark.parametrize(
