@@ -26,7 +26,7 @@ class Arm:
     single_round: bool = False
 
 
-_RECOLORED = ("selection.sides=either", "prompts.recolor=0.5")
+_RECOLORED = ("selection.sides=either", "selection.checked=true", "prompts.recolor=0.5")
 ARMS: dict[str, Arm] = {
     FULL: Arm("the method", seeds=5),
     SELF: Arm("labels from the reward model's own scores, no experts", ("pairing.labels=self",), seeds=5),
@@ -34,7 +34,10 @@ ARMS: dict[str, Arm] = {
     "no_critique": Arm("direct Yes or No, without a critique", ("critic.format=direct", "selection.margin=-1")),
     "no_margin": Arm("all pairs are kept, each with its first critiques", ("selection.margin=-1",)),
     "either_side": Arm("pairs with one right side are kept, and that side is learned", ("selection.sides=either",)),
-    "recolored": Arm("as either_side, and half of the images get other hues", _RECOLORED),
+    "recolored": Arm(
+        "as either_side, half of the images get other hues, and only critiques without false statements are learned",
+        _RECOLORED,
+    ),
     "recolored_more": Arm("the same with three times the prompts", (*_RECOLORED, "prompts.per_round=1440")),
     "one_round": Arm("a single round with the prompts of all rounds", single_round=True),
     "no_image_free": Arm("no image-free candidates", ("policy.image_free=0",)),
