@@ -138,6 +138,7 @@ def test_checked_critiques_with_false_statements_are_not_learned() -> None:
     assert selected(checked=False) == (false, made.rejected_critiques[0])
     assert selected(checked=True) == (truthful, None)
     assert selected(checked=True, sides="both") == "critiques_state_what_is_false"
+    assert selected(checked=True, margin=-1) == (truthful, None)
 
 
 # --- who writes ---------------------------------------------------------------------------------

@@ -77,14 +77,14 @@ def best_of(critiques: Sequence[ScoredCritique], correct: bool, rule: Selection)
     if not usable:
         return reason
     if rule.margin == KEEP_ALL:
-        return usable[0]
+        return next(iter(_truthful(usable, rule)), FALSE_STATEMENTS)
     agreeing = [c for c in usable if parse_critique(c.text).judgement is correct]
     if not agreeing:
         return WRONG_CHOSEN if correct else WRONG_REJECTED
     agreeing = [c for c in agreeing if not _CITES_EXPERTS.search(c.text)]
     if not agreeing:
         return CITES_EXPERTS
-    truthful = [c for c in agreeing if not c.false_statements] if rule.checked else agreeing
+    truthful = _truthful(agreeing, rule)
     if not truthful:
         return FALSE_STATEMENTS
     return _surest([c for c in truthful if not c.asked] or truthful, correct)
@@ -101,6 +101,11 @@ def candidates_of(pair: Pair, side: int, own: bool) -> tuple[ScoredCritique, ...
         if parse_critique(unaided.text).judgement is (side == 0) and not unaided.false_statements:
             return (unaided,)
     return (pair.chosen_critiques, pair.rejected_critiques)[side]
+
+
+def _truthful(critiques: Sequence[ScoredCritique], rule: Selection) -> list[ScoredCritique]:
+    """With `rule.checked` the critiques that state nothing false, else all."""
+    return [c for c in critiques if not (rule.checked and c.false_statements)]
 
 
 def _surest(critiques: Sequence[ScoredCritique], correct: bool) -> ScoredCritique:

@@ -281,9 +281,11 @@ def load_in_condition(uri: str, condition: ImageCondition, max_pixels: int = 0) 
 def with_turned_hues(data: bytes, degrees: float) -> bytes:
     """An image file with all hues turned around the color circle by an angle: at 120 degrees red becomes green, green becomes blue.
 
-    Grays stay as they are. The new file is a JPEG if the old one is, else a PNG. Raises BadImage.
+    The new file is a JPEG if the old one is, else a PNG. Grays stay as they are, and so does the file of a gray image. Raises BadImage.
     """
     hue, saturation, value = decode(data).convert("HSV").split()
+    if saturation.getextrema() == (0, 0):
+        return data
     turned = hue.point(lambda h: round(h + degrees * 256 / 360) % 256)
     image, file = Image.merge("HSV", (turned, saturation, value)).convert("RGB"), io.BytesIO()
     if data.startswith(b"\xff\xd8"):

@@ -28,7 +28,7 @@ READERS = 8
 LEAST_TURN = 20
 """Least angle in degrees between the hues of an image and those of its recolored copy."""
 COPIES = 20
-"""Most recolored copies that are made of an image to find one that is not held out; those of a gray image are all alike."""
+"""Most recolored copies that are made of an image to find one that is not held out; those of a nearly gray image may be all alike."""
 ENDS_PROCESS = "image_ends_the_process"
 """Reason of a prompt whose image has ended the process that decoded it, again and again."""
 
@@ -102,8 +102,8 @@ class Ingest:
 def recolored(image: str, sha256: str, round_: int, config: Config, store: Ledger) -> tuple[str, str]:
     """URI and sha256 of a copy of an image with all hues turned, if it belongs to the share `prompts.recolor`; else its own.
 
-    The angle is drawn by the run's seed, the round and the image, at least `LEAST_TURN` degrees from the original. A held-out image stays
-    as it is, and no copy is held out, so that held-out pairs are about images of the user's.
+    The angle is drawn by the run's seed, the round and the image, at least `LEAST_TURN` degrees from the original. Gray and held-out images
+    stay as they are, and no copy is held out, so that held-out pairs are about images of the user's.
 
     Raises:
         BadImage: the image cannot be read any more.
@@ -115,7 +115,7 @@ def recolored(image: str, sha256: str, round_: int, config: Config, store: Ledge
     angles = (random.Random(seed_of("turn", i, *drawn)).uniform(LEAST_TURN, 360 - LEAST_TURN) for i in range(COPIES))
     copies = (with_turned_hues(data, angle) for angle in angles)
     copy = next((copy for copy in copies if not is_held_out(config, sha256_of(copy))), None)
-    return (image, sha256) if copy is None else (store_image_bytes(copy, store), sha256_of(copy))
+    return (image, sha256) if copy in (None, data) else (store_image_bytes(copy, store), sha256_of(copy))
 
 
 def _key(ref: dict[str, Any]) -> str:
