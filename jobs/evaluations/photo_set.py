@@ -56,6 +56,7 @@ class PhotoStatement:
         true: whether it is true.
         hedged: whether it says that it is unsure; then it should not be decided.
         cutouts: the cut-outs in the image, the largest first, each with the nouns for what it shows.
+        background: the landscape that they were pasted on; "" for a natural photograph.
     """
 
     image: str
@@ -65,6 +66,7 @@ class PhotoStatement:
     true: bool
     hedged: bool = False
     cutouts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    background: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class PhotoSet:
 
     def statements(self, split: str) -> list[PhotoStatement]:
         """The statements about the images of a split."""
-        shown = {row["image"]: cutouts_of(row) for row in _rows(self.folder / split / "truth.jsonl")}
+        truth = {row["image"]: row for row in _rows(self.folder / split / "truth.jsonl")}
+        shown = {image: cutouts_of(row) for image, row in truth.items()}
         return [
             PhotoStatement(
                 row["image"],
@@ -114,6 +117,7 @@ class PhotoSet:
                 row["true"],
                 row.get("hedged", False),
                 shown[row["image"]],
+                truth[row["image"]].get("background", ""),
             )
             for row in _rows(self.folder / "statements.jsonl")
             if row["split"] == split

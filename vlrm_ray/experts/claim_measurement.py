@@ -106,12 +106,13 @@ def measure_object_claims(images: Sequence[LabelledEvidence], stated: float, min
     comparisons = [a for i, image in enumerate(typical) for a in _comparison_answers(image, known, i)]
     colors = [a for image in images for a in _color_answers(image, known, words)]
     relations = [a for image in images if image.placed for a in _relation_answers(image, known)]
+    of_numbers = _repeats(typical)
     return replace(
         known,
-        counts=ClaimTable.of(tables["exact"], _repeats(typical)),
-        more=ClaimTable.of(tables["more"], _repeats(typical)),
-        fewer=ClaimTable.of(tables["fewer"], _repeats(typical)),
-        comparisons=ClaimTable.of(comparisons, _repeats(typical)),
+        counts=ClaimTable.of(tables["exact"], of_numbers, of_numbers),
+        more=ClaimTable.of(tables["more"], of_numbers, of_numbers),
+        fewer=ClaimTable.of(tables["fewer"], of_numbers, of_numbers),
+        comparisons=ClaimTable.of(comparisons, of_numbers, of_numbers),
         colors=ClaimTable.of(colors, _repeats_of_colors(colors, images, known)),
         relations={
             name: ClaimTable.of([(s, true) for relation, s, true in relations if name in ("", relation)], repeats)
@@ -188,15 +189,20 @@ def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min
     own = {name: _by_object(objects.values()) for name, objects in strengths.items()}
     total = [sum(column) for column in zip(*own.values(), strict=True)] or [0.0] * (BINS + 1)
     prior = [min(1, min_images / max(1, sum(total))) * t for t in total]
-    false = {name: ClaimTable.of([(s, False) for _, n, s, true in alone if n == name and not true]) for name in own}
+    false = {name: ClaimTable.of([(s, False) for _, n, s, true in alone if n == name and not true]).false for name in own}
     together = ClaimTable.of([(s, False) for _, _, s, true in alone if not true])
+    share = min(1, min_images * _repeats(images) / max(1, sum(together.false)))
     return replace(
         known,
         any_object=replace(together, true=tuple(total)),
         broader=_broader_tables(known, images),
         rivalled=ClaimTable.of([(s, true) for _, _, s, rivalled, true in answers if rivalled], _repeats(images)),
         objects={
-            name: replace(false[name], true=tuple(x + y for x, y in zip(own[name], prior, strict=True))) for name in own
+            name: ClaimTable(
+                tuple(x + y for x, y in zip(own[name], prior, strict=True)),
+                tuple(x + share * y for x, y in zip(false[name], together.false, strict=True)),
+            )
+            for name in own
         },
         pooled=tuple(name for name in own if sum(own[name]) < min_images),
     )
