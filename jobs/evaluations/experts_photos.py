@@ -2,7 +2,7 @@
 
 On the test split the calibration files beside the models are used, as in a run. On the calibration split the experts are
 calibrated by cross-validation: the verdicts on each fifth of the natural photographs rest on the figures of the others, and those on
-statements about a cut-out on images without it. Choose parameters there, and look at the test split only to report.
+statements about a cut-out on images without it and without the background. Choose parameters there, and look at the test split only to report.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from jobs.evaluations.extractor_options import open_extractor
-from jobs.evaluations.photo_set import DETECTOR_STATED, KINDS, PhotoSet
+from jobs.evaluations.photo_set import KINDS, PhotoSet, PhotoStatement
 from jobs.evaluations.photo_verdicts import AIMS, PhotoOutcome, outcome_of, report_of
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.claim_measurement import LabelledEvidence
@@ -44,6 +44,11 @@ class Content:
     cutouts: frozenset[str]
     background: str = ""
 
+    @classmethod
+    def of(cls, statement: PhotoStatement) -> "Content":
+        """What the image of a statement shows."""
+        return cls(frozenset(cutout for cutout, _ in statement.cutouts) or frozenset({""}), statement.background)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -72,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         parts = list(_stored(photos, kinds, progress))
     else:
         labelled, confidence = photos.labelled(split, progress), photos.config.experts.detector.confidence
-        content = {s.image: Content(frozenset(c for c, _ in s.cutouts) or frozenset({""}), s.background) for s in statements}
+        content = {s.image: Content.of(s) for s in statements}
         parts = [part for kind in KINDS for part in cross_validation(labelled, kinds, kind, confidence, content)]
 
     def outcomes(stated: float | None) -> list[PhotoOutcome]:
@@ -113,9 +118,9 @@ def cross_validation(
 ) -> Iterator[Part]:
     """Calibrations for a kind of images, measured without a part of the images, and the evidence of that part.
 
-    The parts of natural photographs are drawn. Those of composites are the images with some of the cut-outs: the same cut-outs are in many of them, so
-    that a part of the images would say little about other objects. A class all of whose cut-outs are held out counts as seen, because classes of one
-    cut-out are judged on other images, too.
+    The parts of natural photographs are drawn. Those of composites are the images with some of the cut-outs or some of the backgrounds: the same ones are
+    in many of them, so that a part of the images would say little about other objects, and about what may be taken for one. A class all of whose
+    cut-outs are held out counts as seen, because classes of one cut-out are judged on other images, too.
     """
     typical = {name: replace(image, typical=kinds[name] == kind) for name, image in images.items()}
     if kind == KINDS[0]:
@@ -152,7 +157,7 @@ def _as_seen(calibrations: Calibrations, classes: Collection[str]) -> Calibratio
 def calibrate(images: Sequence[LabelledEvidence], confidence: float) -> Calibrations:
     """Calibrations of both experts on some images, as `calibrate` writes them."""
     return Calibrations(
-        calibrate_detector("", images, confidence, DETECTOR_STATED),
+        calibrate_detector("", images, confidence, MIN_PROBABILITY),
         calibrate_reader("", images, MIN_PROBABILITY),
         uncalibrated=False,
     )

@@ -35,9 +35,6 @@ KINDS = ("natural", "composite")
 """Kinds of images. Detectors err more on composites, so each kind has a calibration of its own."""
 SPLITS = ("calibration", "test")
 """Parts of the set. Everything is measured and chosen on the first one."""
-DETECTOR_STATED = 0.9
-"""Probability that verdicts of the detector are to have. It was chosen by cross-validation on the calibration split: with it, the lower
-bounds of the precision of both verdicts are above 0.97; with 0.86 they are not. For the reader no such one was found."""
 MIN_SCORE = 0.02
 """Least score of the boxes of the detector in the cache: faint ones tell what is absent."""
 BATCH = 16
@@ -209,4 +206,5 @@ def _labelled(row: dict[str, Any], detected: Evidence) -> LabelledEvidence:
         {name: words for name, words in colors.items() if "" not in words},
         {name: frozenset(cutouts) for name, cutouts in shown.items()},
         frozenset(o["noun"] for o in row.get("others", ()) if o["noun"]),
+        row.get("background", ""),
     )

@@ -92,6 +92,15 @@ def test_claims_about_the_same_object_count_once_in_the_bounds() -> None:
     assert not ClaimTable.of(answers, 20.0).supports(0.9, 0.97)
 
 
+def test_false_claims_about_the_same_thing_count_once_as_well() -> None:
+    """That none of two backgrounds looks like an orange says little about others, in however many images they are."""
+    answers = [(0.9, True), (0.0, False)] * 200
+    one_by_one, repeated = ClaimTable.of(answers), ClaimTable.of(answers, false_repeats=20.0)
+    assert one_by_one.supports(0.9, 0.97) and not repeated.supports(0.9, 0.97)
+    assert one_by_one.probability(0.9) > 0.99 > repeated.probability(0.9)
+    assert not ClaimTable.of(answers[:100], false_repeats=20.0).measured
+
+
 def test_missed_objects_forbid_absence_and_not_support() -> None:
     answers = [(0.0, True)] * 60 + [(0.8, True)] * 140 + [(0.0, False)] * 2000
     table = ClaimTable.of(answers)
@@ -276,6 +285,36 @@ def test_a_class_is_judged_by_its_own_objects_and_with_a_fixed_weight_by_those_o
     assert missed_share(shares[10_000]["cat"]) == pytest.approx((10 + number * pooled) / (10 + number))
     assert missed_share(shares[20]["dog"]) < 0.03
     assert sum(shares[20]["cat"].true) == pytest.approx(30)  # as many objects as there are, and those of the weight
+
+
+def test_a_faint_box_supports_nothing_just_because_none_of_its_class_was_wrong() -> None:
+    """Nothing in the labelled images looks like a cat. Of the other classes most faint boxes are wrong, though some are right."""
+    images = simulated(0, 900, 0.0, noise=0.3)
+    dog = Evidence(240, 180, (Detection("dog", box(0, 0), 1.0),))
+    faint = LabelledEvidence.of(Evidence(240, 180, faint=(Detection("dog", box(0, 0), 0.12),)), dog, CLASSES)
+    clean = [
+        replace(
+            image,
+            detected=replace(
+                image.detected, faint=tuple(d for d in image.detected.faint if d.name != "cat" or d.score < 0.06)
+            ),
+        )
+        for image in [*images, *[faint] * 60]
+        if "cat" not in image.counts
+    ]
+    claims = measure_object_claims(clean, 0.9, 20)
+    assert claims.objects["cat"].true[13] > 0.3  # of the objects of all classes
+    assert finding(Claim(ClaimType.OBJECT, Noun("cat")), seen(("cat", 0.12)), claims).verdict is not S
+    assert finding(Claim(ClaimType.OBJECT, Noun("cat")), seen(("cat", 0.8)), claims).verdict is S
+
+
+@pytest.mark.parametrize(("shown", "repeats"), [(600, 1.0), (60, 10.0), (6, 100.0)])
+def test_few_things_in_many_images_say_little_about_what_may_be_taken_for_an_object(shown: int, repeats: float) -> None:
+    empty = LabelledEvidence.of(Evidence(240, 180), Evidence(240, 180), CLASSES)
+    images = [replace(empty, background=f"meadow {i % shown}") for i in range(600)]
+    cat = Evidence(240, 180, (Detection("cat", box(0, 0), 0.9),))
+    tables = measure_object_claims([*images, LabelledEvidence.of(cat, cat, CLASSES)], 0.95, 20).objects
+    assert tables["cat"].false_repeats == pytest.approx(repeats, rel=0.2)
 
 
 @pytest.mark.parametrize("objects", [60, 61, 67])

@@ -50,6 +50,7 @@ class LabelledEvidence:
         colors: colors of a class's objects, for classes whose objects all have a known color.
         objects: names of each class's objects, if the same ones can be seen in several images.
         others: nouns of objects that belong to no class.
+        background: name of what is behind the objects, if it can be seen in several images.
         crowded: classes of which there are more objects than are labelled, so that their number is not known.
         typical: whether the image is like those whose claims are to be judged. Others only add to the figures of relations
             and colors, which depend less on the kind of images.
@@ -62,6 +63,7 @@ class LabelledEvidence:
     colors: Mapping[str, frozenset[str]] = field(default_factory=dict)
     objects: Mapping[str, frozenset[str]] = field(default_factory=dict)
     others: frozenset[str] = frozenset()
+    background: str = ""
     crowded: frozenset[str] = frozenset()
     typical: bool = True
 
@@ -135,6 +137,15 @@ def _repeats(images: Sequence[LabelledEvidence]) -> float:
     return max(1.0, len(seen) / max(1, len(set(seen))))
 
 
+def _repeats_of_false_alarms(images: Sequence[LabelledEvidence]) -> float:
+    """In how many images something is seen, on average, that may be taken for an object of a class that is not there."""
+    things = set[str]()
+    for number, image in enumerate(images):
+        named = {name for names in image.objects.values() for name in names} | image.others
+        things |= named | {image.background} if image.background else named or {str(number)}
+    return max(1.0, len(images) / max(1, len(things)))
+
+
 def _different_objects(images: Sequence[LabelledEvidence], class_name: str) -> int:
     """Number of different objects of a class; objects without names are different in each image."""
     showing = [(i, image) for i, image in enumerate(images) if class_name in image.counts]
@@ -179,6 +190,7 @@ def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min
 
     Few classes have many different objects, so a class's true claims are those about its own objects and, with the weight of
     `min_images` objects, those of all classes (partial pooling). Each object weighs the same, in however many images it is.
+    So it is with false claims: that nothing in the labelled images looks like an orange does not show that hardly anything does.
     """
     answers = [(n, *answer) for n, image in enumerate(images) for answer in _object_answers(image, known)]
     alone = [(n, name, s, true) for n, name, s, rivalled, true in answers if not rivalled]
@@ -189,9 +201,10 @@ def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min
     own = {name: _by_object(objects.values()) for name, objects in strengths.items()}
     total = [sum(column) for column in zip(*own.values(), strict=True)] or [0.0] * (BINS + 1)
     prior = [min(1, min_images / max(1, sum(total))) * t for t in total]
-    false = {name: ClaimTable.of([(s, False) for _, n, s, true in alone if n == name and not true]).false for name in own}
+    false = {n: ClaimTable.of([(s, False) for _, name, s, true in alone if name == n and not true]).false for n in own}
     together = ClaimTable.of([(s, False) for _, _, s, true in alone if not true])
-    share = min(1, min_images * _repeats(images) / max(1, sum(together.false)))
+    seen = _repeats_of_false_alarms(images)
+    share = min(1, min_images * seen / max(1, sum(together.false)))
     return replace(
         known,
         any_object=replace(together, true=tuple(total)),
@@ -201,6 +214,7 @@ def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min
             name: ClaimTable(
                 tuple(x + y for x, y in zip(own[name], prior, strict=True)),
                 tuple(x + share * y for x, y in zip(false[name], together.false, strict=True)),
+                false_repeats=seen,
             )
             for name in own
         },

@@ -49,8 +49,7 @@ class ClaimTable:
         false: number of false claims in each bin.
         repeats: mean number of true claims that rest on the same object, such as a cut-out that was pasted into several images.
             They count once in the bounds.
-        false_repeats: the same for false claims, where they rest on labelled objects too: a wrong number of the objects in an image.
-            What is taken for an object that is not there may be anything, so false claims about existence count one by one.
+        false_repeats: the same for false claims: with few things to be seen in many images, few were tried that may be taken for others.
     """
 
     true: Counts = (0,) * (BINS + 1)
