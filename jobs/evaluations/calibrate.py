@@ -24,7 +24,7 @@ import numpy as np
 
 from actors.local import load_vision_experts
 from jobs.evaluations.calibrate_reader import inspect_words, print_reader, read_words
-from jobs.evaluations.photo_set import DETECTOR_STATED, KINDS, PhotoSet
+from jobs.evaluations.photo_set import KINDS, PhotoSet
 from vlrm_ray.config import Config, load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.calibration import (
@@ -69,9 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="configuration in YAML, as for jobs/iterate.py")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides")
     parser.add_argument(
-        "--confidence", type=float, metavar="P",
-        help=f"verdicts are to be right with at least this probability (default: {MIN_PROBABILITY}; with --photos "
-        f"{DETECTOR_STATED} for the detector)",
+        "--confidence", type=float, metavar="P", default=MIN_PROBABILITY,
+        help="verdicts are to be right with at least this probability (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--min-images", type=int, default=MIN_IMAGES, metavar="N",
@@ -83,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the experts on the images, measure them, and write the calibrations."""
-    if arguments.confidence is not None and not 0.5 <= arguments.confidence < 1:
+    if not 0.5 <= arguments.confidence < 1:
         raise UserError(f"--confidence is {arguments.confidence}, expected at least 0.5 and less than 1")
     progress, result = Progress(), dict[str, Any]()
     if arguments.photos is not None:
@@ -164,9 +163,8 @@ def _calibrate_detector(
 ) -> dict[str, Any]:
     """Measure the detector, write and print its calibration; returns the figures of its classes."""
     settings = config.experts.detector
-    stated = arguments.confidence or (MIN_PROBABILITY if arguments.photos is None else DETECTOR_STATED)
     expert = detector_fingerprint(settings)
-    calibration = calibrate_detector(expert, images, settings.confidence, stated, arguments.min_images)
+    calibration = calibrate_detector(expert, images, settings.confidence, arguments.confidence, arguments.min_images)
     file = save_calibration(settings.model, calibration, file)
     figures = summary(calibration, arguments.min_images)
     rare = {name for image in images for name in image.counts} - figures.keys()
@@ -185,7 +183,7 @@ def _calibrate_reader(
 ) -> dict[str, Any]:
     """Measure the OCR reader, write and print its calibration; returns its figures."""
     settings = config.experts.reader
-    calibration = calibrate_reader(reader_fingerprint(settings), images, arguments.confidence or MIN_PROBABILITY)
+    calibration = calibrate_reader(reader_fingerprint(settings), images, arguments.confidence)
     file = save_calibration(settings.recognition_model, calibration)
     figures = print_reader(calibration, progress)
     progress.log(f"written to {file}, for the reader {settings.recognition_model} ({calibration.expert[:12]})")

@@ -2,18 +2,19 @@
 
 On the test split the calibration files beside the models are used, as in a run. On the calibration split the experts are
 calibrated by cross-validation: the verdicts on each fifth of the natural photographs rest on the figures of the others, and those on
-statements about a cut-out on images without it. Choose parameters there, and look at the test split only to report.
+statements about a cut-out on images without it and without the background. Choose parameters there, and look at the test split only to report.
 """
 
 import argparse
 import json
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from jobs.evaluations.extractor_options import open_extractor
-from jobs.evaluations.photo_set import DETECTOR_STATED, KINDS, PhotoSet
+from jobs.evaluations.photo_set import KINDS, PhotoSet, PhotoStatement
 from jobs.evaluations.photo_verdicts import AIMS, PhotoOutcome, outcome_of, report_of
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.claim_measurement import LabelledEvidence
@@ -25,8 +26,28 @@ from vlrm_ray.types import Evidence
 
 FOLDS = {"natural": 5, "composite": 12}
 """Parts of the photographs, or of the cut-outs, in cross-validation."""
+BACKGROUND_FOLDS = 4
+"""Parts of the backgrounds in cross-validation."""
 STATED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 """Stated probabilities of the curve of precision against decided share."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What can be seen in several images.
+
+    Attributes:
+        cutouts: the cut-outs in an image; "" alone if it has none.
+        background: the landscape that they were pasted on; "" for a natural photograph.
+    """
+
+    cutouts: frozenset[str]
+    background: str = ""
+
+    @classmethod
+    def of(cls, statement: PhotoStatement) -> "Content":
+        """What the image of a statement shows."""
+        return cls(frozenset(cutout for cutout, _ in statement.cutouts) or frozenset({""}), statement.background)
 
 
 @dataclass(frozen=True)
@@ -56,8 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
         parts = list(_stored(photos, kinds, progress))
     else:
         labelled, confidence = photos.labelled(split, progress), photos.config.experts.detector.confidence
-        shown = {s.image: frozenset(cutout for cutout, _ in s.cutouts) for s in statements}
-        parts = [part for kind in KINDS for part in cross_validation(labelled, kinds, kind, confidence, shown)]
+        content = {s.image: Content.of(s) for s in statements}
+        parts = [part for kind in KINDS for part in cross_validation(labelled, kinds, kind, confidence, content)]
 
     def outcomes(stated: float | None) -> list[PhotoOutcome]:
         found = []
@@ -93,28 +114,36 @@ def cross_validation(
     kinds: Mapping[str, str],
     kind: str,
     confidence: float,
-    cutouts: Mapping[str, frozenset[str]],
+    content: Mapping[str, Content],
 ) -> Iterator[Part]:
     """Calibrations for a kind of images, measured without a part of the images, and the evidence of that part.
 
-    The parts of natural photographs are drawn. Those of composites are the images with some of the cut-outs: the same cut-outs are in many of them, so
-    that a part of the images would say little about other objects. A class all of whose cut-outs are held out counts as seen, because classes of one
-    cut-out are judged on other images, too.
+    The parts of natural photographs are drawn. Those of composites are the images with some of the cut-outs or some of the backgrounds: the same ones are
+    in many of them, so that a part of the images would say little about other objects, and about what may be taken for one. A class all of whose
+    cut-outs are held out counts as seen, because classes of one cut-out are judged on other images, too.
     """
-    by_cutout = kind == KINDS[1]
-    names = sorted({c for shown in cutouts.values() for c in shown} if by_cutout else images)
-    random.Random(0).shuffle(names)
     typical = {name: replace(image, typical=kinds[name] == kind) for name, image in images.items()}
-    for fold in range(FOLDS[kind]):
-        held = frozenset(names[fold :: FOLDS[kind]])
-        out = {name for name in images if not held.isdisjoint(cutouts.get(name, ()) if by_cutout else {name})}
-        calibrations = calibrate([image for name, image in typical.items() if name not in out], confidence)
-        if by_cutout:
-            calibrations = _as_seen(
-                calibrations, {c for image in typical.values() if image.typical for c in image.counts}
-            )
-        evidence = {name: images[name].detected for name in sorted(out) if kinds[name] == kind}
-        yield Part(calibrations, evidence, held if by_cutout else None)
+    if kind == KINDS[0]:
+        for held in _drawn(images, FOLDS[kind]):
+            rest = [image for name, image in typical.items() if name not in held]
+            evidence = {name: images[name].detected for name in sorted(held) if kinds[name] == kind}
+            yield Part(calibrate(rest, confidence), evidence)
+        return
+    classes = {c for image in typical.values() if image.typical for c in image.counts}
+    cutouts = _drawn((c for shown in content.values() for c in shown.cutouts), FOLDS[kind])
+    backgrounds = _drawn((shown.background for shown in content.values() if shown.background), BACKGROUND_FOLDS)
+    for held, behind in product(cutouts, backgrounds):
+        out = {n for n, shown in content.items() if shown.background in behind or not held.isdisjoint(shown.cutouts)}
+        rest = [image for name, image in typical.items() if name not in out]
+        evidence = {n: images[n].detected for n in sorted(out) if kinds[n] == kind and content[n].background in behind}
+        yield Part(_as_seen(calibrate(rest, confidence), classes), evidence, held)
+
+
+def _drawn(names: Iterable[str], folds: int) -> list[frozenset[str]]:
+    """The names in parts of equal size, drawn at random."""
+    shuffled = sorted(set(names))
+    random.Random(0).shuffle(shuffled)
+    return [frozenset(shuffled[fold::folds]) for fold in range(folds)]
 
 
 def _as_seen(calibrations: Calibrations, classes: Collection[str]) -> Calibrations:
@@ -128,7 +157,7 @@ def _as_seen(calibrations: Calibrations, classes: Collection[str]) -> Calibratio
 def calibrate(images: Sequence[LabelledEvidence], confidence: float) -> Calibrations:
     """Calibrations of both experts on some images, as `calibrate` writes them."""
     return Calibrations(
-        calibrate_detector("", images, confidence, DETECTOR_STATED),
+        calibrate_detector("", images, confidence, MIN_PROBABILITY),
         calibrate_reader("", images, MIN_PROBABILITY),
         uncalibrated=False,
     )

@@ -35,9 +35,6 @@ KINDS = ("natural", "composite")
 """Kinds of images. Detectors err more on composites, so each kind has a calibration of its own."""
 SPLITS = ("calibration", "test")
 """Parts of the set. Everything is measured and chosen on the first one."""
-DETECTOR_STATED = 0.9
-"""Probability that verdicts of the detector are to have. It was chosen by cross-validation on the calibration split: with it, the lower
-bounds of the precision of both verdicts are above 0.97; with 0.86 they are not. For the reader no such one was found."""
 MIN_SCORE = 0.02
 """Least score of the boxes of the detector in the cache: faint ones tell what is absent."""
 BATCH = 16
@@ -56,6 +53,7 @@ class PhotoStatement:
         true: whether it is true.
         hedged: whether it says that it is unsure; then it should not be decided.
         cutouts: the cut-outs in the image, the largest first, each with the nouns for what it shows.
+        background: the landscape that they were pasted on; "" for a natural photograph.
     """
 
     image: str
@@ -65,6 +63,7 @@ class PhotoStatement:
     true: bool
     hedged: bool = False
     cutouts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    background: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,8 @@ class PhotoSet:
 
     def statements(self, split: str) -> list[PhotoStatement]:
         """The statements about the images of a split."""
-        shown = {row["image"]: cutouts_of(row) for row in _rows(self.folder / split / "truth.jsonl")}
+        truth = {row["image"]: row for row in _rows(self.folder / split / "truth.jsonl")}
+        shown = {image: cutouts_of(row) for image, row in truth.items()}
         return [
             PhotoStatement(
                 row["image"],
@@ -114,6 +114,7 @@ class PhotoSet:
                 row["true"],
                 row.get("hedged", False),
                 shown[row["image"]],
+                truth[row["image"]].get("background", ""),
             )
             for row in _rows(self.folder / "statements.jsonl")
             if row["split"] == split
@@ -205,4 +206,5 @@ def _labelled(row: dict[str, Any], detected: Evidence) -> LabelledEvidence:
         {name: words for name, words in colors.items() if "" not in words},
         {name: frozenset(cutouts) for name, cutouts in shown.items()},
         frozenset(o["noun"] for o in row.get("others", ()) if o["noun"]),
+        row.get("background", ""),
     )

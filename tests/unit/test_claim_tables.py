@@ -5,65 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from tests.unit.simulated_objects import CLAIMS, CLASSES, C, S, U, box, finding, seen, simulated
 from vlrm_ray.experts.calibration import DetectorCalibration
-from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims
-from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims
+from vlrm_ray.experts.claim_measurement import measure_object_claims
+from vlrm_ray.experts.claim_tables import ClaimTable
 from vlrm_ray.experts.measured_judge import Answer, MeasuredJudge
 from vlrm_ray.experts.reliability import AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.strengths import MOST_COUNTED, Strengths, classes_of
 from vlrm_ray.experts.verifier import judge
-from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Shade, Verdict, Word
-
-S, C, U = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNVERIFIABLE
-CLASSES = ("cat", "dog", "car", "person")
-COLORS = {"red": Shade(45, 60, 40, 1.0), "blue": Shade(40, 20, -60, 1.0)}
-
-
-def box(x: float, y: float) -> tuple[float, float, float, float]:
-    return (x, y, x + 40.0, y + 40.0)
-
-
-def simulated(
-    seed: int, images: int = 600, missed: float = 0.02, noise: float = 0.1, copies: int = 1
-) -> list[LabelledEvidence]:
-    """Images with objects on a grid, seen by a detector that misses some and reports faint boxes where nothing is."""
-    rng, labelled = random.Random(seed), []
-    for number in range(images):
-        places = [box(x, y) for x in (0.0, 60.0, 120.0, 180.0) for y in (0.0, 60.0, 120.0)]
-        rng.shuffle(places)
-        truth, seen = [], []
-        for name in rng.sample(CLASSES, rng.choice((1, 2, 2))):
-            for _ in range(rng.choice((1, 1, 2, 3))):
-                place, color = places.pop(), rng.choice(sorted(COLORS))
-                truth.append(Detection(name, place, 1.0, color))
-                if rng.random() > missed:
-                    seen.append(Detection(name, place, rng.uniform(0.4, 0.95), shades=(COLORS[color],)))
-        for name in CLASSES:
-            if rng.random() < noise:
-                seen.append(Detection(name, places.pop(), rng.uniform(0.05, 0.3)))
-        objects, faint = [o for o in seen if o.score >= 0.35], [o for o in seen if o.score < 0.35]
-        evidence = Evidence(240, 180, tuple(objects), faint=tuple(faint))
-        known = LabelledEvidence.of(evidence, Evidence(240, 180, tuple(truth)), CLASSES)
-        names = {o.name: frozenset({f"{o.name} {number // copies}"}) for o in truth}
-        labelled.append(LabelledEvidence(known.detected, known.truth, known.counts, known.absent, known.colors, names))
-    return labelled
-
-
-CLAIMS = measure_object_claims(simulated(0, 1500, 0.004), 0.95, 20)
-
-
-def finding(claim: Claim, evidence: Evidence, claims: DetectorClaims = CLAIMS, **problem: object) -> Finding:
-    found = MeasuredJudge(evidence, claims, None, **problem).judge(claim)  # type: ignore[arg-type]
-    assert found is not None
-    return found
-
-
-def seen(*detections: tuple[str, float], color: str = "red") -> Evidence:
-    boxes = [Detection(n, box(60.0 * i, 0), s, shades=(COLORS[color],)) for i, (n, s) in enumerate(detections)]
-    objects, faint = (tuple(b for b in boxes if (b.score >= 0.35) is sure) for sure in (True, False))
-    return Evidence(240, 180, objects, faint=faint)
-
+from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun, Verdict, Word
 
 # --- tables -------------------------------------------------------------------------------------
 
@@ -90,6 +41,15 @@ def test_claims_about_the_same_object_count_once_in_the_bounds() -> None:
     answers = [(0.9, True), (0.0, False)] * 200
     assert ClaimTable.of(answers, 1.0).supports(0.9, 0.97)
     assert not ClaimTable.of(answers, 20.0).supports(0.9, 0.97)
+
+
+def test_false_claims_about_the_same_thing_count_once_as_well() -> None:
+    """That none of two backgrounds looks like an orange says little about others, in however many images they are."""
+    answers = [(0.9, True), (0.0, False)] * 200
+    one_by_one, repeated = ClaimTable.of(answers), ClaimTable.of(answers, false_repeats=20.0)
+    assert one_by_one.supports(0.9, 0.97) and not repeated.supports(0.9, 0.97)
+    assert one_by_one.probability(0.9) > 0.99 > repeated.probability(0.9)
+    assert not ClaimTable.of(answers[:100], false_repeats=20.0).measured
 
 
 def test_missed_objects_forbid_absence_and_not_support() -> None:
@@ -256,76 +216,12 @@ def test_a_broader_noun_is_supported_by_its_classes_and_not_denied() -> None:
     assert finding(claim, seen(("car", 0.9))).verdict is U
 
 
-def missed_share(table: ClaimTable) -> float:
-    return table.true[0] / sum(table.true)
-
-
-def test_a_class_is_judged_by_its_own_objects_and_with_a_fixed_weight_by_those_of_all_classes() -> None:
-    """Of 10 cats, each in several images, the detector finds none; of other classes it misses hardly any object."""
-    images = [image for image in simulated(0, 900, 0.004) if "cat" not in image.counts]
-    cat = Evidence(240, 180, (Detection("cat", box(0, 0), 1.0),))
-    hidden = LabelledEvidence.of(Evidence(240, 180), cat, CLASSES)
-    false = LabelledEvidence.of(Evidence(240, 180, (Detection("cat", box(0, 0), 0.2),)), Evidence(240, 180), CLASSES)
-    images += [replace(hidden, objects={"cat": frozenset({f"cat {i % 10}"})}) for i in range(70)] + [false]
-    shares = {m: measure_object_claims(images, 0.95, m).objects for m in (1, 20, 10_000)}
-    together = measure_object_claims(images, 0.95, 20).any_object
-    pooled, number = missed_share(together), sum(together.true)
-    assert pooled < 0.03 < number
-    assert missed_share(shares[1]["cat"]) == pytest.approx((10 + pooled) / 11)
-    assert missed_share(shares[20]["cat"]) == pytest.approx((10 + 20 * pooled) / 30)
-    assert missed_share(shares[10_000]["cat"]) == pytest.approx((10 + number * pooled) / (10 + number))
-    assert missed_share(shares[20]["dog"]) < 0.03
-    assert sum(shares[20]["cat"].true) == pytest.approx(30)  # as many objects as there are, and those of the weight
-
-
-@pytest.mark.parametrize("objects", [60, 61, 67])
-def test_a_class_without_objects_of_its_own_is_judged_by_those_of_all_classes(objects: int) -> None:
-    """The parts of objects by which it is judged add up to the weight, in spite of rounding."""
-    images = [image for image in simulated(0, 900, 0.0) if "cat" not in image.counts][:objects]
-    table = measure_object_claims(images, 0.95, 20).objects["cat"]
-    assert sum(table.true) == pytest.approx(20) and table.measured
-
-
-def test_a_class_with_few_objects_is_named_and_has_wrong_boxes_of_its_own() -> None:
-    claims = measure_object_claims(simulated(0), 0.95, 10_000)
-    assert claims.pooled == tuple(sorted(CLASSES))
-    assert claims.objects["cat"].false != claims.any_object.false
-    assert finding(Claim(ClaimType.OBJECT, Noun("cat")), seen(("cat", 0.9)), claims).verdict is S
-
-
 def test_an_object_that_is_seen_too_faintly_is_not_said_to_be_missed() -> None:
     """The class was measured on few objects, so that it may not be called absent."""
     few = replace(CLAIMS, seen={**CLAIMS.seen, "cat": 0})
     claim = Claim(ClaimType.OBJECT, Noun("cat"))
     assert finding(claim, seen(("cat", 0.12)), few).reason == "too_weak_evidence"
     assert finding(claim, seen(("dog", 0.9)), few).reason == "detector_may_miss_it"
-
-
-def test_a_class_that_only_other_kinds_of_images_show_is_never_called_absent() -> None:
-    """Cats in composites do not show that the detector finds the cats of photographs."""
-    cat, claim = Detection("cat", box(0, 0), 0.9), Claim(ClaimType.OBJECT, Noun("cat"))
-    composite = LabelledEvidence.of(Evidence(240, 180, (cat,)), Evidence(240, 180, (cat,)), CLASSES)
-    photographs = [image for image in simulated(0, 1500, 0.0) if "cat" not in image.counts]
-    others = measure_object_claims([*photographs, *[replace(composite, typical=False)] * 30], 0.95, 20)
-    assert (others.images["cat"], finding(claim, seen(("car", 0.9)), others).verdict) == (0, U)
-    same = measure_object_claims([*photographs, *[composite] * 30], 0.95, 20)
-    assert (same.images["cat"], finding(claim, seen(("car", 0.9)), same).verdict) == (30, C)
-
-
-def test_one_object_in_many_images_does_not_show_that_its_class_is_always_found() -> None:
-    """A cut-out of a cat in composites tells little about other cats."""
-    cat, claim = Detection("cat", box(0, 0), 0.9), Claim(ClaimType.OBJECT, Noun("cat"))
-    photographs = [image for image in simulated(0, 1500, 0.0) if "cat" not in image.counts]
-    composite = LabelledEvidence.of(Evidence(240, 180, (cat,)), Evidence(240, 180, (cat,)), CLASSES)
-
-    def measured(cutouts: int) -> DetectorClaims:
-        cats = [replace(composite, objects={"cat": frozenset({f"cutout {i % cutouts}"})}) for i in range(50)]
-        return measure_object_claims([*photographs, *cats], 0.95, 20)
-
-    one, many = measured(1), measured(50)
-    assert (one.images["cat"], one.seen["cat"], many.seen["cat"]) == (50, 1, 50)
-    assert finding(claim, seen(("car", 0.9)), one).verdict is U
-    assert finding(claim, seen(("car", 0.9)), many).verdict is C
 
 
 def test_a_noun_that_was_not_measured_is_left_to_other_rules() -> None:

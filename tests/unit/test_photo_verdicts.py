@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.evaluations import experts_photos
+from jobs.evaluations.experts_photos import Content
 from jobs.evaluations.photo_set import PhotoSet, PhotoStatement, _labelled, cutouts_of
 from jobs.evaluations.photo_verdicts import PhotoOutcome, figures, outcome_of, report_of
 from vlrm_ray.config import load
@@ -121,21 +122,32 @@ def test_kinds_of_images_and_types_of_statements_are_reported_apart() -> None:
     assert report["open_because"]["text"] == {"": 1}
 
 
-def test_no_image_takes_part_in_its_own_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each image is held out once, with its kind; the images of the other kind calibrate as untypical ones."""
-    images = {
-        f"{number}.jpg": LabelledEvidence(evidence, evidence, {}, frozenset())
-        for number in range(20)
-        for evidence in [Evidence(10 + number, 10)]
-    }
-    kinds = {name: "natural" if number % 2 else "composite" for number, name in enumerate(images)}
-    calibrated: list[list[LabelledEvidence]] = []
+@pytest.fixture
+def calibrated(monkeypatch: pytest.MonkeyPatch) -> list[list[LabelledEvidence]]:
+    """The images of each calibration that cross-validation asks for."""
+    asked: list[list[LabelledEvidence]] = []
 
     def calibrate(rest: list[LabelledEvidence], confidence: float) -> Calibrations:
-        calibrated.append(rest)
+        asked.append(rest)
         return Calibrations()
 
     monkeypatch.setattr(experts_photos, "calibrate", calibrate)
+    return asked
+
+
+def numbered(images: int) -> dict[str, LabelledEvidence]:
+    """Images that their widths tell apart."""
+    return {
+        f"{number}.jpg": LabelledEvidence(evidence, evidence, {}, frozenset())
+        for number in range(images)
+        for evidence in [Evidence(10 + number, 10)]
+    }
+
+
+def test_no_image_takes_part_in_its_own_calibration(calibrated: list[list[LabelledEvidence]]) -> None:
+    """Each image is held out once, with its kind; the images of the other kind calibrate as untypical ones."""
+    images = numbered(20)
+    kinds = {name: "natural" if number % 2 else "composite" for number, name in enumerate(images)}
     parts = list(experts_photos.cross_validation(images, kinds, "natural", 0.25, {}))
     held_out = [name for part in parts for name in part.evidence]
     assert sorted(held_out) == sorted(name for name, kind in kinds.items() if kind == "natural")
@@ -143,15 +155,27 @@ def test_no_image_takes_part_in_its_own_calibration(monkeypatch: pytest.MonkeyPa
         assert not {image.detected.width for image in rest} & {evidence.width for evidence in part.evidence.values()}
         assert {image.typical for image in rest} == {True, False}
 
-    calibrated.clear()
-    cutouts = {name: frozenset({f"cutout {number % 7}"}) for number, name in enumerate(images)}
-    parts = list(experts_photos.cross_validation(images, kinds, "composite", 0.25, cutouts))
-    assert sorted(c for part in parts for c in part.cutouts or ()) == sorted(set().union(*cutouts.values()))
-    shown = {image.detected.width: cutouts[name] for name, image in images.items()}
+
+def test_composites_are_judged_without_their_cutouts_and_backgrounds(calibrated: list[list[LabelledEvidence]]) -> None:
+    """Each statement about a cut-out is judged once, by a calibration that has seen neither it nor what is behind it."""
+    images = numbered(60)
+    content = {
+        name: Content(frozenset({f"cutout {number % 13}"} if number % 10 else {""}), f"meadow {number % 6}")
+        for number, name in enumerate(images)
+    }
+    parts = list(
+        experts_photos.cross_validation(images, dict.fromkeys(images, "composite"), "composite", 0.25, content)
+    )
+    by_width = {image.detected.width: content[name] for name, image in images.items()}
+    judged = []
     for rest, part in zip(calibrated, parts, strict=True):
         assert part.cutouts is not None
-        assert all(part.cutouts.isdisjoint(shown[image.detected.width]) for image in rest)
-        assert all(not part.cutouts.isdisjoint(cutouts[name]) for name in part.evidence)
+        behind = {content[name].background for name in part.evidence}
+        for image in rest:
+            shown = by_width[image.detected.width]
+            assert part.cutouts.isdisjoint(shown.cutouts) and shown.background not in behind
+        judged += [name for name in part.evidence if not part.cutouts.isdisjoint(content[name].cutouts)]
+    assert sorted(judged) == sorted(images)
 
 
 def test_the_truth_of_an_image_names_colors_and_numbers_only_where_they_are_known() -> None:

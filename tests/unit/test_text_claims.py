@@ -5,10 +5,11 @@ import random
 import pytest
 
 from tests.unit.test_claim_tables import CLAIMS, S, U
-from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_text_claims
+from vlrm_ray.experts.claim_measurement import LabelledEvidence
 from vlrm_ray.experts.claim_tables import ReaderClaims
 from vlrm_ray.experts.measured_judge import MeasuredJudge
 from vlrm_ray.experts.text_matching import text_strength
+from vlrm_ray.experts.text_measurement import measure_text_claims
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Finding, Noun, Verdict, Word
 
 

@@ -6,26 +6,31 @@ For each image, claims are asked whose truth follows from the labels:
     count       the true number of each class in the image, and false ones close to it; which of two classes has more objects
     relation    the relations that hold between the labelled boxes, and those that fail; the side of the image that an object is on
     attribute   the labelled color of an object, and the other colors that occur in the labels
-    text        the labelled texts, texts of other images, and texts with one other letter
 
 First it is measured which boxes are right and how many objects no box shows, because the strengths of counts rest on them.
 Relations and colors are asked of the boxes that show labelled objects: whether a box shows one is judged by the tables of objects.
 """
 
 import random
-import string
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vlrm_ray.experts.claim_tables import BINS, ClaimTable, DetectorClaims, ReaderClaims, broader_group, strength_bin
+from vlrm_ray.experts.claim_tables import (
+    BINS,
+    MIN_CLAIMS,
+    ClaimTable,
+    Counts,
+    DetectorClaims,
+    broader_group,
+    strength_bin,
+)
 from vlrm_ray.experts.colors import overlap
 from vlrm_ray.experts.geometry import Box, iou, spatial_relation
 from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
 from vlrm_ray.experts.strengths import COMPARISONS, FOUND_GROUPS, IMAGE, MOST_COUNTED, SIDES, Strengths, found_group
 from vlrm_ray.experts.strengths import Box as StrengthBox
-from vlrm_ray.experts.text_matching import height_group, skeleton, tallest, text_strength
 from vlrm_ray.types import Evidence, Noun
 
 MIN_IMAGES = 20
@@ -34,8 +39,6 @@ MATCH_IOU = 0.5
 """A box shows a labelled object from this intersection over union on."""
 RELATIONS = ("left_of", "right_of", "above", "below", "next_to", "in", "on", "under")
 """Relations whose truth follows from boxes."""
-FALSE_TEXTS = 4
-"""False claims about text for each labelled one, and for each image without text."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class LabelledEvidence:
         colors: colors of a class's objects, for classes whose objects all have a known color.
         objects: names of each class's objects, if the same ones can be seen in several images.
         others: nouns of objects that belong to no class.
+        background: name of what is behind the objects, if it can be seen in several images.
         crowded: classes of which there are more objects than are labelled, so that their number is not known.
         typical: whether the image is like those whose claims are to be judged. Others only add to the figures of relations
             and colors, which depend less on the kind of images.
@@ -62,6 +66,7 @@ class LabelledEvidence:
     colors: Mapping[str, frozenset[str]] = field(default_factory=dict)
     objects: Mapping[str, frozenset[str]] = field(default_factory=dict)
     others: frozenset[str] = frozenset()
+    background: str = ""
     crowded: frozenset[str] = frozenset()
     typical: bool = True
 
@@ -106,12 +111,13 @@ def measure_object_claims(images: Sequence[LabelledEvidence], stated: float, min
     comparisons = [a for i, image in enumerate(typical) for a in _comparison_answers(image, known, i)]
     colors = [a for image in images for a in _color_answers(image, known, words)]
     relations = [a for image in images if image.placed for a in _relation_answers(image, known)]
+    of_numbers = _repeats(typical)
     return replace(
         known,
-        counts=ClaimTable.of(tables["exact"], _repeats(typical)),
-        more=ClaimTable.of(tables["more"], _repeats(typical)),
-        fewer=ClaimTable.of(tables["fewer"], _repeats(typical)),
-        comparisons=ClaimTable.of(comparisons, _repeats(typical)),
+        counts=ClaimTable.of(tables["exact"], of_numbers, of_numbers),
+        more=ClaimTable.of(tables["more"], of_numbers, of_numbers),
+        fewer=ClaimTable.of(tables["fewer"], of_numbers, of_numbers),
+        comparisons=ClaimTable.of(comparisons, of_numbers, of_numbers),
         colors=ClaimTable.of(colors, _repeats_of_colors(colors, images, known)),
         relations={
             name: ClaimTable.of([(s, true) for relation, s, true in relations if name in ("", relation)], repeats)
@@ -134,6 +140,18 @@ def _repeats(images: Sequence[LabelledEvidence]) -> float:
     return max(1.0, len(seen) / max(1, len(set(seen))))
 
 
+def _repeats_of_false_alarms(images: Sequence[LabelledEvidence]) -> float:
+    """How many images there are for each of the different things in them that may be taken for an object that is not there.
+
+    These are the named objects and backgrounds. An image without them is another one in each case.
+    """
+    things = set[str]()
+    for number, image in enumerate(images):
+        named = {name for names in image.objects.values() for name in names}
+        things |= named | image.others | {image.background} if image.background else named or {str(number)}
+    return max(1.0, len(images) / max(1, len(things)))
+
+
 def _different_objects(images: Sequence[LabelledEvidence], class_name: str) -> int:
     """Number of different objects of a class; objects without names are different in each image."""
     showing = [(i, image) for i, image in enumerate(images) if class_name in image.counts]
@@ -150,34 +168,12 @@ def _repeats_of_colors(
     return max(1.0, sum(true for _, true in colors) / max(1, objects))
 
 
-def measure_text_claims(images: Sequence[LabelledEvidence], stated: float) -> ReaderClaims:
-    """Tables for claims about text; arguments as for `measure_object_claims`."""
-    texts = sorted({word.text for image in images for word in image.truth.words})
-    answers = [
-        (tallest(image.detected.words), a) for i, image in enumerate(images) for a in _text_answers(image, texts, i)
-    ]
-    return ReaderClaims(
-        stated,
-        {group: ClaimTable.of([a for g, a in answers if g == group]) for group in sorted({g for g, _ in answers})},
-    )
-
-
-def recall_by_height(images: Sequence[LabelledEvidence]) -> dict[str, Proportion]:
-    """Share of the labelled texts that were read, but for what readers confuse, by their height in pixels."""
-    outcomes: dict[str, list[bool]] = {}
-    for image in images:
-        read = skeleton(" ".join(w.text for w in image.detected.words)).replace(" ", "")
-        for word in image.truth.words:
-            group = height_group(word.box[3] - word.box[1])
-            outcomes.setdefault(group, []).append(skeleton(word.text).replace(" ", "") in read)
-    return {group: Proportion.of(hits) for group, hits in sorted(outcomes.items(), key=lambda item: int(item[0]))}
-
-
 def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min_images: int) -> DetectorClaims:
     """Tables of the existence of objects.
 
     Few classes have many different objects, so a class's true claims are those about its own objects and, with the weight of
     `min_images` objects, those of all classes (partial pooling). Each object weighs the same, in however many images it is.
+    So it is with false claims: that nothing in the labelled images looks like an orange does not show that hardly anything does.
     """
     answers = [(n, *answer) for n, image in enumerate(images) for answer in _object_answers(image, known)]
     alone = [(n, name, s, true) for n, name, s, rivalled, true in answers if not rivalled]
@@ -188,18 +184,32 @@ def _with_objects(known: DetectorClaims, images: Sequence[LabelledEvidence], min
     own = {name: _by_object(objects.values()) for name, objects in strengths.items()}
     total = [sum(column) for column in zip(*own.values(), strict=True)] or [0.0] * (BINS + 1)
     prior = [min(1, min_images / max(1, sum(total))) * t for t in total]
-    false = {name: ClaimTable.of([(s, False) for _, n, s, true in alone if n == name and not true]) for name in own}
+    false = {n: ClaimTable.of([(s, False) for _, name, s, true in alone if name == n and not true]).false for n in own}
     together = ClaimTable.of([(s, False) for _, _, s, true in alone if not true])
+    seen = _repeats_of_false_alarms(images)
     return replace(
         known,
-        any_object=replace(together, true=tuple(total)),
-        broader=_broader_tables(known, images),
-        rivalled=ClaimTable.of([(s, true) for _, _, s, rivalled, true in answers if rivalled], _repeats(images)),
+        any_object=replace(together, true=tuple(total), false_repeats=seen),
+        broader=_broader_tables(known, images, seen),
+        rivalled=ClaimTable.of([(s, true) for _, _, s, rivalled, true in answers if rivalled], _repeats(images), seen),
         objects={
-            name: replace(false[name], true=tuple(x + y for x, y in zip(own[name], prior, strict=True))) for name in own
+            name: ClaimTable(
+                tuple(x + y for x, y in zip(own[name], prior, strict=True)),
+                _with_other_classes(false[name], together.false, min_images * seen),
+                false_repeats=seen,
+            )
+            for name in own
         },
         pooled=tuple(name for name in own if sum(own[name]) < min_images),
     )
+
+
+def _with_other_classes(own: Counts, together: Counts, weight: float) -> Counts:
+    """False claims about a class with those about the other classes, which weigh as much as so many; with too few own ones, these alone."""
+    others = [t - o for t, o in zip(together, own, strict=True)]
+    if sum(own) < MIN_CLAIMS or not sum(others):
+        return own
+    return tuple(o + min(1, weight / sum(others)) * x for o, x in zip(own, others, strict=True))
 
 
 def _by_object(strengths: Iterable[Sequence[float]]) -> list[float]:
@@ -211,7 +221,9 @@ def _by_object(strengths: Iterable[Sequence[float]]) -> list[float]:
     return numbers
 
 
-def _broader_tables(known: DetectorClaims, images: Sequence[LabelledEvidence]) -> dict[str, ClaimTable]:
+def _broader_tables(
+    known: DetectorClaims, images: Sequence[LabelledEvidence], false_repeats: float
+) -> dict[str, ClaimTable]:
     """Tables of `DetectorClaims.broader`. An object counts once in the bounds, in however many nouns and images it is."""
     nouns = noun_hierarchy().broader_nouns(known.images)
     answers: dict[str, list[tuple[float, bool]]] = {}
@@ -226,7 +238,7 @@ def _broader_tables(known: DetectorClaims, images: Sequence[LabelledEvidence]) -
                 names = {name for names in image.objects.values() for name in names} or {str(number)}
                 shown.setdefault(group, set()).update(names if true else ())
     return {
-        group: ClaimTable.of(found, max(1.0, sum(true for _, true in found) / max(1, len(shown[group]))))
+        group: ClaimTable.of(found, max(1.0, sum(true for _, true in found) / max(1, len(shown[group]))), false_repeats)
         for group, found in sorted(answers.items())
     }
 
@@ -346,25 +358,3 @@ def _color_answers(
             strength = strengths.color(found, word) if strengths.may_have_color(name, word) else None
             if strength is not None and (word in true or not any(overlap(word, color) for color in true)):
                 yield strength, word in true
-
-
-def _text_answers(image: LabelledEvidence, texts: Sequence[str], number: int) -> Iterator[tuple[float, bool]]:
-    rng, words = random.Random(number), image.detected.words
-    true = [word.text for word in image.truth.words]
-    all_true = skeleton(" ".join(true))
-    others = [text for text in texts if skeleton(text) not in all_true]
-    false = rng.sample(others, min(len(others), FALSE_TEXTS * max(1, len(true))))
-    false += [_misspelled(text, rng) for text in true]
-    yield from ((text_strength(text, words)[0], True) for text in true)
-    yield from ((text_strength(text, words)[0], False) for text in false)
-
-
-def _misspelled(text: str, rng: random.Random) -> str:
-    """The text with one other digit, or with one letter that readers do not confuse with the true one."""
-    places = [i for i, c in enumerate(text) if c.isalnum()]
-    if not places:
-        return text + "x"
-    place = rng.choice(places)
-    others = string.digits.replace(text[place], "") if text[place].isdigit() else string.ascii_uppercase
-    letters = [c for c in others if c.isdigit() or skeleton(text[:place] + c + text[place + 1 :]) != skeleton(text)]
-    return text[:place] + rng.choice(letters) + text[place + 1 :]

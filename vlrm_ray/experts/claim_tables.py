@@ -49,24 +49,28 @@ class ClaimTable:
         false: number of false claims in each bin.
         repeats: mean number of true claims that rest on the same object, such as a cut-out that was pasted into several images.
             They count once in the bounds.
+        false_repeats: the same for false claims: with few things to be seen in many images, few were tried that may be taken for others.
     """
 
     true: Counts = (0,) * (BINS + 1)
     false: Counts = (0,) * (BINS + 1)
     repeats: float = 1.0
+    false_repeats: float = 1.0
 
     @classmethod
-    def of(cls, answers: Sequence[tuple[float, bool]], repeats: float = 1.0) -> "ClaimTable":
+    def of(
+        cls, answers: Sequence[tuple[float, bool]], repeats: float = 1.0, false_repeats: float = 1.0
+    ) -> "ClaimTable":
         """Table of claims, each given by its strength and whether it is true; for `repeats` see the class."""
         counts = [[0] * (BINS + 1), [0] * (BINS + 1)]
         for strength, is_true in answers:
             counts[is_true][strength_bin(strength)] += 1
-        return cls(tuple(counts[True]), tuple(counts[False]), repeats)
+        return cls(tuple(counts[True]), tuple(counts[False]), repeats, false_repeats)
 
     @property
     def measured(self) -> bool:
         """Whether there are enough claims of both kinds."""
-        return round(min(sum(self.true) / self.repeats, sum(self.false)), 6) >= MIN_CLAIMS
+        return round(min(sum(self.true) / self.repeats, sum(self.false) / self.false_repeats), 6) >= MIN_CLAIMS
 
     def probability(self, strength: float) -> float:
         """Probability that a claim with this strength is true."""
@@ -97,17 +101,17 @@ class ClaimTable:
         for _, group in groupby(zip(filled, fitted.x.round(9).tolist(), strict=True), key=itemgetter(1)):
             block = [b for b, _ in group]
             t = (sum(self.true[b] for b in block) + self.repeats / 2) / (all_true + self.repeats)
-            f = (sum(self.false[b] for b in block) + 0.5) / (all_false + 1)
+            f = (sum(self.false[b] for b in block) + self.false_repeats / 2) / (all_false + self.false_repeats)
             values |= dict.fromkeys(block, t / (t + f))
         return _rising(_filled_up(values))
 
     @cached_property
     def _upper_tail(self) -> list[float]:
-        return _bounds(self.true, self.false, self.repeats, 1.0)
+        return _bounds(self.true, self.false, self.repeats, self.false_repeats)
 
     @cached_property
     def _lower_tail(self) -> list[float]:
-        return _bounds(self.false[::-1], self.true[::-1], 1.0, self.repeats)[::-1]
+        return _bounds(self.false[::-1], self.true[::-1], self.false_repeats, self.repeats)[::-1]
 
 
 def _bounds(right: Counts, wrong: Counts, right_repeats: float, wrong_repeats: float) -> list[float]:

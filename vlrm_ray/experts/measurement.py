@@ -12,12 +12,11 @@ from vlrm_ray.experts.claim_measurement import (
     MIN_IMAGES,
     LabelledEvidence,
     measure_object_claims,
-    measure_text_claims,
-    recall_by_height,
 )
 from vlrm_ray.experts.evidence import contains_word
 from vlrm_ray.experts.geometry import iou
 from vlrm_ray.experts.score_calibration import SCORE_BINS, Proportion, ScoreCalibration, score_bin
+from vlrm_ray.experts.text_measurement import measure_text_claims, recall_by_height
 from vlrm_ray.types import Detection, Evidence
 
 MATCH_IOU = 0.5
