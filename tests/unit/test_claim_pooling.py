@@ -1,13 +1,24 @@
 """What claims about a class are judged by: its own objects, those of all classes, and how many different ones there are."""
 
 from dataclasses import replace
+from statistics import NormalDist
 
 import pytest
+from scipy.stats import binomtest
 
 from tests.unit.simulated_objects import CLASSES, C, S, U, box, finding, seen, simulated
 from vlrm_ray.experts.claim_measurement import LabelledEvidence, measure_object_claims
 from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims
+from vlrm_ray.experts.score_calibration import Proportion, wilson_bound
 from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (3, 7), (950, 1000), (0, 500), (500, 500)])
+def test_bounds_are_those_of_wilsons_interval(hits: int, n: int) -> None:
+    interval = binomtest(hits, n).proportion_ci(0.9, method="wilson")
+    assert Proportion(hits, n).lower_bound == pytest.approx(interval.low, abs=1e-12)
+    assert wilson_bound(hits, n, NormalDist().inv_cdf(0.95)) == pytest.approx(interval.high, abs=1e-12)
+    assert Proportion().lower_bound == 0
 
 
 def missed_share(table: ClaimTable) -> float:

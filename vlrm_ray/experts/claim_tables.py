@@ -13,14 +13,13 @@ So a faint box is weak evidence of a measured strength, and an image without a b
 detector's measured misses allow.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 
-from vlrm_ray.experts.score_calibration import ScoreCalibration
+from vlrm_ray.experts.score_calibration import ScoreCalibration, wilson_bound
 
 _Z = 1.163
 """Each of two bounds is one-sided at 88 % (1.163 standard errors): that both fail at once is then as unlikely as that one
@@ -121,19 +120,10 @@ def _bounds(right: Counts, wrong: Counts, right_repeats: float, wrong_repeats: f
     """
     bounds = list[float]()
     for b in range(len(right)):
-        hit = _wilson(sum(right[b:]) / right_repeats, sum(right) / right_repeats, -_Z)
-        miss = _wilson(sum(wrong[b:]) / wrong_repeats, sum(wrong) / wrong_repeats, _Z)
+        hit = wilson_bound(sum(right[b:]) / right_repeats, sum(right) / right_repeats, -_Z)
+        miss = wilson_bound(sum(wrong[b:]) / wrong_repeats, sum(wrong) / wrong_repeats, _Z)
         bounds.append(max(hit / (hit + miss) if hit + miss > 0 else 0.0, bounds[-1] if bounds else 0.0))
     return bounds
-
-
-def _wilson(hits: float, n: float, z: float) -> float:
-    """Bound of a proportion by its score interval (Wilson 1927): the lower one for a negative z; the worst one without trials."""
-    if n <= 0:
-        return 0.0 if z < 0 else 1.0
-    share = hits / n
-    center, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return min(1.0, max(0.0, (center + spread) / (1 + z * z / n)))
 
 
 def _filled_up(values: dict[int, float]) -> list[float]:
