@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from actors.downloads import fetch_experts
+from actors.reader_process import ReaderProcess
 from vlrm_ray.claims.llm import EXTRACTOR_TOKENS, LlmExtractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import EngineSettings, generate_isolated
@@ -19,18 +20,21 @@ if TYPE_CHECKING:
 
 
 def load_vision_experts(config: Config) -> VisionExperts:
-    """Load the detector and, if it is enabled, the OCR reader; raises UserError if a model cannot be loaded."""
+    """Load the detector and, if it is enabled, the OCR reader in a process of its own.
+
+    Raises:
+        UserError: a model cannot be loaded.
+    """
     _check_gpus(config)
     os.environ.update(environment(config) | CPU_ENV)
     fetch_experts(config, lambda line: None)
-    from actors.experts import load_detector, load_reader
+    reader = ReaderProcess(config.experts.reader) if config.experts.reader.enabled else None
+    from actors.experts import load_detector
 
-    detector, reader = load_detector(config.experts.detector), config.experts.reader
-    confidence = config.experts.detector.confidence
-    if not reader.enabled:
-        return VisionExperts(detector.detect, lambda image: (), confidence, (detector.fingerprint, ""))
-    paddle = load_reader(reader)
-    return VisionExperts(detector.detect, paddle.read, confidence, (detector.fingerprint, paddle.fingerprint))
+    detector, confidence = load_detector(config.experts.detector), config.experts.detector.confidence
+    if reader is None:
+        return VisionExperts(detector.detect, lambda images: [()] * len(images), confidence, (detector.fingerprint, ""))
+    return VisionExperts(detector.detect, reader.read, confidence, (detector.fingerprint, reader.fingerprint))
 
 
 def load_local_reader(config: Config) -> "Paddle":

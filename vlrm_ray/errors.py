@@ -1,6 +1,8 @@
 """Exceptions of the project, and the entry point wrapper that shows user errors without a traceback."""
 
+import atexit
 import errno
+import gc
 import os
 import re
 import select
@@ -58,6 +60,7 @@ def run_as_program(main: Callable[[], None], *, resumes: bool = False) -> None:
         main: the function.
         resumes: whether the same command, run again, goes on where this one was stopped.
     """
+    atexit.register(gc.freeze)  # else the exit searches all loaded modules for reference cycles, which takes a second
     try:
         with stopped_by_signals(resumes=resumes):
             main()

@@ -62,7 +62,7 @@ def measure_experts(config: Config, progress: Progress) -> dict[str, float]:
                 lambda batch=batch: _detect_in_batches(images, vision_experts, batch),  # type: ignore[misc]
             )
     with progress.stage("reader"):
-        figures["images/s, reader, batch 1"] = _rate(IMAGES, lambda: [vision_experts.read(image) for image in images])
+        figures["images/s, reader, batch 1"] = _rate(IMAGES, lambda: list(vision_experts.read(images)))
     figures |= _measure_cache(images, vision_experts)
     with progress.stage("verifier"):
         figures |= _measure_verifier(labelled, vision_experts.inspect(images), Verifier.from_config(config.experts))

@@ -1,7 +1,6 @@
 """Adapters of detector and OCR libraries: safe loading, no network access, outputs in the common form."""
 
 import itertools
-import json
 import os
 import pickle
 import subprocess
@@ -84,27 +83,47 @@ def test_an_ocr_folder_with_code_in_its_yaml_is_refused_and_does_not_run_it(tmp_
     assert not trace.exists()
 
 
-INSPECT = """
-import json, socket
-import numpy as np
-calls = []
-def refuse(self, address): calls.append(str(address)); raise OSError("no network")
+REFUSE = """
+import os, socket
+def note(line):
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(f"{line}\\n")
+def refuse(self, address):
+    note(f"connect {address}")
+    raise OSError("no network")
+def resolve(host, *rest, original=socket.getaddrinfo, **more):
+    note(f"resolve {host}")
+    return original("127.0.0.1", *rest, **more)
 socket.socket.connect = socket.socket.connect_ex = refuse
-resolve = socket.getaddrinfo
-socket.getaddrinfo = lambda host, *rest, **more: calls.append(str(host)) or resolve("127.0.0.1", *rest, **more)
+socket.getaddrinfo = resolve
+note("process")
+"""
+"""Runs in each Python process before anything else, and notes its network connections."""
+INSPECT = """
+import numpy as np
 from actors.local import load_vision_experts
 from vlrm_ray.config import load
-(evidence,) = load_vision_experts(load(None)).inspect([np.full((128, 128, 3), 230, np.uint8)])
-print("RESULT", json.dumps([calls, len(evidence.objects), len(evidence.words)]))
+if __name__ == "__main__":
+    (evidence,) = load_vision_experts(load(None)).inspect([np.full((128, 128, 3), 230, np.uint8)])
+    print("RESULT", len(evidence.objects), len(evidence.words))
 """
 
 
-def test_inspecting_an_image_opens_no_network_connection() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", INSPECT], capture_output=True, text=True, env=environment, timeout=400)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert lines, done.stderr[-2000:]
-    assert json.loads(lines[0].removeprefix("RESULT ")) == [[], 0, 0]
+def test_inspecting_an_image_opens_no_network_connection(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(REFUSE)
+    (tmp_path / "inspect_image.py").write_text(INSPECT)
+    notes, paths = tmp_path / "notes", os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "inspect_image.py")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths, "NOTES": str(notes), "OMP_NUM_THREADS": "1"},
+        timeout=400,
+    )
+    assert "RESULT 0 0" in done.stdout.splitlines(), done.stderr[-2000:]
+    noted = notes.read_text().splitlines()
+    assert set(noted) == {"process"}
+    assert len(noted) >= 2, "the detector and the reader run in a process each"
 
 
 CLASSES = ("red circle", "star")

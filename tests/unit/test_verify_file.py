@@ -43,8 +43,8 @@ class Experts:
         self.batches.append(len(images))
         return [[Detection("triangle", (60, 10, 90, 40), 0.9, "orange")] for _ in images]
 
-    def read(self, image: Pixels) -> tuple[Word, ...]:
-        return (Word("EXIT", (8, 84, 42, 96), 0.97),)
+    def read(self, images: Sequence[Pixels]) -> list[tuple[Word, ...]]:
+        return [(Word("EXIT", (8, 84, 42, 96), 0.97),) for _ in images]
 
 
 def check(data: Path, images: str = "", experts: Experts | None = None) -> tuple[Summary, list[dict[str, Any]]]:

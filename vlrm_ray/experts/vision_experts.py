@@ -1,9 +1,10 @@
 """Detector and OCR reader combined: a batch of images in, one `Evidence` per image out.
 
-The two model calls are passed in as functions, so the caller decides in which process the models run.
+The two model calls are passed in as functions, so the caller decides in which process the models run. A reader in another
+process reads while the detector looks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from vlrm_ray.experts.detection import DetectFn, Pixels, detect_objects
@@ -20,13 +21,13 @@ class VisionExperts:
 
     Attributes:
         detect: the detector, called with a batch of images.
-        read: the OCR reader, called with one image.
+        read: the OCR reader, called with a batch of images; it may return before they are read.
         confidence: detections with a lower score are reported as `faint`.
         fingerprints: fingerprints of the detector and of the reader ("" without a reader).
     """
 
     detect: DetectFn
-    read: Callable[[Pixels], tuple[Word, ...]]
+    read: Callable[[Sequence[Pixels]], Iterable[tuple[Word, ...]]]
     confidence: float
     fingerprints: tuple[str, str] = ("", "")
 
@@ -41,7 +42,5 @@ class VisionExperts:
 
     def inspect(self, images: Sequence[Pixels]) -> list[Evidence]:
         """Detections and words in each RGB image (h, w, 3), uint8."""
-        return [
-            combine_evidence(detections, self.read(image))
-            for detections, image in zip(self.detections(images), images, strict=True)
-        ]
+        words = self.read(images)
+        return [combine_evidence(*found) for found in zip(self.detections(images), words, strict=True)]

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from ray.actor import ActorHandle
 
+from vlrm_ray import garbage_collection
 from vlrm_ray.claims import Extraction, Extractor, GenerateFunction, make_extractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
@@ -17,7 +18,6 @@ from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.ids import seed_of
 from vlrm_ray.pipeline.engine_calls import get
 from vlrm_ray.pipeline.stage_actors import StageActors
-from vlrm_ray.pipeline.stages import garbage_collection
 from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.preferences.pairing import make_pairs
 from vlrm_ray.store.rows import EVIDENCE, Row, from_table, with_columns

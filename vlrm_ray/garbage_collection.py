@@ -1,4 +1,4 @@
-"""Pauses Python's search for reference cycles while a stage processes a part."""
+"""Pauses Python's search for reference cycles while many objects are made."""
 
 import gc
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 def paused() -> Iterator[None]:
     """Context manager or decorator: no search for reference cycles.
 
-    A part is many small objects without cycles. Searching them again and again takes a fifth of the time of the stages
+    A part of a round is many small objects without cycles. Searching them again and again takes a fifth of the time of the stages
     that decode all of it. They are freed without a search, as soon as the part is done.
     """
     if not gc.isenabled():
