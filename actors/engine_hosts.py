@@ -18,6 +18,7 @@ import psutil
 from actors.examination import Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
 from actors.suspects import Refusals, Suspect
+from vlrm_ray import garbage_collection
 from vlrm_ray.engines import (
     ENDED,
     Completion,
@@ -318,6 +319,7 @@ def _version_of(model: str) -> int:
     return int(model.removeprefix(VERSION)) if model.startswith(VERSION) else 0
 
 
+@garbage_collection.loading()
 def _start_engine(settings: EngineSettings) -> AsyncEngine:
     """Start an engine. Its library is imported here, so that an actor imports only the one it uses."""
     if settings.kind == "vllm" and not settings.reproducible:
@@ -328,6 +330,7 @@ def _start_engine(settings: EngineSettings) -> AsyncEngine:
     return SerialEngine(partial(start_serial, settings))
 
 
+@garbage_collection.loading()
 def start_serial(settings: EngineSettings) -> Engine:
     """Start an engine that answers one batch at a time, in this process."""
     if settings.kind == "vllm":

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import cast
 
+from vlrm_ray import garbage_collection
 from vlrm_ray.config import Reader
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.detection import Pixels
@@ -90,6 +91,7 @@ def _serve(connection: Connection, settings: Reader) -> None:
             connection.send(answer)
 
 
+@garbage_collection.loading()
 def _reader(settings: Reader) -> Callable[[Pixels], tuple[Word, ...]]:
     """The loaded reader; if it cannot be loaded, a function that raises the error."""
     from actors.experts import load_reader

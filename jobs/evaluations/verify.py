@@ -95,7 +95,7 @@ def _run_file(arguments: argparse.Namespace) -> None:
     progress.log(f"verdicts: {out}")
 
 
-@garbage_collection.paused()  # else the search takes a sixth of the time, as loading the models makes many objects
+@garbage_collection.loading()
 def _run_image(arguments: argparse.Namespace) -> None:
     """Detect objects and text in the image, check the claims of the response, and print the result."""
     try:

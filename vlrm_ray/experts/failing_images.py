@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vlrm_ray import garbage_collection
 from vlrm_ray.errors import BadImage, UserError, first_line, last_line
 from vlrm_ray.experts.attempts import MOST_ATTEMPTS, Attempts
 from vlrm_ray.store.images import image_batches, open_image
@@ -79,6 +80,7 @@ class FailureGuard:
         self._ended = Failure(f"{EXPERT_FAILED}: the process of the {expert} ended")
         self.expert, self._attempts = expert, Attempts(expert, ledger, restarted)
 
+    @garbage_collection.loading()
     def load(self, load: Callable[[], T]) -> T:
         """What a function that loads the expert's model returns.
 
