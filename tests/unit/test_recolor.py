@@ -13,6 +13,7 @@ from vlrm_ray.errors import BadImage
 from vlrm_ray.experts.colors import color_strength, object_shades
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.pipeline.holdout import is_held_out
+from vlrm_ray.pipeline.resource_plan import estimated_size
 from vlrm_ray.pipeline.stages import ingest
 from vlrm_ray.pipeline.stages.ingest import LEAST_TURN, Ingest, prompt_table, recolored
 from vlrm_ray.store.images import open_image, with_turned_hues
@@ -137,3 +138,8 @@ def test_responses_that_users_bring_describe_the_original_which_is_therefore_kep
     refs = [PromptRef(image, "What color is it?", responses=given) for image in images]
     config = load(None, ["prompts.recolor=1", "prompts.source=images", "evaluation.holdout=0"])
     assert [uri for uri, _ in ingested(config, tmp_path / "run", refs)] == images
+
+
+def test_the_number_of_copies_is_told_before_a_run() -> None:
+    assert "160 recolored copies" in estimated_size(load(None, ["prompts.per_round=320", "prompts.recolor=0.5"]))
+    assert "recolored" not in estimated_size(load(None))

@@ -1,5 +1,6 @@
 """The study's estimates, compared with values computed by hand; no configuration can select its oracle."""
 
+import argparse
 import ast
 import json
 import random
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jobs.evaluations import study
 from jobs.study import page, summary
 from jobs.study.arms import ARMS, FULL, ORACLE, SELF, config_of
 from jobs.study.bag_of_words import bag_of_words
@@ -258,3 +260,11 @@ def test_the_bag_of_words_learns_leaky_words_and_nothing_from_balanced_pairs() -
     assert bag_of_words(leaky, leaky).value == 1.0
     flips = [("Which?", *rng.sample(("a dog", "a cat"), 2)) for _ in range(400)]
     assert abs(bag_of_words(flips[:200], flips[200:]).value - 0.5) < 0.12
+
+
+def test_the_oracle_is_refused_where_images_are_recolored(tmp_path: Path) -> None:
+    """It takes a scene's truth from the scene, which does not know of other hues."""
+    parser = argparse.ArgumentParser()
+    study.add_arguments(parser)
+    with pytest.raises(UserError, match=r"no ground truth of recolored images"):
+        study.run(parser.parse_args(["prompts.recolor=0.5", "--arms", "full,oracle", "--out", str(tmp_path)]))

@@ -229,12 +229,13 @@ def wire_bytes(config: Config) -> float:
 def estimated_size(config: Config) -> str:
     """What a round sends between stages (`wire_bytes`) and stores, for the user.
 
-    Images, models, checkpoints and the responses that prompts bring are not counted.
+    Images, models, checkpoints and the responses that prompts bring are not counted; of recolored images, the number is given.
     """
-    wire = wire_bytes(config) / 1e6
+    wire, copies = wire_bytes(config) / 1e6, round(config.prompts.recolor * config.prompts.per_round)
     return (
         f"at most per round of {config.prompts.per_round} prompts: {wire:,.0f} MB between the stages, "
         f"{2 * wire:,.0f} MB in the run's folder before compression"
+        + (f"; and about {copies:,} recolored copies of images in its cache" if copies else "")
     )
 
 
