@@ -229,21 +229,32 @@ def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_calibration_whose_figures_have_another_meaning_is_refused(tmp_path: Path) -> None:
-    """The tables of claims of format 1 have fewer parts and no number; a later version may write another number."""
+    """The first files with tables of claims have no number, and a later version may write another one."""
     model, claims = str(tmp_path / "mine.pt"), DetectorClaims(0.9, {"circle": 540})
     file = Path(save_calibration(model, replace(CALIBRATION, claims=claims)))
     numbered = json.loads(file.read_text())
-    unnumbered = {key: value for key, value in numbered.items() if key != "format"}
-    file.write_text(json.dumps(unnumbered))
     assert load_calibration(model, DetectorCalibration) == replace(CALIBRATION, claims=claims)
-    old = {key: value for key, value in unnumbered["claims"].items() if key not in ("more", "fewer")}
-    for stored, found in ((unnumbered | {"claims": old}, 1), (numbered | {"format": 3}, 3)):
+    unnumbered = {key: value for key, value in numbered.items() if key != "format"}
+    old = unnumbered | {"claims": {k: v for k, v in unnumbered["claims"].items() if k not in ("more", "fewer")}}
+    for stored, found in (
+        (old, "an early format"),
+        (unnumbered, "an early format"),
+        (numbered | {"format": 2}, "format 2"),
+        (numbered | {"format": 4}, "format 4"),
+    ):
         file.write_text(json.dumps(stored))
         with pytest.raises(
-            UserError, match=rf"calibration\.json is .* of format {found}, .* measure it again with"
+            UserError, match=rf"calibration\.json is a calibration of {found}, .* measure it again with"
         ) as error:
             load_calibration(model, DetectorCalibration)
         assert "\n" not in str(error.value)
+
+
+def test_figures_without_tables_of_claims_have_one_meaning_in_all_formats(tmp_path: Path) -> None:
+    model = str(tmp_path / "mine.pt")
+    file = Path(save_calibration(model, CALIBRATION))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 2}))
+    assert load_calibration(model, DetectorCalibration) == replace(CALIBRATION, format=2)
 
 
 def test_the_shipped_experts_are_calibrated_for_every_class_of_the_scenes() -> None:

@@ -28,9 +28,9 @@ from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.store.filesystem import beside, is_remote, read_file, redacted, write_file
 from vlrm_ray.store.models import portable
 
-FORMAT = 2
-"""Meaning of the figures in a file. In format 1 the tables of relations and colors included doubts about the objects, and the
-numbers of objects had one table instead of three."""
+FORMAT = 3
+"""Meaning of the tables of claims in a file. In format 1 those of relations and colors included doubts about the objects, and the
+numbers of objects had one table instead of three; until format 2 a class's false claims were its own only."""
 Range = tuple[float, float]
 """Smallest and largest value."""
 
@@ -154,20 +154,12 @@ def load_calibration(model: str, kind: type[T], file: str = "") -> T | None:
         raise UserError(
             f"{redacted(path)} is not a valid calibration ({error.error_count()} errors); delete it or measure it again"
         ) from None
-    found = 1 if _is_unnumbered_format_1(content) else calibration.format
-    if found != FORMAT:
+    if calibration.claims and (found := json.loads(content).get("format")) != FORMAT:
         raise UserError(
-            f"{redacted(path)} is a calibration of format {found}, whose figures have another meaning than those of format {FORMAT}, "
-            "which this version reads; measure it again with `python jobs/evaluate.py calibrate`"
+            f"{redacted(path)} is a calibration of {f'format {found}' if found else 'an early format'}, whose figures have another "
+            f"meaning than those of format {FORMAT}, which this version reads; measure it again with `python jobs/evaluate.py calibrate`"
         )
     return calibration
-
-
-def _is_unnumbered_format_1(content: bytes) -> bool:
-    """Whether a valid file is of format 1: such files have no number, as have the first ones of format 2 and those without claims."""
-    stored = json.loads(content)
-    claims = stored.get("claims") or {}
-    return "format" not in stored and "objects" in claims and "more" not in claims
 
 
 def check_expert(calibration: DetectorCalibration | ReaderCalibration, expert: str, key: str) -> None:
