@@ -23,7 +23,7 @@ def load_vision_experts(config: Config) -> VisionExperts:
     """Load the detector and, if it is enabled, the OCR reader in a process of its own.
 
     Raises:
-        UserError: a model cannot be loaded.
+        UserError: the detector cannot be loaded. That the reader cannot is told when its first answer is taken.
     """
     _check_gpus(config)
     os.environ.update(environment(config) | CPU_ENV)

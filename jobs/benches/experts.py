@@ -53,7 +53,7 @@ def measure_experts(config: Config, progress: Progress) -> dict[str, float]:
     vision_experts = load_vision_experts(config)
     labelled = [labelled_image(IN_DISTRIBUTION, FIRST_SEED + index) for index in range(IMAGES)]
     images = [np.asarray(item.rendered.image) for item in labelled]
-    detect_objects(images[:8], vision_experts.detect, vision_experts.confidence)  # warm-up
+    vision_experts.inspect(images[:8])  # warm-up: the reader may still be loading
     figures: dict[str, float] = {}
     for batch in BATCHES:
         with progress.stage(f"detector, batch size {batch}"):

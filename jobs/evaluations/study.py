@@ -89,11 +89,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
     results = Results(arguments.out / "study.json", method_fingerprint(base), *COMMITTED)
     unfinished = _unfinished(arguments, results)
-    if base.prompts.recolor and any(ARMS[arm].ground_truth for arm, _ in unfinished):
-        raise UserError(
-            "there is no ground truth of recolored images: leave out prompts.recolor, or the arm oracle (--arms)"
-        )
     if unfinished and not arguments.summary:
+        if base.prompts.recolor and any(ARMS[arm].ground_truth for arm, _ in unfinished):
+            raise UserError(
+                "there is no ground truth of recolored images: leave out prompts.recolor, or the arm oracle (--arms)"
+            )
         check_inputs(base)
         progress.log(f"{len(unfinished)} unfinished runs: " + ", ".join(f"{arm}-{seed}" for arm, seed in unfinished))
         with connected(base, progress.log):

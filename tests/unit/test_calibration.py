@@ -16,7 +16,7 @@ from vlrm_ray.experts.calibration import (
     save_calibration,
 )  # fmt: skip
 from vlrm_ray.experts.claim_measurement import LabelledEvidence
-from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims
+from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims, ReaderClaims
 from vlrm_ray.experts.measurement import calibrate_detector, calibrate_reader, measure_detector, measure_reader
 from vlrm_ray.experts.reliability import MIN_RECALL, TOO_LARGE, TOO_SMALL, TOO_THIN, AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
@@ -248,6 +248,14 @@ def test_a_calibration_whose_figures_have_another_meaning_is_refused(tmp_path: P
         ) as error:
             load_calibration(model, DetectorCalibration)
         assert "\n" not in str(error.value)
+
+
+def test_a_readers_calibration_means_the_same_in_all_formats(tmp_path: Path) -> None:
+    model = str(tmp_path / "reader")
+    calibration = ReaderCalibration("0", 10, Proportion(9, 10), CALIBRATION.scores, claims=ReaderClaims(0.9))
+    file = Path(save_calibration(model, calibration))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 2}))
+    assert load_calibration(model, ReaderCalibration) == replace(calibration, format=2)
 
 
 def test_figures_without_tables_of_claims_have_one_meaning_in_all_formats(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ from vlrm_ray.store.models import portable
 
 FORMAT = 3
 """Meaning of the tables of claims in a file. In format 1 those of relations and colors included doubts about the objects, and the
-numbers of objects had one table instead of three; until format 2 a class's false claims were its own only."""
+numbers of objects had one table instead of three; until format 2 a class's false claims were its own only. Tables of text mean the
+same in all."""
 Range = tuple[float, float]
 """Smallest and largest value."""
 
@@ -154,7 +155,8 @@ def load_calibration(model: str, kind: type[T], file: str = "") -> T | None:
         raise UserError(
             f"{redacted(path)} is not a valid calibration ({error.error_count()} errors); delete it or measure it again"
         ) from None
-    if calibration.claims and (found := json.loads(content).get("format")) != FORMAT:
+    found = json.loads(content).get("format")
+    if kind is DetectorCalibration and calibration.claims and found != FORMAT:
         raise UserError(
             f"{redacted(path)} is a calibration of {f'format {found}' if found else 'an early format'}, whose figures have another "
             f"meaning than those of format {FORMAT}, which this version reads; measure it again with `python jobs/evaluate.py calibrate`"
