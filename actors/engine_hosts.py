@@ -18,7 +18,6 @@ import psutil
 from actors.examination import Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
 from actors.suspects import Refusals, Suspect
-from vlrm_ray import garbage_collection
 from vlrm_ray.engines import (
     ENDED,
     Completion,
@@ -33,6 +32,7 @@ from vlrm_ray.engines import (
 from vlrm_ray.errors import UserError, last_line
 from vlrm_ray.experts.attempts import restarted_actor
 from vlrm_ray.reward.canary import canary_request, check_canary
+from vlrm_ray.store import garbage_collection
 from vlrm_ray.store.filesystem import may_pass
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.models import VERSION, local_model

@@ -13,11 +13,11 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import cast
 
-from vlrm_ray import garbage_collection
 from vlrm_ray.config import Reader
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.detection import Pixels
 from vlrm_ray.experts.fingerprints import reader_fingerprint
+from vlrm_ray.store import garbage_collection
 from vlrm_ray.types import Word
 
 Request = tuple[Pixels, "Future[tuple[Word, ...]]"]

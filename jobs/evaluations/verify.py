@@ -21,7 +21,6 @@ from rich.console import Console
 
 from actors.local import load_vision_experts
 from jobs.evaluations.extractor_options import add_extractor_options, open_extractor
-from vlrm_ray import garbage_collection
 from vlrm_ray.config import ASSETS, load
 from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.evidence import describe_evidence
@@ -29,6 +28,7 @@ from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.report.text import display_text
 from vlrm_ray.scenes.world import SHAPES, SIGN
+from vlrm_ray.store import garbage_collection
 from vlrm_ray.store.images import is_uri, open_image
 from vlrm_ray.types import CheckedClaim, Claim, Evidence
 

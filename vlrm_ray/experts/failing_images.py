@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vlrm_ray import garbage_collection
 from vlrm_ray.errors import BadImage, UserError, first_line, last_line
 from vlrm_ray.experts.attempts import MOST_ATTEMPTS, Attempts
+from vlrm_ray.store import garbage_collection
 from vlrm_ray.store.images import image_batches, open_image
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prefetch import opened_ahead

@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from vlrm_ray import garbage_collection
 from vlrm_ray.config import Config
 from vlrm_ray.engines import REFUSED
 from vlrm_ray.pipeline import part_statistics, row_accounting, training_tables
 from vlrm_ray.reward.training.training_data import DESCRIPTIONS, PAIRS
+from vlrm_ray.store import garbage_collection
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.rows import GIVEN, Row, from_table
 

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 from ray.actor import ActorHandle
 
-from vlrm_ray import garbage_collection
 from vlrm_ray.claims import Extraction, Extractor, GenerateFunction, make_extractor
 from vlrm_ray.config import Config
 from vlrm_ray.engines import Completion, Request, Sampling
@@ -20,6 +19,7 @@ from vlrm_ray.pipeline.engine_calls import get
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages.engine_pool import EnginePool
 from vlrm_ray.preferences.pairing import make_pairs
+from vlrm_ray.store import garbage_collection
 from vlrm_ray.store.rows import EVIDENCE, Row, from_table, with_columns
 from vlrm_ray.types import Candidate
 

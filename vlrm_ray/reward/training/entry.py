@@ -5,9 +5,9 @@ The driver imports this module too, so it imports torch and transformers only in
 
 from typing import Any
 
-from vlrm_ray import garbage_collection
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training import activity, failures
+from vlrm_ray.store import garbage_collection
 
 
 def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
