@@ -152,7 +152,6 @@ def test_a_submitted_run_is_on_a_node_for_cpu_work_is_stopped_and_resumes(cluste
     assert "vlrm-ray: run scenes, 1 round of 24 prompts" in logs()
     committed = {file: file.stat().st_mtime_ns for file in parts.glob("part-*.json")}
     assert committed
-    assert Ledger(str(tmp_path / "scenes")).newest_version() == 0
 
     again = cluster.submit("second", tmp_path)
     assert again.returncode == 0, again.stdout[-4000:]
