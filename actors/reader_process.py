@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -124,12 +125,11 @@ def _reader(settings: Reader) -> Callable[[Pixels], tuple[Word, ...]]:
     try:
         return load_reader(settings).read
     except Exception as error:  # it becomes the answer to every image
-        problem = error
+        return partial(_raise, error)
 
-    def fail(image: Pixels) -> tuple[Word, ...]:
-        raise problem
 
-    return fail
+def _raise(error: Exception, image: Pixels) -> tuple[Word, ...]:
+    raise error
 
 
 def _answer(read: Callable[[Pixels], tuple[Word, ...]], image: Pixels) -> tuple[Word, ...] | Exception:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,8 @@ def test_it_reads_the_words_that_the_reader_reads_in_this_process(images: list[P
 
 def test_models_that_cannot_be_loaded_are_reported_in_the_words_of_the_reader(tmp_path: Path) -> None:
     reader = ReaderProcess(Reader(detection_model=str(tmp_path), recognition_model=str(tmp_path)))
-    (answer,) = [reader.read([np.zeros((8, 8, 3), np.uint8)])]
     with pytest.raises(UserError, match=r"has no inference\.yml"):
-        next(answer)
+        next(reader.read([np.zeros((8, 8, 3), np.uint8)]))
 
 
 def test_an_image_that_the_reader_fails_on_does_not_end_the_process(images: list[Pixels]) -> None:
@@ -96,8 +96,8 @@ def test_the_process_ends_when_the_object_is_deleted() -> None:
 def test_the_process_ends_when_the_program_is_killed() -> None:
     started = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, cwd=ROOT, check=False)
     assert started.returncode == -signal.SIGKILL
-    process = psutil.Process(int(started.stdout))
-    process.wait(120)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(started.stdout)).wait(120)
 
 
 def test_a_program_without_a_guarded_main_part_can_use_it() -> None:
