@@ -105,6 +105,15 @@ def test_labels_by_the_model_itself_use_no_evidence_of_experts(tmp_path: Path) -
     assert training_set(tmp_path, 1, "pairing.labels=self", "train.description_weight=1").descriptions == 0
 
 
+@pytest.mark.parametrize(("pairs", "sizes"), [(10, [3, 3, 4]), (12, [4, 4, 4]), (13, [3, 3, 3, 4]), (2, [2])])
+def test_batches_of_an_epoch_are_as_large_as_each_other(pairs: int, sizes: list[int]) -> None:
+    batches = global_batches(range(pairs), 4, 0, 0)
+    assert sorted(map(len, batches)) == sizes
+    assert sorted(number for batch in batches for number in batch) == list(range(pairs))
+    assert batches == global_batches(range(pairs), 4, 0, 0)
+    assert pairs < 5 or batches != global_batches(range(pairs), 4, 1, 0)
+
+
 def test_descriptions_are_added_to_the_batches_and_no_step_is(tmp_path: Path) -> None:
     plain = global_batches(range(10), 4, 0, 0)
     added = global_batches(range(10), 4, 0, 0, range(10, 15))

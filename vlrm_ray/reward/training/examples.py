@@ -90,9 +90,11 @@ def pairs_per_batch(config: Config) -> int:
 def global_batches(pairs: Sequence[T], size: int, epoch: int, seed: int, others: Sequence[T] = ()) -> list[list[T]]:
     """An epoch's batches over all workers, in an order that depends only on seed and epoch.
 
+    Their sizes differ by at most one, as each step weighs the same: a last batch of what is left may be a single pair.
+
     Args:
         pairs: what the batches consist of.
-        size: pairs per batch.
+        size: most pairs per batch.
         epoch: index of the epoch.
         seed: the seed.
         others: distributed evenly over the batches in addition, so that they do not change the number of steps.
@@ -101,7 +103,7 @@ def global_batches(pairs: Sequence[T], size: int, epoch: int, seed: int, others:
     random.Random(seed_of("epoch", seed, epoch)).shuffle(order)
     random.Random(seed_of("epoch", "others", seed, epoch)).shuffle(added)
     count = -(-len(order) // size)
-    return [order[i * size : (i + 1) * size] + added[i::count] for i in range(count)]
+    return [order[i::count] + added[i::count] for i in range(count)]
 
 
 def dealt(batch: Sequence[int], sizes: Sequence[int], workers: int) -> list[list[int]]:
