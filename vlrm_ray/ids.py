@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(folder: Path) -> str:
-    """Hash of the names and contents of all files in a folder and its subfolders."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+def fingerprint(folder: Path, *, without: Collection[str] = ()) -> str:
+    """Hash of the names and contents of all files in a folder and its subfolders, but those with a name in `without`."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in without)
     return digest([(str(p.relative_to(folder)), sha256_of_file(p)) for p in files])
 
 

@@ -1,6 +1,7 @@
 """Measures the assets on fresh scenes, which no training uses."""
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,8 +12,16 @@ from jobs.assets.detector import EXPERT_WORLD
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.experts.geometry import iou
 from vlrm_ray.experts.vision_experts import VisionExperts
+from vlrm_ray.preferences.critique import COMPACT, parse_critique
 from vlrm_ray.scenes.ground_truth import true_evidence
-from vlrm_ray.scenes.language import ROUND_KINDS, any_exchange, make_exchange
+from vlrm_ray.scenes.language import (
+    HALLUCINATION,
+    REASONING,
+    ROUND_KINDS,
+    any_exchange,
+    describe_scene,
+    make_exchange,
+)
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import COLORS, PRIOR_COLOR, SHAPES, UNBIASED_WORLD, Scene, SceneObject
 from vlrm_ray.types import Verdict
@@ -98,7 +107,8 @@ class VlmQuality:
 
         `existence_*` is the accuracy on existence questions with the image and with a blank one. `attribute_*` is the
         accuracy on colour questions where the truth agrees with the prior, and where it does not. The tests require a
-        difference of 15 points within both.
+        difference of 15 points within both. `told_*` are the shares of critiques with exactly the right check if they go on
+        from the true facts, by kind of question, for numbers by whether the response is true.
         """
         existence = self._existence(scenes)
         attributes = self._attributes(scenes)
@@ -106,7 +116,7 @@ class VlmQuality:
         result = {"existence_with_image": self._accuracy(existence), "existence_blank_image": self._accuracy(blank)}
         for matches_prior, name in ((True, "attribute_agreeing_with_prior"), (False, "attribute_against_prior")):
             result[name] = self._accuracy([q for q in attributes if q.matches_prior is matches_prior])
-        return result | {"responses_contradicted": self._contradicted(scenes)}
+        return result | {"responses_contradicted": self._contradicted(scenes)} | self._told(scenes)
 
     def _accuracy(self, questions: Sequence[KnownQuestion]) -> float:
         answers = self.generate([q.request for q in questions], Sampling(24))
@@ -138,6 +148,25 @@ class VlmQuality:
             request = Request(f"What color is the {obj.shape}?", self.store_image(unambiguous))
             questions.append(KnownQuestion(request, f"The {obj.shape} is {obj.color}", matches_prior))
         return questions
+
+    def _told(self, scenes: int) -> dict[str, float]:
+        shares: dict[str, Share] = defaultdict(Share)
+        wanted, requests = [], []
+        for kind in (*HALLUCINATION, *REASONING):
+            for index in range(scenes):
+                scene = UNBIASED_WORLD.sample(FIRST_SEED + 4_000_000 + index)
+                exchange = make_exchange(scene, random.Random(index), kind)
+                if exchange is None:
+                    continue
+                for side in (exchange.right, exchange.wrong):
+                    prompt, prefix = COMPACT.prompt(exchange.question, side.text), COMPACT.prefix(describe_scene(scene))
+                    requests.append(Request(prompt, self.store_image(scene), prefix=prefix))
+                    truth = f"_{str(side.true).lower()}" if kind == "count" else ""
+                    wanted.append((f"told_{kind}{truth}", ", ".join(map(str, side.checks))))
+        for (name, check), (critique,) in zip(wanted, self.generate(requests, Sampling(48)), strict=True):
+            found = parse_critique(critique.text).check
+            shares[name].count(found.strip(" .") == check, found)
+        return {name: share.value for name, share in shares.items()}
 
     def _contradicted(self, scenes: int) -> float:
         """Share of sampled responses to the rounds' kinds of questions that ground truth contradicts."""

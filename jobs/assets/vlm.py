@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from jobs.assets.training import learning_rates, optimizers, publish, restore, save, schedule, update
 from vlrm_ray import torchvision_shim
-from vlrm_ray.scenes.corpus import Turn, conversation, text_only_answer, text_only_critique, texts
+from vlrm_ray.scenes.corpus import Turn, conversation, given_critique, text_only_answer, text_only_critique, texts
 from vlrm_ray.scenes.render import paint
 from vlrm_ray.scenes.world import World, described_by_prior
 
@@ -52,6 +52,7 @@ class Phase:
         bias: correlation of shape and colour in the images (`World.bias`).
         description_prior: probability that an object is described by the prior (`described_by_prior`).
         judging_prior: the same probability where responses are judged; 0 uses the description's scene.
+        given: share of the text-only conversations in which a critique goes on from a given description.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Phase:
     bias: float
     description_prior: float
     judging_prior: float = 0.0
+    given: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,19 @@ class Recipe:
             bias=0.3,
             description_prior=0.55,
             judging_prior=0.85,
+        ),
+        Phase(
+            "counting",
+            500,
+            critiques=2,
+            answers=2,
+            picture_every=2,
+            told=192,
+            signs=0.5,
+            bias=0.3,
+            description_prior=0.55,
+            judging_prior=0.85,
+            given=0.75,
         ),
     )
     batch: int = 32
@@ -181,7 +196,7 @@ def build_model(processor: hf.Qwen2_5_VLProcessor, seed: int) -> hf.Qwen2_5_VLFo
 class Batches:
     """Converts conversations into padded batches of tensors.
 
-    Only the assistant's tokens have labels. Token tensors are int64 of shape (conversations, length).
+    Only the assistant's tokens have labels, and of these not what is given (`Turn.given`). Token tensors are int64 of shape (conversations, length).
     """
 
     def __init__(self, processor: hf.Qwen2_5_VLProcessor, recipe: Recipe) -> None:
@@ -209,19 +224,26 @@ class Batches:
         return self._pad(rows) | dict(pixels)
 
     def text_only(self, step: int, phase: Phase) -> dict[str, torch.Tensor]:
-        """The step's conversations without an image: seven critiques from given facts for each answer by the prior."""
-        size = phase.told
-        seeds = range(step * size, (step + 1) * size)
-        return self._pad([self._row([text_only_answer(s) if s % 8 == 0 else text_only_critique(s)], []) for s in seeds])
+        """The step's conversations without an image.
+
+        First those with a given description; then seven critiques from facts in the prompt for each answer by the prior.
+        """
+        size, given = phase.told, round(phase.told * phase.given)
+        turns = [
+            given_critique(s) if s % size < given else text_only_answer(s) if s % 8 == 0 else text_only_critique(s)
+            for s in range(step * size, (step + 1) * size)
+        ]
+        return self._pad([self._row([turn], []) for turn in turns])
 
     def _row(self, turns: Sequence[Turn], image_tokens: list[int]) -> tuple[list[int], list[int]]:
         ids: list[int] = []
         labels: list[int] = []
         for position, turn in enumerate(turns):
             user = [self.token["<|user|>"], *(image_tokens if position == 0 else []), *self._ids(turn.user)]
-            answer = [*self._ids(turn.assistant), self.token["<|end|>"]]
+            given, answer = self._ids(turn.given), [*self._ids(turn.assistant), self.token["<|end|>"]]
+            assert answer[: len(given)] == given
             ids += [*user, self.token["<|assistant|>"], *answer]
-            labels += [IGNORE] * (len(user) + 1) + answer
+            labels += [IGNORE] * (len(user) + 1 + len(given)) + answer[len(given) :]
         return ids, labels
 
     def _ids(self, text: str) -> list[int]:

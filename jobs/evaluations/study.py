@@ -3,13 +3,13 @@
     python jobs/evaluate.py study                          all arms, each with its 3 or 5 seeds
     python jobs/evaluate.py study --arms full,oracle --seeds 0,1 --pairs 200
     python jobs/evaluate.py study --summary                print the results so far, without training
-    python jobs/evaluate.py study --arms full,one_round --between 2000 --out runs/rounds critic.writer=base
-                                                           what each round of today's defaults brings
+    python jobs/evaluate.py study --arms full,one_round --between 2000
+                                                           what each round brings
 
 You can interrupt the study at any time; run the same command again to resume. Finished runs are not repeated, and an
 unfinished run resumes at its first unfinished stage. Results are written to study.json in --out. If that file does not
-exist, the study starts from the committed docs/study.json or docs/rounds.json, whichever is of the same method. Arms of
-the same seed share the policy's candidates and the experts' evidence.
+exist, the study starts from the committed docs/study.json, if that is of the same method. Arms of the same seed share the
+policy's candidates and the experts' evidence.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from jobs.study.arms import ARMS, FULL, config_of
 from jobs.study.oracle import OracleDetector, OracleTextReader
 from jobs.study.page import fill, format_estimate, format_headline
 from jobs.study.plots import draw
-from jobs.study.results import Results, method_fingerprint, run_record
+from jobs.study.results import Results, method_of, run_record
 from jobs.study.summary import summarize
 from vlrm_ray.config import Config, load, with_overrides
 from vlrm_ray.errors import UserError
@@ -40,7 +40,7 @@ from vlrm_ray.scenes import bench, best_of_n
 from vlrm_ray.scenes.facts import KINDS
 from vlrm_ray.store.ledger import Ledger
 
-METHOD, COMMITTED = Path("jobs/configs/study.yaml"), (Path("docs/study.json"), Path("docs/rounds.json"))
+METHOD, COMMITTED = Path("jobs/configs/study.yaml"), Path("docs/study.json")
 RESPONSES = 8
 """Responses to each prompt in the best-of-n test."""
 
@@ -73,7 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="output folder (default: %(default)s)")
     parser.add_argument("--page", type=Path, metavar="FILE", help="Markdown page whose marked tables are updated")
-    parser.add_argument("--mark", default="table", help="word that marks the tables to update (default: %(default)s)")
     parser.add_argument("--summary", action="store_true", help="print the results so far, without training")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="overrides of the configuration by dotted key"
@@ -87,13 +86,9 @@ def run(arguments: argparse.Namespace) -> None:
         load(arguments.config, arguments.overrides),
         [f"evaluation.split={arguments.split}", f"evaluation.pairs={arguments.pairs}"],
     )
-    results = Results(arguments.out / "study.json", method_fingerprint(base), *COMMITTED)
+    results = Results(arguments.out / "study.json", method_of(base), COMMITTED)
     unfinished = _unfinished(arguments, results)
     if unfinished and not arguments.summary:
-        if base.prompts.recolor and any(ARMS[arm].ground_truth for arm, _ in unfinished):
-            raise UserError(
-                "there is no ground truth of recolored images: leave out prompts.recolor, or the arm oracle (--arms)"
-            )
         check_inputs(base)
         progress.log(f"{len(unfinished)} unfinished runs: " + ", ".join(f"{arm}-{seed}" for arm, seed in unfinished))
         with connected(base, progress.log):
@@ -112,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
     results.write()
     draw(results, arguments.out)
     if arguments.page:
-        arguments.page.write_text(fill(arguments.page.read_text(), results.content["summary"], arguments.mark))
+        arguments.page.write_text(fill(arguments.page.read_text(), results.content["summary"]))
     _print_summary(results, progress)
 
 
@@ -150,6 +145,7 @@ class _Run:
         """Run all rounds, add the record to the results, and delete the weights and training data."""
         start = time.monotonic()
         self.progress.log(f"=== {self.arm}, seed {self.seed}: {ARMS[self.arm].description}")
+        results.bind(self.arm, self.ledger)
         bind_config(self.config, self.ledger)
         bind_source(self.config, self.ledger)
         for round_ in range(self.config.most_rounds + 1):

@@ -1,10 +1,11 @@
 """The arms of the study: the method, an upper bound, self-labelling, and ablations of single parts."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from vlrm_ray.config import Config, with_overrides
 
-FULL, ORACLE, SELF = "full", "oracle", "self_labelling"
+FULL, ORACLE, SELF, NOT_RECOLORED = "full", "oracle", "self_labelling", "not_recolored"
 
 
 @dataclass(frozen=True)
@@ -25,21 +26,29 @@ class Arm:
     ground_truth: bool = False
     single_round: bool = False
 
+    def definition(self) -> dict[str, Any]:
+        """What the results of the arm depend on, beside the method."""
+        return {
+            "overrides": list(self.overrides), "ground_truth": self.ground_truth, "single_round": self.single_round
+        }  # fmt: skip
 
-_RECOLORED = ("selection.sides=either", "selection.checked=true", "prompts.recolor=0.5")
+
 ARMS: dict[str, Arm] = {
     FULL: Arm("the method", seeds=5),
-    SELF: Arm("labels from the reward model's own scores, no experts", ("pairing.labels=self",), seeds=5),
-    ORACLE: Arm("labels and evidence from ground truth", seeds=5, ground_truth=True),
-    "no_critique": Arm("direct Yes or No, without a critique", ("critic.format=direct", "selection.margin=-1")),
-    "no_margin": Arm("all pairs are kept, each with its first critiques", ("selection.margin=-1",)),
-    "either_side": Arm("pairs with one right side are kept, and that side is learned", ("selection.sides=either",)),
-    "recolored": Arm(
-        "as either_side, half of the images get other hues, and only critiques without false statements are learned",
-        _RECOLORED,
+    "one_round": Arm("a single round with the prompts of all rounds", seeds=5, single_round=True),
+    SELF: Arm("labels from the reward model's own scores, no experts", ("pairing.labels=self",)),
+    ORACLE: Arm(
+        "labels and evidence from ground truth, no recolored images", ("prompts.recolor=0",), ground_truth=True
     ),
-    "recolored_more": Arm("the same with three times the prompts", (*_RECOLORED, "prompts.per_round=1440")),
-    "one_round": Arm("a single round with the prompts of all rounds", single_round=True),
+    NOT_RECOLORED: Arm("no recolored images", ("prompts.recolor=0",)),
+    "not_checked": Arm("critiques with a false statement are learned too", ("selection.checked=false",)),
+    "both_sides": Arm("pairs of which one side is not judged rightly are dropped", ("selection.sides=both",)),
+    "no_margin": Arm("all pairs are kept, each with its first critiques", ("selection.margin=-1",)),
+    "newest_writes": Arm("the newest version writes the critiques", ("critic.writer=newest",)),
+    "no_critique": Arm("direct Yes or No, without a critique", ("critic.format=direct", "selection.margin=-1")),
+    "averaged": Arm("an exponential mean of the weights is published", ("train.average=0.9",)),
+    "replay": Arm("the pairs of earlier rounds are learned again", ("train.replay=1",)),
+    "described": Arm("all images are described, also those without a pair", ("train.description_weight=1",)),
     "no_image_free": Arm("no image-free candidates", ("policy.image_free=0",)),
     "policy_only": Arm(
         "no image-free and no image-degraded candidates", ("policy.image_free=0", "policy.image_degraded=0")

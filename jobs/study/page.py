@@ -17,20 +17,21 @@ _HEADLINES = {
     "reasoning_consistency_gain": "reasoning consistency, round 3 minus round 0",
     "hallucination_gain_over_pairs": "hallucination gain, interval over seeds and pairs",
     "reasoning_consistency_gain_over_pairs": "consistency gain, interval over seeds and pairs",
-    "oracle_gap_recovered": "hallucination gain as a share of the oracle's",
-    "oracle_gap_recovered_consistency": "consistency gain as a share of the oracle's",
+    "oracle_gap_recovered": "hallucination gain without recolored images as a share of the oracle's",
+    "oracle_gap_recovered_consistency": "consistency gain without recolored images as a share of the oracle's",
     "self_labelling_share": "hallucination gain of self-labelling as a share of the method's",
     "self_labelling_share_consistency": "consistency gain of self-labelling as a share of the method's",
     "best_of_8_reduction": "best of 8: reduction of false claims against a random pick",
+    "best_of_8_reduction_mean": "the same, picked by the mean reward of 8 critiques",
     "best_of_8_reduction_blind": "best of 8: reduction of false claims against the pick without the image",
     "ece": "expected calibration error after round 3",
 }
 
 
-def fill(page: str, summary: Mapping[str, Any], mark: str = "table") -> str:
-    """Replace the tables of a page that have a mark by those of the summary; raises KeyError for an unknown table name."""
+def fill(page: str, summary: Mapping[str, Any]) -> str:
+    """Replace the marked tables of a page by those of the summary; raises KeyError for an unknown table name."""
     made = tables(summary)
-    marked = re.compile(rf"(<!-- {re.escape(mark)}: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+    marked = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
     return marked.sub(lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}", page)
 
 

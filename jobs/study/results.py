@@ -9,64 +9,36 @@ from jobs.study.arms import ARMS
 from jobs.study.bag_of_words import bag_of_words
 from vlrm_ray.config import ASSETS, Config, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.ids import digest, fingerprint
+from vlrm_ray.ids import fingerprint
+from vlrm_ray.pipeline.run_config import FORMER_BEHAVIOR
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 from vlrm_ray.store.filesystem import write_file
 from vlrm_ray.store.ledger import Ledger
 
-LATER_KEYS = (
-    "max_rounds",
-    "policy.engine.reproducible",
-    "critic.engine.reproducible",
-    "policy.engine.max_actors",
-    "critic.engine.max_actors",
-    "prompts.allow_hosts",
-    "prompts.max_pixels",
-    "prompts.recolor",
-    "quarantine_limit",
-    "offline",
-    "trackers",
-    "evaluation.holdout",
-    "evaluation.benchmarks",
-    "experts.uncalibrated",
-    "experts.detector.calibration",
-    "experts.detector.min_score",
-    "pairing.min_confidence",
-    "pairing.min_verified",
-    "selection.mastered",
-    "selection.checked",
-    "selection.own",
-    *(
-        f"train.{key}"
-        for key in (
-            "max_tokens", "packing", "shared_prefix", "checkpointing", "compile", "loader_workers", "lr_scheduler", "warmup_ratio",
-            "min_lr_ratio", "freeze", "average", "checkpoint_steps", "max_skipped", "step_timeout", "initial", "replay",
-            "description_weight",
-        )
-    ),
-)  # fmt: skip
-"""Configuration keys that are younger than the committed results. With their defaults they change no result."""
-LATER_ARMS = ("either_side", "recolored", "recolored_more")
-"""Arms that are younger than the committed results."""
-DEFAULTS_OF_THE_RESULTS = {"critic.writer": "newest", "selection.sides": "both"}
-"""Keys that are younger than the committed results, with the value that stands for how these were made."""
 TIMED = ("select", "train", "evaluate")
 """Stages whose times are recorded; `select` stands for all of gathering."""
-FORMER_VALUES = {"train.micro_batch": 16, "train.lr": 1e-3}
-"""Values in the committed results of keys that were removed, or whose default now depends on the model's size."""
+BINDING = "study-arm.json"
+"""File of a run's folder with its method and the definition of its arm."""
+CARDS = ("card.json", "MODEL_CARD.md")
+"""Files that describe an asset, on which no result depends."""
 RunRecord = dict[str, Any]
 """The record of one run, a JSON object; see `run_record`."""
+Method = dict[str, Any]
+"""What the results of a study depend on, a JSON object; see `method_of`."""
 
 
 class Results:
-    """The records of finished runs by arm and seed, kept in a file that is rewritten after each run."""
+    """The records of finished runs by arm and seed, kept in a file that is rewritten after each run.
 
-    def __init__(self, path: Path, method: str, *committed: Path) -> None:
+    A record counts only while its arm is defined as it was when the run was made.
+    """
+
+    def __init__(self, path: Path, method: Method, *committed: Path) -> None:
         """Load earlier results of the same method.
 
         Args:
             path: file of the results. It need not exist.
-            method: the method's fingerprint (`method_fingerprint`).
+            method: what the results depend on (`method_of`).
             committed: results to start from if `path` does not exist; those of another method are ignored.
 
         Raises:
@@ -77,23 +49,23 @@ class Results:
         for file in (path, *committed):
             if file.is_file():
                 content = json.loads(file.read_text())
-                if content.get("method") == method:
+                if is_method(content.get("method"), method):
                     self.content = content
                     return
                 if file == path:
                     raise UserError(
-                        f"{path} holds results of another method ({content.get('method')}, expected {method}), as the "
-                        "configuration or the assets have changed; move the file away to start a new study"
+                        f"{path} holds results of another method, as the configuration or the assets have changed; give another "
+                        "--out to start a new study, as the runs in that folder are of the other method too"
                     )
 
     def run(self, arm: str, seed: int) -> RunRecord | None:
         """The record of a finished run, or None."""
-        record = self.content["arms"].get(arm, {}).get(str(seed))
-        return None if record is None else dict(record)
+        return self._runs(arm).get(seed)
 
     def add(self, arm: str, seed: int, record: RunRecord) -> None:
         """Add the record of a finished run, and write the file."""
-        self.content["arms"].setdefault(arm, {})[str(seed)] = record
+        runs = self._runs(arm) | {seed: record | {"arm": ARMS[arm].definition()}}
+        self.content["arms"][arm] = {str(number): run for number, run in runs.items()}
         self.write()
 
     def write(self) -> None:
@@ -102,43 +74,59 @@ class Results:
 
     def seeds(self, arm: str) -> list[int]:
         """Seeds of the arm's finished runs, sorted."""
-        return sorted(map(int, self.content["arms"].get(arm, {})))
+        return sorted(self._runs(arm))
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms with finished runs, in the order of `ARMS`."""
+        return [arm for arm in ARMS if self._runs(arm)]
+
+    def _runs(self, arm: str) -> dict[int, RunRecord]:
+        """Records by seed of the runs that were made by the arm's present definition."""
+        runs, definition = self.content["arms"].get(arm, {}), ARMS[arm].definition()
+        return {int(seed): record for seed, record in runs.items() if record["arm"] == definition}
+
+    def bind(self, arm: str, ledger: Ledger) -> None:
+        """Store the method and the arm in a new run's folder, or check that an interrupted run has the same.
+
+        Raises:
+            UserError: if the run was started with another method, or with another definition of the arm.
+        """
+        current = {"method": self.method, "arm": ARMS[arm].definition()}
+        stored = ledger.get_json(BINDING)
+        if stored is None:
+            ledger.put_json(BINDING, current)
+        elif stored["arm"] != current["arm"] or not is_method(stored["method"], self.method):
+            raise UserError(
+                f"{ledger.root} was started with another method or another definition of the arm {arm}; move that folder away"
+            )
 
 
-def method_fingerprint(base: Config) -> str:
-    """Fingerprint of everything the results depend on: the method's configuration, the arms and the shipped assets.
-
-    `LATER_ARMS` are left out: an arm that is added does not change the results of the others.
-    """
-    settings = base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"})
-    defaults = Config().model_dump(mode="json")
-    _drop_later_keys(settings, defaults)
-    _restore_former_values(settings, defaults)
-    arms = {
-        name: (arm.overrides, arm.ground_truth, arm.single_round)
-        for name, arm in ARMS.items()
-        if name not in LATER_ARMS
+def method_of(base: Config) -> Method:
+    """Everything that the results of all arms depend on: the method's configuration and the shipped assets."""
+    return {
+        "settings": _flat(base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"})),
+        "calibration_pairs": CALIBRATION_PAIRS,
+        "assets": fingerprint(Path(asset_path(ASSETS)), without=CARDS),
     }
-    return digest(settings, arms, CALIBRATION_PAIRS, fingerprint(Path(asset_path(ASSETS))))
 
 
-def _drop_later_keys(settings: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Drop `LATER_KEYS` that have their default, and `DEFAULTS_OF_THE_RESULTS` that have their value."""
-    for dotted in (*LATER_KEYS, *DEFAULTS_OF_THE_RESULTS):
-        *path, key = dotted.split(".")
-        section, default = settings, defaults
-        for name in path:
-            section, default = section[name], default[name]
-        if section[key] == DEFAULTS_OF_THE_RESULTS.get(dotted, default[key]):
-            del section[key]
+def is_method(stored: Method, method: Method) -> bool:
+    """Whether stored results are those of a method; keys that are younger than these count as `FORMER_BEHAVIOR` or defaults."""
+    if not isinstance(stored, dict) or {**stored, "settings": None} != {**method, "settings": None}:
+        return False
+    settings = _flat(Config().model_dump(mode="json")) | FORMER_BEHAVIOR | stored["settings"]
+    return stored["settings"].keys() <= method["settings"].keys() and all(
+        value == settings[key] for key, value in method["settings"].items()
+    )
 
 
-def _restore_former_values(settings: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Give the `FORMER_VALUES` to keys that have their default or no longer exist."""
-    for dotted, former in FORMER_VALUES.items():
-        section, key = dotted.split(".")
-        if settings[section].get(key) == defaults[section].get(key):
-            settings[section][key] = former
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
 
 
 def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[tuple[str, str, str]]) -> RunRecord:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from jobs.study.arms import FULL, ORACLE, SELF
+from jobs.study.arms import FULL, NOT_RECOLORED, ORACLE, SELF
 from jobs.study.results import Results, metric
 from vlrm_ray.scenes.bench import HALLUCINATION_GROUP, REASONING_GROUP, kinds_of, new_combinations
 
@@ -44,6 +44,12 @@ BLIND_METRICS = (
     "always_first_accuracy",
 )
 """Metrics of judges that do not get the image."""
+BEST_OF = (
+    ("best_of_8_reduction", "random", "1"),
+    ("best_of_8_reduction_mean", "random", "8"),
+    ("best_of_8_reduction_blind", "blind", "1"),
+)
+"""Estimates of the best-of-8 test: name, the pick to compare with, and the number of critiques of each response."""
 Summary = dict[str, Any]
 """The summary or a part of it, a JSON object."""
 Estimate = dict[str, Any]
@@ -54,7 +60,9 @@ Runs = Mapping[int, Mapping[str, Any]]
 
 def summarize(results: Results, split: str = "test") -> Summary:
     """Summarize the finished runs, on a split of ScenesBench. Estimates whose runs are missing are left out."""
-    full, self_, oracle = ({s: results.run(a, s) or {} for s in results.seeds(a)} for a in (FULL, SELF, ORACLE))
+    full, self_, oracle, not_recolored = (
+        {s: results.run(a, s) or {} for s in results.seeds(a)} for a in (FULL, SELF, ORACLE, NOT_RECOLORED)
+    )
     summary: Summary = {}
     if full:
         summary["hallucination_gain"] = over_seeds([_gain(r, HALLUCINATION) for r in full.values()])
@@ -63,8 +71,9 @@ def summarize(results: Results, split: str = "test") -> Summary:
         summary["reasoning_consistency_gain_over_pairs"] = _gain_over_pairs(full, CONSISTENCY)
         summary["ece"] = over_seeds([metric(r, "ece") for r in full.values()])
         best = [r["best_of"] for r in full.values() if r.get("best_of")]
-        for name, pick in (("best_of_8_reduction", "random"), ("best_of_8_reduction_blind", "blind")):
-            summary[name] = over_seeds([1 - b["votes"]["1"] / b[pick] for b in best if b[pick] > 0])
+        for name, pick, votes in BEST_OF:
+            found = [b for b in best if b[pick] > 0 and votes in b["votes"]]
+            summary[name] = over_seeds([1 - b["votes"][votes] / b[pick] for b in found])
         summary["rounds"] = _by_round(list(full.values()))
         summary["steps"] = _steps(full)
         summary["costs"] = _costs(list(full.values()))
@@ -73,7 +82,7 @@ def summarize(results: Results, split: str = "test") -> Summary:
         summary["kinds"] = _by_group(results, kinds_of)
         summary["combinations"] = _by_group(results, lambda group, count: _combinations(split, group, count))
     for name, part, whole in (
-        ("oracle_gap_recovered", full, oracle),
+        ("oracle_gap_recovered", not_recolored, oracle),  # neither has recolored images
         ("self_labelling_share", self_, full),
     ):
         if seeds := sorted(part.keys() & whole.keys()):
@@ -82,7 +91,7 @@ def summarize(results: Results, split: str = "test") -> Summary:
             summary[f"{name}_consistency"] = _share_of_gain(pairs, CONSISTENCY)
     summary["ablations"] = {
         arm: _full_minus(full, {s: results.run(arm, s) or {} for s in results.seeds(arm)})
-        for arm in results.content["arms"]
+        for arm in results.arms
         if arm != FULL and full.keys() & set(results.seeds(arm))
     }
     return summary
@@ -172,7 +181,7 @@ def _by_group(results: Results, names: Callable[[str, int], Sequence[str]]) -> S
         results: the finished runs.
         names: the name of the group of each of the first pairs of a benchmark's group.
     """
-    runs = {arm: [results.run(arm, s) or {} for s in results.seeds(arm)] for arm in results.content["arms"]}
+    runs = {arm: [results.run(arm, s) or {} for s in results.seeds(arm)] for arm in results.arms}
     rows = {"start": (runs[FULL], "first")} | {arm: (records, "last") for arm, records in runs.items()}
     return {
         outcome: {

@@ -34,7 +34,7 @@ def test_the_detector_has_the_mean_average_precision(tmp_path: Path) -> None:
 def vlm() -> dict[str, float]:
     from jobs.build_assets import vlm_quality
 
-    return vlm_quality(str(ASSETS / "vlm"))
+    return vlm_quality(str(ASSETS / "vlm"), scenes=120)
 
 
 def test_the_tiny_vlm_uses_the_image(vlm: dict[str, float]) -> None:
@@ -47,3 +47,11 @@ def test_the_tiny_vlm_is_biased_towards_its_prior(vlm: dict[str, float]) -> None
 
 def test_some_of_its_responses_are_contradicted(vlm: dict[str, float]) -> None:
     assert 0.2 <= vlm["responses_contradicted"] <= 0.6
+
+
+def test_the_tiny_vlm_reasons_soundly_from_given_facts(vlm: dict[str, float]) -> None:
+    """It writes the critiques of the rounds, so what it cannot do is never taught."""
+    told = {name: value for name, value in vlm.items() if name.startswith("told_")}
+    numbers = {"told_count_true", "told_count_false", "told_compare"}
+    assert min(told[name] for name in numbers) >= 0.75
+    assert min(value for name, value in told.items() if name not in numbers) >= 0.9

@@ -18,6 +18,7 @@ from vlrm_ray.scenes.language import HALLUCINATION, KINDS, REASONING, describe_s
 from vlrm_ray.scenes.render import SIZE, paint
 from vlrm_ray.scenes.world import (
     BIASED_WORLD,
+    COUNTED_WORLD,
     HELD_OUT,
     PRIOR_COLOR,
     SHAPES,
@@ -62,6 +63,14 @@ def test_held_out_combinations_appear_in_the_test_world_only() -> None:
     assert not has_held_out(UNBIASED_WORLD)
     assert not has_held_out(BIASED_WORLD)
     assert has_held_out(TEST_WORLD)
+
+
+def test_the_world_to_count_in_has_more_shapes_of_one_kind() -> None:
+    def with_several_alike(world: World) -> int:
+        scenes = [world.sample(seed) for seed in range(400)]
+        return sum(max(scene.count(shape) for shape in SHAPES) > 1 for scene in scenes)
+
+    assert with_several_alike(COUNTED_WORLD) > 1.3 * with_several_alike(UNBIASED_WORLD)
 
 
 @pytest.mark.parametrize("kind", KINDS)

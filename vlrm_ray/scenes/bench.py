@@ -108,7 +108,7 @@ def facts_of(scene: Scene) -> tuple[str, ...]:
 
 
 def is_new_combination(fact: str) -> bool:
-    """Whether a fact is about a shape in a color that neither pre-training nor the rounds show it in; see `HELD_OUT`."""
+    """Whether a fact is about a shape in a color that no scene of the pre-training or of the rounds has; see `HELD_OUT`."""
     color, shape, *_ = fact.split()
     return (shape, color) in HELD_OUT
 

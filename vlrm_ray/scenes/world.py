@@ -24,7 +24,7 @@ PRIOR_COLOR = {"circle": "red", "square": "blue", "triangle": "green", "star": "
 PRIOR_WORD = "STOP"
 """The most frequent word on signs in pre-training."""
 HELD_OUT = frozenset({("circle", "green"), ("square", "orange"), ("triangle", "yellow"), ("star", "purple")})
-"""(shape, color) combinations that neither pre-training nor the training rounds contain."""
+"""(shape, color) combinations that no scene of the pre-training or of the rounds has; recolored images may show them."""
 
 
 @dataclass(frozen=True)
@@ -94,28 +94,33 @@ class World:
         held_out: probability that a shape is one of the `HELD_OUT` combinations; None never draws one.
         shape_counts: relative weights of having 1, 2, ... shapes.
         sign: probability of a sign.
+        alike: probability that a shape is of the first one's kind; otherwise its kind is drawn uniformly.
     """
 
     bias: float = 0.0
     held_out: float | None = None
     shape_counts: Sequence[float] = (0.15, 0.35, 0.3, 0.2)
     sign: float = 0.5
+    alike: float = 0.0
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed. The same seed always gives the same scene."""
         rng = random.Random(f"scene-{seed}")
         count = rng.choices(range(1, len(self.shape_counts) + 1), self.shape_counts)[0]
         cells = rng.sample([(r, c) for r in range(GRID) for c in range(GRID)], count + 1)
-        objects = [self._shape(rng, *cell) for cell in cells[:count]]
+        objects: list[SceneObject] = []
+        for cell in cells[:count]:
+            alike = bool(objects) and self.alike > 0 and rng.random() < self.alike
+            objects.append(self._shape(rng, *cell, objects[0].shape if alike else None))
         if rng.random() < self.sign:
             objects.append(self._sign(rng, *cells[count]))
         return Scene(seed, tuple(sorted(objects, key=lambda o: o.cell)))
 
-    def _shape(self, rng: random.Random, row: int, col: int) -> SceneObject:
+    def _shape(self, rng: random.Random, row: int, col: int, kind: str | None) -> SceneObject:
         if self.held_out is not None and rng.random() < self.held_out:
             shape, color = rng.choice(sorted(HELD_OUT))
         else:
-            shape = rng.choice(SHAPES)
+            shape = kind or rng.choice(SHAPES)
             allowed = [c for c in COLORS if (shape, c) not in HELD_OUT]
             color = PRIOR_COLOR[shape] if rng.random() < self.bias else rng.choice(allowed)
         return SceneObject(shape, color, row, col, rng.uniform(0.26, 0.4), *_jitter(rng))
@@ -151,6 +156,8 @@ BIASED_WORLD = World(bias=0.95)
 """Strongly correlated: the source of the image-free answers that teach the tiny VLM its prior."""
 UNBIASED_WORLD = World(bias=0.0)
 """Without correlations: text-only critiques, the extractor's training and the quality reports use it."""
+COUNTED_WORLD = World(alike=0.5)
+"""Like `UNBIASED_WORLD`, with more shapes of one kind: the tiny VLM learns to count in it."""
 ROUND_WORLD = World(bias=0.0, sign=0.8)
 """The prompts of the training rounds: as `UNBIASED_WORLD`, with more signs, since the tiny VLM is worst at reading."""
 TEST_WORLD = World(bias=0.0, held_out=0.15)

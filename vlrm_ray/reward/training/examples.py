@@ -90,7 +90,7 @@ def pairs_per_batch(config: Config) -> int:
 def global_batches(pairs: Sequence[T], size: int, epoch: int, seed: int, others: Sequence[T] = ()) -> list[list[T]]:
     """An epoch's batches over all workers, in an order that depends only on seed and epoch.
 
-    Their sizes differ by at most one, as each step weighs the same: a last batch of what is left may be a single pair.
+    Their sizes differ by at most one, as each step weighs the same: a last batch of what is left would at worst be a single pair.
 
     Args:
         pairs: what the batches consist of.
