@@ -33,12 +33,12 @@ def _arms(results: Results) -> Figure | None:
     arms = [arm for arm in ARMS if results.seeds(arm)]
     if not arms:
         return None
-    drawing, colors = Figure(figsize=(9, 3.6), layout="constrained"), matplotlib.colormaps["tab20"].colors
+    drawing, color_of = Figure(figsize=(9, 3.6), layout="constrained"), matplotlib.colormaps["tab20"]
     for axes, name in zip(drawing.subplots(1, 2), (HALLUCINATION, CONSISTENCY), strict=True):
         for index, arm in enumerate(arms):
             runs = [_line(results.run(arm, seed) or {}, name) for seed in results.seeds(arm)]
             for number, (rounds, values) in enumerate(runs):
-                axes.plot(rounds, values, "o-", ms=3, lw=1.3, color=colors[index], label=arm if number == 0 else None)
+                axes.plot(rounds, values, "o-", ms=3, lw=1.3, color=color_of(index), label=arm if number == 0 else None)
         axes.set(title=name.replace("_", " "), xlabel="round", xticks=range(4))
         axes.grid(axis="y", lw=0.5)
     drawing.legend(*drawing.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
