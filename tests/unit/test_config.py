@@ -20,8 +20,9 @@ def test_shipped_configurations_load(name: str) -> None:
     assert config.load(CONFIGS / name).name == name.removesuffix(".yaml")
 
 
-def test_the_demo_configuration_is_the_default() -> None:
-    assert config.load(CONFIGS / "scenes.yaml") == config.Config()
+def test_the_demo_configuration_is_the_default_but_for_two_keys() -> None:
+    changes = ["prompts.recolor=0.5", "selection.checked=true"]
+    assert config.load(CONFIGS / "scenes.yaml") == config.load(None, changes)
 
 
 def test_dotted_overrides_win() -> None:
