@@ -10,7 +10,7 @@ from jobs.study.bag_of_words import bag_of_words
 from vlrm_ray.config import ASSETS, Config, asset_path
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import fingerprint
-from vlrm_ray.pipeline.run_config import FORMER_BEHAVIOR
+from vlrm_ray.pipeline.run_config import differences
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
 from vlrm_ray.store.filesystem import write_file
 from vlrm_ray.store.ledger import Ledger
@@ -105,28 +105,17 @@ class Results:
 def method_of(base: Config) -> Method:
     """Everything that the results of all arms depend on: the method's configuration and the shipped assets."""
     return {
-        "settings": _flat(base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"})),
+        "settings": base.model_dump(mode="json", exclude={"cluster", "name", "folder", "cache", "seed"}),
         "calibration_pairs": CALIBRATION_PAIRS,
         "assets": fingerprint(Path(asset_path(ASSETS)), without=CARDS),
     }
 
 
 def is_method(stored: Method, method: Method) -> bool:
-    """Whether stored results are those of a method; keys that are younger than these count as `FORMER_BEHAVIOR` or defaults."""
+    """Whether stored results are those of a method, by the rule by which a run is resumed (`run_config.differences`)."""
     if not isinstance(stored, dict) or {**stored, "settings": None} != {**method, "settings": None}:
         return False
-    settings = _flat(Config().model_dump(mode="json")) | FORMER_BEHAVIOR | stored["settings"]
-    return stored["settings"].keys() <= method["settings"].keys() and all(
-        value == settings[key] for key, value in method["settings"].items()
-    )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values by their dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return flat
+    return not differences(stored["settings"], method["settings"])
 
 
 def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[tuple[str, str, str]]) -> RunRecord:

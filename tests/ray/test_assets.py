@@ -52,6 +52,6 @@ def test_some_of_its_responses_are_contradicted(vlm: dict[str, float]) -> None:
 def test_the_tiny_vlm_reasons_soundly_from_given_facts(vlm: dict[str, float]) -> None:
     """It writes the critiques of the rounds, so what it cannot do is never taught."""
     told = {name: value for name, value in vlm.items() if name.startswith("told_")}
-    numbers = {"told_count_true", "told_count_false", "told_compare"}
-    assert min(told[name] for name in numbers) >= 0.75
-    assert min(value for name, value in told.items() if name not in numbers) >= 0.9
+    assert (told.pop("told_count_true") + told.pop("told_count_false")) / 2 >= 0.88
+    assert told.pop("told_compare") >= 0.78
+    assert min(told.values()) >= 0.95

@@ -13,11 +13,12 @@ import pytest
 from jobs.study import page, summary
 from jobs.study.arms import ARMS, FULL, NOT_RECOLORED, ORACLE, SELF, config_of
 from jobs.study.bag_of_words import bag_of_words
-from jobs.study.results import CARDS, Results, _flat, _hits_between, is_method, method_of
+from jobs.study.results import CARDS, Results, _hits_between, is_method, method_of
 from vlrm_ray.config import Config, load
 from vlrm_ray.engines import Completion, Request, Sampling
 from vlrm_ray.errors import UserError
 from vlrm_ray.ids import fingerprint
+from vlrm_ray.pipeline.run_config import differences
 from vlrm_ray.preferences.critique import COMPACT
 from vlrm_ray.scenes.bench import exchanges, items, kinds_of, new_combinations
 from vlrm_ray.scenes.best_of_n import SampledResponses, rewards
@@ -225,10 +226,10 @@ def test_a_study_starts_from_committed_results_of_the_same_method(tmp_path: Path
 
 def test_each_arm_changes_only_the_keys_it_names() -> None:
     base = load(ROOT / "jobs" / "configs" / "study.yaml", [])
-    full = _flat(config_of(base, FULL, 0, "x").model_dump())
+    full = config_of(base, FULL, 0, "x").model_dump(mode="json")
     for name, arm in ARMS.items():
-        other = _flat(config_of(base, name, 0, "x").model_dump())
-        changed = {key for key in full if full[key] != other[key]} - {"name"}
+        other = config_of(base, name, 0, "x").model_dump(mode="json")
+        changed = {change.partition(":")[0] for change in differences(full, other)} - {"name"}
         named = {override.partition("=")[0] for override in arm.overrides}
         assert changed == (named | {"rounds", "prompts.per_round"} if arm.single_round else named), name
     assert config_of(base, "one_round", 0, "x").prompts.per_round == base.rounds * base.prompts.per_round
@@ -264,13 +265,19 @@ def test_an_interrupted_run_goes_on_only_with_the_same_method_and_arm(
         results.bind("no_margin", ledger)
 
 
+def without(section: str, key: str) -> dict[str, Any]:
+    """The settings of the method as they were stored before a key existed."""
+    settings = METHOD["settings"]
+    return settings | {section: {name: value for name, value in settings[section].items() if name != key}}
+
+
 def test_results_stay_valid_when_a_key_is_added_that_has_its_default() -> None:
-    older = {key: value for key, value in METHOD["settings"].items() if key != "train.average"}
-    assert is_method(METHOD | {"settings": older}, METHOD)
-    assert not is_method(METHOD | {"settings": older}, method_of(load(None, ["train.average=0.9"])))
-    writerless = {key: value for key, value in METHOD["settings"].items() if key != "critic.writer"}
-    assert not is_method(METHOD | {"settings": writerless}, METHOD)  # the newest version wrote before that key existed
-    gone = METHOD | {"settings": METHOD["settings"] | {"a.removed": 1}}
+    older = METHOD | {"settings": without("train", "average")}
+    assert is_method(older, METHOD)
+    assert not is_method(older, method_of(load(None, ["train.average=0.9"])))
+    # before this key existed, the newest version wrote
+    assert not is_method(METHOD | {"settings": without("critic", "writer")}, METHOD)
+    gone = METHOD | {"settings": METHOD["settings"] | {"removed": 1}}
     assert not is_method(gone, METHOD)
     assert is_method(gone, gone)
 

@@ -71,8 +71,7 @@ def bind_config(config: Config, ledger: Ledger) -> None:
     if stored is None:
         ledger.put_json("config.json", current)
         return
-    defaults = Config().model_dump(mode="json")
-    changed = sorted(_differences(stored, current, defaults))
+    changed = differences(stored, current)
     if changed and _is_empty(ledger):
         ledger.put_json("config.json", current)
     elif gone := [change for change in changed if change.partition(":")[0] in REMOVED_OPTIONS]:
@@ -131,6 +130,16 @@ def bind_source(config: Config, ledger: Ledger) -> None:
 def _is_empty(ledger: Ledger) -> bool:
     """Whether a run holds no result yet: it failed before its first part, so nothing binds it."""
     return not ledger.rounds() and not ledger.newest_version()
+
+
+def differences(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """The dotted keys in which a stored configuration differs from today's, each as "key: old -> new", sorted.
+
+    Args:
+        stored: the JSON form of a configuration; see `bind_config` for keys that it lacks or that are gone.
+        current: the JSON form of today's.
+    """
+    return sorted(_differences(stored, current, Config().model_dump(mode="json")))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> list[str]:
