@@ -1,6 +1,6 @@
 """Train the assets of the embedded world from scratch, and write a model card for each.
 
-    python jobs/build_assets.py                   build all four (about an hour and a half on two cores)
+    python jobs/build_assets.py                   build all four (the VLM alone takes 6,100 CPU seconds)
     python jobs/build_assets.py detector ocr      build only the named assets
     python jobs/build_assets.py --measure-only    measure and calibrate the existing assets, without training
     python jobs/build_assets.py --out FOLDER      write to FOLDER instead of the package
