@@ -1,5 +1,8 @@
 """The verifier: verdicts on claims, given the evidence."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from vlrm_ray.claims.rules import RuleExtractor
@@ -148,3 +151,20 @@ def test_attributes_and_quantities_that_no_expert_measures_are_unverifiable() ->
     assert verdict(EVIDENCE, ClaimType.STATE, "star", "standing") is U
     assert VERIFIER.check(Claim(ClaimType.OBJECT, Noun("circle", ("wooden",))), EVIDENCE).finding.verdict is U
     assert verdict(EVIDENCE, ClaimType.COUNT, "circle", "several") is U
+
+
+def test_threads_share_a_verifier() -> None:
+    (claim,), shared = EXTRACTOR.claims("There is a star."), Verifier(VERIFIER.calibrations)
+    seen = {with_objects(STAR): S, with_objects(): C}
+
+    def checks(evidence: Evidence) -> list[Verdict]:
+        return [shared.check(claim, evidence).finding.verdict for _ in range(4000)]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns all the time
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(checks, [*seen] * 2))
+    finally:
+        sys.setswitchinterval(interval)
+    assert [set(verdicts) for verdicts in found] == [{v} for v in seen.values()] * 2

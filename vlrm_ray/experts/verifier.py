@@ -121,10 +121,16 @@ class Verifier:
         return tuple(checked)
 
     def _assess(self, evidence: Evidence) -> AssessedEvidence:
-        """Assess the evidence; the latest result is reused, because the candidates of an image come in succession."""
-        if not self._latest or self._latest[0].evidence != evidence:
-            self._latest[:] = [AssessedEvidence(evidence, self.calibrations)]
-        return self._latest[0]
+        """Assess the evidence; the latest result is reused, because the candidates of an image come in succession.
+
+        Other threads may replace the latest result at any time, so it is read once.
+        """
+        for latest in self._latest[:]:
+            if latest.evidence == evidence:
+                return latest
+        assessed = AssessedEvidence(evidence, self.calibrations)
+        self._latest[:] = [assessed]
+        return assessed
 
 
 def judge(claim: Claim, assessed: AssessedEvidence) -> Finding:
