@@ -241,6 +241,14 @@ def test_small_files_are_bounded_too(tmp_path: Path) -> None:
     assert len(calls) == 302
 
 
+def test_small_files_are_bounded_if_each_process_adds_few(tmp_path: Path) -> None:
+    for index in range(600):
+        process = NodeCache(str(tmp_path / "cache"), limit=100_000)
+        process.read(f"s3://bucket/{index}.png", lambda: b"x" * 500, 500, index)
+    files = Path(tmp_path, "cache", "files").rglob("*")
+    assert 50_000 < sum(p.stat().st_size for p in files if p.is_file()) < 125_000  # half of the files make room
+
+
 def test_a_cache_that_cannot_be_written_is_not_needed_for_small_files(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = NodeCache(str(tmp_path / "file" / "cache"))

@@ -18,6 +18,7 @@ process. Only files of object stores are cached: what a node can read by a path 
 import fcntl
 import json
 import os
+import random
 import shutil
 import threading
 import time
@@ -49,7 +50,7 @@ WAIT_SECONDS = 3600
 """How long a process waits for another one that downloads the same source."""
 _POLL_SECONDS = 0.1
 _CHECK_SHARE = 0.01
-"""The files of `files/` are counted again when a process has added this share of the limit."""
+"""Files of `files/` are counted again each time that this share of the limit has been added, on average over all processes."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,6 @@ class NodeCache:
         self.folder, self.fixed_limit = folder, limit
         self._pins: dict[str, int] = {}
         self._mutex = threading.Lock()
-        self._unchecked = 0
 
     def limit(self, used: int) -> int:
         """Largest size in bytes, given the present one."""
@@ -149,9 +149,7 @@ class NodeCache:
             with suppress(OSError):
                 os.unlink(partial)
             raise
-        self._unchecked += len(data)
-        if self._unchecked > _CHECK_SHARE * self.limit(0):
-            self._unchecked = 0
+        if random.random() < len(data) / max(1, _CHECK_SHARE * self.limit(0)):
             self._make_room("", 0, path)
 
     # --- entries --------------------------------------------------------------------------------

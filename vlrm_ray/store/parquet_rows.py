@@ -4,6 +4,7 @@ A file of an object store is read at several places at the same time, because ea
 an image, so few rows are in memory at a time.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,9 +59,10 @@ def mapped_rows(
     """
     metadata = patiently(lambda: _metadata(source), source)
     ends = list(accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
+    ordered = None if rows is None else sorted(rows)
     wanted: list[tuple[int, int, list[int] | None]] = []
     for group, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-        inside = None if rows is None else sorted(row for row in rows if start < row <= end)
+        inside = None if ordered is None else ordered[bisect_right(ordered, start) : bisect_right(ordered, end)]
         if inside is None or inside:
             wanted.append((group, start, inside))
 
