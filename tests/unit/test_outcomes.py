@@ -116,6 +116,24 @@ def test_before_a_round_the_keys_are_collected_that_a_killed_session_has_left(
     assert len(run.ledger.names("evidence/candidates-0/keys", "", ".parquet")) == 1
 
 
+def test_what_a_killed_session_has_left_of_a_finished_round_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = run_of(tmp_path, monkeypatch, PARTS)
+    run.gather(1)
+    run.train(1)
+    left = [
+        tmp_path / "round-0001" / "prepared" / "part-00000.parquet",
+        tmp_path / "train" / "round-0001" / "checkpoint",
+    ]
+    for file in left:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    run.gather(1)
+    run.train(1)
+    assert not any(file.exists() for file in left)
+
+
 def test_a_round_without_losses_says_nothing_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, output = run_of(tmp_path, monkeypatch, ["", ""])
     run.gather(1)

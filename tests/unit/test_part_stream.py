@@ -58,10 +58,14 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     return Ledger(str(tmp_path))
 
 
+def stream(ledger: Ledger, *overrides: str) -> PartStream:
+    config = load(None, [f"part_rows={PART_ROWS}", "critic.writer=newest", "cluster.overlap=1", *overrides])
+    return PartStream(config, ledger, ledger, lambda: None)  # type: ignore[arg-type,return-value]
+
+
 def gather(ledger: Ledger) -> None:
-    overrides = [f"part_rows={PART_ROWS}", "critic.writer=newest", "cluster.overlap=1"]
-    stream = PartStream(load(None, overrides), ledger, ledger, lambda: None)  # type: ignore[arg-type,return-value]
-    stream.gather(ROUND, stream.todo(ROUND)[0], lambda _: None)
+    made = stream(ledger)
+    made.gather(ROUND, made.todo(ROUND)[0], lambda _: None)
 
 
 def test_the_keys_of_the_answers_that_a_graph_caches_are_one_file_when_it_has_ended(
@@ -98,11 +102,11 @@ def test_prepared_parts_survive_an_engine_that_refuses_everything_later(
     monkeypatch.setattr(part_stream, "build_graph", graph(ledger, {0: REFUSED_ALL, 1: FINE}))
     with pytest.raises(UserError, match="20 of 80 prompts are quarantined"):
         gather(ledger)
+    assert sorted(stream(ledger).todo(ROUND)[0]) == [0, 1, 2, 3]
     assert prepared.numbers() == [1, 2, 3]
-    assert ledger.parts(ROUND) == []
 
 
-def test_parts_above_the_quarantine_limit_are_removed_when_the_graph_has_ended(
+def test_parts_above_the_quarantine_limit_are_made_again_unless_it_is_raised(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(ledger, 3, FINE)
@@ -110,4 +114,7 @@ def test_parts_above_the_quarantine_limit_are_removed_when_the_graph_has_ended(
     monkeypatch.setattr(part_stream, "build_graph", graph(ledger, problems, on_the_way=[2]))
     with pytest.raises(UserError, match="20 of 60 prompts are quarantined"):
         gather(ledger)
+    assert ledger.parts(ROUND) == [0, 1, 2, 3]
+    assert sorted(stream(ledger, "quarantine_limit=0.5").todo(ROUND)[0]) == []
+    assert sorted(stream(ledger).todo(ROUND)[0]) == [0, 2]
     assert ledger.parts(ROUND) == [1, 3]

@@ -253,12 +253,22 @@ def test_reported_characters_do_not_end_the_run(name: str) -> None:
     assert [bool(ref.problem) for ref in refs(CASES / "07" / name)] == [False, True]
 
 
-def test_good_rows_keep_their_order_and_place_in_a_round(folder: Path) -> None:
+def test_good_rows_keep_their_place_in_a_round(folder: Path) -> None:
     rows = [{"image": f"{i}.png", "question": f"{i}?"} for i in range(9)]
     (folder / "p.jsonl").write_text(lines(rows))
     config = load(None, [f"prompts.source={folder / 'p.jsonl'}", "prompts.per_round=4"])
     taken = prompts.prompts_of_round(config, 1, Ledger(str(folder / "run")))
-    assert [ref.question for ref in taken] == ["0?", "2?", "4?", "8?"]
+    assert [ref.question for ref in taken] == ["2?", "4?", "0?", "8?"]
+
+
+def test_folders_are_spread_over_a_round_and_the_prompts_of_an_image_are_together(folder: Path) -> None:
+    rows = [{"image": f"{name}/{i}.png", "question": q} for name in "ab" for i in range(40) for q in ("Why?", "How?")]
+    (folder / "p.jsonl").write_text(lines(rows))
+    config = load(None, [f"prompts.source={folder / 'p.jsonl'}", "prompts.per_round=160"])
+    taken = prompts.prompts_of_round(config, 1, Ledger(str(folder / "run")))
+    assert [ref.question for ref in taken] == ["How?", "Why?"] * 80
+    assert all(how.image == why.image for how, why in zip(taken[::2], taken[1::2], strict=True))
+    assert 10 < sum(Path(ref.image).parent.name == "a" for ref in taken[:40]) < 30
 
 
 # --- folders ------------------------------------------------------------------------------------

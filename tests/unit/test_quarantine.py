@@ -70,6 +70,13 @@ def test_the_affected_parts_are_made_again_also_those_that_were_committed_after_
     assert ledger.parts(1) == [0, 3]
 
 
+def test_no_part_is_made_again_if_the_limit_is_not_exceeded(ledger: Ledger) -> None:
+    commit(ledger, 0)
+    commit(ledger, 1, missing=30)
+    QuarantineLimit(0.5, ledger, 1).remove_parts()
+    assert ledger.parts(1) == [0, 1]
+
+
 def test_parts_of_earlier_sessions_count(ledger: Ledger) -> None:
     for part in range(9):
         commit(ledger, part)

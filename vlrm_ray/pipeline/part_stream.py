@@ -13,7 +13,7 @@ from vlrm_ray.pipeline import prompts, remedies
 from vlrm_ray.pipeline.background import repeated
 from vlrm_ray.pipeline.begun_graph import BegunGraph, tables
 from vlrm_ray.pipeline.graph import Parts, build_candidates_graph, build_graph
-from vlrm_ray.pipeline.quarantine import QuarantineLimit, TooManyQuarantined
+from vlrm_ray.pipeline.quarantine import QuarantineLimit
 from vlrm_ray.pipeline.refusals import RefusalGuard
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stages import Tally
@@ -76,11 +76,16 @@ class PartStream:
         return self._parts[1]
 
     def todo(self, round_: int) -> tuple[Parts, int]:
-        """The parts of a round that are not committed, and the number of prompts of all of its parts."""
+        """The parts of a round that are not committed, and the number of prompts of all of its parts.
+
+        If an earlier session has ended because too many prompts or pairs were quarantined, the parts with them are among these
+        again, unless `quarantine_limit` was raised.
+        """
         parts = self.parts(round_)
         total = sum(map(len, parts.values()))
         if self._begun and self._begun.round == round_:
             return self._begun.parts, total
+        self._quarantine_limit(round_).remove_parts()
         committed = set(self.ledger.parts(round_))
         return {i: part for i, part in parts.items() if i not in committed}, total
 
@@ -153,6 +158,9 @@ class PartStream:
         prepared = PreparedParts(self.ledger, round_).numbers()
         return build_graph(self.config, round_, parts, self.stage_actors(), self.ledger, self.store, prepared)
 
+    def _quarantine_limit(self, round_: int) -> QuarantineLimit:
+        return QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
+
     def _is_resumed(self, round_: int) -> bool:
         """Whether parts of a round have been committed or prepared; to be asked before the graph that makes the others."""
         return bool(self.ledger.parts(round_) or PreparedParts(self.ledger, round_).numbers())
@@ -169,7 +177,7 @@ class PartStream:
         try:
             reading = repeated(self.keys.read, KEYS_SECONDS, "reading the keys of cached answers")
             with closing(tallies), reading:  # an error must not leave the graph running
-                limit = QuarantineLimit(self.config.quarantine_limit, self.ledger, round_)
+                limit = self._quarantine_limit(round_)
                 guard = RefusalGuard(answered=resumed)
                 for table in tallies:
                     for tally in Tally.of_table(table):
@@ -183,8 +191,5 @@ class PartStream:
                         break
         except _AllRefused:
             self.ledger.remove_round(round_)  # nothing of it was made before
-            raise
-        except TooManyQuarantined:
-            limit.remove_parts()
             raise
         self.keys.write()

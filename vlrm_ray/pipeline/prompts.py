@@ -58,7 +58,8 @@ def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[Prompt
     """The prompts of a round, sorted so that those about the same image are adjacent.
 
     The order of a file or folder is shuffled once with the run's seed; each round takes the next
-    `prompts.per_round` prompts and starts over at the end.
+    `prompts.per_round` prompts and starts over at the end. The prompts of an image come in succession, and the images of a
+    folder are spread over the round, so that any part of it tells what share of all images cannot be used.
 
     Args:
         config: configuration of the run.
@@ -78,7 +79,8 @@ def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[Prompt
     indices = [order[i % len(order)] for i in range(first, first + min(count, len(order)))]
     taken = _with_responses(prompts, indices, source)
     images = _with_stored_images(prompts, indices, source, ledger)
-    taken.sort(key=lambda ref: (ref.image, ref.question))
+    places = {ref.image: place for place, ref in reversed([*enumerate(taken)])}
+    taken.sort(key=lambda ref: (places[ref.image], ref.question))
     return [replace(ref, image=images.get(ref.image, ref.image)) for ref in taken]
 
 

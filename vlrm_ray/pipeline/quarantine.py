@@ -84,12 +84,14 @@ class QuarantineLimit:
             raise self._error("pairs", self.pairs, "", remedies.for_pairs(_most_frequent(self.pairs)))
 
     def remove_parts(self) -> None:
-        """Remove the parts with quarantined rows of the kind that is above the limit, so that the next start makes them again.
+        """If too many are quarantined, remove the parts with quarantined rows of that kind, so that they are made again.
 
-        Those with quarantined pairs are made from their prepared candidates, if there are any. Call it when no graph works
-        on the round any more: until then, parts are committed.
+        Those with quarantined pairs are made from their prepared candidates, if there are any. Call it before a graph is
+        started: a run that has ended above the limit keeps all parts, for the case that it goes on with a higher one.
         """
         prompts = self._too_many_prompts()
+        if not (prompts or self.pairs.is_above(self.share)):
+            return
         for part, tally in self._stored().items():
             if tally.quarantined if prompts else tally.quarantined_pairs:
                 self.ledger.remove_part(self.round, part)

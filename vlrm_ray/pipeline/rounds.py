@@ -120,6 +120,7 @@ class Rounds:
                 while the round was gathered ahead.
         """
         if self.ledger.result(round_, "select"):
+            PreparedParts(self.ledger, round_).clear()  # a session may have been killed before it did
             return
         self.monitor.began(round_)
         self.ahead.finish(round_)
@@ -240,6 +241,7 @@ class Rounds:
         If no pair was selected, the base version is kept.
         """
         if self.ledger.result(round_, "publish"):
+            self.ledger.remove_training(round_)  # a session may have been killed before it did
             return
         selected = self.ledger.result(round_, "select")
         assert selected is not None, "gather comes first"
