@@ -9,9 +9,10 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from actors.engine_actors import is_restarting
 from vlrm_ray.engines import REFUSED, TOO_LONG, Completion, EngineDied, Request, Sampling
 from vlrm_ray.errors import UserError
-from vlrm_ray.pipeline.engine_calls import cancel, died, too_late
+from vlrm_ray.pipeline.engine_calls import CHECK_SECONDS, ActorDied, ActorLost, cancel, died, too_late
 from vlrm_ray.pipeline.refusals import RefusalGuard, SickEngines
 from vlrm_ray.pipeline.stages.engine_pool import MOST_LOSSES, too_many_losses
 
@@ -34,7 +35,8 @@ class EngineBatches:
     """Generates the answers to batches on the engines of a role, in order of completion.
 
     Batches are made while others are worked on, and each goes to the engine with the fewest of them. An engine whose actor has
-    given up starting it gets none for a while, and what it was working on is sent to others.
+    given up starting it, has died, or is being started again by Ray gets none for a while, and what it was working on is sent
+    to others.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class EngineBatches:
         """Yield the number of each batch, from 0, and the answers to its requests; a score is the only answer to its request.
 
         Raises:
-            UserError: an actor died or does not answer, no engine runs any more, or they refuse all requests.
+            UserError: no engine runs any more, one that runs does not answer, or they refuse all requests.
         """
         pending: dict[Any, _Sent] = {}
         again, following = deque[_Sent](), (_Sent(number, batch) for number, batch in enumerate(batches))
@@ -74,14 +76,14 @@ class EngineBatches:
                     pending[self._send(actor, sent.batch)] = sent
                 if not pending:
                     return
-                ready, _ = ray.wait(list(pending), timeout=self.timeout)
-                if not ready:
-                    names = sorted({self._name(sent) for sent in pending.values()})
-                    raise too_late(names, WAITING_FOR, self.timeout)
-                sent = pending.pop(ready[0])
+                reference = self._ended(pending)
+                if reference is None:
+                    again += self._taken_back(pending)
+                    continue
+                sent = pending.pop(reference)
                 try:
-                    answers = self._answers(ready[0], sent)
-                except EngineDied as error:
+                    answers = self._answers(reference, sent)
+                except (EngineDied, ActorDied, ActorLost) as error:
                     self._lose(sent, error)
                     again.append(sent)
                     continue
@@ -89,6 +91,35 @@ class EngineBatches:
         finally:
             for reference in pending:
                 cancel(reference)
+
+    def _ended(self, pending: Mapping[Any, _Sent]) -> Any | None:
+        """A call that has ended; None if meanwhile Ray starts an engine again that has calls, and others could have them."""
+        left = self.timeout
+        while left > 0:
+            ready, _ = ray.wait(list(pending), timeout=min(CHECK_SECONDS, left))
+            if ready:
+                return ready[0]
+            if self._away(pending):
+                return None
+            left -= CHECK_SECONDS
+        raise too_late(sorted({self._name(sent) for sent in pending.values()}), WAITING_FOR, self.timeout)
+
+    def _away(self, pending: Mapping[Any, _Sent]) -> set[int]:
+        """The engines with calls that Ray starts again; none if no other engine could have their calls."""
+        present = self.actors()
+        away = {i for i in {sent.index for sent in pending.values()} & present.keys() if is_restarting(present[i])}
+        return away if present.keys() - away - self._sick.resting() else set()
+
+    def _taken_back(self, pending: dict[Any, _Sent]) -> list[_Sent]:
+        """Let the engines rest that Ray starts again, and take their batches back."""
+        away = self._away(pending)
+        for index in away:
+            self._sick.rest(index)
+        taken = {reference: sent for reference, sent in pending.items() if sent.index in away}
+        for reference in taken:
+            del pending[reference]
+            cancel(reference)
+        return list(taken.values())
 
     def _name(self, sent: _Sent) -> str:
         return f"{self.role}-{sent.index}"
@@ -123,7 +154,7 @@ class EngineBatches:
         if self._guard.add("" in reasons, refused):
             raise UserError(f"the engine {self._guard.text('requests')}; {self.remedy}")
 
-    def _lose(self, sent: _Sent, error: EngineDied) -> None:
+    def _lose(self, sent: _Sent, error: EngineDied | ActorDied | ActorLost) -> None:
         """Let an engine rest; raises the error if no other one runs, and UserError if the batch ends one after the other."""
         self._sick.rest(sent.index)
         if self.actors().keys() <= self._sick.resting():

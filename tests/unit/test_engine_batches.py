@@ -35,7 +35,7 @@ class Calls:
             return reference
 
         method = SimpleNamespace(remote=remote)
-        return SimpleNamespace(generate=method, score=method)
+        return SimpleNamespace(generate=method, score=method, restarts=False)
 
     def wait(self, references: list[int], timeout: float) -> tuple[list[int], list[int]]:
         ready = self.choose(references)
@@ -49,6 +49,8 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     monkeypatch.setattr(engine_batches, "ray", calls)
+    monkeypatch.setattr(engine_batches, "is_restarting", lambda actor: actor.restarts)
+    monkeypatch.setattr(engine_batches, "cancel", lambda reference: calls.results.pop(reference, None))
     return calls
 
 
@@ -104,18 +106,20 @@ def test_without_sampling_the_requests_are_scored(calls: Calls) -> None:
     assert outputs == [[Completion("a", 0.9, 0.1)], [Completion("A", 0.9, 0.1)]]
 
 
-def test_a_critic_that_does_not_answer_or_dies_is_named(calls: Calls) -> None:
-    def dead(request: Request) -> Any:
-        raise RayActorError
+def dead(request: Request) -> Any:
+    """The answer of an actor whose process has ended."""
+    raise RayActorError
 
+
+def test_critics_that_do_not_answer_or_are_all_dead_are_named(calls: Calls) -> None:
     calls.choose = lambda pending: None
     with pytest.raises(
         UserError, match=r"critic-0, critic-1: no answer within 60 s while waiting for answers to a batch"
     ):
         list(pool(calls.actor(0), calls.actor(1))(batches("ab")))
     calls.choose = lambda pending: pending[-1]
-    with pytest.raises(UserError, match=r"critic-1 died while it was asked for answers to a batch"):
-        list(pool(calls.actor(0), calls.actor(1, dead))(batches("ab")))
+    with pytest.raises(UserError, match=r"critic-0 died while it was asked for answers to a batch"):
+        list(pool(calls.actor(0, dead), calls.actor(1, dead))(batches("ab")))
 
 
 @pytest.mark.parametrize("reason", [TOO_LONG, f"{REFUSED}: out of memory"])
@@ -143,11 +147,30 @@ def gives_up(request: Request) -> list[Completion]:
     raise EngineDied("critic-0 on node a has no running engine: exit code -9")
 
 
-def test_what_an_engine_gives_up_on_is_sent_to_another_one_and_it_gets_no_more(calls: Calls) -> None:
-    judges = pool(calls.actor(0, gives_up), calls.actor(1))
+@pytest.mark.parametrize("lost", [gives_up, dead])
+def test_what_a_lost_engine_had_is_sent_to_another_one_and_it_gets_no_more(
+    calls: Calls, lost: Callable[[Request], Any]
+) -> None:
+    judges = pool(calls.actor(0, lost), calls.actor(1))
     answers = {number: texts_of(outputs) for number, outputs in judges(batches("abcdef"))}
     assert answers == {number: [text, text.upper()] for number, text in enumerate("abcdef")}
-    assert [text for number, text in calls.sent if number == 0] == ["a", "c"]  # what it had when it gave up
+    assert [text for number, text in calls.sent if number == 0] == ["a", "c"]  # what it had when it was lost
+
+
+def test_what_an_engine_had_that_ray_starts_again_is_sent_to_another_one(calls: Calls) -> None:
+    away, other = calls.actor(0), calls.actor(1)
+    away.restarts = True
+    calls.choose = lambda pending: next((call for call in pending if calls.sent[call - 1][0] == 1), None)
+    answers = {number: texts_of(outputs) for number, outputs in pool(away, other)(batches("abcdef"))}
+    assert answers == {number: [text, text.upper()] for number, text in enumerate("abcdef")}
+    assert [text for number, text in calls.sent if number == 0] == ["a", "c"]
+
+
+def test_a_single_engine_that_ray_starts_again_is_waited_for(calls: Calls) -> None:
+    away, looks = calls.actor(0), iter([None, None])
+    away.restarts = True
+    calls.choose = lambda pending: next(looks, pending[0])
+    assert [number for number, _ in pool(away)(batches("ab"))] == [0, 1]
 
 
 def test_the_work_ends_with_the_message_of_an_engine_if_all_have_given_up(calls: Calls) -> None:

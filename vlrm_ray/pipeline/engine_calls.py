@@ -23,6 +23,8 @@ REPORT_TIMEOUT = 10.0
 """Seconds after which an engine that has not reported counts as away."""
 CHECK_SECONDS = 5.0
 """Interval at which a call that waits looks at its engine."""
+RESTART_SECONDS = 60.0
+"""Time that an actor gets to start again while all others have done what they were asked; it may wait for a node."""
 
 
 class ActorDied(UserError):
@@ -220,14 +222,14 @@ def get_of_some(
 
     Args:
         references, timeout, waiting_for, key: see `get`.
-        restarts: whether Ray is starting an actor again, which has not answered in time.
+        restarts: whether Ray is starting an actor again. If all others have answered, such an actor gets `RESTART_SECONDS`.
         lost: called with the reason for each actor that is left out.
 
     Raises:
         UserError: an actor that runs did not answer in time, or none has an engine.
         Exception: what a method raises, but `EngineDied`.
     """
-    ray.wait(list(references.values()), num_returns=len(references), timeout=timeout)
+    _wait_for_most(references, timeout, restarts)
     results, errors, late = list[Any](), list[UserError](), list[str]()
     for name, reference in references.items():
         try:
@@ -249,6 +251,25 @@ def get_of_some(
     for left_out in errors:
         lost(user_message(left_out) or last_line(left_out))
     return results
+
+
+def _wait_for_most(
+    references: Mapping[str, ray.ObjectRef[Any]], timeout: float, restarts: Callable[[str], bool]
+) -> None:
+    """Wait until all actors have answered, or all but such as have been starting again for `RESTART_SECONDS`."""
+    names = {reference: name for name, reference in references.items()}
+    end, away_since = time.monotonic() + timeout, None
+    while (now := time.monotonic()) < end:
+        seconds = min(CHECK_SECONDS, RESTART_SECONDS, end - now)
+        ready, late = ray.wait(list(names), num_returns=len(names), timeout=seconds)
+        if not late:
+            return
+        if not ready or not all(restarts(names[reference]) for reference in late):
+            away_since = None
+        elif away_since is None:
+            away_since = now
+        elif time.monotonic() - away_since >= RESTART_SECONDS:
+            return
 
 
 def cancel(reference: Any) -> None:

@@ -13,6 +13,7 @@ import ray
 from actors.engine_actors import is_restarting
 from vlrm_ray.engines import EngineDied
 from vlrm_ray.errors import UserError
+from vlrm_ray.pipeline import engine_calls
 from vlrm_ray.pipeline.engine_calls import ActorDied, get_of_some
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -45,10 +46,12 @@ def critics(tmp_path: Path) -> list[Any]:
     return handles
 
 
-def loaded(critics: list[Any], calls: list[Any], told: Callable[[str], None] = print) -> list[float]:
+def loaded(
+    critics: list[Any], calls: list[Any], told: Callable[[str], None] = print, timeout: float = 3.0
+) -> list[float]:
     return get_of_some(
         {f"critic-{i}": call for i, call in enumerate(calls)},
-        3.0,
+        timeout,
         "loading version 2",
         "cluster.start_timeout",
         lambda name: is_restarting(critics[int(name[-1])]),
@@ -76,6 +79,15 @@ def test_a_critic_that_is_starting_again_is_left_out_since_it_looks_the_version_
     os.kill(ray.get(critics[1].pid.remote()), signal.SIGKILL)
     time.sleep(1.0)
     assert loaded(critics, [critic.load.remote() for critic in critics]) == [0.5]
+
+
+def test_it_is_waited_for_only_as_long_as_a_start_may_take(critics: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_calls, "RESTART_SECONDS", 1.0)
+    os.kill(ray.get(critics[1].pid.remote()), signal.SIGKILL)
+    time.sleep(1.0)
+    began = time.monotonic()
+    assert loaded(critics, [critic.load.remote() for critic in critics], timeout=3600.0) == [0.5]
+    assert time.monotonic() - began < 50  # it is back after 60 s
 
 
 def test_a_critic_that_is_dead_for_good_is_left_out(critics: list[Any]) -> None:
