@@ -90,6 +90,19 @@ def test_ray_accepts_the_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLOUDS)
+def test_each_node_gets_its_image(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch()
+    from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+
+    prepared = AutoscalingConfig(validate(read(name)))
+    images = {kind: prepared.get_docker_config(kind)["image"] for kind in read(name)["available_node_types"]}
+    on_cpus = {"head", "cpu"}
+    assert images == {k: f"YOUR_REGISTRY/vlrm-ray-{'cpu' if k in on_cpus else 'gpu'}:0.1.0" for k in images}
+
+
+@pytest.mark.parametrize("name", CLOUDS)
 def test_rays_validation_rejects_a_typo(name: str) -> None:
     config = read(name)
     config["available_node_types"]["train"]["max_wrokers"] = 1

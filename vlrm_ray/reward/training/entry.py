@@ -6,7 +6,7 @@ The driver imports this module too, so it imports torch and transformers only in
 from typing import Any
 
 from vlrm_ray.errors import UserError
-from vlrm_ray.reward.training import activity, failures
+from vlrm_ray.reward.training import activity, failures, process_setup
 from vlrm_ray.store import garbage_collection
 
 
@@ -17,6 +17,7 @@ def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
         UserError: another attempt would fail in the same way: the input is at fault, or memory is too small.
         WorkerFailure: any other failure, with what the worker was doing.
     """
+    process_setup.set_up(on_gpu=loop_config["task"].config.train.gpus > 0)
     with garbage_collection.loading():
         from vlrm_ray.reward.training.train_loop import train
 
