@@ -261,6 +261,7 @@ def test_masks_are_computed_only_where_attention_uses_them(monkeypatch: pytest.M
     on_gpu = batch.to(torch.device("meta"))
     assert made == []
     assert on_gpu.packing is not None and on_gpu.packing.query_starts.is_meta
+    assert on_gpu.packing.trees == ()
     assert batch.packing is not None
     assert [mask.shape for mask in (*batch.packing.masks, *batch.packing.masks)] == [(batch.tokens, batch.tokens)] * 2
     assert len(made) == 1

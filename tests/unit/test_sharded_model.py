@@ -257,6 +257,32 @@ def test_weights_are_split_such_that_all_ranks_write(
     assert [len(paths) for paths in written] == files
 
 
+def test_trained_weights_are_rounded_such_that_small_changes_are_kept_on_average(tmp_path: Path) -> None:
+    model = reference().bfloat16().float()
+    model.get_input_embeddings().weight.requires_grad_(requires_grad=False)  # frozen
+
+    def written(version: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
+        weight_writing.write_weights(model, tmp_path, dtype, None, 0, 1, version)
+        return {name: value.float() for name, value in load_file(tmp_path / "model.safetensors").items()}
+
+    before = written(0, torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1 + 2**-11  # an eighth to a quarter of the distance to the next number
+    means = {name: torch.zeros_like(value) for name, value in before.items()}
+    for version in range(32):
+        for name, value in written(version).items():
+            means[name] += value / 32
+    kept = {n: float((means[n] / b - 1).mean()) * 2**11 for n, b in before.items() if b.numel() > 1000 and b.all()}
+    frozen = kept.pop(next(name for name in kept if name.endswith("embed_tokens.weight")))
+    assert frozen == 0.0  # rounded to nearest
+    assert len(kept) > 20
+    assert all(0.9 < share < 1.1 for share in kept.values())
+    first, again, other = written(1), written(1), written(2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
 def republished(model: PreTrainedModel, processor: Any, folder: Path) -> Path:
     write_folder(model.eval(), processor, folder, "compact", {})
     return folder

@@ -44,7 +44,7 @@ def write_folder(
         processor: the model's processor.
         folder: where this rank writes; created if missing.
         critique_format: name of the format the model was trained with.
-        metadata: further entries of the card.
+        metadata: further entries of the card; its `version` seeds the rounding of weights, see `write_weights`.
         dtype: number format in which engines load the model; None for the model's own.
         shard_bytes: most bytes of a weight file, or None; see `write_weights`.
         initial_model: reference of the model that adapters belong to; empty for the folder it was loaded from.
@@ -54,7 +54,7 @@ def write_folder(
     model: Any = module if isinstance(module, PreTrainedModel) else module.model
     dtype = dtype or next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(model, folder, dtype, shard_bytes, rank, world)
+    write_weights(model, folder, dtype, shard_bytes, rank, world, int(metadata.get("version", 0)))
     write_adapter(model, folder / "adapter", initial_model, write=rank == 0)
     labels = label_tokens(processor.tokenizer, str(folder))
     canary = _score_canary(module, model, processor, canary_request(str(folder), critique_format), labels)

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from vlrm_ray.ids import seed_of
 from vlrm_ray.reward.training.weight_files import INDEX, WEIGHTS
 
 LEAST_BYTES, MOST_BYTES = 512 << 20, 4 << 30
@@ -30,12 +31,14 @@ class Published:
         tensor: parameter or buffer, perhaps sharded.
         dtype: number format in the files.
         layer: peft's layer around the parameter, whose adapter is merged; None without.
+        seed: seed of the rounding, if the tensor was trained in more digits than are written; None rounds to nearest.
     """
 
     key: str
     tensor: torch.Tensor
     dtype: torch.dtype
     layer: Any
+    seed: int | None = None
 
     @property
     def size(self) -> int:
@@ -44,6 +47,8 @@ class Published:
 
     def value(self) -> torch.Tensor:
         """The whole tensor on the device, merged and converted; collective if it is sharded."""
+        if self.seed is not None:
+            return rounded_at_random(_whole(self.tensor.detach()), self.seed)
         if self.layer is None:
             return _whole(self.tensor.detach().to(self.dtype))
         merged = _whole(self.tensor.detach()).float()
@@ -53,10 +58,14 @@ class Published:
         return merged.to(self.dtype)
 
 
-def write_weights(model: Any, folder: Path, dtype: torch.dtype, shard_bytes: int | None, rank: int, world: int) -> None:
+def write_weights(
+    model: Any, folder: Path, dtype: torch.dtype, shard_bytes: int | None, rank: int, world: int, version: int = 0
+) -> None:
     """Write a model's weights. Collective; file i is written by rank i modulo `world`, the index by rank 0.
 
     While a rank writes a file, it goes on gathering tensors for the others. It begins the next one of its own after that.
+
+    Weights that were trained in float32 and are written in bfloat16 are rounded at random (`rounded_at_random`).
 
     Args:
         model: transformers model, possibly with peft's adapters, which are merged.
@@ -66,8 +75,9 @@ def write_weights(model: Any, folder: Path, dtype: torch.dtype, shard_bytes: int
             within `LEAST_BYTES` and `MOST_BYTES`.
         rank: number of this rank.
         world: number of ranks.
+        version: number of the version; each is rounded in its own way.
     """
-    tensors = _published(model, dtype)
+    tensors = _published(model, dtype, version)
     total = sum(tensor.size for tensor in tensors)
     groups = _grouped(tensors, shard_bytes or min(max(-(-total // world), LEAST_BYTES), MOST_BYTES))
     width = len(groups)
@@ -124,7 +134,19 @@ def write_adapter(model: Any, folder: Path, initial_model: str, *, write: bool) 
         config.save_pretrained(folder)
 
 
-def _published(model: Any, dtype: torch.dtype) -> list[Published]:
+def rounded_at_random(tensor: torch.Tensor, seed: int) -> torch.Tensor:
+    """A float32 tensor in bfloat16, each number rounded up or down such that its mean over all seeds is the number itself.
+
+    The next round trains on from what is published. The changes of a short training are smaller than half of bfloat16's
+    steps for many weights, and rounding to nearest would undo them in each round. Numbers that bfloat16 has stay as they are.
+    """
+    generator = torch.Generator(tensor.device).manual_seed(seed)
+    noise = torch.randint(0, 1 << 16, tensor.shape, generator=generator, device=tensor.device, dtype=torch.int32)
+    bits = (tensor.contiguous().view(torch.int32) + noise) & -(1 << 16)  # bfloat16 is the upper half of float32
+    return torch.where(tensor.isfinite(), bits.view(torch.float32), tensor).to(torch.bfloat16)
+
+
+def _published(model: Any, dtype: torch.dtype, version: int) -> list[Published]:
     """The tensors to write, tied ones once, in the order of the model."""
     base = model if isinstance(model, PreTrainedModel) else model.get_base_model()
     tensors: dict[str, torch.Tensor] = {}
@@ -141,10 +163,14 @@ def _published(model: Any, dtype: torch.dtype) -> list[Published]:
     stand_ins = {name: torch.empty(tensor.shape, device="meta") for name, tensor in tensors.items()}
     name_of = {id(stand_in): name for name, stand_in in stand_ins.items()}
     keys = {name_of[id(stand_in)]: key for key, stand_in in revert_weight_conversion(base, stand_ins).items()}
-    return [
-        Published(keys[name], tensor, dtype if tensor.is_floating_point() else tensor.dtype, layers[name])
-        for name, tensor in tensors.items()
-    ]
+    found = []
+    for name, tensor in tensors.items():
+        is_trained = tensor.requires_grad and tensor.dtype == torch.float32
+        seed = seed_of("rounding", version, keys[name]) if is_trained and dtype == torch.bfloat16 else None
+        found.append(
+            Published(keys[name], tensor, dtype if tensor.is_floating_point() else tensor.dtype, layers[name], seed)
+        )
+    return found
 
 
 def _buffers(base: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:

@@ -186,12 +186,13 @@ class Ledger(Folder):
         Args:
             version: number of the version.
             folder: local folder or URI of the model.
-            hashes: the sha256 of files of the folder, by their names in it, as far as they are known.
+            hashes: the sha256 of the files to publish, by their names in the folder; the others in it are left out, as an upload that
+                was cut off may have left them. Without hashes, all files are published.
 
         Returns:
             The sha256 of each file by its name.
         """
-        source, marker = list_source(str(folder)), f"{_version(version)}.json"
+        source, marker = list_source(str(folder), hashes), f"{_version(version)}.json"
         known = {name: hashes.get(name) for name in source.files}
         if known == (self.get_json(marker) or {}).get("files"):
             return dict(hashes)

@@ -104,9 +104,13 @@ class MicroBatch:
         return len(next(iter(self.images.values())))
 
     def to(self, device: torch.device) -> "MicroBatch":
-        """A copy on a device."""
+        """A copy on a device. On a GPU its packing has no trees: attention there needs none, and FSDP visits all that it has
+        in each block.
+        """
         moved: MicroBatch = _moved(self, device)
-        return moved
+        if device.type == "cpu" or moved.packing is None:
+            return moved
+        return replace(moved, packing=replace(moved.packing, trees=()))
 
 
 def _moved(value: Any, device: torch.device) -> Any:
