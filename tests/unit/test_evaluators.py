@@ -137,6 +137,9 @@ def test_the_pairs_of_round_1_about_held_out_images_are_measured(tmp_path: Path)
     found = evaluators.held_out_pairs(settings, ledger)
     assert {pair.sha256 for pair in found} == out
     assert (found[0].question, found[0].chosen, found[0].rejected) == ("What?", TRUE, FALSE)
+    for table in tmp_path.rglob("*.parquet"):
+        table.unlink()
+    assert evaluators.held_out_pairs(settings, ledger) == found  # later rounds read no table
 
 
 def test_of_too_many_pairs_those_measured_are_from_all_parts_and_of_different_images(
@@ -151,6 +154,7 @@ def test_of_too_many_pairs_those_measured_are_from_all_parts_and_of_different_im
     found = evaluators.held_out_pairs(settings, ledger)
     assert len({pair.sha256 for pair in found}) == len(found) == len(images) // 2
     assert {pair.pair_id.partition("-")[0] for pair in found} == {"0", "1", "2", "3"}
+    ledger.delete("round-0001/held_out.json")
     monkeypatch.setattr(evaluators, "MOST_PAIRS", len(images) + 5)
     found = evaluators.held_out_pairs(settings, ledger)
     assert ({pair.sha256 for pair in found}, len(found)) == (images, len(images) + 5)

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import NamedTuple
 
 from vlrm_ray.config import Config
 from vlrm_ray.evaluation.evaluator import Evaluator
 from vlrm_ray.evaluation.held_out import HeldOutPair, HeldOutPairs
 from vlrm_ray.ids import digest, seed_of
-from vlrm_ray.pipeline.holdout import MEASURED_ROUND, holds_out, is_held_out
+from vlrm_ray.pipeline.holdout import HELD_OUT, MEASURED_ROUND, holds_out, is_held_out
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS, TOLD_PAIRS
 from vlrm_ray.store.ledger import Ledger
@@ -52,8 +53,17 @@ def evaluators(config: Config, round_: int, ledger: Ledger, store: Ledger) -> It
 def held_out_pairs(config: Config, ledger: Ledger) -> list[HeldOutPair]:
     """At most `MOST_PAIRS` of the verified pairs of round 1 about images that are held out.
 
-    They are drawn evenly from all images, and there is a second pair of an image only if all images have one.
+    They are drawn evenly from all images, and there is a second pair of an image only if all images have one. The tables of the round
+    are read once; what was drawn is kept with the run.
     """
+    kept = ledger.result(MEASURED_ROUND, HELD_OUT)
+    if kept is None:
+        kept = {"pairs": [asdict(pair) for pair in _drawn(config, ledger)]}
+        ledger.finish(MEASURED_ROUND, HELD_OUT, kept)
+    return [HeldOutPair(**pair) for pair in kept["pairs"]]
+
+
+def _drawn(config: Config, ledger: Ledger) -> list[HeldOutPair]:
     parts = ledger.parts(MEASURED_ROUND)
     names = [name for part in ledger.each_part(lambda part: _names(config, ledger, part), parts) for name in part]
     drawn = _evenly(names)[:MOST_PAIRS]
