@@ -89,6 +89,8 @@ def attempted(check: str, action: Check, good: str) -> list[Row]:
 def input_rows(config: Config) -> Iterator[Row]:
     """The checks of a run's inputs: models, experts with calibrations, prompts, cache, and the first usable image."""
     checks = preflight.input_checks(config)
+    if not config.offline:
+        del checks["models of the hub"]  # each of them is told below
     try:
         absent = list(_absent_experts(config.experts))
     except UserError:  # the check of the experts says why

@@ -41,6 +41,7 @@ VOCABULARIES = ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "s
 """Files of a tokenizer without tokenizer.json, which transformers converts."""
 BIDIRECTIONAL_IMAGES = ("gemma3", "paligemma")
 """Types of models whose tokens of an image attend to each other in both directions; newer ones say so in a key."""
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _POINTER = b"version https://git-lfs."
 
 
@@ -50,17 +51,24 @@ def is_hub_name(name: str) -> bool:
     return bool(name) and not (is_remote(name) or name.startswith(beginnings) or Path(portable(name)).exists())
 
 
+def check_hub_name(key: str, name: str) -> None:
+    """Check that a model's name, if it is no URI and no path of this node, may be one of the hub; raises UserError."""
+    if is_hub_name(name) and not _HUB_NAME.fullmatch(name):
+        raise UserError(f"{key}: there is no folder {name}, and a name of the hub is OWNER/NAME; give either")
+
+
 def check_model(key: str, name: str) -> None:
-    """Check that a folder holds a usable model; a hub name is not checked.
+    """Check that a folder holds a usable model; of a hub name only its form is checked.
 
     Args:
         key: configuration key, for the error message.
         name: value of that key: a reference as in `vlrm_ray.store.models`.
 
     Raises:
-        UserError: if a file is missing, cut off, not readable or a Git LFS pointer, or if the tokenizer has no single
-            tokens for Yes and No.
+        UserError: if a file is missing, cut off, not readable or a Git LFS pointer, if the tokenizer has no single
+            tokens for Yes and No, or if there is no folder and the name cannot be one of the hub.
     """
+    check_hub_name(key, name)
     if is_remote(name):
         _check_remote(key, name, _check_folder)
         return
