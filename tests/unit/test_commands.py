@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from jobs import bench, evaluate
+from jobs import bench, doctor, evaluate, iterate, score
+from vlrm_ray.config import Config
 from vlrm_ray.errors import run_as_program
 
 
@@ -132,3 +133,40 @@ run_as_program(main)
         process.stdout.close()
         _, errors = process.communicate("go\n")
     assert (process.returncode, errors) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("program", "function", "options"),
+    [
+        (iterate, "print_plan", ["--dry-run"]),
+        (doctor, "examine", ["--json"]),
+    ],
+)
+def test_overrides_may_stand_on_both_sides_of_an_option(
+    program: ModuleType,
+    function: str,
+    options: list[str],
+    run: Callable[..., tuple[object, str, list[str]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Config] = []
+
+    def remember(config: Config, *_: object, **__: object) -> list[object]:
+        seen.append(config)
+        return []
+
+    monkeypatch.setattr(program, function, remember)
+    status, _, errors = run(program, "name=x", *options, "rounds=1")
+    assert (status, errors) == (0, [])
+    assert [(config.name, config.rounds) for config in seen] == [("x", 1)]
+
+
+def test_overrides_of_scoring_may_stand_on_both_sides_of_an_option(
+    run: Callable[..., tuple[object, str, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(score, "score", lambda arguments, progress: seen.append(arguments.overrides))
+    options = ["--rm", "rm", "--data", "rows.jsonl", "--out", "scores.jsonl"]
+    status, _, errors = run(score, "critic.k=1", *options, "cluster.cpus=4")
+    assert (status, errors) == (0, [])
+    assert seen == [["critic.k=1", "cluster.cpus=4"]]
