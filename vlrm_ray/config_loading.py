@@ -39,6 +39,50 @@ REMOVED_KEYS = {
     for stage in ("ingest", "generate", "verify", "critique", "commit")
 } | {"train.balance": "weighting critiques by their wording showed no gain; delete the key"}
 """Keys of earlier releases that are gone, each with the reason and the remedy."""
+KEYS_ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "model_name_or_path": ("policy.model", "critic.model"),
+    "model_name": ("policy.model", "critic.model"),
+    "dataset": ("prompts.source",),
+    "image_max_pixels": ("prompts.max_pixels",),
+    "output_dir": ("folder",),
+    "run_name": ("name",),
+    "report_to": ("trackers",),
+    "num_generations": ("policy.samples",),
+    "max_new_tokens": ("policy.max_tokens", "critic.max_tokens"),
+    "max_completion_length": ("policy.max_tokens", "critic.max_tokens"),
+    "tensor_parallel_size": ("policy.engine.tensor_parallel", "critic.engine.tensor_parallel"),
+    "gpu_memory_utilization": ("policy.engine.gpu_memory", "critic.engine.gpu_memory"),
+    "learning_rate": ("train.lr",),
+    "lr_scheduler_type": ("train.lr_scheduler",),
+    "num_train_epochs": ("train.epochs",),
+    "num_epochs": ("train.epochs",),
+    "batch_size": ("train.batch",),
+    "train_batch_size": ("train.batch",),
+    "per_device_train_batch_size": ("train.batch",),
+    "max_length": ("train.max_tokens",),
+    "max_seq_length": ("train.max_tokens",),
+    "cutoff_len": ("train.max_tokens",),
+    "max_grad_norm": ("train.clip",),
+    "gradient_checkpointing": ("train.checkpointing",),
+    "torch_compile": ("train.compile",),
+    "dataloader_num_workers": ("train.loader_workers",),
+    "save_steps": ("train.checkpoint_steps",),
+    "freeze_vision_tower": ("train.freeze",),
+    "lora_r": ("train.lora.rank",),
+    "lora_rank": ("train.lora.rank",),
+    "lora_alpha": ("train.lora.alpha",),
+    "lora_target": ("train.lora.targets",),
+    "target_modules": ("train.lora.targets",),
+}
+"""Keys that TRL, LLaMA-Factory and vLLM have, with those of the same purpose here."""
+DIFFERENCES = {
+    "per_device_train_batch_size": "it counts the examples of all workers together",
+    "max_length": "it drops longer examples and does not cut them",
+    "max_seq_length": "it drops longer examples and does not cut them",
+    "cutoff_len": "it drops longer examples and does not cut them",
+}
+"""What a user of such a key must know of the one here."""
+_MOST_SUGGESTED = 3
 
 
 class _Texts:
@@ -234,9 +278,39 @@ def _about_unknown(key: str, schema: type[BaseModel], where: str) -> str:
         return f"{where}: {key} was renamed to {RENAMED_KEYS[key]}"
     if key in REMOVED_KEYS:
         return f"{where}: {key} was removed: {REMOVED_KEYS[key]}"
-    close = difflib.get_close_matches(key, keys(schema), n=1, cutoff=0.6)
-    hint = f"; did you mean '{close[0]}'?" if close else "; --dry-run lists all keys"
-    return f"unknown key {key!r} in {where}{hint}"
+    if not (meant := _similar(key, schema)):
+        return f"unknown key {key!r} in {where}; --dry-run lists all keys"
+    *others, last = (f"'{name}'" for name in meant)
+    listed = f"{', '.join(others)} or {last}" if others else last
+    difference = DIFFERENCES.get(_name_of(key), "") if meant == KEYS_ELSEWHERE.get(_name_of(key), ()) else ""
+    return f"unknown key {key!r} in {where}; did you mean {listed}?" + (f" ({difference})" if difference else "")
+
+
+def _similar(key: str, schema: type[BaseModel]) -> tuple[str, ...]:
+    """The keys and sections that may be meant by a key that does not exist, at most `_MOST_SUGGESTED`."""
+    known, section, name = _keys_and_sections(schema), key.rpartition(".")[0], _name_of(key)
+    elsewhere = KEYS_ELSEWHERE.get(name, ())
+    same_name = [other for other in known if _name_of(other) == name]
+    for found in (elsewhere, [other for other in known if other.endswith(f".{key}")], same_name):
+        inside = [other for other in found if section and other.startswith(f"{section}.")]
+        nearest = difflib.get_close_matches(key, found, n=1, cutoff=0.8)
+        if 0 < len(chosen := inside or nearest or found) <= _MOST_SUGGESTED:
+            return tuple(chosen)
+    beside = {_name_of(other): other for other in known if other.rpartition(".")[0] == section}
+    if beside:
+        return tuple(beside[close] for close in difflib.get_close_matches(name, beside, n=1))
+    return tuple(difflib.get_close_matches(key, known, n=1))
+
+
+def _name_of(key: str) -> str:
+    """The last part of a key, as configurations spell it."""
+    return key.rpartition(".")[2].lower().replace("-", "_")
+
+
+def _keys_and_sections(schema: type[BaseModel]) -> list[str]:
+    """All dotted keys, and the dotted names of the sections that they are in."""
+    names = keys(schema)
+    return [*names, *dict.fromkeys(name[: dot.start()] for name in names for dot in re.finditer(r"\.", name))]
 
 
 def keys(schema: type[BaseModel], prefix: str = "", wanted: Callable[[Any], bool] = lambda kind: True) -> list[str]:

@@ -113,6 +113,54 @@ def test_a_section_of_a_file_that_is_empty_is_explained(tmp_path: Path) -> None:
         config.load(tmp_path / "c.yaml")
 
 
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("train.learning_rate", "did you mean 'train.lr'?"),
+        ("training.learning-rate", "did you mean 'train.lr'?"),
+        ("lr", "did you mean 'train.lr'?"),
+        ("epochs", "did you mean 'train.epochs'?"),
+        ("model", "did you mean 'policy.model', 'experts.detector.model' or 'critic.model'?"),
+        ("detector.model", "did you mean 'experts.detector.model'?"),
+        ("police.model", "did you mean 'policy.model'?"),
+        ("train.rank", "did you mean 'train.lora.rank'?"),
+        ("lora.rank", "did you mean 'train.lora.rank'?"),
+        ("lora", "did you mean 'train.lora'?"),
+        ("prompt", "did you mean 'prompts'?"),
+        ("prompt.source", "did you mean 'prompts.source'?"),
+        ("trian.epochs", "did you mean 'train.epochs'?"),
+        ("experts.detector.modell", "did you mean 'experts.detector.model'?"),
+        ("critic.max_new_tokens", "did you mean 'critic.max_tokens'?"),
+        (
+            "tensor_parallel_size",
+            "did you mean 'policy.engine.tensor_parallel' or 'critic.engine.tensor_parallel'?",
+        ),
+        (
+            "per_device_train_batch_size",
+            "did you mean 'train.batch'? (it counts the examples of all workers together)",
+        ),
+        ("cpus", "--dry-run lists all keys"),
+        ("train.beta", "--dry-run lists all keys"),
+    ],
+)
+def test_a_key_that_does_not_exist_is_answered_by_those_that_may_be_meant(key: str, suggestion: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.load(None, [f"{key}=1"])
+    assert str(caught.value) == f"unknown key {key!r} in the command line; {suggestion}"
+
+
+def test_a_section_of_a_file_that_does_not_exist_is_answered_by_the_one_that_may_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("prompt:\n  source: photos\n")
+    with pytest.raises(UserError, match=r"unknown key 'prompt' in .*; did you mean 'prompts'\?$"):
+        config.load(tmp_path / "c.yaml")
+
+
+def test_keys_of_other_programs_are_answered_by_keys_that_exist() -> None:
+    named = {key for keys in config_loading.KEYS_ELSEWHERE.values() for key in keys}
+    assert named <= set(config.keys())
+    assert config_loading.DIFFERENCES.keys() <= config_loading.KEYS_ELSEWHERE.keys()
+
+
 def value_of(settings: config.Config, key: str) -> object:
     value: object = settings
     for name in key.split("."):
