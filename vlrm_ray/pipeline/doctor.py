@@ -21,9 +21,9 @@ from vlrm_ray.pipeline import placement, preflight
 from vlrm_ray.pipeline.cluster import address_of, connected
 from vlrm_ray.pipeline.cluster_probe import AUTH_MODE, prepare_to_join
 from vlrm_ray.pipeline.preflight import Check
-from vlrm_ray.reward.model_folder import is_hub_name
 from vlrm_ray.store.filesystem import joined, redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import is_hub_name
 from vlrm_ray.store.patience import impatient
 
 State = Literal["ok", "warn", "fail"]

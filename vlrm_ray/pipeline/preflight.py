@@ -19,17 +19,16 @@ from vlrm_ray.pipeline.prompt_rows import EMBEDDED
 from vlrm_ray.pipeline.trackers import check_trackers
 from vlrm_ray.reward.model_folder import (
     check_adapters,
-    check_hub_name,
     check_model,
     check_no_pointers,
     check_packing,
     check_positions,
-    is_hub_name,
     refuse_pointers,
 )
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.images import UNREADABLE, is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import check_hub_name, is_hub_name
 from vlrm_ray.store.patience import impatient
 
 IMAGE_CHECK_SECONDS = 20

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vlrm_ray.config import ASSETS, Config, Train, asset_path
+from vlrm_ray.config import Config, Train, asset_path
 from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.filesystem import is_remote, redacted
-from vlrm_ray.store.models import portable, skeleton
+from vlrm_ray.store.models import check_hub_name, is_hub_name, portable, skeleton
 from vlrm_ray.types import NO, YES
 
 CARD = "vlrm_reward.json"
@@ -41,20 +41,7 @@ VOCABULARIES = ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "s
 """Files of a tokenizer without tokenizer.json, which transformers converts."""
 BIDIRECTIONAL_IMAGES = ("gemma3", "paligemma")
 """Types of models whose tokens of an image attend to each other in both directions; newer ones say so in a key."""
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _POINTER = b"version https://git-lfs."
-
-
-def is_hub_name(name: str) -> bool:
-    """Whether a model's name, if it is not empty, is one on the Hugging Face hub: no URI, and no path of this node."""
-    beginnings = (ASSETS, ".", "/", "~")
-    return bool(name) and not (is_remote(name) or name.startswith(beginnings) or Path(portable(name)).exists())
-
-
-def check_hub_name(key: str, name: str) -> None:
-    """Check that a model's name, if it is no URI and no path of this node, may be one of the hub; raises UserError."""
-    if is_hub_name(name) and not _HUB_NAME.fullmatch(name):
-        raise UserError(f"{key}: there is no folder {name}, and a name of the hub is OWNER/NAME; give either")
 
 
 def check_model(key: str, name: str) -> None:
