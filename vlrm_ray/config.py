@@ -184,9 +184,10 @@ class Selection(Section):
 class BenchmarkData(Section):
     """A public benchmark that the reward model is measured on after each round."""
 
-    name: str
-    """Name of the benchmark: `vl_rewardbench`, `multimodal_rewardbench`, `mm_rlhf_rewardbench`, `pope`, `hallusionbench`, `amber`;
-    or `labels`, pairs that your own people have compared."""
+    name: Literal[
+        "vl_rewardbench", "multimodal_rewardbench", "mm_rlhf_rewardbench", "pope", "hallusionbench", "amber", "labels"
+    ]
+    """Name of the benchmark; `labels` are pairs that your own people have compared."""
     data: str
     """Folder with its files, on the machine of the driver, or its URI."""
 
