@@ -196,7 +196,7 @@ class Evaluation(Section):
     """Evaluation of the reward model, before the first round and after each round."""
 
     pairs: int = Field(240, ge=0)
-    """ScenesBench pairs per group; 0 disables evaluation."""
+    """ScenesBench pairs per group; 0 disables ScenesBench and POPE, not pairs held out (`holdout`) and `benchmarks`."""
     split: Literal["dev", "test"] = "dev"
     """Split of ScenesBench: `dev` for choosing parameters, `test` for final results."""
     pope: int = Field(300, ge=0)
