@@ -54,6 +54,23 @@ def test_the_help_of_each_command_is_its_module_and_its_options(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--help"], "measure the detector or the OCR reader on labelled images"),
+        (["--help"], "on held-out scenes, under image shifts, or on photographs"),
+        (["calibrate", "--help"], "a class with fewer different objects than N is judged mostly by the figures of all"),
+        (["experts", "--help"], "from the text to its claims and their verdicts"),
+        (["bench", "--help"], "a name of the hub is not taken"),
+    ],
+)
+def test_the_help_says_what_commands_and_options_do(
+    arguments: list[str], text: str, run: Callable[..., tuple[object, str, list[str]]]
+) -> None:
+    _, output, _ = run(evaluate, *arguments)
+    assert text in " ".join(output.split())
+
+
+@pytest.mark.parametrize(
     ("program", "arguments", "line"),
     [
         (evaluate, [], "no command given; expected one of claims, verify, "),
