@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -24,7 +24,7 @@ from vlrm_ray.errors import UserError, run_as_program
 from vlrm_ray.pipeline.run_config import RESOURCE_KEYS, RESOURCE_PATHS, SESSION_KEYS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le")}
+BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
 """Constraints of a field: the sign that the page shows, and the attribute that holds the limit."""
 INTRODUCTION = """# Configuration
 

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--engine", action="store_true", help="start one critic and time it; needs its CPUs and GPUs")
     parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides with dotted keys")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     config = load(arguments.config, arguments.overrides)
     rows = list(examine(config, engine=arguments.engine))
     state = doctor.worst(rows)

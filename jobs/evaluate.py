@@ -21,8 +21,8 @@ from vlrm_ray.errors import run_as_program
 COMMANDS: dict[str, str] = {
     "claims": "extract the claims from each line of a text file",
     "verify": "check one response against one image, or all responses of a file: claims, verdicts and evidence",
-    "calibrate": "measure a detector on labelled images (COCO or YOLO format), so that its verdicts can be relied on",
-    "experts": "measure the accuracy of the experts' verdicts on held-out scenes and under image shifts",
+    "calibrate": "measure the detector or the OCR reader on labelled images (COCO, YOLO, words) or the photographs of `make photos`",
+    "experts": "measure the accuracy of the experts' verdicts on held-out scenes, under image shifts, or on photographs",
     "show": "write a web page about one prompt of a run: image, responses, verdicts, pairs, critiques",
     "report": "write report.html and report.json of a run again",
     "bench": "score a reward model or a VLM on a public benchmark",

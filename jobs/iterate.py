@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="configuration overrides with dotted keys: train.lr=1e-4"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     config = load(arguments.config, arguments.overrides)
     progress = Progress()
     if arguments.dry_run:

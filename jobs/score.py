@@ -69,7 +69,7 @@ def main() -> None:
         metavar="key=value",
         help="configuration overrides, such as critic.engine.kind=transformers",
     )
-    score(parser.parse_args(), Progress())
+    score(parser.parse_intermixed_args(), Progress())
 
 
 def score(arguments: argparse.Namespace, progress: Progress) -> None:

@@ -4,8 +4,7 @@
 field is the reference for users.
 """
 
-import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,16 +19,6 @@ from vlrm_ray.errors import UserError
 
 ASSETS = "assets:"
 """Prefix of the path of a model shipped with the package, such as "assets:vlm"."""
-RENAMED_KEYS = {
-    "experts.reader.finder": "experts.reader.detection_model",
-    "experts.reader.reader": "experts.reader.recognition_model",
-}
-"""Keys of earlier releases, with their present names."""
-REMOVED_KEYS = {
-    f"cluster.stages.{stage}.gpus": "no data stage uses a GPU; delete the key"
-    for stage in ("ingest", "generate", "verify", "critique", "commit")
-} | {"train.balance": "weighting critiques by their wording showed no gain; delete the key"}
-"""Keys of earlier releases that are gone, each with the reason and the remedy."""
 
 
 class Prompts(Section):
@@ -195,9 +184,10 @@ class Selection(Section):
 class BenchmarkData(Section):
     """A public benchmark that the reward model is measured on after each round."""
 
-    name: str
-    """Name of the benchmark: `vl_rewardbench`, `multimodal_rewardbench`, `mm_rlhf_rewardbench`, `pope`, `hallusionbench`, `amber`;
-    or `labels`, pairs that your own people have compared."""
+    name: Literal[
+        "vl_rewardbench", "multimodal_rewardbench", "mm_rlhf_rewardbench", "pope", "hallusionbench", "amber", "labels"
+    ]
+    """Name of the benchmark; `labels` are pairs that your own people have compared."""
     data: str
     """Folder with its files, on the machine of the driver, or its URI."""
 
@@ -206,7 +196,7 @@ class Evaluation(Section):
     """Evaluation of the reward model, before the first round and after each round."""
 
     pairs: int = Field(240, ge=0)
-    """ScenesBench pairs per group; 0 disables evaluation."""
+    """ScenesBench pairs per group; 0 disables ScenesBench and POPE, not pairs held out (`holdout`) and `benchmarks`."""
     split: Literal["dev", "test"] = "dev"
     """Split of ScenesBench: `dev` for choosing parameters, `test` for final results."""
     pope: int = Field(300, ge=0)
@@ -231,7 +221,7 @@ class Evaluation(Section):
 class Config(Section):
     """Configuration of a run."""
 
-    name: str = Field("scenes", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("scenes", pattern=config_loading.NAME)
     """Name of the run and of its folder."""
     folder: str = "runs"
     """Folder or URI (s3://, gs://) that contains the folders of the runs."""
@@ -295,10 +285,6 @@ class Config(Section):
         return self
 
 
-COMMAND_LINE = "the command line"
-"""Where a value is from that no file has."""
-
-
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Load a configuration.
 
@@ -309,7 +295,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         UserError: the file cannot be read, or a key or value is invalid.
     """
-    where = str(path or COMMAND_LINE)
+    where = str(path or config_loading.COMMAND_LINE)
     base = {} if path is None else config_loading.read_yaml(Path(path))
     return _validated(config_loading.merge(base, overrides, text_keys(), where), where, overrides)
 
@@ -324,56 +310,19 @@ def _validated(values: dict[Any, Any], where: str, overrides: Sequence[str]) -> 
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, where, [item.partition("=")[0] for item in overrides])) from None
+        overridden = [item.partition("=")[0] for item in overrides]
+        raise UserError(config_loading.explain(error, Config, where, overridden)) from None
 
 
-def _explain(error: ValidationError, where: str, overridden: Sequence[str]) -> str:
-    """A line about the first problem; `overridden` are the keys that are not from `where`, but from the command line."""
-    first = error.errors()[0]
-    key = ".".join(map(str, first["loc"]))
-    if named := [name for name in overridden if f"{name}.".startswith(f"{key}.")]:
-        key, where = named[0], COMMAND_LINE
-    elif any(f"{key}.".startswith(f"{name}.") for name in overridden):
-        where = COMMAND_LINE
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        if key in RENAMED_KEYS:
-            return f"{where}: {key} was renamed to {RENAMED_KEYS[key]}{more}"
-        if key in REMOVED_KEYS:
-            return f"{where}: {key} was removed: {REMOVED_KEYS[key]}{more}"
-        close = difflib.get_close_matches(key, keys(), n=1, cutoff=0.6)
-        hint = f"; did you mean '{close[0]}'?" if close else "; --dry-run lists all keys"
-        return f"unknown key {key!r} in {where}{hint}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    scalar = first["type"] == "string_type" and not isinstance(first["input"], dict | list)
-    quotes = "; in a YAML file, put it in quotes" if scalar else ""
-    return f"{where}: {key or 'configuration'}: {message}, got {first['input']!r}"[:300] + quotes + more
-
-
-def keys(
-    model: type[BaseModel] = Config, prefix: str = "", wanted: Callable[[Any], bool] = lambda kind: True
-) -> list[str]:
-    """All dotted keys of a section, by default of the whole configuration.
-
-    Args:
-        model: class of the section.
-        prefix: put before each key.
-        wanted: whether to list a key, given the type of its values.
-    """
-    names: list[str] = []
-    for name, info in model.model_fields.items():
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names += keys(kind, f"{prefix}{name}.", wanted)
-        elif wanted(kind):
-            names.append(prefix + name)
-    return names
+def keys(model: type[BaseModel] = Config) -> list[str]:
+    """All dotted keys of a section, by default of the whole configuration."""
+    return config_loading.keys(model)
 
 
 @cache
 def text_keys() -> frozenset[str]:
     """The dotted keys whose values are texts."""
-    return frozenset(keys(wanted=lambda kind: kind is str))
+    return frozenset(config_loading.keys(Config, wanted=lambda kind: kind is str))
 
 
 def asset_path(name: str) -> str:

@@ -72,8 +72,10 @@ interrupted run loses more."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--rm", metavar="FOLDER", help="model to score: path or URI of a published reward model or a Hugging Face VLM"
-    )
+        "--rm", metavar="FOLDER",
+        help="model to score: path or URI of a published reward model or a Hugging Face VLM; a name of the hub is not taken, "
+        "fetch its model with `hf download OWNER/NAME --local-dir vlm`",
+    )  # fmt: skip
     parser.add_argument("--benchmark", metavar="NAME", required=True, help=f"one of {', '.join(BENCHMARKS)}")
     parser.add_argument("--data", metavar="FOLDER", required=True, help="folder with the benchmark's files, or its URI")
     parser.add_argument("--out", metavar="FOLDER", help="output folder for the results, or its URI; not inside --data")

@@ -74,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--min-images", type=int, default=MIN_IMAGES, metavar="N",
-        help="objects of all classes by which each class is judged beside its own objects (default: %(default)s)",
+        help="a class with fewer different objects than N is judged mostly by the figures of all classes together "
+        "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace a calibration that was measured on more images")
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON on the last line")

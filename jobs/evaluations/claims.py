@@ -53,7 +53,12 @@ def _read_lines(name: str) -> list[str]:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise UserError(f"{name} cannot be read: {error.strerror or error}") from error
-    text = content.decode("utf-8-sig", "replace")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        source = "standard input" if name == "-" else name
+        raise UserError(f"{source} is not UTF-8 text (line {line}); give a text file, or convert it to UTF-8") from None
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 

@@ -1,12 +1,12 @@
-"""Measure the accuracy of the experts' verdicts on held-out scenes, in distribution and under image shifts.
+"""Measure the accuracy of the experts' verdicts on held-out scenes, in distribution and under image shifts, or on photographs.
 
     python jobs/evaluate.py experts                    2,000 scenes in distribution, and 400 of each shift
     python jobs/evaluate.py experts --scenes 500 --json
     python jobs/evaluate.py experts --svg FILE         also draw the reliability diagram
     python jobs/evaluate.py experts --photos           the photographs of `make photos` instead of scenes
 
-True and false sentences of every claim type pass through the whole pipeline, from text over claims to verdicts. The
-experts were calibrated on other scenes, and their parameters tuned on a third set (--split dev).
+True and false sentences of every claim type pass through the whole pipeline, from the text to its claims and their
+verdicts. The experts were calibrated on other scenes, and their parameters tuned on a third set (--split dev).
 
 Difficult sentences ("Not all circles are red", "If there were a dog, ...") are checked against the ground truth of the
 scenes in place of the detectors. Each true sentence that is contradicted is listed.

@@ -98,6 +98,8 @@ def _run_file(arguments: argparse.Namespace) -> None:
 @garbage_collection.loading()
 def _run_image(arguments: argparse.Namespace) -> None:
     """Detect objects and text in the image, check the claims of the response, and print the result."""
+    if Path(arguments.image).is_dir():
+        raise UserError(f"--image {arguments.image} is a folder; give an image file, or a file of rows with --data")
     try:
         image = open_image(arguments.image)
     except BadImage as error:

@@ -350,8 +350,10 @@ def _counts(counts: Counter[str]) -> str:
 
 
 def output_path(out: str) -> Path:
-    """The path of an output file; raises UserError if its folder does not exist or it is no local path."""
+    """The path of an output file; raises UserError if it is no local path of a Parquet file in a folder that exists."""
     path = Path(out)
     if is_remote(out) or not path.parent.is_dir() or path.is_dir():
         raise UserError(f"--out {redacted(out)}: expected a file in an existing local folder; create the folder first")
+    if path.suffix != ".parquet":
+        raise UserError(f"--out {redacted(out)}: the table is written as Parquet; give a file that ends with .parquet")
     return path

@@ -117,6 +117,13 @@ def test_a_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
         judge(tmp_path)
 
 
+def test_a_name_of_the_hub_is_not_taken_and_the_way_to_fetch_its_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not taken: .*`hf download Qwen/VL --local-dir vlm`, then give --rm vlm$"):
+        judge(Path("Qwen/VL"))
+    with pytest.raises(UserError, match=r"--rm /no/vlm: folder not found; .* a Hugging Face VLM$"):
+        judge(Path("/no/vlm"))
+
+
 def test_results_of_two_judges_are_not_mixed(folder: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     claim_output_folder(out, "pope", judge(folder), None)

@@ -15,7 +15,7 @@ def run_claims(*options: str, stdin: bytes = b"") -> subprocess.CompletedProcess
 
 def test_json_has_one_object_per_line() -> None:
     lines = ["There are two dogs left of a car.", "", "Zürich “OPEN” \x1b[31m\x0b\u2028 ☃ {\"a\"}", "<b>", "\x00"]  # fmt: skip
-    process = run_claims("--file", "-", "--json", stdin="\n".join(lines).encode() + b"\n\xff\xfe A cat.\r\n")
+    process = run_claims("--file", "-", "--json", stdin="\n".join(lines).encode() + b"\n A cat.\r\n")
     found = [json.loads(line) for line in process.stdout.splitlines()]
     assert process.returncode == 0, process.stderr
     assert [f["text"] for f in found[:-1]] == lines
@@ -62,3 +62,16 @@ def test_a_missing_file_gives_a_one_line_error(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert process.stderr.decode().strip().count("\n") == 0
     assert "cannot be read" in process.stderr.decode()
+
+
+def test_a_file_that_is_no_text_is_refused() -> None:
+    process = run_claims("--file", "docs/report.png")
+    assert (process.returncode, process.stdout) == (2, b"")
+    expected = "error: docs/report.png is not UTF-8 text (line 1); give a text file, or convert it to UTF-8"
+    assert process.stderr.decode().strip() == expected
+
+
+def test_the_line_that_is_not_utf_8_is_named() -> None:
+    process = run_claims("--file", "-", stdin="A dog.\nA café.\n".encode("latin-1"))
+    assert process.returncode == 2
+    assert "standard input is not UTF-8 text (line 2)" in process.stderr.decode()

@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from jobs import bench, evaluate
+from jobs import bench, doctor, evaluate, iterate, score
+from vlrm_ray.config import Config
 from vlrm_ray.errors import run_as_program
 
 
@@ -50,6 +51,23 @@ def test_the_help_of_each_command_is_its_module_and_its_options(
         assert status == 0
         assert (module.__doc__ or "?").strip() in output
         assert "-h, --help" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--help"], "measure the detector or the OCR reader on labelled images"),
+        (["--help"], "on held-out scenes, under image shifts, or on photographs"),
+        (["calibrate", "--help"], "a class with fewer different objects than N is judged mostly by the figures of all"),
+        (["experts", "--help"], "from the text to its claims and their verdicts"),
+        (["bench", "--help"], "a name of the hub is not taken"),
+    ],
+)
+def test_the_help_says_what_commands_and_options_do(
+    arguments: list[str], text: str, run: Callable[..., tuple[object, str, list[str]]]
+) -> None:
+    _, output, _ = run(evaluate, *arguments)
+    assert text in " ".join(output.split())
 
 
 @pytest.mark.parametrize(
@@ -132,3 +150,40 @@ run_as_program(main)
         process.stdout.close()
         _, errors = process.communicate("go\n")
     assert (process.returncode, errors) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("program", "function", "options"),
+    [
+        (iterate, "print_plan", ["--dry-run"]),
+        (doctor, "examine", ["--json"]),
+    ],
+)
+def test_overrides_may_stand_on_both_sides_of_an_option(
+    program: ModuleType,
+    function: str,
+    options: list[str],
+    run: Callable[..., tuple[object, str, list[str]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Config] = []
+
+    def remember(config: Config, *_: object, **__: object) -> list[object]:
+        seen.append(config)
+        return []
+
+    monkeypatch.setattr(program, function, remember)
+    status, _, errors = run(program, "name=x", *options, "rounds=1")
+    assert (status, errors) == (0, [])
+    assert [(config.name, config.rounds) for config in seen] == [("x", 1)]
+
+
+def test_overrides_of_scoring_may_stand_on_both_sides_of_an_option(
+    run: Callable[..., tuple[object, str, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(score, "score", lambda arguments, progress: seen.append(arguments.overrides))
+    options = ["--rm", "rm", "--data", "rows.jsonl", "--out", "scores.jsonl"]
+    status, _, errors = run(score, "critic.k=1", *options, "cluster.cpus=4")
+    assert (status, errors) == (0, [])
+    assert seen == [["critic.k=1", "cluster.cpus=4"]]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vlrm_ray import config
+from vlrm_ray import config, config_loading
 from vlrm_ray.config_sections import ExpertPool, Pool
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
@@ -41,7 +41,7 @@ def test_dotted_overrides_win() -> None:
             "train.gpus=2",
             "train.gpus: a training worker uses one GPU: set train.gpus=1 and train.workers to the number",
         ),
-        ("name=../x", "pattern"),
+        ("name=../x", "letters, digits"),
         (
             "rounds=[1",
             "rounds: '[1' is not readable YAML: did not find expected ',' or ']' in line 2; correct the value",
@@ -65,6 +65,100 @@ def test_mistakes_are_reported_in_one_line(override: str, message: str) -> None:
         config.load(None, [override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.freeze=vision", "train.freeze: expected a list, such as [vision], got 'vision'"),
+        ("train.freeze=5", "train.freeze: expected a list, such as [vision], got 5"),
+        ("trackers=wandb", "trackers: expected a list, such as [wandb], got 'wandb'"),
+        (
+            "experts.detector.classes=dog,cat",
+            "experts.detector.classes: expected a list, such as [dog, cat], got 'dog,cat'",
+        ),
+        (
+            "prompts.allow_hosts=example.org",
+            "prompts.allow_hosts: expected a list, such as [example.org], got 'example.org'",
+        ),
+        (
+            "evaluation.benchmarks=pope",
+            "evaluation.benchmarks: expected a list, such as [{name: ..., data: ...}], got 'pope'",
+        ),
+        (
+            "evaluation.benchmarks=[pope]",
+            "evaluation.benchmarks.0: expected a mapping, such as {name: ..., data: ...}, got 'pope'",
+        ),
+        ("train.lora=64", "train.lora is a section, not 64; set its keys, such as train.lora.rank=..."),
+        ("train=5", "train is a section, not 5; set its keys, such as train.workers=..."),
+        ("train=", "train is a section, without keys; delete it or set its keys, such as train.workers=..."),
+        ("cluster.stages=2", "cluster.stages is a section, not 2; set its keys, such as cluster.stages.ingest.min=..."),
+        (
+            "name=a/b",
+            "name: expected letters, digits, '.', '_' and '-', beginning with a letter or digit, got 'a/b'",
+        ),
+        ("cluster.labels=5", "cluster.labels: expected a mapping, such as {generate: {NAME: ...}}, got 5"),
+        ("cluster.labels={train: 5}", "cluster.labels.train: expected a mapping, such as {NAME: ...}, got 5"),
+    ],
+)
+def test_what_is_expected_is_said_in_the_words_of_yaml(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.load(None, [override])
+    assert str(caught.value) == f"the command line: {message}"
+
+
+def test_a_section_of_a_file_that_is_empty_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("name: mine\ntrain:\n")
+    with pytest.raises(UserError, match=r"c\.yaml: train is a section, without keys; .* such as train\.workers$"):
+        config.load(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("train.learning_rate", "did you mean 'train.lr'?"),
+        ("training.learning-rate", "did you mean 'train.lr'?"),
+        ("lr", "did you mean 'train.lr'?"),
+        ("epochs", "did you mean 'train.epochs'?"),
+        ("model", "did you mean 'policy.model', 'experts.detector.model' or 'critic.model'?"),
+        ("detector.model", "did you mean 'experts.detector.model'?"),
+        ("police.model", "did you mean 'policy.model'?"),
+        ("train.rank", "did you mean 'train.lora.rank'?"),
+        ("lora.rank", "did you mean 'train.lora.rank'?"),
+        ("lora", "did you mean 'train.lora'?"),
+        ("prompt", "did you mean 'prompts'?"),
+        ("prompt.source", "did you mean 'prompts.source'?"),
+        ("trian.epochs", "did you mean 'train.epochs'?"),
+        ("experts.detector.modell", "did you mean 'experts.detector.model'?"),
+        ("critic.max_new_tokens", "did you mean 'critic.max_tokens'?"),
+        (
+            "tensor_parallel_size",
+            "did you mean 'policy.engine.tensor_parallel' or 'critic.engine.tensor_parallel'?",
+        ),
+        (
+            "per_device_train_batch_size",
+            "did you mean 'train.batch'? (it counts the examples of all workers together)",
+        ),
+        ("cpus", "--dry-run lists all keys"),
+        ("train.beta", "--dry-run lists all keys"),
+    ],
+)
+def test_a_key_that_does_not_exist_is_answered_by_those_that_may_be_meant(key: str, suggestion: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.load(None, [f"{key}=1"])
+    assert str(caught.value) == f"unknown key {key!r} in the command line; {suggestion}"
+
+
+def test_a_section_of_a_file_that_does_not_exist_is_answered_by_the_one_that_may_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("prompt:\n  source: photos\n")
+    with pytest.raises(UserError, match=r"unknown key 'prompt' in .*; did you mean 'prompts'\?$"):
+        config.load(tmp_path / "c.yaml")
+
+
+def test_keys_of_other_programs_are_answered_by_keys_that_exist() -> None:
+    named = {key for keys in config_loading.KEYS_ELSEWHERE.values() for key in keys}
+    assert named <= set(config.keys())
+    assert config_loading.DIFFERENCES.keys() <= config_loading.KEYS_ELSEWHERE.keys()
 
 
 def value_of(settings: config.Config, key: str) -> object:
@@ -106,7 +200,7 @@ def test_later_overrides_win() -> None:
     assert config.load(None, ["name=a", "rounds=2", "name=b", "rounds=1"]).name == "b"
 
 
-@pytest.mark.parametrize(("old", "new"), config.RENAMED_KEYS.items())
+@pytest.mark.parametrize(("old", "new"), config_loading.RENAMED_KEYS.items())
 def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
     (tmp_path / "old.yaml").write_text(f"experts: {{reader: {{{old.rpartition('.')[2]}: models/ocr}}}}\n")
     for path, overrides in ((tmp_path / "old.yaml", []), (None, [f"{old}=models/ocr"])):
@@ -115,11 +209,13 @@ def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, old: str, ne
     assert new in set(config.keys())
 
 
-@pytest.mark.parametrize("key", config.REMOVED_KEYS)
+@pytest.mark.parametrize("key", config_loading.REMOVED_KEYS)
 def test_a_removed_key_is_refused_with_the_reason(tmp_path: Path, key: str) -> None:
     (tmp_path / "old.yaml").write_text(key.replace(".", ": {") + ": 0" + "}" * key.count(".") + "\n")
     for path, overrides in ((tmp_path / "old.yaml", []), (None, [f"{key}=0"])):
-        with pytest.raises(UserError, match=rf"{re.escape(key)} was removed: {re.escape(config.REMOVED_KEYS[key])}$"):
+        with pytest.raises(
+            UserError, match=rf"{re.escape(key)} was removed: {re.escape(config_loading.REMOVED_KEYS[key])}$"
+        ):
             config.load(path, overrides)
     assert key not in set(config.keys())
 

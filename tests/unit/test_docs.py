@@ -276,6 +276,11 @@ def test_the_configuration_page_shows_the_defaults_of_a_whole_configuration() ->
         assert f" | `{default}`" in rows[key], key
 
 
+@pytest.mark.parametrize("limits", ["`evaluation.holdout` | number ≥ 0, < 1 |", "`policy.top_p` | number > 0, ≤ 1 |"])
+def test_the_configuration_page_shows_all_limits_of_a_value(limits: str) -> None:
+    assert limits in config_reference.page()
+
+
 def test_every_room_has_a_reference_page() -> None:
     reference = "".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
     rooms = [p for p in (ROOT / "vlrm_ray").iterdir() if (p / "__init__.py").is_file() or p.suffix == ".py"]

@@ -1,15 +1,17 @@
 """What a run is measured by: pairs about images that are held out, and public benchmarks, after each round."""
 
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pytest
 
 from tests.unit.benchmark_files import label_lines, png
 from tests.unit.test_holdout import HASHES
-from vlrm_ray.config import Config, load
+from vlrm_ray.config import BenchmarkData, Config, load
 from vlrm_ray.engines import Completion, Request
 from vlrm_ray.errors import UserError
+from vlrm_ray.evaluation.benchmarks import BENCHMARKS
 from vlrm_ray.evaluation.benchmarks.evaluator import PublicBenchmark
 from vlrm_ray.evaluation.benchmarks.setup import check_benchmark
 from vlrm_ray.evaluation.evaluator import Evaluated, merged
@@ -234,6 +236,10 @@ def test_own_labels_have_an_accuracy_in_each_group_and_equal_rewards_are_undecid
     assert (found["accuracy"].value, found["accuracy"].n, found["undecided"].value) == (0.8, 5, 0.2)
 
 
+def test_the_configuration_knows_all_benchmarks() -> None:
+    assert get_args(BenchmarkData.model_fields["name"].annotation) == tuple(BENCHMARKS)
+
+
 def test_a_benchmark_is_listed_once_because_its_metrics_have_its_name() -> None:
     with pytest.raises(UserError, match=r"evaluation\.benchmarks: expected each name once.* other data of pope with"):
         config("evaluation.benchmarks=[{name: pope, data: a}, {name: pope, data: b}]")
@@ -248,8 +254,8 @@ def test_an_item_whose_image_is_missing_counts_as_wrong(tmp_path: Path) -> None:
 
 
 def test_unknown_benchmarks_and_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'popes' is unknown; choose one of"):
-        check_benchmark("popes", str(tmp_path))
+    with pytest.raises(UserError, match=r"evaluation\.benchmarks\.0\.name: .*'pope'.* or 'labels', got 'popes'"):
+        config("evaluation.benchmarks=[{name: popes, data: a}]")
     with pytest.raises(UserError, match="folder not found"):
         check_benchmark("pope", str(tmp_path / "nowhere"))
 

@@ -91,6 +91,12 @@ def test_a_bad_prompt_file_names_the_row(tmp_path: Path, content: str, message: 
     ("override", "message"),
     [
         ("policy.model=./nowhere", "policy.model"),
+        (
+            "policy.model=qwen",
+            "policy.model: there is no folder qwen, and a name of the hub is OWNER/NAME; give either",
+        ),
+        ("critic.model=models/of/mine", "critic.model: there is no folder models/of/mine, and a name of the hub is"),
+        ("experts.detector.model=owl", "experts.detector.model: there is no folder owl, and a name of the hub is"),
         ("critic.model=assets:detector", "no config.json"),
         ("experts.detector.model=./no.pt", "experts.detector.model"),
         ("experts.reader.detection_model=./no", "experts.reader.detection_model"),
@@ -118,6 +124,18 @@ def test_shipped_models_are_named_that_are_to_look_at_photographs(
     remarks = check_inputs(load(None, [f"prompts.source={data}", *overrides]))
     assert f"{known} only the embedded scenes; see docs/own-data.md#models-for-photographs" in remarks
     assert check_inputs(load(None)) == ()
+
+
+@pytest.mark.parametrize(("cached", "told"), [(False, ["critic.model"]), (True, [])])
+def test_a_name_that_may_be_a_mistyped_folder_is_told_unless_the_model_is_in_the_cache_of_the_hub(
+    cached: bool, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "config.json" if cached else None)
+    remark = (
+        "there is no folder models/vlm, so it is a name of the Hugging Face hub: fetched when engines start, not checked; "
+        "give a folder to have it checked"
+    )
+    assert check_inputs(load(None, ["critic.model=models/vlm"])) == tuple(f"{key}: {remark}" for key in told)
 
 
 def test_a_source_with_fewer_prompts_than_a_round_takes_is_told(tmp_path: Path) -> None:

@@ -118,12 +118,23 @@ def test_offline_reaches_all_processes() -> None:
     assert "VLRM_OFFLINE" not in environment(config())
 
 
-def test_offline_refuses_a_hub_model_that_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("key", "others"),
+    [
+        ("policy.model", []),
+        ("critic.model", []),
+        ("experts.extractor_model", ["experts.extractor=llm"]),
+        ("experts.detector.model", ["experts.detector.classes=[dog]"]),
+    ],
+)
+def test_offline_refuses_a_hub_model_that_is_not_cached(
+    key: str, others: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        UserError, match=r"critic\.model: config\.json of no/model is not in the cache of the Hugging Face hub"
+        UserError, match=rf"{key}: config\.json of no/model is not in the cache of the Hugging Face hub"
     ):
-        preflight._check_hub_models(load(None, ["critic.model=no/model", "offline=true"]))
+        preflight.check_inputs(load(None, [f"{key}=no/model", "offline=true", *others]))
 
 
 def test_text_is_read_on_gpus_only_by_an_onnxruntime_that_can() -> None:

@@ -255,10 +255,19 @@ def test_few_images_are_open_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
         (["--data", "x.jsonl", "--out", "/no/where/v.parquet"], "create the folder first"),
         (["--data", "none.jsonl", "--out", "v.parquet"], "--data none.jsonl does not exist"),
         (["--data", ".", "--out", "v.parquet"], "--data . is a folder"),
+        (
+            ["--data", "x.jsonl", "--out", "v.csv"],
+            r"--out v\.csv: the table is written as Parquet; give a file that ends",
+        ),
+        (["--image", "docs", "--text", "A dog."], "--image docs is a folder; give an image file"),
         (["--data", "x.jsonl", "--out", "s3://b/v.parquet"], "expected a file in an existing local folder"),
     ],
 )
-def test_missing_options_are_named(options: list[str], message: str) -> None:
+def test_missing_and_wrong_options_are_named(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
     parser = argparse.ArgumentParser()
     verify.add_arguments(parser)
     with pytest.raises(UserError, match=message):

@@ -21,9 +21,9 @@ from vlrm_ray.pipeline import placement, preflight
 from vlrm_ray.pipeline.cluster import address_of, connected
 from vlrm_ray.pipeline.cluster_probe import AUTH_MODE, prepare_to_join
 from vlrm_ray.pipeline.preflight import Check
-from vlrm_ray.reward.model_folder import is_hub_name
 from vlrm_ray.store.filesystem import joined, redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import is_hub_name
 from vlrm_ray.store.patience import impatient
 
 State = Literal["ok", "warn", "fail"]
@@ -89,6 +89,8 @@ def attempted(check: str, action: Check, good: str) -> list[Row]:
 def input_rows(config: Config) -> Iterator[Row]:
     """The checks of a run's inputs: models, experts with calibrations, prompts, cache, and the first usable image."""
     checks = preflight.input_checks(config)
+    if not config.offline:
+        del checks["models of the hub"]  # each of them is told below
     try:
         absent = list(_absent_experts(config.experts))
     except UserError:  # the check of the experts says why

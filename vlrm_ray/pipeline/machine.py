@@ -19,8 +19,8 @@ from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.doctor import Row
-from vlrm_ray.reward.model_folder import is_hub_name
 from vlrm_ray.store.filesystem import absolute, is_remote
+from vlrm_ray.store.models import is_hub_name
 from vlrm_ray.store.node_cache import node_cache
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"

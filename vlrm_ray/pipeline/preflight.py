@@ -25,9 +25,10 @@ from vlrm_ray.reward.model_folder import (
     check_positions,
     refuse_pointers,
 )
-from vlrm_ray.store.filesystem import is_remote, redacted
+from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.images import UNREADABLE, is_web, validate_image
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.models import check_hub_name, is_hub_name
 from vlrm_ray.store.patience import impatient
 
 IMAGE_CHECK_SECONDS = 20
@@ -63,8 +64,7 @@ def input_checks(config: Config) -> dict[str, Check]:
         checks["policy.model"] = partial(check_model, "policy.model", config.policy.model)
     checks["critic.model"] = partial(_check_critic, config)
     checks["claim extractor"] = partial(_check_extractor, config)
-    if config.offline:
-        checks["offline models"] = partial(_check_hub_models, config)
+    checks["models of the hub"] = partial(_check_hub_models, config)
     for entry in config.evaluation.benchmarks:
         checks[f"benchmark {entry.name}"] = partial(check_benchmark, entry.name, entry.data)
     checks["experts"] = lambda: _check_calibrations(config, _check_experts(config.experts))
@@ -174,6 +174,7 @@ def _check_experts(experts: Experts) -> Verifier:
             raise UserError(f"experts.detector.model: there is no file {detector}; give a YOLO checkpoint (.pt, .onnx)")
         refuse_pointers("experts.detector.model", checkpoint)
     else:
+        check_hub_name("experts.detector.model", detector)
         check_zero_shot(experts.detector)
         check_no_pointers("experts.detector.model", detector)
     for key, locate in (("detection_model", detection_folder), ("recognition_model", recognition_folder)):
@@ -201,27 +202,36 @@ def _check_onnxruntime_on_gpus() -> None:
         )
 
 
-def _check_hub_models(config: Config) -> None:
-    """Raises UserError if a model that is named on the Hugging Face hub is not in this node's cache of it."""
+def _check_hub_models(config: Config) -> Remarks:
+    """Remarks about models of the Hugging Face hub that are not in this node's cache of it; with `offline` they raise UserError."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    remarks: Remarks = ()
+    for key, name in _hub_models(config).items():
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            continue
+        if config.offline:
+            raise UserError(
+                f"{key}: config.json of {name} is not in the cache of the Hugging Face hub on this node "
+                f"({constants.HF_HUB_CACHE}), and offline is true; fetch the model there, give a folder, or set offline=false"
+            )
+        remarks += (
+            f"{key}: there is no folder {name}, so it is a name of the Hugging Face hub: fetched when engines start, not "
+            "checked; give a folder to have it checked",
+        )
+    return remarks
+
+
+def _hub_models(config: Config) -> dict[str, str]:
+    """The models that are named on the Hugging Face hub, by their keys; raises UserError for what cannot be such a name."""
     names = {"policy.model": config.policy.model if config.policy.samples else "", "critic.model": config.critic.model}
     if config.experts.extractor == "llm":
         names["experts.extractor_model"] = config.experts.extractor_model
     if not is_checkpoint(config.experts.detector.model):
         names["experts.detector.model"] = config.experts.detector.model
     for key, name in names.items():
-        if (
-            name.count("/") == 1
-            and not is_remote(name)
-            and not Path(name).exists()
-            and not name.startswith((".", "~", ASSETS))
-        ):
-            from huggingface_hub import constants, try_to_load_from_cache
-
-            if not isinstance(try_to_load_from_cache(name, "config.json"), str):
-                raise UserError(
-                    f"{key}: config.json of {name} is not in the cache of the Hugging Face hub on this node "
-                    f"({constants.HF_HUB_CACHE}), and offline is true; fetch the model there, give a folder, or set offline=false"
-                )
+        check_hub_name(key, name)
+    return {key: name for key, name in names.items() if is_hub_name(name)}
 
 
 def _located(key: str, locate: Callable[[], str]) -> str:

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vlrm_ray.config import ASSETS, Config, Train, asset_path
+from vlrm_ray.config import Config, Train, asset_path
 from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.preferences.critique import FORMATS
 from vlrm_ray.store.filesystem import is_remote, redacted
-from vlrm_ray.store.models import portable, skeleton
+from vlrm_ray.store.models import check_hub_name, is_hub_name, portable, skeleton
 from vlrm_ray.types import NO, YES
 
 CARD = "vlrm_reward.json"
@@ -44,23 +44,18 @@ BIDIRECTIONAL_IMAGES = ("gemma3", "paligemma")
 _POINTER = b"version https://git-lfs."
 
 
-def is_hub_name(name: str) -> bool:
-    """Whether a model's name, if it is not empty, is one on the Hugging Face hub: no URI, and no path of this node."""
-    beginnings = (ASSETS, ".", "/", "~")
-    return bool(name) and not (is_remote(name) or name.startswith(beginnings) or Path(portable(name)).exists())
-
-
 def check_model(key: str, name: str) -> None:
-    """Check that a folder holds a usable model; a hub name is not checked.
+    """Check that a folder holds a usable model; of a hub name only its form is checked.
 
     Args:
         key: configuration key, for the error message.
         name: value of that key: a reference as in `vlrm_ray.store.models`.
 
     Raises:
-        UserError: if a file is missing, cut off, not readable or a Git LFS pointer, or if the tokenizer has no single
-            tokens for Yes and No.
+        UserError: if a file is missing, cut off, not readable or a Git LFS pointer, if the tokenizer has no single
+            tokens for Yes and No, or if there is no folder and the name cannot be one of the hub.
     """
+    check_hub_name(key, name)
     if is_remote(name):
         _check_remote(key, name, _check_folder)
         return

@@ -1,4 +1,4 @@
-"""Quality of the experts' verdicts on statements with known truth, from text over claims to verdicts."""
+"""Quality of the experts' verdicts on statements with known truth, from the text to its claims and their verdicts."""
 
 import random
 from collections.abc import Iterator, Sequence

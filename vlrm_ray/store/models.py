@@ -10,6 +10,7 @@ Fingerprints are computed from content, so they are the same on each node.
 """
 
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Collection, Iterator
@@ -19,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vlrm_ray.config import ASSETS, asset_path
-from vlrm_ray.errors import StorageError
+from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.ids import digest, sha256_of_file
 from vlrm_ray.store.filesystem import file_uri_path, is_remote, storage_errors
 from vlrm_ray.store.ledger import Ledger
@@ -34,6 +35,7 @@ SMALL_BYTES = 64 << 20
 OFFLINE_ENV = {"VLRM_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
 """Environment of a run's processes with `offline: true`."""
 _READERS = 8
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _LOCAL = ("/", ".", "~")
 """Beginnings of a local path; other names are local if there is such a file or folder."""
 
@@ -47,6 +49,23 @@ def portable(reference: str) -> str:
     """The same reference for use by other processes: a relative local path becomes absolute."""
     path = _local_path(reference)
     return reference if path is None else str(path)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a model's name, if it is not empty, is one on the Hugging Face hub: no URI, and no path of this node."""
+    beginnings = (ASSETS, ".", "/", "~")
+    return bool(name) and not (is_remote(name) or name.startswith(beginnings) or Path(portable(name)).exists())
+
+
+def may_be_hub_name(name: str) -> bool:
+    """Whether `is_hub_name` holds and the name has the form OWNER/NAME."""
+    return is_hub_name(name) and bool(_HUB_NAME.fullmatch(name))
+
+
+def check_hub_name(key: str, name: str) -> None:
+    """Check that a model's name, if it is no URI and no path of this node, may be one of the hub; raises UserError."""
+    if is_hub_name(name) and not may_be_hub_name(name):
+        raise UserError(f"{key}: there is no folder {name}, and a name of the hub is OWNER/NAME; give either")
 
 
 def local_model(reference: str, ledger: Ledger | None = None) -> str:

@@ -20,8 +20,8 @@ To add a benchmark, create a module here, for example `mybench.py`, with
 * `predict(item, judgement)`, `files(predictions)` and `official(predictions)` for the official script's formats and formula,
 * `MYBENCH = Benchmark("mybench", read, predict, files, official)`.
 
-Then add `MYBENCH` to `BENCHMARKS` below, made-up input files to `tests/unit/benchmark_files.py`, values computed by hand
-to `tests/unit/test_benchmarks_formulas.py`, and a line to the table in `docs/benchmarks.md`.
+Then add `MYBENCH` to `BENCHMARKS` below, its name to `BenchmarkData.name` in `vlrm_ray/config.py`, made-up input files to
+`tests/unit/benchmark_files.py`, values computed by hand to `tests/unit/test_benchmarks_formulas.py`, and a line to the table in `docs/benchmarks.md`.
 """
 
 from vlrm_ray.evaluation.benchmarks.amber import AMBER

@@ -17,7 +17,7 @@ from vlrm_ray.reward.scoring import token_limits
 from vlrm_ray.reward.temperature_scaling import read_temperature
 from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
-from vlrm_ray.store.models import local_model, model_fingerprint, portable
+from vlrm_ray.store.models import local_model, may_be_hub_name, model_fingerprint, portable
 from vlrm_ray.store.node_cache import node_cache
 from vlrm_ray.store.sources import list_source
 
@@ -80,8 +80,10 @@ def judge_from_folder(
     """
     reference = portable(str(model))
     if not is_remote(reference) and not Path(reference).is_dir():
+        fetch = f"; a name of the hub is not taken: fetch its model with `hf download {model} --local-dir vlm`, then give --rm vlm"
         raise UserError(
             f"--rm {model}: folder not found; give the folder of a published reward model or a Hugging Face VLM"
+            + (fetch if may_be_hub_name(reference) else "")
         )
     check_model("--rm", reference)
     folder = Path(local_model(reference))
@@ -197,11 +199,7 @@ def claim_output_folder(out: str, benchmark: str, judge: Judge, images: str | No
 
 
 def check_benchmark(name: str, data: str) -> None:
-    """Check an entry of `evaluation.benchmarks`; raises UserError if there is no such benchmark, folder or URI."""
-    from vlrm_ray.evaluation.benchmarks import BENCHMARKS  # here, since it imports all of them
-
-    if name not in BENCHMARKS:
-        raise UserError(f"evaluation.benchmarks: {name!r} is unknown; choose one of {', '.join(BENCHMARKS)}")
+    """Check the data of an entry of `evaluation.benchmarks`; raises UserError if there is no such folder or URI."""
     if is_remote(data):
         list_source(data)
     elif not Path(data).is_dir():
