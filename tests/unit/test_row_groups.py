@@ -59,6 +59,14 @@ def test_a_round_reads_only_the_row_groups_with_its_images(tmp_path: Path, group
     assert len(made) == 40
 
 
+def test_rows_far_apart_in_a_row_group_are_found(tmp_path: Path) -> None:
+    rows = [{"image": CONTENT, "question": f"{i}?", "response": f"{i}"} for i in range(1000)]
+    (tmp_path / "p.parquet").write_bytes(grouped(rows, 1000))
+    config = load(None, [f"prompts.source={tmp_path / 'p.parquet'}", "prompts.per_round=3"])
+    taken = prompts.prompts_of_round(config, 1, Ledger(str(tmp_path / "run")))
+    assert [f"{response.text}?" for ref in taken for response in ref.responses] == [ref.question for ref in taken]
+
+
 def test_row_groups_that_are_large_are_read_one_after_the_other(
     tmp_path: Path, groups_read: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
