@@ -43,7 +43,7 @@ SUFFIXES = (
 )
 NOT_IN_CHECKOUT = re.compile(
     r"runs/.*|versions/.*|round-0001/.*|evidence/.*|images/.*|metrics/.*|train/|refused/|suspects/|site/.*|(s3|gs)://.*|/.*|\.\w+|.*[*<].*"
-    r"|yolo11m\.pt|models\.json|(report|config|driver|prompts)\.(html|json)|vlrm_(reward|calibration)\.json|photo\.\w+|mine\.yaml|(prompts|metrics|rows)\.jsonl|scores\.parquet.*|responses\.txt"
+    r"|yolo11m\.pt|models\.json|(report|config|driver|prompts)\.(html|json)|vlrm_(reward|calibration)\.json|photo\.\w+|mine\.yaml|(prompts|metrics|rows)\.jsonl|scores\.parquet.*|prompts\.parquet|responses\.txt"
     r"|detector\.(pt|calibration\.json)|recognition/|recognition\.calibration\.json|.assets:.*|NAME\.py|.*/NAME\.py"
 )
 """Files of a run, of an example, or outside the checkout."""

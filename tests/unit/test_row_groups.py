@@ -1,4 +1,4 @@
-"""Images inside the rows of a file: only the row groups that a round needs are read, several at the same time."""
+"""Images inside the rows of a file: only the row groups that a run needs are read, several at the same time."""
 
 import base64
 import io
@@ -40,23 +40,40 @@ def groups_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return groups
 
 
-def test_a_round_reads_only_the_row_groups_with_its_images(tmp_path: Path, groups_read: list[int]) -> None:
+def test_the_first_round_reads_only_the_row_groups_with_images_that_the_rounds_of_the_run_use(
+    tmp_path: Path, groups_read: list[int]
+) -> None:
     contents = [png(f"rgb({i}, 0, 0)") for i in range(40)]
     (tmp_path / "p.parquet").write_bytes(
         grouped([{"image": c, "question": f"{i}?"} for i, c in enumerate(contents)], 2)
     )
-    config = load(None, [f"prompts.source={tmp_path / 'p.parquet'}", "prompts.per_round=4"])
-    ledger, made = Ledger(str(tmp_path / "run")), set[str]()
-    read_source(config.prompts.source, config.prompts.question)
+    config = load(None, [f"prompts.source={tmp_path / 'p.parquet'}", "prompts.per_round=4", "rounds=3"])
+    ledger, made = Ledger(str(tmp_path / "run")), list[int]()
+    prompts.source_of(config)
     assert sorted(groups_read) == list(range(20))
+    groups_read.clear()
     for round_ in range(1, 11):
+        for ref in prompts.prompts_of_round(config, round_, ledger):
+            made.append(int(ref.question[:-1]))
+            assert Path(ref.image).read_bytes() == contents[made[-1]]
+        if round_ == 1:
+            of_the_run, stored = set(groups_read), len(list((tmp_path / "run" / "images").iterdir()))
+        elif round_ <= 3:
+            assert not groups_read
+        else:  # a session with more rounds may follow
+            assert set(groups_read) == {number // 2 for number in made[-4:]}
         groups_read.clear()
-        taken = prompts.prompts_of_round(config, round_, ledger)
-        assert set(groups_read) == {int(ref.question[:-1]) // 2 for ref in taken}
-        for ref in taken:
-            assert Path(ref.image).read_bytes() == contents[int(ref.question[:-1])]
-            made.add(ref.question)
-    assert len(made) == 40
+    assert of_the_run == {number // 2 for number in made[:12]}
+    assert stored == 12
+    assert sorted(made) == list(range(40))
+
+
+def test_rows_far_apart_in_a_row_group_are_found(tmp_path: Path) -> None:
+    rows = [{"image": CONTENT, "question": f"{i}?", "response": f"{i}"} for i in range(1000)]
+    (tmp_path / "p.parquet").write_bytes(grouped(rows, 1000))
+    config = load(None, [f"prompts.source={tmp_path / 'p.parquet'}", "prompts.per_round=3"])
+    taken = prompts.prompts_of_round(config, 1, Ledger(str(tmp_path / "run")))
+    assert [f"{response.text}?" for ref in taken for response in ref.responses] == [ref.question for ref in taken]
 
 
 def test_row_groups_that_are_large_are_read_one_after_the_other(
@@ -81,7 +98,7 @@ def test_a_file_that_has_changed_meanwhile_is_named(kind: str, count: int, tmp_p
 
     write(f"p.{kind}", "1", 6)
     config = load(None, [f"prompts.source={tmp_path}/p.{kind}"])
-    read_source(config.prompts.source, config.prompts.question)
+    prompts.source_of(config)
     write(f"p.{kind}", "2" if count == 0 else "1", 6 - count)
     with pytest.raises(UserError, match=rf"p\.{kind} row \d has changed since the run began to read it"):
         prompts.prompts_of_round(config, 1, Ledger(str(tmp_path / "run")))

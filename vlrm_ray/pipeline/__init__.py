@@ -19,6 +19,7 @@ Prompts, and what becomes of them:
 
 prompts.py           reads the prompts of a round
 prompt_source.py     the prompts of a source as columns
+prompt_index.py      those of a file with images, stored with the run
 prompt_rows.py       a prompt from a row of a file
 holdout.py           the images that no reward model is trained on
 quarantine.py        stops a run of which too many prompts cannot be used

@@ -150,7 +150,7 @@ def _check_prompts(config: Config) -> Remarks:
     name, responses = config.prompts.source, False
     remarks: Remarks = ()
     if name != prompts.SCENES:
-        source = prompts.read_source(name, config.prompts.question)
+        source = prompts.source_of(config)
         remarks, responses = source.remarks, source.given.num_rows > 0
         if len(source) < config.prompts.per_round:
             count = f"{len(source)} prompt{'' if len(source) == 1 else 's'}"
@@ -256,7 +256,7 @@ def check_images(config: Config, ledger: Ledger) -> None:
     gathered = all(ledger.result(round_, "select") is not None for round_ in range(1, config.most_rounds + 1))
     if gathered or address_of(config) or config.prompts.source == prompts.SCENES:
         return
-    refs = prompts.read_source(config.prompts.source, config.prompts.question)
+    refs = prompts.source_of(config)
     hosts = config.prompts.allow_hosts
     reasons: Counter[str] = Counter()
     away: list[StorageError] = []

@@ -30,11 +30,14 @@ class PromptSource:
             left out.
         given: the rows that bring responses, as columns `row`, its number in the file, and `prompt`, the index of its
             prompt; rows with the same prompt add their responses to it.
+        unsaved: the key under which the run has yet to store them; "" if it has, or if they are soon read again. See
+            `vlrm_ray.pipeline.prompt_index`.
     """
 
     table: pa.Table
     remarks: tuple[str, ...] = ()
     given: pa.Table = field(default_factory=_GIVEN.empty_table)
+    unsaved: str = ""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -46,6 +49,11 @@ class PromptSource:
     def take(self, indices: Sequence[int]) -> list[PromptRef]:
         """The prompts with some indices, in their order, without their responses."""
         return list(_refs(self.table.take(pa.array(indices, pa.int64()))))
+
+    def images(self, indices: Sequence[int]) -> dict[str, int]:
+        """The images of the prompts with some indices, each with the `row` of one of them."""
+        table = self.table.take(pa.array(indices, pa.int64()))
+        return dict(zip(table["image"].to_pylist(), table["row"].to_pylist(), strict=True))
 
     @property
     def sha256(self) -> str:

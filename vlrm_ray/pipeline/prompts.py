@@ -1,15 +1,19 @@
 """Prompt sources: the embedded scenes, a file of rows, or a folder of images; local, or in an object store by URI.
 
 A source is read row by row, and kept as columns. A row that cannot be used, for example without a question, becomes a
-prompt with a `problem`: the round quarantines it and counts it. Images inside rows are stored once, by content hash, in
-`images/` of the run or the cache. Responses inside rows are read again by the rounds that use their prompts, so that the
-source takes little memory.
+prompt with a `problem`: the round quarantines it and counts it. Responses inside rows are read again by the rounds that use
+their prompts, so that the source takes little memory.
+
+Images inside rows are most of a file, so all of them are read twice in a run, however often it starts: first for their hashes,
+which decide what the prompts are and in which order the rounds take them (`prompt_index.py` keeps that with the run); then by
+the first round, which stores those that the run uses, by content hash, in `images/` of the run or the cache.
 """
 
 import os
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -22,6 +26,7 @@ from PIL import Image
 from vlrm_ray.config import Config
 from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.ids import digest, seed_of, sha256_of
+from vlrm_ray.pipeline import prompt_index
 from vlrm_ray.pipeline.prompt_rows import (
     COLUMNS,
     EMBEDDED,
@@ -33,7 +38,7 @@ from vlrm_ray.pipeline.prompt_rows import (
 from vlrm_ray.pipeline.prompt_source import Collector, PromptSource
 from vlrm_ray.store import row_files
 from vlrm_ray.store.decoding import FORMATS, SUFFIXES
-from vlrm_ray.store.filesystem import below, check_remote, file_uri_path, is_remote, redacted
+from vlrm_ray.store.filesystem import below, check_remote, file_uri_path, is_remote, joined, redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.patience import impatient, patiently
 from vlrm_ray.store.row_formats import IMAGE_COLUMNS, OWN, TEXT_COLUMNS, is_valid_text, printable, row_fields
@@ -72,54 +77,77 @@ def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[Prompt
     source, count = config.prompts.source, config.prompts.per_round
     if source == SCENES:
         return list(_scenes(config.seed, round_, count, ledger))
-    prompts = read_source(source, config.prompts.question)
+    prompts = source_of(config)
     order = list(range(len(prompts)))
     random.Random(seed_of("prompts", config.seed)).shuffle(order)
-    first = (round_ - 1) * count
+    first, end = (round_ - 1) * count, config.most_rounds * count
     indices = [order[i % len(order)] for i in range(first, first + min(count, len(order)))]
+    later = [order[i % len(order)] for i in range(first + len(indices), min(end, first + len(order)))]
     taken = _with_responses(prompts, indices, source)
-    images = _with_stored_images(prompts, indices, source, ledger)
+    images = _with_stored_images(prompts, indices, later, source, ledger)
     places = {ref.image: place for place, ref in reversed([*enumerate(taken)])}
     taken.sort(key=lambda ref: (places[ref.image], ref.question))
     return [replace(ref, image=images.get(ref.image, ref.image)) for ref in taken]
 
 
+def source_of(config: Config) -> PromptSource:
+    """The prompts of a run's source. Raises UserError as `read_source`."""
+    return read_source(config.prompts.source, config.prompts.question, joined(config.folder, config.name))
+
+
 @lru_cache(maxsize=2)
-def read_source(source: str, question: str) -> PromptSource:
+def read_source(source: str, question: str, run: str = "") -> PromptSource:
     """Read the prompts of a source.
 
     Args:
         source: path or URI of a folder of images; or of a file that `vlrm_ray.store.row_files.read_rows` reads, with rows
             in one of the formats of `vlrm_ray.store.row_formats`.
         question: question about each image of a folder.
+        run: path or URI of the folder of a run that may have stored the prompts; see `vlrm_ray.pipeline.prompt_index`.
 
     Raises:
         UserError: if the source does not exist, cannot be read or holds no usable prompt.
     """
     if is_remote(source):
-        return _read_remote(source, question)
+        return _read_remote(source, question, run)
     path = _path_of(source)
     if path.is_dir() and source:
         return _read_folder(_local_files(path), source, question)
     if path.is_file():
-        return _read_file(str(path), source)
+        key = prompt_index.key_of(source, list_source(str(path)))
+        return _stored(key, run) or _read_file(str(path), source, key)
     raise UserError(
         f"prompts.source {printable(source)} {'does not exist' if source else 'is empty'}; give 'scenes', a file of "
         "prompts (.jsonl, .json or .parquet) or a folder of images, by path or by a URI such as s3://..."
     )
 
 
-def _read_remote(source: str, question: str) -> PromptSource:
-    try:
+def _read_remote(source: str, question: str, run: str) -> PromptSource:
+    with _errors_named():
         check_remote(source)
         with impatient():  # often the first access to the storage, whose address may be wrong
             found = list_source(source)
-        if "" in found.files:
-            return _read_file(source, source)
-        names = sorted(found.files, key=lambda name: name.split("/"))
-        return _read_folder(((name, below(source, name)) for name in names), source, question)
+    if "" in found.files:
+        key = prompt_index.key_of(source, found)
+        stored = _stored(key, run)
+        with _errors_named():
+            return stored or _read_file(source, source, key)
+    names = sorted(found.files, key=lambda name: name.split("/"))
+    return _read_folder(((name, below(source, name)) for name in names), source, question)
+
+
+@contextmanager
+def _errors_named() -> Iterator[None]:
+    """Context manager: errors of a storage name `prompts.source`."""
+    try:
+        yield
     except StorageError as error:
         raise UserError(f"prompts.source: {error}") from None
+
+
+def _stored(key: str, run: str) -> PromptSource | None:
+    """The prompts that a run has stored under a key."""
+    return prompt_index.load(run, key) if run else None
 
 
 def _local_files(folder: Path) -> Iterator[tuple[str, str]]:
@@ -172,8 +200,8 @@ def _why_ignored(path: PurePosixPath) -> str:
     return f"{printable(suffix) or 'without a suffix'} ({why})"
 
 
-def _read_file(file: str, source: str) -> PromptSource:
-    """The prompts of a file, given by its path or URI."""
+def _read_file(file: str, source: str, key: str) -> PromptSource:
+    """The prompts of a file, given by its path or URI, and the key under which a run is to store them if they have images."""
     collector = Collector()
     problems: Counter[str] = Counter()
     formats: Counter[str] = Counter()
@@ -200,7 +228,8 @@ def _read_file(file: str, source: str) -> PromptSource:
             f"{problems.total()} of {collector.total} rows cannot be used and are quarantined ({counts}); {example}"
         )
         remarks.append(f"prompts.source {shown}: {remark}")
-    return collector.source(remarks)
+    prompts = collector.source(remarks)
+    return replace(prompts, unsaved=key) if prompt_index.has_images(prompts) else prompts
 
 
 def _remarks(collector: Collector, formats: Mapping[str, int]) -> Iterator[str]:
@@ -244,28 +273,40 @@ def _with_responses(prompts: PromptSource, indices: Sequence[int], source: str) 
     return [replace(ref, responses=responses[index]) for index, ref in zip(indices, refs, strict=True)]
 
 
-def _with_stored_images(prompts: PromptSource, indices: Sequence[int], source: str, ledger: Ledger) -> dict[str, str]:
-    """Store the images inside the rows of some prompts in the ledger; returns their locations by `EMBEDDED` reference."""
-    table = prompts.table.take(pa.array(indices, pa.int64()))
-    rows = {
-        image.removeprefix(EMBEDDED): row
-        for image, row in zip(table["image"].to_pylist(), table["row"].to_pylist(), strict=True)
+def _with_stored_images(
+    prompts: PromptSource, indices: Sequence[int], later: Sequence[int], source: str, ledger: Ledger
+) -> dict[str, str]:
+    """Store the images inside the rows of some prompts in the ledger; returns their locations by `EMBEDDED` reference.
+
+    If any is missing there, those of prompts that are used later are stored, too: the prompts of a round are spread over
+    the file, so that each round would read nearly all of it.
+    """
+    images = [image for image in prompts.images(indices) if image.startswith(EMBEDDED)]
+    names = {image: row_files.image_file(image.removeprefix(EMBEDDED)) for image in images}
+    if ledger.missing(names.values()):
+        _store_images(prompts, [*indices, *later], source, ledger)
+    return {image: ledger.location(name) for image, name in names.items()}
+
+
+def _store_images(prompts: PromptSource, indices: Sequence[int], source: str, ledger: Ledger) -> None:
+    """Store those of the images inside the rows of some prompts that the ledger does not have."""
+    row_of = {
+        row_files.image_file(image.removeprefix(EMBEDDED)): row
+        for image, row in prompts.images(indices).items()
         if image.startswith(EMBEDDED)
     }
-    names = {sha256: row_files.image_file(sha256) for sha256 in sorted(rows)}
-    missing = ledger.missing(names.values())
-    sha256_of_row = {rows[sha256]: sha256 for sha256, name in names.items() if name in missing}
+    name_of_row = {row_of[name]: name for name in ledger.missing(row_of)}
     with row_files.ImageWriter(ledger) as writer:
 
         def store(number: int, row: Any) -> None:
-            content = embedded_content(row)
-            if content is None or sha256_of(content) != sha256_of_row[number]:
+            content, name = embedded_content(row), name_of_row[number]
+            sha256 = "" if content is None else sha256_of(content)
+            if content is None or row_files.image_file(sha256) != name:
                 raise _changed(source, number)
-            writer.put(sha256_of_row[number], content)
+            writer.put(sha256, content)
 
-        if sha256_of_row:
-            _rows(source, IMAGE_COLUMNS, store, sha256_of_row)
-    return {f"{EMBEDDED}{sha256}": ledger.location(name) for sha256, name in names.items()}
+        if name_of_row:
+            _rows(source, IMAGE_COLUMNS, store, name_of_row)
 
 
 def _rows(source: str, columns: Sequence[str], work: Callable[[int, Any], T], rows: Collection[int]) -> list[T]:

@@ -6,7 +6,8 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.named_models import content_hashes
 from vlrm_ray.ids import canonical_json
-from vlrm_ray.pipeline.prompts import SCENES, read_source
+from vlrm_ray.pipeline import prompt_index
+from vlrm_ray.pipeline.prompts import SCENES, source_of
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 
@@ -109,13 +110,15 @@ def bind_models(config: Config, ledger: Ledger) -> None:
 def bind_source(config: Config, ledger: Ledger) -> None:
     """Store a hash of the prompts' source in a new run's folder, or check that an existing run has the same prompts.
 
+    The prompts are stored, too, if the next start would have to read images for them.
+
     Raises:
         UserError: the source has other prompts than when the run was started. Rounds take their prompts out of one shuffled
             order, so they would leave some out and repeat others.
     """
     if config.prompts.source == SCENES:
         return
-    source = read_source(config.prompts.source, config.prompts.question)
+    source = source_of(config)
     current, stored = {"prompts": len(source), "sha256": source.sha256}, ledger.get_json(SOURCE)
     if stored is None or (stored != current and _is_empty(ledger)):
         ledger.put_json(SOURCE, current)
@@ -125,6 +128,8 @@ def bind_source(config: Config, ledger: Ledger) -> None:
             f"prompts.source {redacted(config.prompts.source)} has changed since run {config.name} was started: {before} "
             f"prompts then, {now if now != before else 'as many but others'} now; restore it, or choose another name="
         )
+    if source.unsaved:
+        prompt_index.save(ledger, source)
 
 
 def _is_empty(ledger: Ledger) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
@@ -27,6 +28,8 @@ from vlrm_ray.store.patience import patiently
 
 SMALL_BYTES = 1 << 20
 """Largest file that a storage takes at once, so that silence means a dead connection; larger ones may take it minutes."""
+ASKERS, ASKED_AT_ONCE = 32, 100
+"""Threads that ask an object store which files it has, and the files that each asks about before it takes more."""
 
 T = TypeVar("T")
 
@@ -113,12 +116,19 @@ class Folder:
         return self._patiently("read", name, read)
 
     def missing(self, names: Iterable[str]) -> set[str]:
-        """Those of some files that do not exist."""
-        paths = {name: self.path(name) for name in names}
-        if not paths:
-            return set()
-        found = self._patiently("read", next(iter(paths)), lambda: self.quick.get_file_info(list(paths.values())))
-        return {name for name, info in zip(paths, found, strict=True) if info.type == pafs.FileType.NotFound}
+        """Those of some files that do not exist. Object stores, which answer about one at a time, are asked by many threads."""
+        ordered = list(names)
+        size = len(ordered) or 1 if self.local else ASKED_AT_ONCE
+        groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        if len(groups) <= 1:
+            return set().union(*map(self._missing, groups))
+        with ThreadPoolExecutor(ASKERS) as askers:
+            return set().union(*askers.map(self._missing, groups))
+
+    def _missing(self, names: list[str]) -> set[str]:
+        paths = [self.path(name) for name in names]
+        found = self._patiently("read", names[0], lambda: self.quick.get_file_info(paths))
+        return {name for name, info in zip(names, found, strict=True) if info.type == pafs.FileType.NotFound}
 
     def put_json(self, name: str, value: Any) -> None:
         """Write a JSON file atomically."""

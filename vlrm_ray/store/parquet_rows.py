@@ -114,7 +114,8 @@ def _read_group(
             number += batch.num_rows
             if rows is not None:
                 here = [row for row in rows if row in here]
-                batch = batch.take([row - number - 1 + batch.num_rows for row in here])
+                places = [row - number - 1 + batch.num_rows for row in here]
+                batch = batch.take(pa.array(places, pa.int64()))  # of an empty list, pyarrow would not know the type
             made += map(work, here, batch.to_pylist())
             if rows is not None and number >= rows[-1]:
                 break
