@@ -153,8 +153,8 @@ class EngineHost:
         await self._with_engine(lambda engine: engine.load(folder))
         self._model, self.version = folder, version
         after = await self.score(canary) if canary else []
-        for score in after:
-            check_canary(score, folder, self.version, self.settings.dtype, self._place())
+        for score, old in zip(after, before, strict=True):
+            check_canary(score, folder, self.version, self.settings.dtype, self._place(), old)
         return max((max(abs(a.yes - b.yes), abs(a.no - b.no)) for a, b in zip(after, before, strict=True)), default=0.0)
 
     async def load_report(self) -> LoadReport:

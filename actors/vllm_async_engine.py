@@ -25,6 +25,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from vlrm_ray.engines import Completion, EngineDied, EngineSettings, Request, Sampling
+from vlrm_ray.errors import last_line
 
 PREPARING_THREADS = max(2, min(8, (os.cpu_count() or 1) // 4))
 """Threads that read and decode images."""
@@ -67,18 +68,25 @@ class AsyncVllm:
         return self.model.score(output)
 
     async def load(self, folder: str) -> None:
-        """See `Backend.load`. Clears the caches of prefixes and image embeddings, which the old weights computed."""
+        """See `Backend.load`. Clears the caches of prefixes and image embeddings, which the old weights computed.
+
+        After an error some of the weights may be the new ones, so the engine is closed and counts as ended.
+        """
         try:
             await unless_ended(self._load(folder), lambda: self._llm.errored)
         except (EngineDied, EngineDeadError) as error:
             raise self._ended() from error
+        except Exception as error:  # of many types
+            await self.close()
+            raise EngineDied(f"loading the weights of {folder} failed: {last_line(error)}") from error
 
     async def _load(self, folder: str) -> None:
         await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         if not self.model.on_gpu:
             await self._llm.collective_rpc("repack_output_layer")
         await self._llm.reset_encoder_cache()
-        await self._llm.reset_prefix_cache()
+        if not await self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM kept what the old weights had computed, because requests are in progress")
 
     async def close(self) -> None:
         """See `Backend.close`. Requests that are in progress fail with EngineDied: none is refused or answered in part."""

@@ -45,6 +45,8 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # n
 IMAGE_CACHE_GB, CPU_IMAGE_CACHE_GB = 1.0, 0.125
 """Limit of vLLM's cache of preprocessed images in each of its processes, in GiB, with GPUs and without. The requests about an
 image follow one another, so a few images are enough; without GPUs the memory is that of everything else."""
+GPU_BATCHED_TOKENS = 8192
+"""Tokens of a step on GPUs, as of vLLM's own server; embedded in another program, its engine would take 2,048."""
 SMALL_MODEL_BYTES = 1 << 28
 """Models whose weights take less are not compiled on GPUs: that takes longer than it saves."""
 
@@ -91,12 +93,15 @@ class VllmModel:
             "disable_log_stats": True,
             "tensor_parallel_size": s.tensor_parallel,
             "trust_remote_code": False,
+            # logits in bfloat16 have steps of an eighth: the log-odds of different responses would often be equal
+            "hf_overrides": {} if s.dtype == "float32" else {"head_dtype": "float32"},
         }
         if self.on_gpu:
             small = 0 < _weight_bytes(self.folder) < SMALL_MODEL_BYTES
             return shared | {
                 "enforce_eager": small,
                 "gpu_memory_utilization": s.memory_share,
+                "max_num_batched_tokens": max(GPU_BATCHED_TOKENS, s.max_model_len),
                 "enable_prefix_caching": True,
             }
         return shared | {

@@ -95,6 +95,7 @@ def test_a_cluster_that_does_not_answer_is_a_failure(tmp_path: Path) -> None:
     ("free", "overrides", "state"),
     [
         (64 << 20, ["train.gpus=1", "train.workers=2", "cluster.address=h:1"], "fail"),  # a container's default
+        (64 << 20, ["policy.engine.gpus=1", "policy.engine.tensor_parallel=4", "cluster.address=h:1"], "fail"),
         (64 << 20, [], "warn"),  # Ray's object store goes to a file
         (800 << 20, ["train.gpus=1", "train.workers=2", "cluster.address=h:1"], "warn"),
         (8 << 30, ["train.gpus=1", "train.workers=2"], "ok"),

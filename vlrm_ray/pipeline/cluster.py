@@ -105,6 +105,8 @@ def local_cluster_env(config: Config) -> dict[str, str]:
         "RAY_worker_maximum_startup_concurrency": str(max(8, config.cluster.cpus)),
         "RAY_worker_register_timeout_seconds": "300",  # Ray's 60 s are too few on a busy machine
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a single node is never drained
+        # The process of an engine whose actor was killed would keep its GPU, so that no other one can start there.
+        "RAY_process_group_cleanup_enabled": "1",
     }
 
 

@@ -28,7 +28,8 @@ SHOWN = ("ray", "torch", "transformers")
 """Packages whose versions are shown."""
 SHARED_MEMORY = Path("/dev/shm")
 NCCL_BYTES = 1 << 30
-"""Shared memory that several train workers on one node should find: NCCL takes some tens of MiB for each pair of GPUs."""
+"""Shared memory that train workers, or the workers of a tensor parallel engine, should find on a node: NCCL takes some tens of MiB for
+each pair of GPUs, and vLLM some hundreds for its messages."""
 CONTAINER_BYTES = 64 << 20
 """Size that a container has without `--shm-size`."""
 SPARE_BYTES = 1e9
@@ -134,18 +135,21 @@ def _cards() -> list[str]:
 
 
 def shared_memory_row(config: Config) -> Row:
-    """Whether shared memory holds Ray's object store and, with several train workers on GPUs, the buffers of NCCL."""
+    """Whether shared memory holds Ray's object store and the buffers of what works on several GPUs together."""
     if not SHARED_MEMORY.is_dir():
         return Row("shared memory", "ok", f"this system has no {SHARED_MEMORY}; Ray's object store is in a file")
     free = shutil.disk_usage(SHARED_MEMORY).free
     store = 0 if address_of(config) else config.cluster.object_store_mb << 20
-    nccl = NCCL_BYTES if config.train.gpus and config.train.workers > 1 else 0
+    engines = {"policy": config.policy.engine, "critic": config.critic.engine}
+    split = [f"{role}.engine.tensor_parallel" for role, engine in engines.items() if engine.tensor_parallel > 1]
+    users = ["train workers"] * bool(config.train.gpus and config.train.workers > 1) + split
+    shared = NCCL_BYTES * len(users)
     finding = f"{_size(free)} free in {SHARED_MEMORY}"
     remedy = "enlarge it: docker run --shm-size=16g, or an emptyDir with medium: Memory in Kubernetes"
-    if nccl and free <= CONTAINER_BYTES:
-        return Row("shared memory", "fail", f"{finding}, too little for NCCL between train workers", remedy)
-    if free < store + nccl:
-        text = f"{finding}, but Ray's object store and NCCL want {_size(store + nccl)}; the store then is in a file, which is slower"
+    if users and free <= CONTAINER_BYTES:
+        return Row("shared memory", "fail", f"{finding}, too little for NCCL between GPUs ({', '.join(users)})", remedy)
+    if free < store + shared:
+        text = f"{finding}, but Ray's object store and NCCL want {_size(store + shared)}; the store then is in a file, which is slower"
         return Row("shared memory", "warn", text, remedy)
     return Row("shared memory", "ok", finding)
 

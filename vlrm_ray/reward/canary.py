@@ -5,7 +5,8 @@ node where it serves:
 
     |log(p(Yes) / p(No)) of the engine - log(p(Yes) / p(No)) in the card| <= TOLERANCES[dtype]
 
-where the dtype is the coarser one of the engine's and of that in which the card's score was computed.
+where the dtype is the coarser one of the engine's and of that in which the card's score was computed. Where this
+tolerance is wide, the score must also have moved: it may not be nearer to the one before loading, if that one differs clearly.
 """
 
 import json
@@ -35,7 +36,9 @@ def canary_request(folder: str, critique_format: str) -> Request:
     return Request(FORMATS[critique_format].direct_prompt(QUESTION, RESPONSE), str(Path(folder, IMAGE)))
 
 
-def check_canary(score: Completion, folder: str, version: int, dtype: str, engine: str) -> None:
+def check_canary(
+    score: Completion, folder: str, version: int, dtype: str, engine: str, before: Completion | None = None
+) -> None:
     """Compare an engine's score of the canary with the published one.
 
     Args:
@@ -44,18 +47,22 @@ def check_canary(score: Completion, folder: str, version: int, dtype: str, engin
         version: number of the version, for the message.
         dtype: data type of the engine.
         engine: name of the engine's actor and its node, for the message.
+        before: the engine's answer before it loaded the version; None if it is not known.
 
     Raises:
-        WrongWeights: the log-odds differ by more than the tolerance, or the engine refused the canary.
+        WrongWeights: the log-odds differ by more than the tolerance, or are those before loading, or the engine refused the canary.
     """
     if score.refused:
         raise WrongWeights(f"{engine} refused the canary of version {version}: {score.refused}")
     card = json.loads(Path(folder, CARD).read_text())["canary"]
     tolerance = max(TOLERANCES[dtype], TOLERANCES[card.get("dtype", "float32")])
     published, found = log_odds(card["yes"], card["no"]), log_odds(score.yes, score.no)
-    if abs(found - published) > tolerance:
+    old = published if before is None or before.refused else log_odds(before.yes, before.no)
+    unmoved = abs(found - old) < abs(found - published) and abs(old - published) > tolerance / 2
+    if unmoved or abs(found - published) > tolerance:
+        limit = f"the largest accepted difference for {dtype} is {tolerance:g}"
         raise WrongWeights(
             f"{engine} has not loaded version {version}: its log-odds of the canary are {found:.4f} (p(Yes) "
             f"{score.yes:.4g}, p(No) {score.no:.4g}), and {published:.4f} in {folder}/{CARD} (p(Yes) {card['yes']:.4g}, "
-            f"p(No) {card['no']:.4g}); the largest accepted difference for {dtype} is {tolerance:g}"
+            f"p(No) {card['no']:.4g}); {f'before loading they were {old:.4f}' if unmoved else limit}"
         )

@@ -45,11 +45,7 @@ def answers(engine: Engine, other: str, folder: str) -> dict[str, Any]:
         first weights again; "critique": text, p(Yes) and p(No) of a greedy critique; "sampled": texts of two equal calls; "cut":
         whether the critique is cut with 5 tokens, and with 100.
     """
-    requests = [
-        Request(COMPACT.direct_prompt(QUESTION, f"There is a {color} circle."), f"{folder}/{index}.png")
-        for index in range(4)
-        for color in ("red", "blue")
-    ]
+    requests = _about_images(folder)
     requests.append(Request(COMPACT.direct_prompt(QUESTION, RESPONSE), None))
     requests += [dataclasses.replace(request, condition=ImageCondition.IMAGE_DEGRADED) for request in requests[:2]]
     critique = Request(COMPACT.prompt(QUESTION, RESPONSE, "red circle top left"), f"{folder}/0.png", seed=5)
@@ -65,6 +61,15 @@ def answers(engine: Engine, other: str, folder: str) -> dict[str, Any]:
     engine.load(asset_path("assets:vlm"))
     found["back"] = _probabilities(engine.score(requests))
     return found
+
+
+def _about_images(folder: str) -> list[Request]:
+    """Two requests for a judgement of each image."""
+    return [
+        Request(COMPACT.direct_prompt(QUESTION, f"There is a {color} circle."), f"{folder}/{index}.png")
+        for index in range(4)
+        for color in ("red", "blue")
+    ]
 
 
 def _probabilities(completions: list[Completion]) -> list[tuple[float, float]]:
@@ -98,7 +103,11 @@ def main() -> None:
         refusal = ""
     except UserError as error:
         refusal = str(error)
-    print(json.dumps({"engine": found, "extractor": extractor_answers(), "refusal": refusal}))
+    coarse = VllmEngine(dataclasses.replace(settings("vllm"), dtype="bfloat16"))
+    in_bfloat16 = _probabilities(coarse.score(_about_images(folder)))
+    coarse.close()
+    extracted = extractor_answers()
+    print(json.dumps({"engine": found, "bfloat16": in_bfloat16, "extractor": extracted, "refusal": refusal}))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Real engines with the tiny model: all libraries compute the same scores, and load new weights in place."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ def results(vllm_answers: dict[str, Any], engine_folder: Path) -> Answers:
 
 def largest_difference(first: list[list[float]], second: list[list[float]]) -> float:
     return max(abs(a - b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_rewards_of_a_bfloat16_engine_are_not_as_coarse_as_its_weights(vllm_answers: dict[str, Any]) -> None:
+    """Logits in bfloat16 would be multiples of a 64th or more, and so would their differences."""
+    steps = [64 * math.log(yes / no) for yes, no in vllm_answers["bfloat16"]]
+    assert sum(abs(step - round(step)) > 0.05 for step in steps) > len(steps) / 2
 
 
 @pytest.mark.parametrize("when", ["scores", "after", "back"])
