@@ -35,8 +35,8 @@ class EngineBatches:
     """Generates the answers to batches on the engines of a role, in order of completion.
 
     Batches are made while others are worked on, and each goes to the engine with the fewest of them. An engine whose actor has
-    given up starting it, has died, or is being started again by Ray gets none for a while, and what it was working on is sent
-    to others.
+    given up starting it, has died, does not answer in time, or is being started again by Ray gets none for a while, and what it
+    was working on is sent to others.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class EngineBatches:
         """Yield the number of each batch, from 0, and the answers to its requests; a score is the only answer to its request.
 
         Raises:
-            UserError: no engine runs any more, one that runs does not answer, or they refuse all requests.
+            UserError: no engine runs any more, none answers, or they refuse all requests.
         """
         pending: dict[Any, _Sent] = {}
         again, following = deque[_Sent](), (_Sent(number, batch) for number, batch in enumerate(batches))
@@ -76,9 +76,9 @@ class EngineBatches:
                     pending[self._send(actor, sent.batch)] = sent
                 if not pending:
                     return
-                reference = self._ended(pending)
-                if reference is None:
-                    again += self._taken_back(pending)
+                reference, lost = self._ended(pending)
+                if lost:
+                    again += self._taken_back(pending, lost)
                     continue
                 sent = pending.pop(reference)
                 try:
@@ -92,30 +92,33 @@ class EngineBatches:
             for reference in pending:
                 cancel(reference)
 
-    def _ended(self, pending: Mapping[Any, _Sent]) -> Any | None:
-        """A call that has ended; None if meanwhile Ray starts an engine again that has calls, and others could have them."""
+    def _ended(self, pending: Mapping[Any, _Sent]) -> tuple[Any, set[int]]:
+        """A call that has ended; or None, and the engines whose calls others should have.
+
+        These are engines that Ray starts again, and after the timeout all that have calls.
+
+        Raises:
+            UserError: no call has ended in time, and there is no other engine.
+        """
         left = self.timeout
-        while left > 0:
+        while True:
             ready, _ = ray.wait(list(pending), timeout=min(CHECK_SECONDS, left))
             if ready:
-                return ready[0]
-            if self._away(pending):
-                return None
+                return ready[0], set()
             left -= CHECK_SECONDS
-        raise too_late(sorted({self._name(sent) for sent in pending.values()}), WAITING_FOR, self.timeout)
+            present = self.actors()
+            working = {sent.index for sent in pending.values()}
+            lost = {i for i in working & present.keys() if is_restarting(present[i])} if left > 0 else working
+            if lost and present.keys() - lost - self._sick.resting():
+                return None, lost
+            if left <= 0:
+                raise too_late(sorted({self._name(sent) for sent in pending.values()}), WAITING_FOR, self.timeout)
 
-    def _away(self, pending: Mapping[Any, _Sent]) -> set[int]:
-        """The engines with calls that Ray starts again; none if no other engine could have their calls."""
-        present = self.actors()
-        away = {i for i in {sent.index for sent in pending.values()} & present.keys() if is_restarting(present[i])}
-        return away if present.keys() - away - self._sick.resting() else set()
-
-    def _taken_back(self, pending: dict[Any, _Sent]) -> list[_Sent]:
-        """Let the engines rest that Ray starts again, and take their batches back."""
-        away = self._away(pending)
-        for index in away:
+    def _taken_back(self, pending: dict[Any, _Sent], lost: set[int]) -> list[_Sent]:
+        """Let some engines rest, and take their batches back."""
+        for index in lost:
             self._sick.rest(index)
-        taken = {reference: sent for reference, sent in pending.items() if sent.index in away}
+        taken = {reference: sent for reference, sent in pending.items() if sent.index in lost}
         for reference in taken:
             del pending[reference]
             cancel(reference)

@@ -166,6 +166,13 @@ def test_what_an_engine_had_that_ray_starts_again_is_sent_to_another_one(calls: 
     assert [text for number, text in calls.sent if number == 0] == ["a", "c"]
 
 
+def test_what_an_engine_had_that_hangs_is_sent_to_another_one(calls: Calls) -> None:
+    calls.choose = lambda pending: next((call for call in pending if calls.sent[call - 1][0] == 1), None)
+    answers = {number: texts_of(outputs) for number, outputs in pool(calls.actor(0), calls.actor(1))(batches("abcdef"))}
+    assert answers == {number: [text, text.upper()] for number, text in enumerate("abcdef")}
+    assert [text for number, text in calls.sent if number == 0] == ["a", "c"]
+
+
 def test_a_single_engine_that_ray_starts_again_is_waited_for(calls: Calls) -> None:
     away, looks = calls.actor(0), iter([None, None])
     away.restarts = True
