@@ -36,6 +36,11 @@ class Arm:
 ARMS: dict[str, Arm] = {
     FULL: Arm("the method", seeds=5),
     "one_round": Arm("a single round with the prompts of all rounds", seeds=5, single_round=True),
+    "cumulative": Arm(
+        "each round trains the untrained model on the pairs of all rounds so far",
+        ("train.initial=base", "train.replay=1"),
+        seeds=5,
+    ),
     SELF: Arm("labels from the reward model's own scores, no experts", ("pairing.labels=self",)),
     ORACLE: Arm(
         "labels and evidence from ground truth, no recolored images", ("prompts.recolor=0",), ground_truth=True
