@@ -38,7 +38,7 @@ ARMS: dict[str, Arm] = {
     "one_round": Arm("a single round with the prompts of all rounds", seeds=5, single_round=True),
     "cumulative": Arm(
         "each round trains the untrained model on the pairs of all rounds so far",
-        ("train.initial=base", "train.replay=1"),
+        ("train.initial=base", "train.replay=1000"),
         seeds=5,
     ),
     SELF: Arm("labels from the reward model's own scores, no experts", ("pairing.labels=self",)),
