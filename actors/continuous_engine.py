@@ -47,6 +47,10 @@ class Backend(Protocol):
         ...
 
 
+class LoadFailed(EngineDied):
+    """An engine could not replace its weights, and was closed, because some of them may be the new ones."""
+
+
 class ContinuousEngine:
     """Makes an `actors.serial_engine.AsyncEngine` of a `Backend`.
 

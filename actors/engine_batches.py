@@ -115,13 +115,17 @@ class EngineBatches:
                 raise too_late(sorted({self._name(sent) for sent in pending.values()}), WAITING_FOR, self.timeout)
 
     def _taken_back(self, pending: dict[Any, _Sent], lost: set[int]) -> list[_Sent]:
-        """Let some engines rest, and take their batches back."""
+        """Let some engines rest, and take their batches back; raises UserError if several have been lost with one of them."""
         for index in lost:
             self._sick.rest(index)
         taken = {reference: sent for reference, sent in pending.items() if sent.index in lost}
-        for reference in taken:
+        for reference, sent in taken.items():
             del pending[reference]
             cancel(reference)
+            sent.losses += 1
+            if sent.losses > MOST_LOSSES:
+                late = too_late([self._name(sent)], WAITING_FOR, self.timeout)
+                raise too_many_losses(self.role, "a batch", sent.batch, sent.losses, late) from late
         return list(taken.values())
 
     def _name(self, sent: _Sent) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from actors.continuous_engine import LoadFailed
 from actors.examination import Examination
 from actors.serial_engine import AsyncEngine, SerialEngine
 from actors.suspects import Refusals, Suspect
@@ -41,6 +42,8 @@ from vlrm_ray.store.patience import patient_for
 T = TypeVar("T")
 ENGINE_RESTARTS = 2
 """How often within `RESTART_SECONDS` an actor starts its engine again after the engine's process has ended."""
+LOAD_ATTEMPTS = 2
+"""How often weights are loaded, each time into a new engine, before the error counts as one of the weights."""
 RESTART_SECONDS = 3600.0
 """Time after which a restart is forgotten: a long run outlives an engine that ends now and then."""
 START_PAUSES = (5.0, 30.0)
@@ -148,13 +151,24 @@ class EngineHost:
             raise
 
     async def _load(self, folder: str, version: int, critique_format: str) -> float:
-        canary = [canary_request(folder, critique_format)] if critique_format else []
-        before = await self.score(canary) if canary else []
-        await self._with_engine(lambda engine: engine.load(folder))
+        canary, failures = [canary_request(folder, critique_format)] if critique_format else [], 0
+        before, is_new = await self.score(canary) if canary else [], version != self.version
+
+        async def load(engine: AsyncEngine) -> None:
+            nonlocal failures
+            try:
+                await engine.load(folder)
+            except LoadFailed as error:
+                failures += 1
+                if failures == LOAD_ATTEMPTS:
+                    raise RuntimeError(f"{self._place()}: {error}") from error
+                raise
+
+        await self._with_engine(load)
         self._model, self.version = folder, version
         after = await self.score(canary) if canary else []
         for score, old in zip(after, before, strict=True):
-            check_canary(score, folder, self.version, self.settings.dtype, self._place(), old)
+            check_canary(score, folder, version, self.settings.dtype, self._place(), old if is_new else None)
         return max((max(abs(a.yes - b.yes), abs(a.no - b.no)) for a, b in zip(after, before, strict=True)), default=0.0)
 
     async def load_report(self) -> LoadReport:

@@ -12,7 +12,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from actors.continuous_engine import unless_ended
+from actors.continuous_engine import LoadFailed, unless_ended
 from actors.start_locks import inspection_lock, start_lock
 from actors.vllm_model import VllmModel, settings_refused  # prepares the import of vLLM
 
@@ -78,7 +78,7 @@ class AsyncVllm:
             raise self._ended() from error
         except Exception as error:  # of many types
             await self.close()
-            raise EngineDied(f"loading the weights of {folder} failed: {last_line(error)}") from error
+            raise LoadFailed(f"loading the weights of {folder} failed: {last_line(error)}") from error
 
     async def _load(self, folder: str) -> None:
         await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})

@@ -12,6 +12,7 @@ trained, and no Ray is started.
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _run_file(arguments: argparse.Namespace) -> None:
 @garbage_collection.loading()
 def _run_image(arguments: argparse.Namespace) -> None:
     """Detect objects and text in the image, check the claims of the response, and print the result."""
-    if Path(arguments.image).is_dir():
+    if os.path.isdir(arguments.image):  # unlike Path.is_dir, also of what is too long for a path
         raise UserError(f"--image {arguments.image} is a folder; give an image file, or a file of rows with --data")
     try:
         image = open_image(arguments.image)

@@ -173,6 +173,14 @@ def test_what_an_engine_had_that_hangs_is_sent_to_another_one(calls: Calls) -> N
     assert [text for number, text in calls.sent if number == 0] == ["a", "c"]
 
 
+def test_a_batch_that_no_engine_answers_ends_the_work(calls: Calls) -> None:
+    actors = [calls.actor(index) for index in range(MOST_LOSSES + 3)]
+    calls.choose = lambda pending: None
+    with pytest.raises(UserError, match=r"^4 engines of the critic .* no answer within 60 s"):
+        list(pool(*actors)(batches("a")))
+    assert len(calls.sent) == MOST_LOSSES + 1
+
+
 def test_a_single_engine_that_ray_starts_again_is_waited_for(calls: Calls) -> None:
     away, looks = calls.actor(0), iter([None, None])
     away.restarts = True

@@ -11,7 +11,7 @@ from PIL import Image
 from vlrm_ray.config import load
 from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.prompts import read_source
-from vlrm_ray.pipeline.run_config import RESOURCE_KEYS, RESOURCE_PATHS, SESSION_KEYS, bind_config, bind_source
+from vlrm_ray.pipeline.run_config import RESOURCE_KEYS, RESOURCE_PATHS, SESSION_KEYS, SOURCE, bind_config, bind_source
 from vlrm_ray.store.ledger import Ledger
 
 
@@ -162,3 +162,19 @@ def test_the_hash_of_many_prompts_takes_little_time(tmp_path: Path) -> None:
     start = time.process_time()
     assert len(source.sha256) == 64
     assert time.process_time() - start < 5
+
+
+def test_a_round_that_an_earlier_version_began_in_another_order_is_not_mixed_with_this_one(
+    photos: Path, ledger: Ledger
+) -> None:
+    bind(photos, ledger)
+    order = ledger.get_json(SOURCE)["order"]  # type: ignore[index]
+    ledger.put_json(SOURCE, {key: value for key, value in ledger.get_json(SOURCE).items() if key != "order"})  # type: ignore[union-attr]
+    ledger.put_part(2, 0, {}, {})
+    with pytest.raises(
+        UserError, match=r"round 2 of run mine was begun by a version .*; finish .* or delete .*round-0002"
+    ):
+        bind(photos, ledger)
+    ledger.finish(2, "select", {})
+    bind(photos, ledger)
+    assert ledger.get_json(SOURCE)["order"] == order  # type: ignore[index]

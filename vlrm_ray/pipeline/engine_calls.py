@@ -256,7 +256,7 @@ def get_of_some(
 def _wait_for_most(
     references: Mapping[str, ray.ObjectRef[Any]], timeout: float, restarts: Callable[[str], bool]
 ) -> None:
-    """Wait until all actors have answered, or all but such as have been starting again for `RESTART_SECONDS`."""
+    """Wait until all actors have answered, or all but such as have been starting again for `RESTART_SECONDS` while one has succeeded."""
     names = {reference: name for name, reference in references.items()}
     end, away_since = time.monotonic() + timeout, None
     while (now := time.monotonic()) < end:
@@ -264,12 +264,19 @@ def _wait_for_most(
         ready, late = ray.wait(list(names), num_returns=len(names), timeout=seconds)
         if not late:
             return
-        if not ready or not all(restarts(names[reference]) for reference in late):
+        if not any(map(_succeeded, ready)) or not all(restarts(names[reference]) for reference in late):
             away_since = None
         elif away_since is None:
             away_since = now
         elif time.monotonic() - away_since >= RESTART_SECONDS:
             return
+
+
+def _succeeded(reference: ray.ObjectRef[Any]) -> bool:
+    with suppress(Exception):  # of many types, which `get_of_some` raises or counts
+        ray.get(reference, timeout=0)
+        return True
+    return False
 
 
 def cancel(reference: Any) -> None:

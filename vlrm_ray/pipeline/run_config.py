@@ -10,6 +10,7 @@ from vlrm_ray.pipeline import prompt_index
 from vlrm_ray.pipeline.prompts import SCENES, source_of
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
+from vlrm_ray.store.prepared_parts import PreparedParts
 
 SESSION_KEYS = ("rounds", "max_rounds", "cluster")
 """Configuration keys at the top level that belong to a session of a run, and not to the run."""
@@ -54,7 +55,9 @@ REMOVED_OPTIONS = {"train.balance": False}
 MODELS = "models.json"
 """File of the run with the hashes of the experts' models, by configuration key."""
 SOURCE = "prompts.json"
-"""File of the run with the number of the prompts of its source, and their hash."""
+"""File of the run with the number of the prompts of its source, their hash, and `ORDER`."""
+ORDER = 2
+"""Number of the rule by which a round's prompts are ordered; runs of earlier versions have none."""
 
 
 def bind_config(config: Config, ledger: Ledger) -> None:
@@ -114,12 +117,18 @@ def bind_source(config: Config, ledger: Ledger) -> None:
 
     Raises:
         UserError: the source has other prompts than when the run was started. Rounds take their prompts out of one shuffled
-            order, so they would leave some out and repeat others.
+            order, so they would leave some out and repeat others. So would a round that was begun by a version of this program
+            which orders a round's prompts in another way.
     """
     if config.prompts.source == SCENES:
         return
     source = source_of(config)
-    current, stored = {"prompts": len(source), "sha256": source.sha256}, ledger.get_json(SOURCE)
+    current = {"prompts": len(source), "sha256": source.sha256, "order": ORDER}
+    stored = ledger.get_json(SOURCE)
+    if stored is not None and stored | {"order": ORDER} == current != stored:
+        _check_no_round_has_begun(config, ledger)
+        ledger.put_json(SOURCE, current)
+        stored = current
     if stored is None or (stored != current and _is_empty(ledger)):
         ledger.put_json(SOURCE, current)
     elif stored != current:
@@ -130,6 +139,17 @@ def bind_source(config: Config, ledger: Ledger) -> None:
         )
     if source.unsaved:
         prompt_index.save(ledger, source)
+
+
+def _check_no_round_has_begun(config: Config, ledger: Ledger) -> None:
+    for number in ledger.rounds():
+        if ledger.result(number, "select") is None and (
+            ledger.parts(number) or PreparedParts(ledger, number).numbers()
+        ):
+            raise UserError(
+                f"round {number} of run {config.name} was begun by a version of this program that orders the prompts of a round in "
+                f"another way; finish the round with that version, or delete {ledger.location(f'round-{number:04d}')}"
+            )
 
 
 def _is_empty(ledger: Ledger) -> bool:

@@ -141,9 +141,10 @@ def rounded_at_random(tensor: torch.Tensor, seed: int) -> torch.Tensor:
     steps for many weights, and rounding to nearest would undo them in each round. Numbers that bfloat16 has stay as they are.
     """
     generator = torch.Generator(tensor.device).manual_seed(seed)
-    noise = torch.randint(0, 1 << 16, tensor.shape, generator=generator, device=tensor.device, dtype=torch.int32)
-    bits = (tensor.contiguous().view(torch.int32) + noise) & -(1 << 16)  # bfloat16 is the upper half of float32
-    return torch.where(tensor.isfinite(), bits.view(torch.float32), tensor).to(torch.bfloat16)
+    bits = torch.randint(0, 1 << 16, tensor.shape, generator=generator, device=tensor.device, dtype=torch.int32)
+    bits += tensor.contiguous().view(torch.int32)
+    bits &= -(1 << 16)  # bfloat16 is the upper half of float32
+    return torch.where(tensor.isfinite(), bits.view(torch.float32).bfloat16(), tensor.bfloat16())
 
 
 def _published(model: Any, dtype: torch.dtype, version: int) -> list[Published]:

@@ -7,7 +7,8 @@ import psutil
 import ray
 
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
-"""Network interface of the process group that saves checkpoints, and on CPUs of all groups."""
+"""Network interface of the process group that saves checkpoints. On CPUs Ray Train has made the main group, too, before the worker's
+function starts; its interface must be set in the node's environment."""
 ALLOCATOR = "PYTORCH_ALLOC_CONF"
 """Settings of torch's memory allocator."""
 
