@@ -60,6 +60,8 @@ class Clauses:
     def phrases(self, i: int) -> list[NounPhrase]:
         """The noun phrases that word `i` stands for: a coordination, a pronoun's referent, or a relative pronoun's noun."""
         s = self.sentence
+        if i in self.nouns.at and [s.entry(j).kind for j in range(i + 1, min(i + 3, len(s)))] == ["genitive", "be"]:
+            return []  # "the cat's is blue": its collar, or its bowl
         if i in self.nouns.at and (self.nouns.at[i].name or s.lower[i] != "rest"):
             found = [self.nouns.at[c] for c in self.nouns.conjuncts(i)]
             return list({id(p): p for p in found}.values())

@@ -125,6 +125,8 @@ class PhraseMarker:
         """Mark a phrase that is denied; `denied` are the heads of those found so far."""
         phrase, s, first = self.nouns.at[head], self.sentence, self.nouns.first[head]
         opening = " ".join(s.lower[max(0, first - 2) : head])
+        if "none of" in opening:
+            self.reading.none_of.add(id(phrase))
         if "none of" in opening and self._is_said_to_be_there(head):
             self.reading.silent.add(id(phrase))
         if opening.endswith(_NOT_ONE) or opening.startswith(_NOT_ONE):

@@ -31,6 +31,7 @@ class Reading:
         clauses: the subjects of verbs and predicates.
         silent: phrases, by id, that make no claim of their own.
         excluded: phrases, by id, that no pronoun as a subject refers to, because the sentence denies something to be there.
+        none_of: phrases, by id, after "none of", which does not deny where they are.
         compared: phrases, by id, whose numbers are compared.
     """
 
@@ -42,6 +43,7 @@ class Reading:
         self.scope = Scope(sentence)
         self.silent: set[int] = set()
         self.excluded: set[int] = set()
+        self.none_of: set[int] = set()
         self.compared: set[int] = set()
         self.clauses = Clauses(sentence, self.nouns, self._refer)
 

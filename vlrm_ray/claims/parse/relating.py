@@ -128,6 +128,9 @@ class Relating:
         if place.object < 0:
             self._relate(subjects, place.values, place.first, place.last, [None])
             return
+        before = self.nouns.at.get(place.first - 1)
+        if before in subjects and id(before) in self.reading.none_of:
+            return  # "none of the cars in the lot are red"
         names = {p.name for p in subjects}
         if place.object not in self.nouns.at and place.first and self.sentence.lower[place.first - 1] in _ANOTHER:
             return  # "a sign, and another one below it": "it" may be the first one
