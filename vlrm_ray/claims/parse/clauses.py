@@ -82,6 +82,8 @@ class Clauses:
                     colors = [s.entry(c).attribute for c in s.with_dep(i, "amod")]
                     named = tuple(c for c in colors if c in s.lexicon.colors)
                     return [replace(self.nouns.at[before[-1]], partial=True, attributes=named, colors=named)]
+            if any(self.nouns.at[h].negated for h in self.nouns.order if h < i):
+                return []  # "no cat on the couch, but one on the bed"
             return [replace(p, partial=True) for p in self._pronoun(i, "they")]
         return []
 
