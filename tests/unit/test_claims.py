@@ -46,6 +46,13 @@ CASES = {
     "The sign says STOP.": ["text: sign STOP", "object: sign"],
     'The sign reads "no parking".': ["text: sign no parking", "object: sign"],
     "Perhaps there is a cat.": ["maybe object: cat"],
+    "The brand of the truck is Tiger.": ["object: brand", "object: truck"],
+    "The truck is next to a Stop Sign.": ["object: truck", "relation: truck next_to stop sign", "object: stop sign"],
+    "A Dog stands near the road, and a car is next to a bench.": [
+        "object: dog", "state: dog standing", "relation: dog next_to road", "object: road", "object: car", "relation: car next_to bench", "object: bench",
+    ],
+    "the picture shows, Dog and cat": ["object: dog", "object: cat"],
+    "A Dog And A Cat": ["object: dog", "object: cat"],
     "Three women and a puppy.": ["object: woman", "count: woman 3", "object: puppy"],
     "Both zebras are grazing.": ["object: zebra", "count: zebra 2", "state: zebra grazing"],
     "Both the man and the woman are tall.": ["object: man", "attribute: man tall", "object: woman", "attribute: woman tall"],
