@@ -40,6 +40,15 @@ CASES = {
     "There is only one star and it is yellow.": ["object: star", "count: star 1", "attribute: star yellow"],
     "There are more circles than squares.": ["count: circle more square"],
     "There are as many circles as squares.": ["count: circle as_many square"],
+    "Three dogs lie on the rug: one brown, two white.": [
+        "object: dog", "count: dog 3", "state: dog lying", "relation: dog on rug", "attribute: dog brown", "attribute: dog white", "object: rug",
+    ],
+    "A man and two kites are on the beach, one red.": [
+        "object: man", "relation: man on beach", "object: kite", "count: kite 2", "relation: kite on beach", "attribute: kite red", "object: beach",
+    ],
+    "Two cats and two dogs are on the bed: one black.": [
+        "object: cat", "count: cat 2", "relation: cat on bed", "object: dog", "count: dog 2", "relation: dog on bed", "object: bed",
+    ],
     "The star is left of the circle and above the square.": [
         "object: star", "relation: star left_of circle", "relation: star above square", "object: circle", "object: square",
     ],
