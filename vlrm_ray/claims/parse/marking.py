@@ -92,9 +92,23 @@ class PhraseMarker:
         is_part = bool(others) and (len(others) == 1 or sum(others) != phrase.number)
         before, inside, after = s.lower[first - 1 : first], s.lower[first:head], " ".join(s.lower[head + 1 : head + 3])
         about = before in (["around"], ["close to"], ["circa"]) and s.deps[first - 1] in ("advmod", "quantmod")
+        further = [] if phrase.definite else self._bare_numbers(head)
+        is_part = is_part or (bool(further) and sum(further) != phrase.number)
         phrase.approximate = (
             phrase.approximate or is_part or about or "or" in inside or after.startswith(_INEXACT_AFTER)
         )
+
+    def _bare_numbers(self, head: int) -> list[int]:
+        """Numbers without their noun after a phrase: "four chairs around the table and one near the window"."""
+        s, found = self.sentence, list[int]()
+        for j in range(head + 1, len(s)):
+            if s.lower[j] == "another" or (found and s.lower[j] == "other"):
+                found.append(1)
+            elif s.entry(j).kind == "number" and s.entry(j).value.isdigit() and s.inside[j] == j and j + 1 < len(s):
+                is_told_of = s.entry(j + 1).kind in ("relation", "be") or s.lower[j + 1] in ("on", "in", "to", "at")
+                if is_told_of and j not in self.nouns.at and not self.reading.in_phrase(j):
+                    found.append(int(s.entry(j).value))
+        return found
 
     def _mark_named(self, head: int, phrase: NounPhrase) -> None:
         """Mark possessors, and colors that stand for a phrase without its noun, which need not name anything in the image."""
