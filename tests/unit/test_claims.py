@@ -40,6 +40,8 @@ CASES = {
     "There is only one star and it is yellow.": ["object: star", "count: star 1", "attribute: star yellow"],
     "There are more circles than squares.": ["count: circle more square"],
     "There are as many circles as squares.": ["count: circle as_many square"],
+    "Some dogs are asleep. Three dogs are black.": ["object: dog", "state: dog sleeping", "maybe count: dog 3", "attribute: dog black"],
+    "Birds are on the roof, and there is one bird.": ["object: bird", "relation: bird on roof", "object: roof", "maybe count: bird 1"],
     "Three dogs lie on the rug: one brown, two white.": [
         "object: dog", "count: dog 3", "state: dog lying", "relation: dog on rug", "attribute: dog brown", "attribute: dog white", "object: rug",
     ],
