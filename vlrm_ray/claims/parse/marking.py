@@ -61,6 +61,7 @@ class PhraseMarker:
         only_mentioned = mentioned_only(s, self.nouns)
         for head in self.nouns.order:
             phrase, first = self.nouns.at[head], self.nouns.first[head]
+            phrase.place = self._is_place(head)
             if "no other" in " ".join(s.lower[first : head + 1]):
                 self.reading.silent.add(id(phrase))
             if phrase.name == "glass" and phrase.plural and phrase.number is None and self._is_worn(head):
@@ -166,6 +167,11 @@ class PhraseMarker:
         if begins_anew and joints.isdisjoint(("or", "nor")):
             return False  # "no dogs and two cats"
         return "but" not in joints and (bool(joints) or (first > 0 and s.lower[first - 1] == ","))
+
+    def _is_place(self, head: int) -> bool:
+        """Whether a phrase tells where something is, as the object of "on" or "next to"."""
+        s, first = self.sentence, self._coordination(head)
+        return s.deps[first] == "pobj" and s.entry(s.heads[first]).kind == "relation"
 
     def _is_said_to_be_there(self, head: int) -> bool:
         """Whether the verb above a phrase tells that it is seen or in the image: "none of the dogs are visible"."""
