@@ -40,12 +40,30 @@ CASES = {
     "There is only one star and it is yellow.": ["object: star", "count: star 1", "attribute: star yellow"],
     "There are more circles than squares.": ["count: circle more square"],
     "There are as many circles as squares.": ["count: circle as_many square"],
+    "Some dogs are asleep. Three dogs are black.": ["object: dog", "state: dog sleeping", "maybe count: dog 3", "attribute: dog black"],
+    "Birds are on the roof, and there is one bird.": ["object: bird", "relation: bird on roof", "object: roof", "maybe count: bird 1"],
+    "Three dogs lie on the rug: one brown, two white.": [
+        "object: dog", "count: dog 3", "state: dog lying", "relation: dog on rug", "attribute: dog brown", "attribute: dog white", "object: rug",
+    ],
+    "A man and two kites are on the beach, one red.": [
+        "object: man", "relation: man on beach", "object: kite", "count: kite 2", "relation: kite on beach", "attribute: kite red", "object: beach",
+    ],
+    "Two cats and two dogs are on the bed: one black.": [
+        "object: cat", "count: cat 2", "relation: cat on bed", "object: dog", "count: dog 2", "relation: dog on bed", "object: bed",
+    ],
     "The star is left of the circle and above the square.": [
         "object: star", "relation: star left_of circle", "relation: star above square", "object: circle", "object: square",
     ],
     "The sign says STOP.": ["text: sign STOP", "object: sign"],
     'The sign reads "no parking".': ["text: sign no parking", "object: sign"],
     "Perhaps there is a cat.": ["maybe object: cat"],
+    "The brand of the truck is Tiger.": ["object: brand", "object: truck"],
+    "The truck is next to a Stop Sign.": ["object: truck", "relation: truck next_to stop sign", "object: stop sign"],
+    "A Dog stands near the road, and a car is next to a bench.": [
+        "object: dog", "state: dog standing", "relation: dog next_to road", "object: road", "object: car", "relation: car next_to bench", "object: bench",
+    ],
+    "the picture shows, Dog and cat": ["object: dog", "object: cat"],
+    "A Dog And A Cat": ["object: dog", "object: cat"],
     "Three women and a puppy.": ["object: woman", "count: woman 3", "object: puppy"],
     "Both zebras are grazing.": ["object: zebra", "count: zebra 2", "state: zebra grazing"],
     "Both the man and the woman are tall.": ["object: man", "attribute: man tall", "object: woman", "attribute: woman tall"],

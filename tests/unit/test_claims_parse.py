@@ -13,6 +13,7 @@ from tests.unit.test_claims import HOSTILE, TEXTS, notation
 from vlrm_ray.claims import Extraction, gold, make_extractor
 from vlrm_ray.claims.parse import pipeline
 from vlrm_ray.claims.parse.extractor import ParseExtractor
+from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.errors import UserError
 from vlrm_ray.scenes.extractor_quality import extractor_f1
 from vlrm_ray.scenes.hard_statement_quality import read_statements, summary
@@ -104,6 +105,19 @@ def test_claims_of_a_sentence(text: str, claims: list[str]) -> None:
 )  # fmt: skip
 def test_an_answer_is_interpreted_with_its_question(question: str, answer: str, claims: list[str]) -> None:
     assert sorted(map(notation, PARSE.claims(answer, question))) == sorted(claims)
+
+
+LABELLED = {
+    "**Background:** A woman wearing glasses is walking next to a bench.": ["object: woman", "relation: woman wearing glasses", "object: glasses", "state: woman walking", "relation: woman next_to bench", "object: bench"],
+    "- **Decor:** A painting of a ship hangs above the desk.": ["object: painting", "maybe object: ship", "state: painting hanging", "relation: painting above desk", "object: desk"],
+    "Incorrect: A painting of a ship hangs above the desk.": RuleExtractor(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "claims"), LABELLED.items())
+def test_a_sentence_after_a_label_is_parsed(text: str, claims: list[str] | RuleExtractor) -> None:
+    expected = claims if isinstance(claims, list) else map(notation, claims.claims(text))
+    assert sorted(map(notation, PARSE.claims(text))) == sorted(expected)
 
 
 def test_lists_are_read_by_the_rules() -> None:

@@ -17,12 +17,14 @@ class ClaimCollector:
         claims: the claims found so far, in the order found and possibly repeated.
         single: position and noun of phrases such as "a dog", each of which is one object.
         totals: start and end of the sentences that say what there is, so that their numbers are those of all.
+        unnumbered: names of several objects of unknown number ("some elephants"); a number given elsewhere may be that of a few of them.
     """
 
     lexicon: Lexicon
     claims: list[Claim] = field(default_factory=list)
     single: list[tuple[int, Noun]] = field(default_factory=list)
     totals: list[tuple[int, int]] = field(default_factory=list)
+    unnumbered: set[str] = field(default_factory=set)
 
     def add(
         self, claim_type: ClaimType, subject: Noun, span: tuple[int, int], value: str | None = None, other: Noun | None = None,
@@ -44,6 +46,8 @@ class ClaimCollector:
         if not (phrase.definite or phrase.plural or phrase.bare or hedged) and phrase.number is None:
             self.single.append((phrase.start, phrase.noun))
         self.add(ClaimType.OBJECT, noun, span, hedged=hedged)
+        if phrase.plural and phrase.number is None and not phrase.definite:
+            self.unnumbered.add(phrase.name)
         for value in phrase.attributes:
             self.add(self.lexicon.attribute_type(value), noun, span, value, hedged=hedged)
         if phrase.number is not None:
@@ -67,6 +71,7 @@ class ClaimCollector:
     def unique(self) -> tuple[Claim, ...]:
         """Each claim once, in the order of the text; of claims that start together, written text comes first."""
         claims = consistent_counts(self.claims, self.single, self.totals)
+        claims = [replace(c, hedged=True) if _is_count(c) and c.subject.name in self.unnumbered else c for c in claims]
         return unique_claims(sorted(claims, key=lambda c: (c.span[0], c.type is not ClaimType.TEXT, c.span[1])))
 
 

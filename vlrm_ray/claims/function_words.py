@@ -114,3 +114,7 @@ IMAGE_NOUNS = frozenset(
     {"image", "picture", "photo", "photograph", "scene", "frame", "shot", "view", "composition", "viewer"}
 )
 """Nouns that name the image itself, or the person who views it."""
+_MEN = ("man", "boy", "guy", "father", "son", "brother", "groom", "gentleman", "husband", "grandfather", "king")
+_WOMEN = ("woman", "girl", "lady", "mother", "daughter", "sister", "bride", "wife", "grandmother", "queen", "actress")
+OF_OTHER_SEX = dict.fromkeys(("she", "her", "herself"), _MEN) | dict.fromkeys(("he", "him", "himself"), _WOMEN)
+"""Names of persons that a pronoun does not refer to: no man for "she"."""

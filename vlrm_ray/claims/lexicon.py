@@ -53,6 +53,7 @@ class Lexicon:
         colors: canonical names of colors.
         pairs: nouns without a singular ("scissors"); "a pair of" them is one.
         animate: nouns that name people or animals.
+        people: those of them that name people.
         states: canonical names of postures and activities.
     """
 
@@ -61,6 +62,7 @@ class Lexicon:
     colors: frozenset[str] = frozenset()
     pairs: frozenset[str] = frozenset()
     animate: frozenset[str] = frozenset()
+    people: frozenset[str] = frozenset()
     states: frozenset[str] = frozenset()
     _phrases: dict[tuple[str, ...], list[tuple[int, int, Entry]]] = field(
         default_factory=dict, repr=False, compare=False
@@ -173,6 +175,7 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
     for phrase in content["vague"]:
         lexicon.add(phrase, Entry("vague"))
     lexicon.animate = frozenset(noun for kind in _ANIMATE_KINDS for noun in _with_kinds(kind, content["kinds"]))
+    lexicon.people = frozenset(_with_kinds("person", content["kinds"]))
     return lexicon
 
 

@@ -1,6 +1,6 @@
 """Noun phrases: "the two red circles", "no large windows", "a slice of pizza"."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from vlrm_ray.claims.function_words import IMAGE_REGIONS
@@ -29,6 +29,7 @@ class NounPhrase:
         plural: the head noun is a plural.
         bare: one noun without a determiner or attributes.
         partial: it may name only some of the objects that were mentioned ("they", after "a circle and a square").
+        place: it tells where something else is ("the couch" in "a cat on the couch").
         quoted_text: quoted words before the noun ("a "STOP" sign").
     """
 
@@ -47,12 +48,38 @@ class NounPhrase:
     plural: bool = False
     bare: bool = False
     partial: bool = False
+    place: bool = False
     quoted_text: str = ""
 
     @property
     def noun(self) -> Noun:
         """The noun as claims name it, with its colors."""
         return Noun(self.name, self.colors)
+
+
+_NEAR = 150
+"""Characters between a place and what is at it, at most."""
+
+
+def spoken_of(nearest: NounPhrase, mentioned: Iterable[NounPhrase], excluded: Container[str]) -> NounPhrase:
+    """What "it" or "they" refers to: of "a cat is on the couch", the cat rather than the couch.
+
+    Args:
+        nearest: the nearest noun phrase that agrees with the pronoun.
+        mentioned: noun phrases that were mentioned, the latest first.
+        excluded: names that "it" does not refer to.
+
+    Returns:
+        `nearest`, or if that only tells where something is, a phrase shortly before it that does not.
+    """
+    if not nearest.place:
+        return nearest
+    for phrase in mentioned:
+        is_near = 0 <= nearest.start - phrase.start < _NEAR
+        agrees = phrase.plural if nearest.plural else not (phrase.plural or phrase.name in excluded)
+        if is_near and agrees and phrase.name and not phrase.place:
+            return phrase
+    return nearest
 
 
 _INSIDE_PHRASE = frozenset({"content", "uncheckable", "vague", "word", "adverb"})

@@ -24,6 +24,7 @@ _NAMING = frozenset((
 """Words of a question whose answer names something that need not be in the image: "what brand is the laptop?"."""
 _NOT = frozenset({"not", "isn't", "aren't"})
 _QUALITIES = frozenset({"color", "colour", "colors", "colours", "material", "size", "shape", "pattern"})
+_WHO = frozenset({"who", "what"})
 _TEXTS = frozenset({"number", "word", "text", "letter"})
 """Nouns of a question that name the text that it asks for, not what carries it."""
 
@@ -38,6 +39,7 @@ class ParsedQuestion(NamedTuple):
         asks_for_text: the answer is written text.
         asks_for_name: what the answer names need not be in the image, as a brand or a sport.
         has_alternatives: the question names alternatives ("a dog or a cat"): "no" denies each, "yes" decides none.
+        restricts: it asks only for some objects ("who is on the couch?"): "nobody" does not deny that there are others.
     """
 
     claims: tuple[Claim, ...] = ()
@@ -46,6 +48,7 @@ class ParsedQuestion(NamedTuple):
     asks_for_text: bool = False
     asks_for_name: bool = False
     has_alternatives: bool = False
+    restricts: bool = False
 
     def answered(self, *, yes: bool) -> tuple[Claim, ...]:
         """The claims of a bare "yes" or "no". A "no" to several claims at once does not tell which one is false."""
@@ -101,7 +104,9 @@ def parse_question_sentence(pieces: Sequence[Token], lexicon: Lexicon) -> Parsed
         names_text and not is_yes_no,
         not is_yes_no and (is_absent or not _NAMING.isdisjoint(words)),
     )
-    return ParsedQuestion(decided, deniable, topic, asks_for_text, asks_for_name, has_alternatives)
+    asks_who = not _WHO.isdisjoint(words) and _QUALITIES.isdisjoint(words)
+    restricts = asks_who or any(c.type is ClaimType.RELATION for c in claims)
+    return ParsedQuestion(decided, deniable, topic, asks_for_text, asks_for_name, has_alternatives, restricts)
 
 
 def _as_statement(tokens: Sequence[Token], lexicon: Lexicon) -> list[Token]:

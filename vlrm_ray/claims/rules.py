@@ -20,6 +20,8 @@ _AFTER_ANSWER = frozenset({"comma", "end", "colon", "clause_break"})
 _PLAIN_TEXT = frozenset({"word", "quote", "number", "content", "uncheckable", "vague"})
 _STATING = frozenset({"be", "verb", "there", "activity", "relation_verb", "text_verb", "hedge", "relation"})
 """Token kinds of sentences that state something by themselves, unlike a bare answer."""
+_SAYING = frozenset({"be", "there", "not", "verb"})
+"""Token kinds of denials that need no question: "there is nobody", unlike "nobody"."""
 _STANDING_FOR_ANSWER = frozenset({"it", "this", "that", "they"})
 
 
@@ -100,9 +102,16 @@ def read_response(
         collected = claims.claims
         before = len(collected)
         read_sentence(pieces, words, rest, question)
+        if question.restricts and _SAYING.isdisjoint(t.entry.kind for t in rest):
+            collected[before:] = [_without_denial(c) for c in collected[before:]]
         if question.asks_for_name and not before and _is_bare_answer(rest):
             collected[before:] = [replace(c, hedged=True) for c in collected[before:]]
     return claims.unique()
+
+
+def _without_denial(claim: Claim) -> Claim:
+    """A claim, left open if it denies an object: "nobody", to "who is on the couch?", denies nobody elsewhere."""
+    return replace(claim, hedged=True) if claim.negated and claim.type is ClaimType.OBJECT else claim
 
 
 def _is_bare_answer(tokens: Sequence[Token]) -> bool:

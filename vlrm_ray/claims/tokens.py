@@ -8,7 +8,8 @@ words that the lexicon knows as one phrase.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from vlrm_ray.claims.lexicon import UNKNOWN, Entry, Lexicon
@@ -56,6 +57,8 @@ _MARKS: dict[str, Entry] = {
     **dict.fromkeys("~≈", Entry("approximate")),
     **dict.fromkeys("+<>≤≥✓✔✅✗✘❌", Entry("skip")),
 }  # fmt: skip
+_BEFORE_FIRST_WORDS = frozenset({"comma", "colon", "open_bracket", "quote", "end", "clause_break"})
+"""Marks after which a capitalized word need not be a name."""
 _CONTRACTED_WITH_BE = frozenset({"i", "it", "he", "she", "there", "that", "what", "who", "here", "they", "we", "you"})
 """Words after which "'s" is a form of "be"; after others it is the genitive."""
 _ABBREVIATIONS = {"i.e.": Entry("comma"), "viz.": Entry("comma"), "e.g.": Entry("skip"), "etc.": Entry("skip")}
@@ -139,12 +142,33 @@ def _split_contraction(word: str, start: int, end: int) -> Iterator[Token]:
 def look_up(pieces: Sequence[Token], lexicon: Lexicon) -> list[Token]:
     """Look words up in the lexicon. Of several phrases that start with the same word, the longest wins."""
     words = tuple([p.text.lower() if p.entry is UNKNOWN else "" for p in pieces])
+    has_names = is_in_lower_case(p.text for p in pieces if p.entry is UNKNOWN)
     tokens: list[Token] = []
     for i, size, entry in lexicon.phrases(words):
         piece = pieces[i]
+        follows_article = bool(tokens) and tokens[-1].entry.kind in ("determiner", "number")
+        if has_names and size == 1 and entry.noun and i and not follows_article and _may_be_name(pieces, i):
+            entry = UNKNOWN
         if size > 1:
             text = " ".join([p.text for p in pieces[i : i + size]])
             tokens.append(Token(text, entry, piece.start, pieces[i + size - 1].end))
         else:
             tokens.append(piece if entry is UNKNOWN else Token(piece.text, entry, piece.start, piece.end))
     return tokens
+
+
+def is_capitalized(word: str) -> bool:
+    """Whether a word is written like a name."""
+    return len(word) > 2 and word[0].isupper() and word[1:].islower()
+
+
+def is_in_lower_case(words: Iterable[str]) -> bool:
+    """Whether several words of a sentence are in lower case, so that its capitalized ones are names."""
+    lower = (None for word in words if len(word) > 2 and word[0].islower())
+    return len(list(islice(lower, 2))) == 2
+
+
+def _may_be_name(pieces: Sequence[Token], i: int) -> bool:
+    """Whether a word is written like a name inside a sentence: "the brand is Apple"."""
+    is_first = pieces[i - 1].entry.kind in _BEFORE_FIRST_WORDS
+    return pieces[i].entry is UNKNOWN and is_capitalized(pieces[i].text) and not is_first

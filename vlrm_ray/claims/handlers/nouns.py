@@ -78,6 +78,7 @@ def _assign_role(state: ReaderState, phrase: NounPhrase) -> None:
     clause = state.clause
     is_owner = state.tokens[phrase.next_index].entry.kind == "genitive"
     if clause.relation is not None:
+        phrase.place = clause.introduced_by == "relation" and bool(clause.relation.subjects)
         state.complete_relation(clause.relation, phrase)
         if not is_owner:
             clause.last_relation, clause.relation = clause.relation, None

@@ -1,10 +1,12 @@
 """Pronouns and what they refer to."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from vlrm_ray.claims.noun_phrases import NounPhrase
+from vlrm_ray.claims.clause import Relation
+from vlrm_ray.claims.function_words import OF_OTHER_SEX
+from vlrm_ray.claims.noun_phrases import NounPhrase, spoken_of
 from vlrm_ray.claims.reader_state import ReaderState
+from vlrm_ray.claims.tokens import Token
 
 _PREDICATE_STARTS = frozenset({"be", "relation_verb", "activity", "verb", "text_verb", "hedge"})
 
@@ -13,7 +15,7 @@ def handle_pronoun(state: ReaderState, i: int) -> int:
     """A pronoun: the second noun of a relation that waits for one, or the subject of a new clause."""
     clause, token = state.clause, state.tokens[i]
     pronoun, relation = token.entry.value, clause.relation
-    referents = _referents(state, pronoun, relation.subjects if relation else [])
+    referents = _referents(state, token, relation)
     if relation is not None and referents:
         clause.relation = None
         for phrase in referents:
@@ -42,25 +44,34 @@ def handle_relative(state: ReaderState, i: int) -> int:
     return i + 1
 
 
-def _referents(state: ReaderState, pronoun: str, excluded: Sequence[NounPhrase]) -> list[NounPhrase]:
+def _referents(state: ReaderState, token: Token, relation: Relation | None) -> list[NounPhrase]:
     """The noun phrase that a pronoun refers to: the last one that agrees with it, else the last one.
 
-    "It" and "they" agree in number; "he" and "she" refer to a person or an animal.
+    "It" and "they" agree in number, and refer to a place only if nothing is at it; "he" and "she" refer to a person, or if there
+    is none, to an animal.
 
     Args:
         state: the reader's state, with the noun phrases mentioned so far.
-        pronoun: "it", "they", "person" for "he" and "she", or "each other".
-        excluded: noun phrases of the same relation, which the pronoun cannot refer to.
+        token: the pronoun; its value is "it", "they", "person" for "he" and "she", or "each other".
+        relation: the relation whose second noun the pronoun is; it does not refer to the first one.
 
     Returns:
         One noun phrase, or none if nothing suitable was mentioned.
     """
+    pronoun, lexicon, excluded = token.entry.value, state.lexicon, relation.subjects if relation else []
     if pronoun == "each other":
         return list(excluded[1:2])
-    excluded_names = {phrase.name for phrase in excluded}
+    excluded_names = {phrase.name for phrase in excluded}.union(OF_OTHER_SEX.get(token.text.lower(), ()))
     mentioned = [p for p in reversed(state.mentions) if p.name not in excluded_names]
-    for phrase in mentioned:
-        animate = phrase.name in state.lexicon.animate
-        if animate if pronoun == "person" else phrase.plural == (pronoun == "they"):
-            return [phrase]
-    return mentioned[:1]
+    if pronoun == "person":
+        people = (p for p in mentioned if p.name in lexicon.people)
+        agreeing = (p for p in mentioned if p.name in lexicon.animate)
+        nearest = next(people, None) or next(agreeing, None)
+    else:
+        nearest = next((p for p in mentioned if p.plural == (pronoun == "they")), None)
+    if nearest is None:
+        return mentioned[:1]
+    is_in_sentence = nearest.start >= state.tokens[0].start
+    if pronoun == "person" or (relation is not None and is_in_sentence):
+        return [nearest]
+    return [spoken_of(nearest, mentioned, lexicon.people if relation is None else lexicon.animate)]

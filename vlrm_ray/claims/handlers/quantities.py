@@ -1,6 +1,8 @@
 """Numbers in a predicate and comparisons of numbers."""
 
+from vlrm_ray.claims.clause import Clause
 from vlrm_ray.claims.handlers.nouns import handle_noun
+from vlrm_ray.claims.noun_phrases import NounPhrase
 from vlrm_ray.claims.reader_state import ReaderState, union
 from vlrm_ray.claims.tokens import Token
 from vlrm_ray.types import ClaimType
@@ -14,8 +16,8 @@ def handle_number(state: ReaderState, i: int) -> int:
     if state.noun_phrase(i) is not None:
         return handle_noun(state, i)
     qualifies_noun = following.entry.attribute and state.tokens[min(i + 2, len(state.tokens) - 1)].entry.kind in _NOUNS
-    if following.entry.attribute and clause.latest and not qualifies_noun:
-        state.add_attribute(clause.latest[-1:], following.entry.attribute, following.start, following.end)
+    if following.entry.kind == "content" and following.entry.attribute and clause.latest and not qualifies_noun:
+        state.add_attribute(_listed(clause), following.entry.attribute, following.start, following.end)
         return i + 2
     if token.text.lower() == "one" and i and _is_modifier(state.tokens[i - 1]):
         return i + 1  # "a blue one"
@@ -33,6 +35,16 @@ def handle_number(state: ReaderState, i: int) -> int:
             or (subject.number is not None and subject.start >= 0),  # "five birds: three on the wire"
         )  # fmt: skip
     return i + 1
+
+
+def _listed(clause: Clause) -> list[NounPhrase]:
+    """What "one black, one white" describes: the several things that the clause is about, not the place where they are."""
+    for phrases in (clause.subjects, clause.latest):
+        several = [p for p in phrases if p.plural or (p.number or 0) > 1]
+        if several:
+            return several if len(several) == 1 else []
+    is_place = len(clause.latest) > 1 or clause.last_relation is not None
+    return [] if is_place else clause.latest
 
 
 def _is_modifier(token: Token) -> bool:

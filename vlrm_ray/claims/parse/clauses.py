@@ -60,6 +60,8 @@ class Clauses:
     def phrases(self, i: int) -> list[NounPhrase]:
         """The noun phrases that word `i` stands for: a coordination, a pronoun's referent, or a relative pronoun's noun."""
         s = self.sentence
+        if i in self.nouns.at and [s.entry(j).kind for j in range(i + 1, min(i + 3, len(s)))] == ["genitive", "be"]:
+            return []  # "the cat's is blue": its collar, or its bowl
         if i in self.nouns.at and (self.nouns.at[i].name or s.lower[i] != "rest"):
             found = [self.nouns.at[c] for c in self.nouns.conjuncts(i)]
             return list({id(p): p for p in found}.values())
@@ -80,6 +82,8 @@ class Clauses:
                     colors = [s.entry(c).attribute for c in s.with_dep(i, "amod")]
                     named = tuple(c for c in colors if c in s.lexicon.colors)
                     return [replace(self.nouns.at[before[-1]], partial=True, attributes=named, colors=named)]
+            if any(self.nouns.at[h].negated for h in self.nouns.order if h < i):
+                return []  # "no cat on the couch, but one on the bed"
             return [replace(p, partial=True) for p in self._pronoun(i, "they")]
         return []
 

@@ -29,8 +29,14 @@ _PARTITIVES = frozenset({"none", "some", "many", "several", "few"})
 _SIDES = frozenset({"side", "sides", "end", "hand"})
 _LABELS = frozenset({"content", "uncheckable", "word", "vague", "determiner", "and"})
 _SENTENCE_STARTS = frozenset({"determiner", "number", "pronoun", "there", "approximate"})
-_STATING = frozenset({"be", "relation_verb"})
+_STATING = frozenset({"be", "relation_verb", "activity", "verb"})
 """Kinds of tokens of a label, of the first word of a sentence after it, and of a verb that such a sentence has."""
+_DOUBTFUL = frozenset({
+    "false", "wrong", "incorrect", "untrue", "missing", "absent", "invisible", "hypothesis", "claim", "statement", "assumption", "guess",
+    "rumor", "question", "example", "hallucination", "error", "mistake", "myth", "fiction", "prompt", "hypothetical", "inaccurate", "unlikely",
+    "unseen", "opposite",
+})  # fmt: skip
+"""Words of labels after which a sentence need not be true."""
 _PLACES = frozenset({"relation", "skip", "preposition"})
 """Kinds of the first token of an answer such as "to the left of the cat"."""
 _ABSENT = frozenset({"missing", "absent", "invisible"})
@@ -76,17 +82,22 @@ class ParseExtractor:
         ]
 
     def _unlabelled(self, pieces: list[Token]) -> list[list[Token]]:
-        """A sentence and the noun that labels it as two: "Pedestrians: Several people are walking." Only whole sentences are parted."""
+        """A sentence and the noun that labels it as two: "Pedestrians: Several people are walking." Other labels are left out.
+
+        Only whole sentences are parted.
+        """
         colon = next((i for i, p in enumerate(pieces[: _SHORT + 1]) if p.entry.kind == "colon"), 0)
         rest = pieces[colon + 1 :]
         if not colon or len(rest) <= _SHORT or not rest[0].text[:1].isupper():
             return [pieces]
         label, said = look_up(pieces[:colon], self.lexicon), look_up(rest, self.lexicon)
-        is_noun = label[-1].entry.noun and {t.entry.kind for t in label} <= _LABELS
+        is_label = {t.entry.kind for t in label} <= _LABELS and _DOUBTFUL.isdisjoint(t.text.lower() for t in label)
         kinds = [t.entry.kind for t in said]
         starts = said[0].entry.kind in _SENTENCE_STARTS
-        if not is_noun or not starts or _STATING.isdisjoint(kinds) or not _LIST_MARKS.isdisjoint(kinds):
+        if not is_label or not starts or _STATING.isdisjoint(kinds) or not _LIST_MARKS.isdisjoint(kinds):
             return [pieces]
+        if not label[-1].entry.noun:
+            return [rest]  # "Foreground: A man is sitting on a bench."
         mark = pieces[colon]
         return [[*pieces[:colon], Token(mark.text, Entry("end"), mark.start, mark.end)], rest]
 

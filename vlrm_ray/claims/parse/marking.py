@@ -61,6 +61,7 @@ class PhraseMarker:
         only_mentioned = mentioned_only(s, self.nouns)
         for head in self.nouns.order:
             phrase, first = self.nouns.at[head], self.nouns.first[head]
+            phrase.place = self._is_place(head)
             if "no other" in " ".join(s.lower[first : head + 1]):
                 self.reading.silent.add(id(phrase))
             if phrase.name == "glass" and phrase.plural and phrase.number is None and self._is_worn(head):
@@ -92,9 +93,23 @@ class PhraseMarker:
         is_part = bool(others) and (len(others) == 1 or sum(others) != phrase.number)
         before, inside, after = s.lower[first - 1 : first], s.lower[first:head], " ".join(s.lower[head + 1 : head + 3])
         about = before in (["around"], ["close to"], ["circa"]) and s.deps[first - 1] in ("advmod", "quantmod")
+        further = [] if phrase.definite else self._bare_numbers(head)
+        is_part = is_part or (bool(further) and sum(further) != phrase.number)
         phrase.approximate = (
             phrase.approximate or is_part or about or "or" in inside or after.startswith(_INEXACT_AFTER)
         )
+
+    def _bare_numbers(self, head: int) -> list[int]:
+        """Numbers without their noun after a phrase: "four chairs around the table and one near the window"."""
+        s, found = self.sentence, list[int]()
+        for j in range(head + 1, len(s)):
+            if s.lower[j] == "another" or (found and s.lower[j] == "other"):
+                found.append(1)
+            elif s.entry(j).kind == "number" and s.entry(j).value.isdigit() and s.inside[j] == j and j + 1 < len(s):
+                is_told_of = s.entry(j + 1).kind in ("relation", "be") or s.lower[j + 1] in ("on", "in", "to", "at")
+                if is_told_of and j not in self.nouns.at and not self.reading.in_phrase(j):
+                    found.append(int(s.entry(j).value))
+        return found
 
     def _mark_named(self, head: int, phrase: NounPhrase) -> None:
         """Mark possessors, and colors that stand for a phrase without its noun, which need not name anything in the image."""
@@ -125,6 +140,8 @@ class PhraseMarker:
         """Mark a phrase that is denied; `denied` are the heads of those found so far."""
         phrase, s, first = self.nouns.at[head], self.sentence, self.nouns.first[head]
         opening = " ".join(s.lower[max(0, first - 2) : head])
+        if "none of" in opening:
+            self.reading.none_of.add(id(phrase))
         if "none of" in opening and self._is_said_to_be_there(head):
             self.reading.silent.add(id(phrase))
         if opening.endswith(_NOT_ONE) or opening.startswith(_NOT_ONE):
@@ -150,6 +167,11 @@ class PhraseMarker:
         if begins_anew and joints.isdisjoint(("or", "nor")):
             return False  # "no dogs and two cats"
         return "but" not in joints and (bool(joints) or (first > 0 and s.lower[first - 1] == ","))
+
+    def _is_place(self, head: int) -> bool:
+        """Whether a phrase tells where something is, as the object of "on" or "next to"."""
+        s, first = self.sentence, self._coordination(head)
+        return s.deps[first] == "pobj" and s.entry(s.heads[first]).kind == "relation"
 
     def _is_said_to_be_there(self, head: int) -> bool:
         """Whether the verb above a phrase tells that it is seen or in the image: "none of the dogs are visible"."""

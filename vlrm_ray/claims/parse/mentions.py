@@ -26,6 +26,8 @@ _DEPICTIONS = frozenset((
     "photo", "photograph", "pictures", "photos", "photographs", "images", "artwork", "statuette", "bust", "doll", "ornament", "embroidery", "stencil",
 ))  # fmt: skip
 """Nouns before "of": what follows is only depicted."""
+_FIGURES = (_DEPICTIONS - {"model"}) | {"toy", "symbol", "design", "costume", "mascot", "sport", "game", "shape"}
+"""Subjects of "is" and what they show or are: "the logo is a horse", "the toy is a train"."""
 _SCREENS = frozenset({"sign", "billboard", "screen", "tv", "monitor", "banner", "magazine", "book", "label", "t-shirt", "shirt", "laptop", "calendar", "card", "stamp"})  # fmt: skip
 _PICTURES = frozenset({"image", "picture", "photo", "photograph", "pictures", "photos", "photographs", "images"})
 """Nouns before "of" that may also name the whole image: "a picture of a dog"."""
@@ -63,7 +65,7 @@ _IN_PART = frozenset({"partially", "partly", "half", "slightly", "mostly"})
 _PAIRS_OF_PARTS = frozenset({"on it", "on them", "on its front", "on the front", "on the back", "on its back"})
 _TRIGGERS = frozenset(
     {"for", "like", "as", "than", "of", "fork", "from", "with", "outside", "outside of", "out of", "off", "beyond", "are", "about", "to"}
-    | _TITLES | _TOYS | _MATERIALS | _DEPICTING | _PLAYS
+    | {"has", "have", "pulls", "pulling", "is"} | _TITLES | _TOYS | _MATERIALS | _DEPICTING | _PLAYS
 )  # fmt: skip
 
 
@@ -91,6 +93,7 @@ def _mentions(s: Sentence, nouns: NounFinder, head: int) -> Iterator[int]:
         or _is_toy(s, nouns, head)
         or _is_played(s, nouns, head)
         or _is_print(s, nouns, head)
+        or _is_said_of_figure(s, nouns, head)
     ):
         yield head
     elif before == "of" or _picture_in(s, first, head) >= 0:
@@ -231,6 +234,15 @@ def _is_print(s: Sentence, nouns: NounFinder, head: int) -> bool:
         return False
     on = " ".join(s.lower[head + 1 : head + 4])
     return nouns.at[first - 2].name.rpartition(" ")[2] in _PRINTED and on.startswith(tuple(_PAIRS_OF_PARTS))
+
+
+def _is_said_of_figure(s: Sentence, nouns: NounFinder, head: int) -> bool:
+    """Whether a phrase tells what a figure shows, or what is played: "the logo is a horse", "the toy is a train"."""
+    verb = s.heads[head]
+    if s.deps[head] != "attr" or s.lower[verb] != "is":
+        return False
+    subjects = {s.lower[c] for c in s.with_dep(verb, "nsubj")}
+    return not subjects.isdisjoint(_FIGURES)
 
 
 def _depicts(s: Sentence, nouns: NounFinder, verb: int) -> bool:

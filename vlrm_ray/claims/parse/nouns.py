@@ -6,7 +6,7 @@ from vlrm_ray.claims.function_words import IMAGE_NOUNS, IMAGE_REGIONS
 from vlrm_ray.claims.lexicon import UNKNOWN, Entry, singular_of
 from vlrm_ray.claims.noun_phrases import NounPhrase, parse_noun_phrase
 from vlrm_ray.claims.parse.sentence import NOMINAL, Sentence
-from vlrm_ray.claims.tokens import Token
+from vlrm_ray.claims.tokens import Token, is_capitalized, is_in_lower_case
 
 _BEFORE_NOUN = frozenset(
     {"det", "amod", "compound", "nummod", "nmod", "predet", "quantmod", "advmod", "neg", "punct", "preconj", "cc", "conj", "npadvmod", "poss", "dep"}
@@ -252,13 +252,19 @@ class NounFinder:
             phrase.start, phrase.end = s.words[start].start, last.end
         if s.entry(i).kind == "negator":
             return NounPhrase("person", s.words[s.inside[i]].start, last.end, negated=True, hedged=True)
-        if s.tags[i] in ("NNP", "NNPS") and i and phrase.bare and tokens[-2].entry is UNKNOWN:
+        is_unknown = phrase.bare and tokens[-2].entry is UNKNOWN
+        if s.tags[i] in ("NNP", "NNPS") and i and (is_unknown or self._is_written_as_name(i)):
             phrase.name = ""  # the name of a place or a person
         if s.tags[i] == "NNS" or s.tags[i] == "NNPS":
             phrase.plural = True
         if not phrase.name:
             self._name_region(phrase, i)
         return phrase
+
+    def _is_written_as_name(self, i: int) -> bool:
+        """Whether a noun is capitalized in a sentence that is not: "the Chicago Bears"."""
+        words = self.sentence.words
+        return is_capitalized(words[i].text) and is_in_lower_case(w.text for w in words)
 
     def _name_region(self, phrase: NounPhrase, i: int) -> None:
         """Mark a phrase that names the image, or a place in it, as known."""

@@ -26,7 +26,7 @@ class ParsedReader:
 
     def read(self, sentence: Sentence) -> None:
         """Collect the claims of a sentence: of its words, places and texts, then of the phrases that are left."""
-        reading = Reading(sentence, self.claims, self._referent)
+        reading = Reading(sentence, self.claims, self._referent, self.mentions)
         PhraseMarker(reading).mark()
         predicates, relating = Predicates(reading), Relating(reading)
         relating.read_comparisons()
@@ -42,10 +42,16 @@ class ParsedReader:
         self.mentions += reading.mentioned(len(sentence))
 
     def _referent(self, pronoun: str, here: Sequence[NounPhrase], excluded: Sequence[str]) -> NounPhrase | None:
-        """The last noun phrase that a pronoun agrees with, else the last one, for "she" an unknown noun; `here` are those of its sentence."""
+        """The last noun phrase that a pronoun agrees with, else the last one; `here` are those of its sentence.
+
+        "She" is a person, or if there is none, an animal or an unknown noun.
+        """
         mentioned = [
             p for p in reversed([*self.mentions, *here]) if p.name and not p.negated and p.name not in excluded
         ]
+        people = (p for p in mentioned if p.name in self.claims.lexicon.people)
+        if pronoun == "person" and (person := next(people, None)):
+            return person
         for phrase in mentioned:
             animate = phrase.name in self.claims.lexicon.animate
             if animate if pronoun == "person" else phrase.plural == (pronoun == "they"):

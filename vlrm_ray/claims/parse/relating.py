@@ -85,11 +85,18 @@ class Relating:
         if i not in self.nouns.at and (pronoun := self.clauses.pronoun_class(i)):
             if pronoun == "each other":
                 return []
-            referent = self._whole(i, excluded) or self.reading.referent(
-                pronoun, self.reading.mentioned(i), (*excluded, *self.reading.of_other_sex(i))
-            )
+            referent = self._whole(i, excluded) or self._referent(pronoun, i, excluded)
             return [replace(referent, start=s.words[i].start, end=s.words[i].end, definite=True)] if referent else []
         return self.clauses.phrases(i)
+
+    def _referent(self, pronoun: str, i: int, excluded: set[str]) -> NounPhrase | None:
+        """What a pronoun refers to. Of an earlier sentence, a thing that was spoken of rather than the place where it is."""
+        here = self.reading.mentioned(i)
+        found = self.reading.referent(pronoun, here, (*excluded, *self.reading.of_other_sex(i)))
+        if found is None or any(found is p for p in here):
+            return found
+        found = self.reading.spoken_of(found, pronoun, i, self.lexicon.animate)
+        return None if found.name in excluded else found
 
     def _whole(self, i: int, excluded: set[str]) -> NounPhrase | None:
         """What has the subjects, for the pronoun in "a desk with a lamp and a mouse on it"."""
@@ -128,6 +135,9 @@ class Relating:
         if place.object < 0:
             self._relate(subjects, place.values, place.first, place.last, [None])
             return
+        before = self.nouns.at.get(place.first - 1)
+        if before in subjects and id(before) in self.reading.none_of:
+            return  # "none of the cars in the lot are red"
         names = {p.name for p in subjects}
         if place.object not in self.nouns.at and place.first and self.sentence.lower[place.first - 1] in _ANOTHER:
             return  # "a sign, and another one below it": "it" may be the first one

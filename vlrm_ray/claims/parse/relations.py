@@ -216,6 +216,9 @@ class PlaceFinder:
         """What is at a place: the noun phrase right before it, else what the parse attaches it to."""
         s = self.sentence
         before = first - 1
+        if self._is_inverted(before, last):
+            head = self.nouns.starting_at(last + 3)
+            return self.clauses.phrases(head) if head is not None else []
         while before > 0 and s.tags[before] == "RB" and s.entry(before).kind in ("adverb", "word", "vague"):
             before -= 1
         head = self.nouns.ending_at(before) if before >= 0 else None
@@ -232,6 +235,14 @@ class PlaceFinder:
             if subjects:
                 return subjects
         return self._of_attachment(attached, first)
+
+    def _is_inverted(self, before: int, last: int) -> bool:
+        """Whether the subject follows the verb: "under it is a dog", but not "the cat lying under it is a tabby"."""
+        s = self.sentence
+        has_subject = before in self.nouns.at or (before > 0 and s.is_verb(before))
+        if has_subject or last + 2 >= len(s):
+            return False
+        return bool(self.clauses.pronoun_class(last + 1)) and s.entry(last + 2).kind == "be"
 
     def _after_noun(self, head: int, first: int) -> list[NounPhrase]:
         """ "A cup on a table": the noun right before, or the whole that it is part of in "a plate of pasta"."""

@@ -58,7 +58,7 @@ _CLASSES: dict[str, str] = {
     "SAY": "say|state|think|assume|suggest|assert|believe|argue|suppose|imply|maintain|pretend|insist|report|expect|declare|write|speak of|"
     "talk of|mention|describe|allude|refer|infer|deduce|guess|hope|fear|wonder|ask|swear|bet|reckon|presume|estimate|predict|anticipate|"
     "mean|hold that|speculate|suspect|seek|search|hunt|request|demand|imagine|dream|concede|warn|need|require|promise|propose|"
-    "understand|recommend|advise|warrant|guarantee|venture|contend|feel|read that|see if|see whether",
+    "understand|recommend|advise|warrant|guarantee|venture|contend|feel|read that",
     "AGREE": "confirm|agree|know|conclude|note|verify|affirm|admit|acknowledge|attest|certify|remember|recall|keep in mind|bear in mind|"
     "be aware|rest assured|agree with|mind you|report that|can tell|tell you|state that",
     "DENY": "deny|dispute|reject|refute|contradict|disagree|disagree with|object to|disbelieve|take issue with|rule out|challenge|contest",
