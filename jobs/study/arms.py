@@ -17,7 +17,7 @@ class Arm:
         overrides: dotted overrides of the method's configuration.
         seeds: number of seeds that it is run with, starting at 0.
         ground_truth: labels and evidence come from ground truth instead of experts.
-        single_round: the prompts of all rounds are used in a single round.
+        single_round: a single round has as many prompts as all rounds of the method.
     """
 
     description: str
@@ -35,7 +35,7 @@ class Arm:
 
 ARMS: dict[str, Arm] = {
     FULL: Arm("the method", seeds=5),
-    "one_round": Arm("a single round with the prompts of all rounds", seeds=5, single_round=True),
+    "one_round": Arm("a single round with as many prompts", seeds=5, single_round=True),
     "cumulative": Arm(
         "each round trains the untrained model on the pairs of all rounds so far",
         ("train.initial=base", "train.replay=1000"),
