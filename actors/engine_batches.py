@@ -124,8 +124,8 @@ class EngineBatches:
             cancel(reference)
             sent.losses += 1
             if sent.losses > MOST_LOSSES:
-                late = too_late([self._name(sent)], WAITING_FOR, self.timeout)
-                raise too_many_losses(self.role, "a batch", sent.batch, sent.losses, late) from late
+                cause = UserError(f"{self._name(sent)} hangs, or its process has ended and Ray starts it again")
+                raise too_many_losses(self.role, "a batch", sent.batch, sent.losses, cause)
         return list(taken.values())
 
     def _name(self, sent: _Sent) -> str:

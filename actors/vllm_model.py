@@ -93,7 +93,7 @@ class VllmModel:
             "disable_log_stats": True,
             "tensor_parallel_size": s.tensor_parallel,
             "trust_remote_code": False,
-            # logits in bfloat16 have steps of an eighth: the log-odds of different responses would often be equal
+            # in bfloat16, logits of 16 to 32 have steps of an eighth: the log-odds of different responses would often be equal
             "hf_overrides": {} if s.dtype == "float32" else {"head_dtype": "float32"},
         }
         if self.on_gpu:

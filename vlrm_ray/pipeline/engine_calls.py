@@ -260,8 +260,7 @@ def _wait_for_most(
     names = {reference: name for name, reference in references.items()}
     end, away_since = time.monotonic() + timeout, None
     while (now := time.monotonic()) < end:
-        seconds = min(CHECK_SECONDS, RESTART_SECONDS, end - now)
-        ready, late = ray.wait(list(names), num_returns=len(names), timeout=seconds)
+        ready, late = ray.wait(list(names), num_returns=len(names), timeout=min(CHECK_SECONDS, end - now))
         if not late:
             return
         if not any(map(_succeeded, ready)) or not all(restarts(names[reference]) for reference in late):
