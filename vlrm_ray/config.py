@@ -199,7 +199,7 @@ class Evaluation(Section):
     """ScenesBench pairs per group; 0 disables ScenesBench and POPE, not pairs held out (`holdout`) and `benchmarks`."""
     split: Literal["dev", "test"] = "dev"
     """Split of ScenesBench: `dev` for choosing parameters, `test` for final results."""
-    pope: int = Field(300, ge=0)
+    pope: int = Field(100, ge=0)
     """Number of scenes of the POPE evaluation before the first and after the last round; 0 disables it."""
     holdout: float = Field(0.1, ge=0, lt=1)
     """Share of the images of your own data that is not trained on, by content; 0 trains on all. Not for `scenes`."""

@@ -127,6 +127,15 @@ def test_critics_start_with_the_newest_version_if_the_served_one_is_gone(ledger:
     assert Path(ledger.fetch_version(ledger.served_version(1)), "config.json").is_file()
 
 
+def test_earlier_versions_may_be_deleted(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for version in (1, 2):
+        ledger.publish(version, tmp_path / "model")
+    ledger.remove("versions/0001")
+    ledger.delete("versions/0001.json")
+    assert (ledger.versions(), ledger.newest_version()) == ([2], 2)
+
+
 def test_a_version_with_the_same_files_is_not_published_again(ledger: Ledger, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()

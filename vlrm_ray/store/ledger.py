@@ -42,6 +42,8 @@ STAGES = (*ROLLOUT_STAGES, "train", "evaluate", "publish")
 """Names of all stages of a round."""
 MARKERS = "parts"
 """Folder of the parts' markers."""
+VERSIONS = "versions"
+"""Folder of the published versions."""
 READERS = 16
 """Parts that are read at the same time."""
 COPIES = 4
@@ -226,12 +228,14 @@ class Ledger(Folder):
         """Add a JSON file, such as evaluation results, to the folder of a published version."""
         self.put_json(f"{_version(version)}/{name}", content)
 
+    def versions(self) -> list[int]:
+        """Numbers of the published versions, in order."""
+        names = (name.removesuffix(".json") for name in self.names(VERSIONS, "", ".json"))
+        return [int(name) for name in names if name.isdigit()]
+
     def newest_version(self) -> int:
-        """Number of the latest published version; 0 if there is none."""
-        version = 0
-        while self.get_json(f"{_version(version + 1)}.json") is not None:
-            version += 1
-        return version
+        """Number of the latest published version; 0 if there is none. Earlier ones may have been deleted."""
+        return max(self.versions(), default=0)
 
     def serve_versions(self, versions: Sequence[int]) -> None:
         """Set the version that each critic loads when it starts; 0 is the initial model."""
@@ -277,4 +281,4 @@ def _part(round_: int, stage: str, index: int) -> str:
 
 
 def _version(version: int) -> str:
-    return f"versions/{version:04d}"
+    return f"{VERSIONS}/{version:04d}"
