@@ -227,8 +227,8 @@ class Train(Section):
     """Weight decay of AdamW; norms and biases have none."""
     freeze: tuple[Literal["vision", "language"], ...] | None = None
     """Parts of the model that are not trained. Unset: `[vision]` from 1B parameters on, otherwise nothing."""
-    average: float = Field(0, ge=0, lt=1)
-    """Decay of an exponential mean of the weights over the steps, which is published; 0 publishes the last weights."""
+    fits: int = Field(1, ge=1)
+    """Trainings of a round from the same start, each with its own order of the pairs; the mean of their weights is published."""
     judgement_weight: float = Field(8.0, gt=0)
     """Loss weight of the Yes or No token; the other tokens of a critique have weight 1."""
     response_weight: float = Field(0.1, ge=0)

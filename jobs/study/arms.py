@@ -51,7 +51,7 @@ ARMS: dict[str, Arm] = {
     "no_margin": Arm("all pairs are kept, each with its first critiques", ("selection.margin=-1",)),
     "newest_writes": Arm("the newest version writes the critiques", ("critic.writer=newest",)),
     "no_critique": Arm("direct Yes or No, without a critique", ("critic.format=direct", "selection.margin=-1")),
-    "averaged": Arm("an exponential mean of the weights is published", ("train.average=0.9",)),
+    "averaged": Arm("each round trains twice, and the mean of the weights is published", ("train.fits=2",)),
     "replay": Arm("the pairs of earlier rounds are learned again", ("train.replay=1",)),
     "described": Arm("all images are described, also those without a pair", ("train.description_weight=1",)),
     "no_image_free": Arm("no image-free candidates", ("policy.image_free=0",)),

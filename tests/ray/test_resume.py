@@ -84,3 +84,19 @@ def test_one_worker_goes_on_with_what_two_began(
     folder, steps = fitted(ledger, "train.workers=1")
     assert steps == [5, 6]
     assert largest_difference(folder, fit_of_two) < TOLERANCE
+
+
+def test_the_mean_of_two_fits_is_the_same_if_the_second_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit_of_two: Path
+) -> None:
+    """Two fits of an epoch each: step 4 is the first of the second one."""
+    twice = ("train.workers=2", "train.fits=2", "train.epochs=1")
+    whole, _ = fitted(new_ledger(tmp_path / "whole"), *twice)
+    ledger = new_ledger(tmp_path)
+    monkeypatch.setattr(fit, "train_loop_per_worker", fails_after_step_4)
+    with pytest.raises(UserError, match="interrupted"):
+        fitted(ledger, *twice, "train.max_failures=0")
+    folder, steps = fitted(ledger, *twice)
+    assert steps == [5, 6]
+    assert largest_difference(folder, whole) < TOLERANCE
+    assert largest_difference(folder, fit_of_two) > TOLERANCE

@@ -25,7 +25,7 @@ from tests.unit.ranks import run_ranks
 from vlrm_ray.errors import UserError
 from vlrm_ray.reward.training.checkpoint_reader import METADATA, read_metadata
 from vlrm_ray.reward.training.checkpoints import Checkpoints, load_state, save_state, trained_state
-from vlrm_ray.reward.training.optimizer import WeightAverage
+from vlrm_ray.reward.training.optimizer import WeightAverage, restart
 from vlrm_ray.reward.training.temporary_folders import TemporaryFolders
 
 LOCAL = pafs.LocalFileSystem()
@@ -43,17 +43,19 @@ class Training:
             fully_shard(unit, mesh=mesh)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-2)
-        self.average = WeightAverage(self.model, 0.9)
+        self.average = WeightAverage(self.model)
         self.group = dist.new_group(backend="gloo")
 
     def steps(self, first: int, last: int) -> None:
-        """Train on batches that depend on the step's number."""
+        """Train on batches that depend on the step's number; every second step ends a fit."""
         for step in range(first, last):
             batch = torch.randn(4, 5, generator=torch.Generator().manual_seed(step))
             self.model(batch).square().mean().backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
-            self.average.update()
+            if step % 2 == 1:
+                self.average.end_fit(is_last=False)
+                restart(self.optimizer)
 
     def state(self) -> dict[str, torch.Tensor]:
         return trained_state(self.model, self.optimizer, self.average)

@@ -55,10 +55,10 @@ def test_unaided_critiques_that_are_not_learned_are_shown_without_a_mark() -> No
 
 
 def test_the_margin_of_a_dropped_pair_is_that_of_the_critiques_that_could_have_been_learned() -> None:
-    close = ScoredCritique(TRUE, 0.55, 0.45, "own", 0), ScoredCritique(FALSE, 0.5, 0.5, "own", 0)
+    close = ScoredCritique(TRUE, 0.54, 0.46, "own", 0), ScoredCritique(FALSE, 0.5, 0.5, "own", 0)
     pair = replace(made_up.pair("p", (0.9,), (0.1,)), unaided=close)
     shown = view(pair, own=True)
-    assert (shown.outcome, shown.margin) == ("margin", pytest.approx(0.05))
+    assert (shown.outcome, shown.margin) == ("margin", pytest.approx(0.04))
     wrong = replace(pair, unaided=(replace(close[0], false_statements=1), close[1]))
     assert view(wrong, own=True).margin == pytest.approx(0.4), "a false statement is not learned"
 

@@ -179,3 +179,15 @@ def test_label_tokens_of_the_shipped_model_include_other_spellings() -> None:
 )
 def test_verdicts_of_a_comparison_are_read(text: str, vote: str) -> None:
     assert _vote(text) == vote
+
+
+@pytest.mark.parametrize(
+    "heading", ["Seen:", "**Seen:**", "**Seen**:", "### Seen\n", "seen:", "Seen :", "- SEEN:", "## Seen"]
+)
+def test_the_parts_of_a_critique_are_found_however_their_headings_are_written(heading: str) -> None:
+    check = heading.replace("Seen", "Check").replace("seen", "check").replace("SEEN", "CHECK")
+    lone = "\n" if ":" not in heading else " "
+    parts = parse_critique(
+        f"{heading}{lone}Three dogs on grass.\n{check}{lone}It is seen: two dogs, no.\nJudgement: No"
+    )
+    assert (parts.seen, parts.check) == ("Three dogs on grass", "It is seen: two dogs, no")

@@ -13,7 +13,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from vlrm_ray.config import Lora, Train
-from vlrm_ray.reward.training.optimizer import WeightAverage, build_optimizer, lr_factor, parameter_groups, peak_lr
+from vlrm_ray.reward.training.optimizer import (
+    WeightAverage,
+    build_optimizer,
+    lr_factor,
+    parameter_groups,
+    peak_lr,
+    restart,
+)
 
 CPU = torch.device("cpu")
 
@@ -79,66 +86,53 @@ def test_only_groups_with_parameters_are_made() -> None:
     assert len(build_optimizer(nn.Linear(2, 2, bias=False), 1.0, Train(), CPU).param_groups) == 1
 
 
-def train_steps(model: nn.Module, average: WeightAverage, values: list[float]) -> None:
-    """Set all trained parameters to each value in turn, as a training would, and update the mean."""
-    for value in values:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.fill_(value)
-        average.update()
-
-
-def test_the_mean_follows_the_weights_with_a_decay_that_grows_to_its_limit() -> None:
-    model = nn.Linear(1, 1, bias=False)
+def fill(model: nn.Module, value: float) -> None:
+    """Set all trained parameters to a value, as a training would."""
     with torch.no_grad():
-        model.weight.fill_(1.0)
-    average = WeightAverage(model, 0.25)
-    train_steps(model, average, [2.0, 3.0, 4.0])
-    expected = 1.0
-    for step, value in enumerate((2.0, 3.0, 4.0), 1):
-        decay = min(0.25, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * value
-    assert float(average.means["weight"]) == pytest.approx(expected)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.fill_(value)
 
 
-@pytest.mark.parametrize("steps", [10, 100, 1000])
-def test_a_short_training_forgets_the_untrained_weights(steps: int) -> None:
-    """They count for less than 1e-4, and the mean lags behind steadily growing weights by about a tenth of the training."""
-    model = nn.Linear(1, 1, bias=False)
-    with torch.no_grad():
-        model.weight.fill_(0.0)
-    average = WeightAverage(model, 0.999)
-    train_steps(model, average, [(step + 1) / steps for step in range(steps)])
-    assert 0.85 < float(average.means["weight"]) < 1.0
-    with torch.no_grad():
-        model.weight.fill_(-1e3)
-    fresh = WeightAverage(model, 0.999)
-    train_steps(model, fresh, [1.0] * steps)
-    assert abs(float(fresh.means["weight"]) - 1.0) < 1e-4 * 1001
-
-
-def test_the_mean_is_swapped_in_and_out() -> None:
+def test_each_fit_begins_at_the_start_and_the_model_ends_with_the_mean_of_all() -> None:
     model = Block()
-    average = WeightAverage(model, 0.9)
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    average = WeightAverage(model)
     assert list(average.means) == ["layer.weight", "layer.bias", "norm.weight", "norm.bias"]
-    train_steps(model, average, [5.0])
-    weights, mean = model.layer.weight.detach().clone(), average.means["layer.weight"].clone()
-    with pytest.raises(KeyError), average.swapped():
-        assert torch.equal(model.layer.weight, mean)
-        raise KeyError
-    assert torch.equal(model.layer.weight, weights)
-    assert torch.equal(average.means["layer.weight"], mean)
+    for value in (2.0, 3.0):
+        fill(model, value)
+        average.end_fit(is_last=False)
+        assert all(torch.equal(parameter, start[name]) for name, parameter in model.named_parameters())
+    fill(model, 7.0)
+    average.end_fit(is_last=True)
+    for name, parameter in model.named_parameters():
+        expected = torch.full_like(parameter, 4.0) if name in average.means else start[name]
+        assert torch.allclose(parameter, expected)
+
+
+def test_the_optimizer_starts_again_as_a_new_one() -> None:
+    twice, fresh = nn.Linear(2, 2), nn.Linear(2, 2)
+    used = build_optimizer(twice, 0.1, Train(), CPU)
+    for _ in range(3):
+        twice(torch.ones(1, 2)).sum().backward()
+        used.step()
+        used.zero_grad()
+    restart(used)
+    fresh.load_state_dict(twice.state_dict())
+    for model, optimizer in ((twice, used), (fresh, build_optimizer(fresh, 0.1, Train(), CPU))):
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(twice.parameters(), fresh.parameters(), strict=True))
 
 
 def test_the_mean_of_other_parameters_is_refused() -> None:
-    average = WeightAverage(nn.Linear(1, 1), 0.9)
+    average = WeightAverage(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="other parameters: bias"):
-        average.load_state_dict({"means": {"weight": torch.zeros(1, 1)}, "updates": torch.zeros(())})
+        average.load_state_dict({"means": {"weight": torch.zeros(1, 1)}, "fits": torch.zeros(())})
 
 
 def trained(rank: int, world: int, folder: str, resumed: bool) -> None:
-    """Train a sharded layer for six steps on one of `world` ranks, saved after three of them if `resumed`."""
+    """Train a sharded layer for three fits of two steps on one of `world` ranks, whose mean goes on from its state after four of them if `resumed`."""
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store-{world}-{resumed}", world)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
@@ -146,20 +140,21 @@ def trained(rank: int, world: int, folder: str, resumed: bool) -> None:
     model: Any = nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 3))
     fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
     optimizer = build_optimizer(model, 0.1, Train(), CPU)
-    average = WeightAverage(model, 0.5)
-    inputs = torch.linspace(-1, 1, 20).reshape(4, 5)
+    average = WeightAverage(model)
     for step in range(6):
+        inputs = torch.linspace(-1, 1 + step, 20).reshape(4, 5)
         model(inputs).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-        average.update()
-        if resumed and step == 2:
+        if step % 2 == 1:
+            average.end_fit(is_last=step == 5)
+            restart(optimizer)
+        if resumed and step == 3:
             state = average.state_dict()
-            state = {"means": {n: m.clone() for n, m in state["means"].items()}, "updates": state["updates"].clone()}
-            average = WeightAverage(model, 0.5)
+            state = {"means": {n: m.clone() for n, m in state["means"].items()}, "fits": state["fits"].clone()}
+            average = WeightAverage(model)
             average.load_state_dict(state)
-    with average.swapped():
-        mean = {name: parameter.full_tensor().clone() for name, parameter in model.named_parameters()}
+    mean = {name: parameter.full_tensor().clone() for name, parameter in model.named_parameters()}
     local = sum(tensor.to_local().numel() for tensor in average.means.values())
     if rank == 0:
         torch.save({"mean": mean, "local": local}, f"{folder}/{world}-{resumed}.pt")

@@ -107,11 +107,14 @@ def sure_candidate(name: str, text: str, *findings: tuple[Verdict, float], **cla
 
 
 def test_verdicts_below_the_minimum_confidence_decide_no_pair() -> None:
-    good = sure_candidate("good", "a red circle", (Verdict.SUPPORTED, 0.99), (Verdict.CONTRADICTED, 0.95))
+    good = sure_candidate("good", "a red circle", (Verdict.SUPPORTED, 0.99), (Verdict.SUPPORTED, 0.5))
     bad = sure_candidate("bad", "a blue circle", (Verdict.CONTRADICTED, 0.98))
     open_ = sure_candidate("open", "a star here", (Verdict.SUPPORTED, 0.96))
-    (pair,), unused = pairing.make_pairs(PROMPT, [good, bad, open_], RULE.model_copy(update={"min_confidence": 0.97}))
-    assert (pair.chosen, pair.rejected, unused) == (good, bad, {"open": pairing.UNSURE})
+    doubtful = sure_candidate("doubtful", "a red box", (Verdict.SUPPORTED, 0.99), (Verdict.CONTRADICTED, 0.95))
+    rule = RULE.model_copy(update={"min_confidence": 0.97})
+    (pair,), unused = pairing.make_pairs(PROMPT, [good, bad, open_, doubtful], rule)
+    assert (pair.chosen, pair.rejected) == (good, bad)
+    assert unused == {"open": pairing.UNSURE, "doubtful": pairing.UNSURE}
 
 
 def test_enough_claims_of_a_chosen_response_must_be_supported() -> None:
@@ -237,6 +240,35 @@ def test_a_critique_that_broke_off_is_kept_only_if_there_is_no_other() -> None:
 def test_detectors_in_the_image_may_be_described(text: str) -> None:
     critique = ScoredCritique(f"Seen: {text} Judgement: Yes", 0.9, 0.1)
     assert isinstance(select(Pair("p", GOOD, BAD, (critique,), (scored_critique("No", 0.1),)), SELECTION), SelectedPair)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The detectors list a dog.",
+        "According to the detection results there is a dog.",
+        "Based on the provided detections there is a dog.",
+        "The given hint mentions a dog.",
+        "The detected objects include a dog.",
+        "The detector saw a dog.",
+    ],
+)
+def test_critiques_that_cite_the_experts_are_not_learned(text: str) -> None:
+    critique = ScoredCritique(f"Seen: {text} Judgement: Yes", 0.9, 0.1)
+    rule = SELECTION.model_copy(update={"sides": "both"})
+    assert select(Pair("p", GOOD, BAD, (critique,), (scored_critique("No", 0.1),)), rule) == CITES_EXPERTS
+
+
+def test_the_margin_decides_about_single_sides_too() -> None:
+    wrong, weak = (scored_critique("Yes", 0.95),), (scored_critique("No", 0.85),)
+    strong, unsure = (scored_critique("Yes", 0.99),), (scored_critique("Yes", 0.3),)
+    rule = SELECTION.model_copy(update={"margin": 0.2, "sides": "either"})
+    for minus in (wrong, weak):  # a critique that judges rightly, though weakly, does not harm the other side
+        selected = select(Pair("p", GOOD, BAD, strong, minus), rule)
+        assert isinstance(selected, SelectedPair)
+        assert (selected.chosen, selected.rejected) == (strong[0], None)
+    assert select(Pair("p", GOOD, BAD, unsure, wrong), rule) == MARGIN
+    assert select(Pair("p", GOOD, BAD, strong, weak), rule.model_copy(update={"sides": "both"})) == MARGIN
 
 
 def test_keep_all_takes_the_first_critiques_whatever_their_judgement() -> None:

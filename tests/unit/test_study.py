@@ -272,9 +272,9 @@ def without(section: str, key: str) -> dict[str, Any]:
 
 
 def test_results_stay_valid_when_a_key_is_added_that_has_its_default() -> None:
-    older = METHOD | {"settings": without("train", "average")}
+    older = METHOD | {"settings": without("train", "fits")}
     assert is_method(older, METHOD)
-    assert not is_method(older, method_of(load(None, ["train.average=0.9"])))
+    assert not is_method(older, method_of(load(None, ["train.fits=2"])))
     # before this key existed, the newest version wrote
     assert not is_method(METHOD | {"settings": without("critic", "writer")}, METHOD)
     gone = METHOD | {"settings": METHOD["settings"] | {"removed": 1}}

@@ -50,7 +50,7 @@ RESOURCE_PATHS = frozenset(
 `max_model_len` is refused, and examples longer than `train.max_tokens` are dropped."""
 FORMER_BEHAVIOR = {"critic.writer": "newest", "selection.sides": "both"}
 """Values that stand for what runs did before a key existed, where its default does something else."""
-REMOVED_OPTIONS = {"train.balance": False}
+REMOVED_OPTIONS = {"train.balance": False, "train.average": 0.0}
 """Keys that are gone, with the value that stands for what runs do now."""
 MODELS = "models.json"
 """File of the run with the hashes of the experts' models, by configuration key."""

@@ -106,6 +106,8 @@ class CritiqueParts:
 
 _SEEN_AND_CHECK = re.compile(rf"(?:{SEEN}\s*(?P<seen>.*?))?\s*(?:{CHECK}\s*(?P<check>.*?))?\s*$", re.DOTALL)
 _MARKDOWN = re.compile(rf"[*_#]+(?={SEEN}|{CHECK})|(?<={SEEN})[*_]+|(?<={CHECK})[*_]+")
+_OWN_HEADING = re.compile(r"^[ \t*_#>-]*(?P<part>seen|check)[ \t*_]*(?::[*_]*|$)", re.IGNORECASE | re.MULTILINE)
+"""The heading of a part at the beginning of a line, in any case, with Markdown around it, and alone in its line without a colon."""
 _MARKS = " \t\r\n*_#>`-"
 """Characters between the parts of a critique that belong to none of them."""
 
@@ -126,7 +128,8 @@ def parse_critique(text: str) -> CritiqueParts:
     if heading is None:
         found = find_judgement(text)
         return CritiqueParts("", "", None if found is None else found.value)
-    parts = _SEEN_AND_CHECK.search(_MARKDOWN.sub("", text[: heading.start]).rstrip(_MARKS))
+    before = _OWN_HEADING.sub(lambda match: f"{match['part'].capitalize()}:", _MARKDOWN.sub("", text[: heading.start]))
+    parts = _SEEN_AND_CHECK.search(before.rstrip(_MARKS))
     seen, check = (parts["seen"], parts["check"]) if parts else ("", "")
     return CritiqueParts(_stripped(seen), _stripped(check), heading.judgement.value if heading.judgement else None)
 

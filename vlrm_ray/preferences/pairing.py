@@ -93,8 +93,12 @@ def _label(candidate: Candidate, rule: Pairing) -> bool | str:
         return False
     if not candidate.fully_read:
         return INCOMPLETE
-    if not sure:
-        return UNSURE if decided else NO_CLAIMS
+    if not decided:
+        return NO_CLAIMS
+    if not sure or any(
+        finding.verdict is Verdict.CONTRADICTED for finding in decided
+    ):  # good is what nothing speaks against
+        return UNSURE
     counted = sum(c.claim.type in CHECKED_TYPES and not c.claim.hedged for c in candidate.claims)
     enough = len(sure) >= rule.min_verified.number and len(sure) >= rule.min_verified.share * counted
     return True if enough else FEW_VERIFIED

@@ -2,9 +2,10 @@
 
     reward(critique) = p(Yes) / (p(Yes) + p(No))     `types.ScoredCritique.reward`
     margin(pair)     = reward(chosen, critique+) - reward(rejected, critique-)     `types.SelectedPair.margin`
+    margin(side)     = p(right) - p(wrong) as shares of p(Yes) + p(No): 2 reward - 1 of the chosen side, 1 - 2 reward of the rejected
 
-`select` takes the best critique of each side and keeps the pair if its margin reaches `selection.margin`. Of a pair with only one side
-that is judged rightly, that side is learned alone (`selection.sides`).
+`select` takes the best critique of each side and keeps the pair if its margin, the mean of those of its sides, reaches
+`selection.margin`. Of a pair with only one side that is judged rightly, or surely enough, that side is learned alone (`selection.sides`).
 The method is that of VL-GenRM (arXiv 2506.13888).
 """
 
@@ -26,7 +27,9 @@ MARGIN = "margin"
 CITES_EXPERTS = "critiques_cite_the_experts"
 FALSE_STATEMENTS = "critiques_state_what_is_false"
 _CITES_EXPERTS = re.compile(
-    r"\b(?:reliable|the|by|to|from|no) detectors\b|\breliable detector\b|\bthe hint\b", re.IGNORECASE
+    r"\b(?:detectors|detections|reliable detector|detection results?)\b|\bdetected (?:object|item)s?\b|\b(?:object|item)s? detected\b"
+    r"|\bthe detector (?:saw|sees|found|finds|lists?|reports?|shows?|did|does|has|detect)|\b(?:the|this) (?:given |provided )?hint\b",
+    re.IGNORECASE,
 )
 """Words with which a critique gives away that its writer was told what the experts saw."""
 REWARD_TOLERANCE = 0.01
@@ -40,8 +43,8 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
 
     A critique is usable if its reward is finite, its judgement can be read and its label mass p(Yes) + p(No) is at
     least `rule.label_mass`. The pair is kept if each side has a usable critique with the correct judgement and the
-    margin is at least `rule.margin`. With `rule.sides == "either"` a pair of which only one side has such a critique is kept
-    too, and that side alone is learned. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
+    margin is at least `rule.margin`. With `rule.sides == "either"` a pair is kept too if one side alone has such a critique and
+    reaches the margin; then that side alone is learned. Among critiques whose rewards differ by less than `REWARD_TOLERANCE`, the text
     that was sampled most often is taken, because frequent texts are more often correct.
 
     A critique that cites the experts is not learned, because the trained model is not given their evidence. One whose writer had to be
@@ -59,10 +62,15 @@ def select(pair: Pair, rule: Selection) -> SelectedPair | str:
     reasons = [side for side in sides if isinstance(side, str)]
     if reasons and (rule.sides == "both" or len(reasons) == len(sides)):
         return reasons[0]
-    selected = SelectedPair(pair, *(None if isinstance(side, str) else side for side in sides))
-    if selected.margin is not None and selected.margin < rule.margin:
-        return MARGIN
-    return selected
+    chosen, rejected = (None if isinstance(side, str) else side for side in sides)
+    selected = SelectedPair(pair, chosen, rejected)
+    if selected.margin is not None and selected.margin >= rule.margin:
+        return selected
+    if rule.sides == "either" and chosen and 2 * chosen.reward - 1 >= rule.margin:
+        return SelectedPair(pair, chosen, None)
+    if rule.sides == "either" and rejected and 1 - 2 * rejected.reward >= rule.margin:
+        return SelectedPair(pair, None, rejected)
+    return MARGIN
 
 
 def best_of(critiques: Sequence[ScoredCritique], correct: bool, rule: Selection) -> ScoredCritique | str:

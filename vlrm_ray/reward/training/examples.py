@@ -49,8 +49,9 @@ class Example:
 def examples_of(item: Item, config: Config) -> list[Example]:
     """The training examples of a selected pair (`examples_per_pair`), or the one of a description.
 
-    No prompt contains the experts' evidence as a hint. Yes and No are balanced, because each pair gives one of each. A side that
-    is not learned (`selection.sides: either`) has an example without an answer, which the collator leaves out.
+    No prompt contains the experts' evidence as a hint. A side that is not learned (`selection.sides: either`) has an example without
+    an answer, which the collator leaves out. Pairs that are learned whole give one Yes and one No each; the others give more
+    of the judgement that their writer is better at. `selection.sides: both` keeps Yes and No balanced.
 
     Args:
         item: the pair or description.

@@ -1,11 +1,9 @@
-"""AdamW with its learning rate and weight decay, and the mean of the weights over the steps.
+"""AdamW with its learning rate and weight decay, and the mean of the weights of several trainings.
 
 Names and meanings of the settings are those of Hugging Face's `TrainingArguments`.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,7 +38,7 @@ def lr_factor(step: int, steps: int, settings: Train) -> float:
 
     Args:
         step: number of the step; the first is 0.
-        steps: steps of the round.
+        steps: steps of the training.
         settings: `lr_scheduler`, `warmup_ratio` and `min_lr_ratio`.
     """
     warmup = max(1, int(steps * settings.warmup_ratio))
@@ -93,44 +91,43 @@ def parameter_groups(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[st
     return decayed, others
 
 
+def restart(optimizer: torch.optim.Optimizer) -> None:
+    """Set the moments and steps of AdamW to 0, in place, as before its first step."""
+    for state in optimizer.state.values():
+        for tensor in state.values():
+            tensor.zero_()
+
+
 class WeightAverage:
-    """Exponential mean of the trained parameters over the steps, in float32 and sharded like them.
+    """Mean of the trained parameters of several trainings from the same start, in float32 and sharded like them.
 
-        mean <- d * mean + (1 - d) * parameters,    d = min(decay, (1 + t) / (10 + t)) after t steps
-
-    Publishing the mean in place of the last weights is known as Polyak averaging or EMA. It is the moving average of
-    one training; WARM (arXiv 2401.12187) averages several trainings with different seeds.
-
-    The decay starts low, as in TensorFlow's `ExponentialMovingAverage`: about the last 9 % of the steps count, until
-    that window has grown to the one of `decay`. A constant decay of 0.999 would still hold 90 % of the untrained
-    weights after 100 steps. Adam's bias correction would remove those, but weigh the first trained steps, during
-    warm-up, as much as the last ones.
+    The trainings differ in the order of the pairs, and the mean is published: WARM (arXiv 2401.12187), weight averaged reward
+    models. Averages of weights are good models if the trainings have a pre-trained start in common.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        """Start with the present weights; needs 4 bytes for each trained parameter of the shard.
+    def __init__(self, model: nn.Module) -> None:
+        """Remember the present weights as the start; needs 8 bytes for each trained parameter of the shard.
 
         Args:
-            model: the model, after sharding.
-            decay: `train.average`, the upper limit of the decay, in (0, 1).
+            model: the model, after sharding and loading.
         """
-        self.decay = decay
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.means = {name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()}
-        self.updates = torch.zeros((), dtype=torch.int64)
+        self.start = {name: p.detach().to(torch.float32, copy=True) for name, p in self.parameters.items()}
+        self.means = {name: torch.zeros_like(start) for name, start in self.start.items()}
+        self.fits = torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Add the weights after an optimizer step to the mean."""
-        self.updates += 1
-        count = int(self.updates)
-        decay = min(self.decay, (1 + count) / (10 + count))
-        for name, mean in self.means.items():
-            mean.mul_(decay).add_(self.parameters[name].detach(), alpha=1 - decay)
+    def end_fit(self, *, is_last: bool) -> None:
+        """Add the weights at the end of a training to the mean; the model holds the start again, in the end the mean."""
+        self.fits += 1
+        for name, parameter in self.parameters.items():
+            mean = self.means[name]
+            mean.add_((parameter.detach() - mean) / int(self.fits))
+            parameter.copy_(mean if is_last else self.start[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """State for a checkpoint: the tensors themselves, so that loading in place restores them."""
-        return {"means": dict(self.means), "updates": self.updates}
+        """State for a checkpoint: the tensors themselves, so that loading in place restores them. The start is not in it."""
+        return {"means": dict(self.means), "fits": self.fits}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -145,25 +142,4 @@ class WeightAverage:
             raise ValueError(f"the averaged weights belong to other parameters: {names[0]} and {len(names) - 1} more")
         for name, mean in self.means.items():
             mean.copy_(means[name])
-        self.updates.copy_(state["updates"])
-
-    @contextmanager
-    def swapped(self) -> Iterator[None]:
-        """Context manager: the model holds the mean inside, and its own weights again afterwards.
-
-        Meanwhile the mean's tensors hold the weights, so no more memory is needed than for one tensor. Exact for
-        parameters in float32.
-        """
-        self._exchange()
-        try:
-            yield
-        finally:
-            self._exchange()
-
-    @torch.no_grad()
-    def _exchange(self) -> None:
-        for name, mean in self.means.items():
-            parameter = self.parameters[name]
-            weights = parameter.detach().clone()
-            parameter.copy_(mean)
-            mean.copy_(weights)
+        self.fits.copy_(state["fits"])

@@ -9,7 +9,6 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ from vlrm_ray.reward.training.collator import Collator, MicroBatch, PairTrees  #
 from vlrm_ray.reward.training.flops import model_flops, peak_flops  # noqa: E402
 from vlrm_ray.reward.training.loader import BackgroundLoader  # noqa: E402
 from vlrm_ray.reward.training.losses import Learner, positions_of  # noqa: E402
-from vlrm_ray.reward.training.optimizer import WeightAverage, build_optimizer, lr_factor, peak_lr  # noqa: E402
+from vlrm_ray.reward.training.optimizer import WeightAverage, build_optimizer, lr_factor, peak_lr, restart  # noqa: E402
 from vlrm_ray.reward.training.packing import CRITIQUE, JUDGEMENT, RESPONSE  # noqa: E402
 from vlrm_ray.reward.training.sharded_model import (  # noqa: E402
     base_model,
@@ -132,7 +131,7 @@ class Worker:
         self.learner = self._learner()
         self.lr = peak_lr(self.settings, parameter_count(self.model), task.round)
         self.optimizer = build_optimizer(self.model, self.lr, self.settings, self.device)
-        self.average = WeightAverage(self.model, self.settings.average) if self.settings.average else None
+        self.average = WeightAverage(self.model) if self.settings.fits > 1 else None
         self.checkpoints = Checkpoints(
             self.model, self.optimizer, self.average, self.folders, self.settings.step_timeout
         )
@@ -142,14 +141,15 @@ class Worker:
         self.recorder = StepRecorder(task.board if self.rank == 0 else None)
         self.per_batch = pairs_per_batch(task.config)
         self.per_epoch = -(-data.pairs // self.per_batch)
-        self.steps = self.settings.epochs * self.per_epoch
+        self.epochs = self.settings.fits * self.settings.epochs
+        self.steps = self.epochs * self.per_epoch
         self.step = self.skipped_in_a_row = 0
 
     def run(self) -> None:
-        """Train from the latest checkpoint, or from the start, to the last epoch; reports a checkpoint per epoch."""
+        """Train from the latest checkpoint, or from the start, to the last epoch of the last fit; a checkpoint per epoch."""
         doing("reading the checkpoint")
         self.step = int((self.checkpoints.restore() or {"step": 0})["step"])
-        for epoch in range(self.step // self.per_epoch, self.settings.epochs):
+        for epoch in range(self.step // self.per_epoch, self.epochs):
             start, totals = time.perf_counter(), Totals()
             seed = self.task.config.seed + self.task.round
             pairs, descriptions = range(self.data.pairs), range(self.data.pairs, len(self.data))
@@ -218,14 +218,15 @@ class Worker:
         The loss is the weighted sum of token losses over all workers, divided by the sum of weights.
 
         Args:
-            epoch: index of the epoch; the first is 0.
+            epoch: index of the epoch, over all fits; the first is 0.
             data: this worker's share.
             waited: seconds that it waited for the share.
             totals: sums of the epoch, to which the step is added.
         """
         start = time.perf_counter() - waited
         doing(f"step {self.step + 1} of {self.steps}")
-        lr = self.lr * lr_factor(self.step, self.steps, self.settings)
+        of_fit = self.settings.epochs * self.per_epoch
+        lr = self.lr * lr_factor(self.step % of_fit, of_fit, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         weight, batches = self._agree(data.batches)
@@ -269,8 +270,6 @@ class Worker:
         finite = torch.isfinite(loss) and torch.isfinite(torch.tensor(value))
         if finite:
             self.optimizer.step()
-            if self.average is not None:
-                self.average.update()
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         self.optimizer.zero_grad(set_to_none=True)
         return value
@@ -353,8 +352,11 @@ class Worker:
             "wait_share": totals.waited / seconds,
             "memory_gb": self.peak_memory() / 1e9,
         }
-        folder = None
-        if epoch + 1 == self.settings.epochs:
+        folder, is_last = None, epoch + 1 == self.epochs
+        if self.average is not None and (epoch + 1) % self.settings.epochs == 0:
+            self.average.end_fit(is_last=is_last)
+            restart(self.optimizer)
+        if is_last:
             folder = self._write_model(metrics)
             metrics["files"] = self._hashes(folder)
         self.checkpoints.save({"step": self.step}, metrics, folder)
@@ -369,18 +371,17 @@ class Worker:
             "examples": metrics["examples"],
             "scoring": card_scoring(config),
         }
-        with self.average.swapped() if self.average is not None else nullcontext():
-            write_folder(
-                self.learner,
-                self.processor,
-                folder,
-                config.critic.format,
-                metadata,
-                dtype=getattr(torch, config.critic.engine.dtype),
-                rank=self.rank,
-                world=self.world,
-                initial_model=self.task.initial_model,
-            )
+        write_folder(
+            self.learner,
+            self.processor,
+            folder,
+            config.critic.format,
+            metadata,
+            dtype=getattr(torch, config.critic.engine.dtype),
+            rank=self.rank,
+            world=self.world,
+            initial_model=self.task.initial_model,
+        )
         return folder
 
     def _hashes(self, folder: Path) -> dict[str, str]:
