@@ -75,6 +75,8 @@ def main() -> None:
 def score(arguments: argparse.Namespace, progress: Progress) -> None:
     """Score the rows that have no score yet, and write the output."""
     check_kept("--out", arguments.out)
+    if any(override.startswith("critic.k=") for override in arguments.overrides):
+        raise UserError("critic.k is the number of critiques in training; give the number for scores as --k")
     start, out = time.monotonic(), ScoreFile(arguments.out)
     folder, critique_format = published_folder("--rm", arguments.rm)
     judge = judge_from_folder(arguments.rm, POINTWISE, max(1, arguments.k), arguments.config, arguments.overrides)

@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import errno
 import os
 import tracemalloc
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from PIL import Image, ImageColor
 from jobs.evaluations import verify
 from tests.unit.image_files import png
 from vlrm_ray.config import Prompts
-from vlrm_ray.errors import BadImage, UserError
+from vlrm_ray.errors import BadImage, StorageError, UserError
 from vlrm_ray.ids import sha256_of
 from vlrm_ray.store import images
 from vlrm_ray.store.filesystem import open_filesystem
@@ -30,6 +31,7 @@ from vlrm_ray.store.images import (
     open_image,
     read_bytes,
 )
+from vlrm_ray.store.patience import impatient
 from vlrm_ray.types import ImageCondition
 
 NAMES = [
@@ -267,3 +269,17 @@ def test_models_see_a_bounded_image_and_experts_the_whole(tmp_path: Path) -> Non
         image = load_in_condition(path, condition, 5000)
         assert image is not None
         assert image.size == (100, 50)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+def test_a_process_without_files_or_memory_says_nothing_of_an_image(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+
+    def fails(self: Path) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with impatient(), pytest.raises(StorageError, match="run the same command again"):
+        read_bytes(str(tmp_path / "a.png"))

@@ -355,3 +355,21 @@ def test_a_program_that_is_stopped_before_or_after_its_work_on_ray_releases_the_
     assert process.returncode == 143, errors
     assert errors == "stopping on SIGTERM\nterminated; run the same command again to resume\n"
     assert not (tmp_path / "driver.json").exists()
+
+
+def test_containers_that_share_a_host_name_and_number_their_processes_alike_are_told_apart(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each of them the driver is process 1, and neither can look at the other's."""
+    hold(ledger, owner=lease_module.driver_name())
+    monkeypatch.setattr(lease_module, "_processes", lambda: "other")
+    monkeypatch.setattr(lease_module, "_TOKEN", "other")
+    threading.Timer(0.3, hold, (ledger,)).start()
+    with pytest.raises(UserError, match="in use by another driver"):
+        Lease(ledger, lease_module.driver_name()).claim(lambda _: None)
+
+
+def test_a_lease_of_an_earlier_process_with_the_same_number_is_taken_over(ledger: Ledger) -> None:
+    hold(ledger, owner=lease_module.driver_name().rpartition("/")[0] + "/before")
+    Lease(ledger, lease_module.driver_name()).claim(lambda _: None)
+    assert ledger.get_json("driver.json")["owner"] == lease_module.driver_name()

@@ -148,3 +148,18 @@ def test_a_version_with_the_same_files_is_not_published_again(ledger: Ledger, tm
     (model / "config.json").write_text("{1}")
     assert ledger.publish(1, model) != hashes
     assert file.read_text() == "{1}"
+
+
+def test_a_part_that_is_committed_again_does_not_exist_meanwhile(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill in between would leave new tables beside the old marker."""
+    ledger.put_part(1, 0, {"pair": pa.table({"id": [1]})}, {})
+
+    def killed(name: str, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger, "put", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.put_part(1, 0, {"pair": pa.table({"id": [2]})}, {})
+    assert ledger.parts(1) == []

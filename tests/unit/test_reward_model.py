@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.published import QUESTION, publish
@@ -211,6 +212,21 @@ def test_generation_settings_of_the_base_model_have_no_effect(model: RewardModel
         (score,) = other.score([image], [QUESTION], [RESPONSE], k=k, critiques=True)
         assert model.score([image], [QUESTION], [RESPONSE], k=k, critiques=True) == [score]
         assert len(set(score.critiques)) > 1 or k == 1
+
+
+def test_the_logits_of_a_model_in_bfloat16_are_computed_in_float32(image: Path, tmp_path: Path) -> None:
+    model = RewardModel.load(str(publish(tmp_path / "0001")), device="cpu", dtype="bfloat16")
+    assert isinstance(model.engine, TransformersEngine)
+    inner = model.engine.model
+    assert {parameter.dtype for parameter in inner.model.parameters()} == {torch.bfloat16}
+    logits: list[torch.Tensor] = []
+    inner.get_output_embeddings().register_forward_hook(lambda layer, inputs, output: logits.append(output))
+    (score,) = model.score([image], [QUESTION], [RESPONSE])
+    assert score.reward is not None
+    assert all(output.dtype == torch.float32 for output in logits)
+    assert any(not torch.equal(output, output.bfloat16().float()) for output in logits), (
+        "not computed in bfloat16 before"
+    )
 
 
 def test_a_version_in_an_object_store_is_fetched_and_scores_the_same(

@@ -241,3 +241,12 @@ def test_a_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert exit_status(program.main, *arguments, "--out", str(tmp_path / "o.jsonl"), "--dry-run") == 0
     assert "5 rows to score" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rm", "rows.jsonl"]
+
+
+def test_half_a_surrogate_pair_in_a_row_becomes_a_question_mark(tmp_path: Path) -> None:
+    """As of an emoji that was cut at the end of a text."""
+    (tmp_path / "rows.jsonl").write_text(
+        '{"image": "a.png", "question": "?", "response": "nice \\ud83d", "x": ["\\ud83d é"]}\n'
+    )
+    ((_, (row,)),) = ScoreData.open(str(tmp_path / "rows.jsonl")).parts(8)
+    assert (row["response"], row["x"]) == ("nice ?", ["? é"])

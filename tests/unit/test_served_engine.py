@@ -243,3 +243,16 @@ def test_a_served_model_is_not_loaded_by_its_client(server: ChatServer, folder: 
         model.engine.generate([Request("a", None)], Sampling(5, json_schema="{}"))
     model.close()
     assert model.batch_size == 64 * WAVES
+
+
+def test_a_label_that_is_not_among_the_likely_tokens_gets_the_probability_of_the_last(
+    server: ChatServer, folder: str, score: Scorer
+) -> None:
+    """Without it the log-odds would be infinite, and a temperature above 1 would not bring them back."""
+    server.answer = lambda body: (
+        200,
+        {"choices": [choice(token("Judgement:"), token(" Yes", **{" Yes": 0.99, " so": 0.001}))]},
+    )
+    (found,) = score(RewardModel.connect(server.url, folder), folder, "A star.")
+    odds = (0.99 / 0.001) ** 0.5  # temperature 2
+    assert found.reward == pytest.approx(odds / (1 + odds), abs=1e-4)

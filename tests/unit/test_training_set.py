@@ -11,6 +11,7 @@ import pytest
 from tests.unit.test_stages import FakeActor, critique_stage, paired_rows, run
 from vlrm_ray.config import Config, load
 from vlrm_ray.engines import Completion, Request, Sampling
+from vlrm_ray.errors import UserError
 from vlrm_ray.pipeline.holdout import is_held_out
 from vlrm_ray.pipeline.stages import Commit
 from vlrm_ray.reward.training.examples import dealt, examples_of, examples_per_pair, global_batches
@@ -203,3 +204,12 @@ def test_a_part_is_read_once_for_all_its_items_and_its_marker_is_not_read_again(
     monkeypatch.setattr(Ledger, "get", lambda ledger, name: (read.append(name), get(ledger, name))[1])
     assert len(data.read(range(len(data)))) == PAIRS
     assert sorted(read) == [f"round-0003/select/part-{part:05d}.parquet" for part in range(PARTS)]
+
+
+def test_a_part_that_was_lost_after_the_round_was_gathered_ends_the_training(tmp_path: Path) -> None:
+    ledger = commit_rounds(load(None, ["critic.k=1"]), tmp_path)
+    ledger.finish(3, "select", {"rows": {"kept": PAIRS}})
+    assert TrainingSet(load(None, []), ledger, 3).pairs == PAIRS
+    ledger.remove_part(3, 0)
+    with pytest.raises(UserError, match=f"2 of the {PAIRS} selected pairs of round 3 are there"):
+        TrainingSet(load(None, []), ledger, 3)

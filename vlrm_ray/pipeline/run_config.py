@@ -35,7 +35,13 @@ RESOURCE_KEYS = frozenset(
 RESOURCE_PATHS = frozenset(
     [
         "policy.engine.max_model_len",
+        "policy.engine.max_num_seqs",
+        "policy.engine.kv_cache_mb",
         "critic.engine.max_model_len",
+        "critic.engine.max_num_seqs",
+        "critic.engine.kv_cache_mb",
+        "experts.detector.batch",
+        "prompts.allow_hosts",
         "train.max_tokens",
         "train.packing",
         "train.shared_prefix",
@@ -44,10 +50,12 @@ RESOURCE_PATHS = frozenset(
         "train.loader_workers",
         "train.step_timeout",
         "train.checkpoint_steps",
+        "train.max_skipped",
     ]
 )
-"""The same by dotted key: how engines and a training use memory and time. Results do not depend on them, but what is longer than
-`max_model_len` is refused, and examples longer than `train.max_tokens` are dropped."""
+"""The same by dotted key: how experts, engines and a training use memory and time, and what the remedies of errors change. Results do
+not depend on them, apart from rounding; but what is longer than `max_model_len` is refused, and examples longer than
+`train.max_tokens` are dropped."""
 FORMER_BEHAVIOR = {"critic.writer": "newest", "selection.sides": "both"}
 """Values that stand for what runs did before a key existed, where its default does something else."""
 REMOVED_OPTIONS = {"train.balance": False, "train.average": 0.0}

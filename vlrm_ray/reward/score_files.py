@@ -304,7 +304,16 @@ def _rows(source: str) -> Iterator[dict[str, Any]]:
                     f"--data {redacted(file)} row {number}: expected an object with image, question and response, got "
                     f"{str(row)[:60]!r}; correct or remove the row"
                 )
-            yield row
+            yield _encodable(row)
+
+
+def _encodable(value: Any) -> Any:
+    """A value in whose texts half of a surrogate pair, which no encoding has (an emoji that was cut), is a question mark."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list) else value
 
 
 def _grouped(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

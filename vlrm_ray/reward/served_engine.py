@@ -297,11 +297,15 @@ def _completion(choice: Mapping[str, Any]) -> Completion:
 
 
 def _masses(token: Mapping[str, Any], word: str) -> tuple[float, float]:
-    """p(Yes) and p(No) at a token, with and without a space before them; of all spellings if `word` is another one."""
+    """p(Yes) and p(No) at a token, with and without a space before them; of all spellings if `word` is another one.
+
+    A label that is not among the tokens that the server returns has at most the probability of the last of them, and gets that.
+    """
 
     def mass(label: str) -> float:
         spellings = {label} if word in (YES, NO) else {label, label.lower(), label.upper()}
-        likely = token["top_logprobs"]
-        return sum(exp(entry["logprob"]) for entry in likely if str(entry["token"]).removeprefix(" ") in spellings)
+        likely = {str(entry["token"]): exp(entry["logprob"]) for entry in token["top_logprobs"]}
+        found = [likely[text] for text in likely if text.removeprefix(" ") in spellings]
+        return sum(found) if found else min(likely.values(), default=0.0)
 
     return mass(YES), mass(NO)

@@ -1,5 +1,6 @@
 """Adapter for generation with transformers, for platforms without vLLM; its scores agree with those of vLLM."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ from transformers import (  # noqa: E402
     AutoProcessor,
     BatchEncoding,
     GenerationConfig,
+    PreTrainedModel,
     LogitsProcessorList,
 )
 
@@ -74,6 +76,7 @@ class TransformersEngine:
             bos_token_id=given.bos_token_id, eos_token_id=given.eos_token_id, pad_token_id=given.pad_token_id
         )
         self.model = model.to(self.device).eval()
+        _compute_logits_in_float32(self.model)
 
     def _ends(self) -> torch.Tensor:
         """Token ids that end an answer, of shape (ids,)."""
@@ -204,6 +207,18 @@ class TransformersEngine:
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
         return str(prompt) + self.plain(request.prefix)
+
+
+def _compute_logits_in_float32(model: PreTrainedModel) -> None:
+    """Give a model in half precision an output layer in float32, as the vLLM engine does.
+
+    In bfloat16, logits of 16 to 32 have steps of an eighth, and the rewards of different responses would often be equal.
+    """
+    head = model.get_output_embeddings()
+    if isinstance(head, torch.nn.Linear) and head.weight.dtype != torch.float32:
+        head = copy.deepcopy(head).float()  # of its own: the input embedding may share its weights
+        head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+        model.set_output_embeddings(head)
 
 
 def _check_length(inputs: BatchEncoding, limit: int) -> None:

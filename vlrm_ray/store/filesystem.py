@@ -60,13 +60,18 @@ PIECE_BYTES = 8 << 20
 """Bytes of a file that are in memory while it is copied."""
 PROBE_SECONDS = 60
 """Timeout for opening a remote storage."""
+EXPIRED = re.compile(
+    r"ExpiredToken|TokenRefreshRequired|InvalidToken|InvalidAccessKeyId|SignatureDoesNotMatch|RequestTimeTooSkewed"
+)
+"""Errors of S3 that say that the credentials do not hold any more, or not yet; whether there is such a file is not said."""
 _REMEDIES = (
     (r"Unrecognized filesystem", "use a local folder, or a URI with s3://, gs:// or hdfs://"),
     (r"Cannot parse URI|local URI|Missing bucket|query parameter", "correct the URI; in it a space is written as %20"),
     (r"libjvm|libhdfs", "install a Java runtime and Hadoop's libhdfs, or use another kind of storage"),
     (r"NETWORK_CONNECTION|TIMEOUT|UNAVAILABLE|timed out|Name or service not known", "check the network, the endpoint and the credentials"),
     (r"NO_SUCH_BUCKET|ucket '.*' (not found|does not exist)", "create the bucket, or give another folder"),
-    (r"ACCESS_DENIED|ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|HTTP status code 403|OAuth|DefaultAzure",
+    (EXPIRED.pattern, "renew the credentials on every node, then run the same command again"),
+    (r"ACCESS_DENIED|ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|HTTP status(?: code)? 403|OAuth|DefaultAzure",
      "check the credentials (for S3: AWS_PROFILE or AWS_ACCESS_KEY_ID) and the permissions of the bucket"),
 )  # fmt: skip
 _URI_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")

@@ -30,7 +30,7 @@ from PIL import Image, ImageFilter
 from vlrm_ray.errors import BadImage, StorageError
 from vlrm_ray.ids import seed_of, sha256_of
 from vlrm_ray.store.decoding import decode
-from vlrm_ray.store.filesystem import file_uri_path, may_pass, open_filesystem, redacted
+from vlrm_ray.store.filesystem import EXPIRED, file_uri_path, may_pass, open_filesystem, redacted
 from vlrm_ray.store.node_cache import node_cache
 from vlrm_ray.store.patience import patiently
 from vlrm_ray.types import ImageCondition
@@ -51,6 +51,7 @@ _TURNING = threading.Lock()
 """Held while the hues of an image are turned, which takes 300 MB for 12 megapixels: one image at a time in each process."""
 UNREADABLE = "image_unreadable"
 """Reason of an image that the storage does not give, though it may be there."""
+_OF_PROCESS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _OF_ONE_FILE = {errno.EIO, errno.ESTALE, errno.EREMOTEIO}
 """Errors of a mounted file system that cannot be reached, or of one damaged file on it."""
 
@@ -88,12 +89,17 @@ def read_bytes(uri: str) -> bytes:
             return _read_patiently(file_uri_path(uri) if scheme else uri)
         return patiently(lambda: _read_object(scheme + uri[len(scheme) :]), uri)
     except (OSError, ValueError, pa.ArrowException, StorageError) as error:
-        if scheme != "data" and may_pass(error, uri):
+        if scheme != "data" and (may_pass(error, uri) or _says_nothing_of(error)):
             reason = redacted(str(error))[:200]
             raise StorageError(
                 f"cannot read {redacted(uri)}: {reason}; run the same command again to resume"
             ) from error
         raise BadImage(UNREADABLE) from error
+
+
+def _says_nothing_of(error: BaseException) -> bool:
+    """Whether an image was not read for want of files, memory or valid credentials, which another image would not be either."""
+    return (isinstance(error, OSError) and error.errno in _OF_PROCESS) or EXPIRED.search(str(error)) is not None
 
 
 def _read_data_uri(uri: str) -> bytes:

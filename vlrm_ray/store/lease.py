@@ -8,15 +8,19 @@ renewed meanwhile.
 """
 
 import os
+import secrets
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from vlrm_ray.errors import LeaseLost, StorageError, UserError
+from vlrm_ray.ids import digest
 from vlrm_ray.store.filesystem import redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.patience import impatient
@@ -31,6 +35,7 @@ RENEW_SECONDS = 20
 """Seconds between two renewals of the lease."""
 RETRY_SECONDS = 5
 """Seconds between two attempts after a failed renewal, and between two looks at the lease of another driver."""
+_TOKEN = secrets.token_hex(4)
 JOIN_SECONDS = 30
 """How long the end of a run waits for a renewal in progress, so that it cannot write the lease again."""
 
@@ -78,13 +83,13 @@ class Lease:
         """
         run, watch = redacted(self.ledger.uri), 2 * RENEW_SECONDS
         log(
-            f"run {run} is in use by another driver ({holder}); watching for {watch:g} s whether it still renews its lease"
+            f"run {run} is in use by another driver ({_name(holder)}); watching for {watch:g} s whether it still renews its lease"
         )
         start = now = time.monotonic()
         end, told = start + min(LEASE_SECONDS, renewed + LEASE_SECONDS - time.time()), False
         while now < end:
             if not told and now - start >= watch:
-                log(f"{holder} has not renewed its lease; waiting {end - now:.0f} s more until it has expired")
+                log(f"{_name(holder)} has not renewed its lease; waiting {end - now:.0f} s more until it has expired")
                 told = True
             time.sleep(RETRY_SECONDS)
             lease = self._read()
@@ -96,7 +101,7 @@ class Lease:
 
     def _in_use(self, holder: str) -> UserError:
         return UserError(
-            f"run {redacted(self.ledger.uri)} is in use by another driver ({holder}); wait for it to finish, or choose another "
+            f"run {redacted(self.ledger.uri)} is in use by another driver ({_name(holder)}); wait for it to finish, or choose another "
             "name="
         )
 
@@ -112,7 +117,7 @@ class Lease:
         holder, _ = self._read()
         if holder != self.owner and (holder or expired):
             raise LeaseLost(
-                f"run {redacted(self.ledger.uri)} was taken over by another driver ({holder or 'which has ended'}), so this "
+                f"run {redacted(self.ledger.uri)} was taken over by another driver ({_name(holder) or 'which has ended'}), so this "
                 "one has stopped; follow the run there, or run the same command again when it has ended"
             )
         if not self.given_up:  # meanwhile
@@ -250,21 +255,47 @@ class DriverLease:
 
 
 def driver_name() -> str:
-    """Name of this process as a lease's owner: "host:pid"."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Name of this process as a lease's owner: "host:pid/processes/token".
+
+    `processes` stands for the machine's boot and its namespace of processes: containers may share a host name, and each have a
+    process 1. The token is that of this process alone.
+    """
+    return f"{socket.gethostname()}:{os.getpid()}/{_processes()}/{_TOKEN}"
+
+
+def _processes() -> str:
+    """Names the processes among which a pid is looked up; "" where the system does not tell."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return digest(boot, str(os.stat("/proc/self/ns/pid").st_ino))[:8]
+    return ""
+
+
+def _name(owner: str) -> str:
+    """An owner as "host:pid"."""
+    return owner.partition("/")[0]
+
+
+def _parts(owner: str) -> tuple[str, str, str]:
+    """Host, pid and processes of an owner; leases of earlier versions name no processes."""
+    host, _, pid = _name(owner).rpartition(":")
+    return host, pid, owner.partition("/")[2].partition("/")[0]
 
 
 def _is_on_this_machine(owner: str) -> bool:
-    host, _, pid = owner.rpartition(":")
-    return host == driver_name().rpartition(":")[0] and pid.isdecimal()
+    host, pid, processes = _parts(owner)
+    return host == socket.gethostname() and pid.isdecimal() and processes in ("", _processes())
 
 
 def _may_be_running(owner: str) -> bool:
     """Whether a driver may still be running; always true for other hosts, whose processes cannot be checked."""
     if not _is_on_this_machine(owner):
         return True
+    pid = int(_parts(owner)[1])
+    if pid == os.getpid():  # that process had the number before this one
+        return False
     try:
-        os.kill(int(owner.rpartition(":")[2]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

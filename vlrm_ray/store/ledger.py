@@ -79,7 +79,7 @@ class Ledger(Folder):
         return self._patiently("read", name, read)
 
     def put_part(self, round_: int, index: int, tables: Mapping[str, pa.Table], marker: dict[str, Any]) -> None:
-        """Commit a part: write its tables, then the marker.
+        """Commit a part: write its tables, then the marker. The marker of an earlier commit is deleted first.
 
         Args:
             round_: number of the round.
@@ -88,6 +88,7 @@ class Ledger(Folder):
             marker: entries to add to the marker.
         """
         written = {}
+        self.remove_part(round_, index)
         for stage, table in tables.items():
             sink = io.BytesIO()
             pq.write_table(table, sink, compression="zstd")
@@ -135,8 +136,8 @@ class Ledger(Folder):
         data, marker = self.get(name), marker or self.part_marker(round_, index)
         if data is None or marker is None or sha256_of(data) != marker["tables"].get(stage, {}).get("sha256"):
             raise UserError(
-                f"{self.path(name)} is damaged; delete it and {self.path(_part(round_, MARKERS, index))}.json, then run the "
-                "same command again"
+                f"{self.path(name)} is damaged; delete it, {self.path(_part(round_, MARKERS, index))}.json and, if there are any, "
+                f"{self.path(_round(round_), 'select.json')} and {self.path('train', _round(round_))}, then run the same command again"
             )
         return pq.read_table(io.BytesIO(data), columns=columns and list(columns))
 

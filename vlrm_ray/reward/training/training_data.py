@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 
 from vlrm_ray.config import Config
+from vlrm_ray.errors import UserError
 from vlrm_ray.ids import seed_of
 from vlrm_ray.store.arrow_types import arrow_type
 from vlrm_ray.store.ledger import Ledger
@@ -117,8 +118,19 @@ class TrainingPairs(TrainingTable[TrainingPair]):
     """The pairs that a round has selected."""
 
     def __init__(self, ledger: Ledger, round_: int) -> None:
-        """Read the number of pairs of each part."""
+        """Read the number of pairs of each part.
+
+        Raises:
+            UserError: the parts have other pairs than the round has selected: one was lost after the round was gathered.
+        """
         super().__init__(ledger, round_, PAIRS, TrainingPair)
+        selected = ledger.result(round_, "select")
+        if selected is not None and len(self) != selected["rows"]["kept"]:
+            raise UserError(
+                f"{len(self)} of the {selected['rows']['kept']} selected pairs of round {round_} are there, so a part is missing; delete "
+                f"{ledger.location(ledger.round_folder(round_, 'select.json'))} and {ledger.location('train')}, then run the same command "
+                "again: it makes the part anew"
+            )
 
 
 class TrainingSet:
