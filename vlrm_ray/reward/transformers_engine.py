@@ -32,8 +32,8 @@ from transformers import (  # noqa: E402
     AutoProcessor,
     BatchEncoding,
     GenerationConfig,
-    PreTrainedModel,
     LogitsProcessorList,
+    PreTrainedModel,
 )
 
 from vlrm_ray.reward.seeded_sampling import SeededSampling  # noqa: E402
