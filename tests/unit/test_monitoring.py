@@ -302,6 +302,23 @@ def test_work_that_is_reported_late_is_spread_over_samples(recorder: Recorder, s
     assert idle == [0.0, 0.0, 0.5]
 
 
+def test_a_pool_is_idle_soon_after_it_stopped_though_its_calls_were_longer_than_a_sample(
+    recorder: Recorder, shown: Shown, clock: Clock
+) -> None:
+    """Four detectors, one of them planned, report a call of 20 s each, one in each sample of 5 s."""
+    fleet = Fleet()
+    pool = ["experts.detector.pool.gpus=0.25", "experts.detector.pool.max=4", "experts.reader.pool.gpus=0"]
+    usage = Usage(configuration.load(None, [*GPUS, *pool]), fleet, recorder)
+    idle = []
+    for call in range(44):
+        if call < 40:
+            fleet.board.busy[f"detect-{call % 4}"] = fleet.board.busy.get(f"detect-{call % 4}", 0.0) + 20.0
+        sampled(usage, clock, 5.0)
+        idle.append(shown.of("vlrm_gpu_idle_fraction")["expert",])
+    assert idle[:43] == [0.0] * 43  # the last call is spread over four samples
+    assert idle[43] == 1.0
+
+
 def test_without_gpus_each_engine_and_train_worker_counts(recorder: Recorder, shown: Shown, clock: Clock) -> None:
     fleet = Fleet()
     usage = Usage(configuration.load(None, ["critic.engine.actors=2", "train.workers=1"]), fleet, recorder)
