@@ -234,6 +234,15 @@ def test_differences_are_counted_also_when_a_count_starts_again(recorder: Record
     assert shown.of("vlrm_engine_waiting") == {("generate", "policy-0"): 0}
 
 
+def test_other_counts_of_a_stage_are_no_stages(recorder: Recorder, shown: Shown, clock: Clock) -> None:
+    fleet = Fleet()
+    usage = Usage(configuration.load(), fleet, recorder)
+    fleet.board.rows = {"self-label": 4, "generate cut": 3, "critique refused by critic-3 only": 2, "read cache hits": 1}
+    sampled(usage, clock)
+    assert shown.of("vlrm_rows") == {("self-label",): 4}
+    assert shown.of("vlrm_cache_hits") == {("read",): 1}
+
+
 def test_an_engine_that_does_not_answer_has_no_work_and_is_not_counted_again(
     recorder: Recorder, shown: Shown, clock: Clock
 ) -> None:

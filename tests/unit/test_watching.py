@@ -64,6 +64,13 @@ def test_a_query_is_promql(title: str, expression: str, legend: str) -> None:
     parser.parse(expression.replace("$__rate_interval", "1m"))
 
 
+def test_stages_are_compared_only_where_they_count_the_same() -> None:
+    """Others count candidates, pairs or critiques, several or fewer than one for a prompt."""
+    compared = [expression for _, expression, _ in queries() if "by (stage)" in expression and "vlrm_rows" in expression]
+    assert len(compared) == 1
+    assert 'stage=~"prompts|detect|read"' in compared[0]
+
+
 def test_every_metric_is_on_the_dashboard() -> None:
     shown = {name for _, expression, _ in queries() for name in re.findall(r"\bray_\w+", expression)}
     assert {d.name for d in CATALOGUE.values()} == {EXPORTED[name].name for name in shown}

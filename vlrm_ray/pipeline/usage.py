@@ -76,7 +76,8 @@ class Usage:
         for stage, count in self.fleet.board.counts().items():
             gained, hits = self._gained(stage, "rows", count), stage.endswith(HITS)
             name, tag = ("vlrm_cache_hits", stage.removesuffix(HITS)) if hits else ("vlrm_rows", stage)
-            self.recorder.record(name, gained, {"stage": tag})
+            if " " not in tag:  # other counts of a stage, such as "generate cut", are no stage
+                self.recorder.record(name, gained, {"stage": tag})
         busy = {}
         for name, seconds in self.fleet.board.actor_seconds().items():
             if name not in self._engines:  # those count their time themselves, also outside the graph
