@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +12,10 @@ from vlrm_ray import config as configuration
 from vlrm_ray import monitoring
 from vlrm_ray.monitoring import CATALOGUE, Definition, bins
 from vlrm_ray.pipeline.monitor import RunMonitor, short
+from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.recorder import Recorder, Series
+from vlrm_ray.pipeline.rounds import Fleet as RoundsFleet
+from vlrm_ray.pipeline.rounds import Rounds
 from vlrm_ray.pipeline.stages import Commit, Tally
 from vlrm_ray.pipeline.usage import Usage, role_of
 from vlrm_ray.store.ledger import Ledger
@@ -156,6 +159,22 @@ def test_a_run_that_resumes_shows_its_finished_rounds(tmp_path: Path, recorder: 
     monitor.close()
     assert shown.of("vlrm_version") == {(): 1}
     assert shown.of("vlrm_evaluation")["hallucination_pair_accuracy", "1"] == 1
+
+
+def test_a_new_run_shows_the_version_that_it_begins_with(tmp_path: Path, recorder: Recorder, shown: Shown) -> None:
+    """Grafana lists the runs that have a version."""
+    monitor = RunMonitor(made_up.config(), Ledger(str(tmp_path)), recorder)
+    monitor.start(Fleet())
+    monitor.close()
+    assert shown.of("vlrm_version") == {(): 0}
+
+
+def test_a_run_that_resumes_in_a_training_shows_its_round(tmp_path: Path, recorder: Recorder, shown: Shown) -> None:
+    ledger = made_up.ledger_of_one_round(tmp_path, until="select")
+    rounds = Rounds(made_up.config(), ledger, cast(RoundsFleet, Fleet()), Progress())
+    rounds.monitor.recorder = recorder
+    rounds.gather(1)
+    assert shown.of("vlrm_round") == {(): 1}
 
 
 def test_the_step_of_a_training_is_recorded_without_what_is_unknown(
