@@ -55,7 +55,7 @@ def test_a_query_uses_metrics_and_tags_of_the_catalogue(title: str, expression: 
     assert selected - {"outcome", "stage"} <= tags
     assert grouped <= tags
     assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= grouped, "a legend shows only labels that the query keeps"
-    assert all('run=~"$run"' in labels for labels in re.findall(r"\{([^}]*)\}", expression))
+    assert all('run="$run"' in labels for labels in re.findall(r"\{([^}]*)\}", expression))
 
 
 @pytest.mark.parametrize(("title", "expression", "legend"), queries())
@@ -92,4 +92,6 @@ def test_the_dashboard_asks_for_run_and_data_source() -> None:
     variables = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
     assert variables.keys() == {"datasource", "run"}
     assert "ray_vlrm_version" in variables["run"]["definition"]
+    assert not variables["run"]["multi"], "panels would add up several runs"
+    assert not variables["run"]["includeAll"]
     assert Path(watching.DASHBOARD).read_text().count("${datasource}") > len(dashboard()["panels"])
