@@ -7,6 +7,7 @@ wait with no more than their texts.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from actors.load_counter import LoadCounter
@@ -60,12 +61,14 @@ class ContinuousEngine:
 
     def __init__(self, backend: Backend, max_num_seqs: int) -> None:
         """Use an engine that works on at most `max_num_seqs` sequences at the same time."""
-        self.backend = backend
+        self.backend, self._max_num_seqs = backend, max_num_seqs
         self._places, self._progress = Places(AHEAD * max_num_seqs), InProgress()
 
     def load_report(self) -> LoadReport:
-        """See `AsyncEngine.load_report`."""
-        return self._places.load.report()
+        """See `AsyncEngine.load_report`. Of what is sent ahead, the engine works on no more than it can; the rest waits."""
+        report = self._places.load.report()
+        ahead = max(0, report.running - self._max_num_seqs)
+        return replace(report, running=report.running - ahead, waiting=report.waiting + ahead)
 
     def suspects(self) -> list[Suspect]:
         """See `AsyncEngine.suspects`. Requests that wait for a place are not among them."""

@@ -150,7 +150,7 @@ def _target(letter: str, kind: str, legend: str, expression: str) -> Json:
 
 def promql(expression: str) -> str:
     """An expression of the description in PromQL, with Grafana's variables."""
-    return expression.replace("{run", '{run=~"$run"').replace("[rate]", "[$__rate_interval]")
+    return expression.replace("{run", '{run="$run"').replace("[rate]", "[$__rate_interval]")
 
 
 def _source_variable() -> Json:
@@ -158,10 +158,11 @@ def _source_variable() -> Json:
 
 
 def _run_variable() -> Json:
+    """One run is chosen, never several: most panels add up all series of an actor, a role or a reason."""
     query = "label_values(ray_vlrm_version, run)"
     return {
         "name": "run", "label": "Run", "type": "query", "datasource": SOURCE, "definition": query,
-        "query": {"query": query, "refId": "run"}, "refresh": 2, "sort": 1, "multi": True, "includeAll": True, "allValue": ".*",
+        "query": {"query": query, "refId": "run"}, "refresh": 2, "sort": 1, "multi": False, "includeAll": False,
     }  # fmt: skip
 
 

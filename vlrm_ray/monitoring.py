@@ -52,7 +52,7 @@ class Definition:
 _DEFINITIONS = (
     Definition("vlrm_round", "gauge", "", "Number of the round that the run works on."),
     Definition("vlrm_version", "gauge", "", "Number of the newest published version; 0 is the untrained model."),
-    Definition("vlrm_rows", "counter", "rows", "Rows that a stage has finished.", ("stage",)),
+    Definition("vlrm_rows", "counter", "rows", "What a stage has finished: prompts, candidates (generate, verify), pairs (pair, select), critiques or requests.", ("stage",)),
     Definition("vlrm_candidates", "counter", "candidates", "Candidates of committed parts.", ("condition",)),
     Definition("vlrm_verdicts", "counter", "claims", "Claims of committed parts.", ("type", "verdict")),
     Definition("vlrm_pairs", "counter", "pairs", "Pairs kept, dropped and quarantined.", ("outcome", "reason")),

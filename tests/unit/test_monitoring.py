@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +12,10 @@ from vlrm_ray import config as configuration
 from vlrm_ray import monitoring
 from vlrm_ray.monitoring import CATALOGUE, Definition, bins
 from vlrm_ray.pipeline.monitor import RunMonitor, short
+from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.recorder import Recorder, Series
+from vlrm_ray.pipeline.rounds import Fleet as RoundsFleet
+from vlrm_ray.pipeline.rounds import Rounds
 from vlrm_ray.pipeline.stages import Commit, Tally
 from vlrm_ray.pipeline.usage import Usage, role_of
 from vlrm_ray.store.ledger import Ledger
@@ -158,6 +161,22 @@ def test_a_run_that_resumes_shows_its_finished_rounds(tmp_path: Path, recorder: 
     assert shown.of("vlrm_evaluation")["hallucination_pair_accuracy", "1"] == 1
 
 
+def test_a_new_run_shows_the_version_that_it_begins_with(tmp_path: Path, recorder: Recorder, shown: Shown) -> None:
+    """Grafana lists the runs that have a version."""
+    monitor = RunMonitor(made_up.config(), Ledger(str(tmp_path)), recorder)
+    monitor.start(Fleet())
+    monitor.close()
+    assert shown.of("vlrm_version") == {(): 0}
+
+
+def test_a_run_that_resumes_in_a_training_shows_its_round(tmp_path: Path, recorder: Recorder, shown: Shown) -> None:
+    ledger = made_up.ledger_of_one_round(tmp_path, until="select")
+    rounds = Rounds(made_up.config(), ledger, cast(RoundsFleet, Fleet()), Progress())
+    rounds.monitor.recorder = recorder
+    rounds.gather(1)
+    assert shown.of("vlrm_round") == {(): 1}
+
+
 def test_the_step_of_a_training_is_recorded_without_what_is_unknown(
     tmp_path: Path, recorder: Recorder, shown: Shown
 ) -> None:
@@ -234,6 +253,15 @@ def test_differences_are_counted_also_when_a_count_starts_again(recorder: Record
     assert shown.of("vlrm_engine_waiting") == {("generate", "policy-0"): 0}
 
 
+def test_other_counts_of_a_stage_are_no_stages(recorder: Recorder, shown: Shown, clock: Clock) -> None:
+    fleet = Fleet()
+    usage = Usage(configuration.load(), fleet, recorder)
+    fleet.board.rows = {"self-label": 4, "generate cut": 3, "critique refused by critic-3 only": 2, "read cache hits": 1}
+    sampled(usage, clock)
+    assert shown.of("vlrm_rows") == {("self-label",): 4}
+    assert shown.of("vlrm_cache_hits") == {("read",): 1}
+
+
 def test_an_engine_that_does_not_answer_has_no_work_and_is_not_counted_again(
     recorder: Recorder, shown: Shown, clock: Clock
 ) -> None:
@@ -300,6 +328,23 @@ def test_work_that_is_reported_late_is_spread_over_samples(recorder: Recorder, s
         sampled(usage, clock)
         idle.append(shown.of("vlrm_gpu_idle_fraction")["train",])
     assert idle == [0.0, 0.0, 0.5]
+
+
+def test_a_pool_is_idle_soon_after_it_stopped_though_its_calls_were_longer_than_a_sample(
+    recorder: Recorder, shown: Shown, clock: Clock
+) -> None:
+    """Four detectors, one of them planned, report a call of 20 s each, one in each sample of 5 s."""
+    fleet = Fleet()
+    pool = ["experts.detector.pool.gpus=0.25", "experts.detector.pool.max=4", "experts.reader.pool.gpus=0"]
+    usage = Usage(configuration.load(None, [*GPUS, *pool]), fleet, recorder)
+    idle = []
+    for call in range(44):
+        if call < 40:
+            fleet.board.busy[f"detect-{call % 4}"] = fleet.board.busy.get(f"detect-{call % 4}", 0.0) + 20.0
+        sampled(usage, clock, 5.0)
+        idle.append(shown.of("vlrm_gpu_idle_fraction")["expert",])
+    assert idle[:43] == [0.0] * 43  # the last call is spread over four samples
+    assert idle[43] == 1.0
 
 
 def test_without_gpus_each_engine_and_train_worker_counts(recorder: Recorder, shown: Shown, clock: Clock) -> None:

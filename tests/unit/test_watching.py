@@ -55,13 +55,20 @@ def test_a_query_uses_metrics_and_tags_of_the_catalogue(title: str, expression: 
     assert selected - {"outcome", "stage"} <= tags
     assert grouped <= tags
     assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= grouped, "a legend shows only labels that the query keeps"
-    assert all('run=~"$run"' in labels for labels in re.findall(r"\{([^}]*)\}", expression))
+    assert all('run="$run"' in labels for labels in re.findall(r"\{([^}]*)\}", expression))
 
 
 @pytest.mark.parametrize(("title", "expression", "legend"), queries())
 def test_a_query_is_promql(title: str, expression: str, legend: str) -> None:
     parser = pytest.importorskip("promql_parser")
     parser.parse(expression.replace("$__rate_interval", "1m"))
+
+
+def test_stages_are_compared_only_where_they_count_the_same() -> None:
+    """Others count candidates, pairs or critiques, several or fewer than one for a prompt."""
+    compared = [expression for _, expression, _ in queries() if "by (stage)" in expression and "vlrm_rows" in expression]
+    assert len(compared) == 1
+    assert 'stage=~"prompts|detect|read"' in compared[0]
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
@@ -85,4 +92,6 @@ def test_the_dashboard_asks_for_run_and_data_source() -> None:
     variables = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
     assert variables.keys() == {"datasource", "run"}
     assert "ray_vlrm_version" in variables["run"]["definition"]
+    assert not variables["run"]["multi"], "panels would add up several runs"
+    assert not variables["run"]["includeAll"]
     assert Path(watching.DASHBOARD).read_text().count("${datasource}") > len(dashboard()["panels"])

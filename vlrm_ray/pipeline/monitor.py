@@ -52,11 +52,13 @@ class RunMonitor:
         """
         self.trackers = trackers
         self.trackers.skip_steps(RunMetrics(self.ledger).read(STEPS))
+        version = 0  # recorded in any case: in Grafana runs are chosen by this metric
         for round_ in range(self.config.most_rounds + 1):
             if published := self.ledger.result(round_, "publish"):
-                self._published(published["version"])
+                version = published["version"]
             if evaluated := self.ledger.result(round_, "evaluate"):
                 self._evaluated(round_, evaluated["metrics"])
+        self._published(version)
         usage = Usage(self.config, fleet, self.recorder)
 
         def sample() -> None:

@@ -119,10 +119,10 @@ class Rounds:
             RoundFailed: too many prompts or pairs are quarantined, or the policy refuses all prompts; also if that was found
                 while the round was gathered ahead.
         """
+        self.monitor.began(round_)  # also if only its training is left
         if self.ledger.result(round_, "select"):
             PreparedParts(self.ledger, round_).clear()  # a session may have been killed before it did
             return
-        self.monitor.began(round_)
         self.ahead.finish(round_)
         parts, prompt_count = self.stream.todo(round_)
         if self.ahead.round != round_:  # otherwise they go on

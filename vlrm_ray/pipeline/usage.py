@@ -76,7 +76,8 @@ class Usage:
         for stage, count in self.fleet.board.counts().items():
             gained, hits = self._gained(stage, "rows", count), stage.endswith(HITS)
             name, tag = ("vlrm_cache_hits", stage.removesuffix(HITS)) if hits else ("vlrm_rows", stage)
-            self.recorder.record(name, gained, {"stage": tag})
+            if " " not in tag:  # other counts of a stage, such as "generate cut", are no stage
+                self.recorder.record(name, gained, {"stage": tag})
         busy = {}
         for name, seconds in self.fleet.board.actor_seconds().items():
             if name not in self._engines:  # those count their time themselves, also outside the graph
@@ -102,18 +103,20 @@ class Usage:
     def _record_idle(self, busy: Mapping[str, float], present: Set[str], seconds: float) -> None:
         """Record the idle share of each role's devices in the last `seconds`; engines that are `present` have some, also idle.
 
-        Work is reported when it ends, so it may be longer than a sample: what exceeds it counts for the next one.
+        Work is reported when it ends, so it may be longer than a sample: what exceeds it counts for the actor's next ones.
+        An actor of a pool is there while it has work left to count.
         """
-        there: Counter[str] = Counter()
-        for actor, spent in busy.items():
+        there, used = Counter[str](), dict.fromkeys(self.devices, 0.0)
+        for actor in busy.keys() | self._owed.keys():
             if device := self.devices.get(name := resource_plan.device_name(actor)):
-                self._owed[name] += spent * device.gpus * (device.actors if name == TRAIN else 1)
+                gpus = device.gpus * (device.actors if name == TRAIN else 1)
+                owed = self._owed[actor] + busy.get(actor, 0.0) * gpus
+                spent = min(owed, gpus * seconds)
+                self._owed[actor] = owed - spent
                 there[name] += spent > 0 or actor in present
+                used[name] += spent
         actors = {name: max(device.actors, there[name]) for name, device in self.devices.items()}
         time_of = {name: actors[name] * device.gpus * seconds for name, device in self.devices.items()}
-        used = {name: min(self._owed[name], time) for name, time in time_of.items()}
-        for name, spent in used.items():
-            self._owed[name] -= spent
         for role in dict.fromkeys(map(_role_of_devices, used)):
             names = [name for name in used if _role_of_devices(name) == role]
             idle = 1 - sum(used[name] for name in names) / sum(time_of[name] for name in names)

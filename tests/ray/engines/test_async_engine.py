@@ -76,7 +76,8 @@ def test_an_engine_answers_reports_while_it_works(engines: tuple[Any, Any], engi
         reports: list[LoadReport] = []
         while not ray.wait([work], timeout=0.05)[0]:
             reports.append(ray.get(actor.load_report.remote(), timeout=60))
-        assert max(report.running for report in reports) > 100
+        assert max(report.running for report in reports) >= settings("vllm").max_num_seqs
+        assert max(report.unfinished for report in reports) > 100
 
 
 def test_critiques_and_scores_agree_and_new_weights_are_loaded(engines: tuple[Any, Any], engine_folder: Path) -> None:
