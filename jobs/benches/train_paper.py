@@ -136,8 +136,14 @@ class Step:
     memory: dict[str, float] = field(default_factory=dict)
 
 
-def sizes_of(case: Case) -> Sizes:
-    """Sizes of a case's model, which is built without memory as the trainer builds it."""
+def sizes_of(case: Case, length: float = LENGTH, patches: float = PATCHES) -> Sizes:
+    """Sizes of a case's model, which is built without memory as the trainer builds it.
+
+    Args:
+        case: the training.
+        length: tokens of a sequence.
+        patches: patches per token.
+    """
     settings = Train(freeze=None if case.lora else ("vision",), lora=Lora(rank=case.lora))
     with tempfile.TemporaryDirectory() as folder:
         _write_config(Path(folder), SHAPES[case.shape])
@@ -153,7 +159,7 @@ def sizes_of(case: Case) -> Sizes:
         vision=_count(tower.parameters()),
         unit=max(_count(block.parameters()) for block in block_modules(model)),
         root=base.get_output_embeddings().weight.numel(),
-        flops=flops.step(1, 0, LENGTH / 2) + flops.output * LEARNED + flops.patch * PATCHES,
+        flops=flops.step(1, 0, length / 2) + flops.output * LEARNED + flops.patch * patches,
         layers_times_width=text.num_hidden_layers * text.hidden_size,
         width=text.hidden_size,
         vocabulary=text.vocab_size,

@@ -11,16 +11,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
+import pyarrow.fs as pafs
 import pytest
 
 from jobs import doctor as program
 from vlrm_ray.config import asset_path, load
 from vlrm_ray.engines import check_compiler
-from vlrm_ray.errors import UserError
+from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.pipeline import doctor, machine
 from vlrm_ray.pipeline.doctor import Row
 from vlrm_ray.pipeline.placement import Node
-from vlrm_ray.store import filesystem
+from vlrm_ray.store import filesystem, sources
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -120,7 +121,7 @@ def test_models_of_the_hub_need_room_in_its_cache_until_they_are_there(
     cached: bool, state: str, tmp_path: Path
 ) -> None:
     """Policy and critic of the same name are one download. Published versions of such a critic need room in the run's folder."""
-    config = load(None, ["policy.model=some/vlm", "critic.model=some/vlm", f"folder={tmp_path}"])
+    config = load(None, ["policy.model=some/vlm-2.5b", "critic.model=some/vlm-2.5b", f"folder={tmp_path}"])
     with (
         mock.patch("shutil.disk_usage", return_value=Usage(1e12, 0, 5e9)),
         mock.patch("huggingface_hub.try_to_load_from_cache", return_value="config.json" if cached else None),
@@ -128,8 +129,52 @@ def test_models_of_the_hub_need_room_in_its_cache_until_they_are_there(
         run, *_, hub, _ = machine.disk_rows(config)
     assert hub.finding.startswith("the cache of the Hugging Face hub (HF_HOME)")
     assert hub.state == state
-    assert ("a run may need 10.0 GB" in hub.finding) is not cached
+    assert ("a run may need 5.5 GB" in hub.finding) is not cached
     assert run.state == "warn"
+
+
+@pytest.mark.parametrize(
+    ("name", "gb"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 15.4),
+        ("Qwen/Qwen3-VL-30B-A3B-Instruct", 66.0),
+        ("OpenGVLab/InternVL3_5-8B", 17.6),
+        ("some/vlm-2.5b_hf", 5.5),
+        ("some/vlm-v2", None),
+        ("some/vlm8bit", None),
+    ],
+)
+def test_the_size_of_a_model_of_the_hub_is_in_its_name(name: str, gb: float | None) -> None:
+    assert machine._model_bytes(name) == (gb and pytest.approx(gb * 1e9))
+
+
+def test_the_cache_of_a_node_holds_models_of_a_storage_and_two_versions_of_the_critic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are listed, not read."""
+    folder = tmp_path / "models" / "vlm"
+    folder.mkdir(parents=True)
+    for name, size in (("model-1.safetensors", 3e9), ("model-2.safetensors", 1e9), ("tokenizer.json", 1e6)):
+        (folder / name).touch()
+        os.truncate(folder / name, int(size))
+    local = (pafs.LocalFileSystem(), str(folder))
+    monkeypatch.setattr(sources, "open_filesystem", lambda uri: local)
+    config = load(None, ["policy.model=s3://b/vlm", "critic.model=s3://b/vlm", "folder=s3://b/runs"])
+    with mock.patch("shutil.disk_usage", return_value=Usage(1e12, 0, 12.9e9)):
+        row, _ = machine.disk_rows(config)
+    assert row.finding.startswith("the node's cache (VLRM_CACHE)")
+    assert row.finding.endswith("a run may need 12.0 GB")
+
+
+@pytest.mark.parametrize("model", ["some/vlm", "s3://no-such-bucket/vlm"])
+def test_a_model_of_unknown_size_is_named_however_much_is_free(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "list_source", mock.Mock(side_effect=StorageError("cannot open it")))
+    with mock.patch("shutil.disk_usage", return_value=Usage(1e15, 0, 1e15)):
+        run, *_ = machine.disk_rows(load(None, [f"critic.model={model}", "rounds=2", f"folder={tmp_path}"]))
+    assert run.state == "warn"
+    assert run.finding.endswith(f"and room for 5 x {model} (size unknown; 16 GB for 7B)")
 
 
 @pytest.mark.parametrize(

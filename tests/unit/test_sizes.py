@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.benches import sizes
+from jobs.benches.train_paper import LENGTH, TOKENS, sizes_of, step_of
 from vlrm_ray import config as configuration
 from vlrm_ray.pipeline import resource_plan
 
@@ -79,6 +80,15 @@ def test_phased_rounds_keep_all_gpus_busy_but_for_the_uneven_split_of_engines() 
 def test_engines_are_as_fast_as_the_roofline_of_their_flops() -> None:
     """7B: 2 x 7.6e9 FLOP for each of 3,172 tokens and 5.5e12 for the image, at the measured 0.28 of 989e12 FLOP/s."""
     assert sizes.generate_seconds(SMALL) == pytest.approx((2 * 7.6e9 * 3172 + 5.5e12) / (0.278 * 989e12), rel=0.005)
+
+
+def test_training_has_the_tokens_that_the_page_assumes() -> None:
+    """Two critiques and a response, each with the image and the question: more tokens than were measured, and as much slower."""
+    assert sizes.PAIR_TOKENS == 2 * (1024 + 100 + 300 + 256 + 400) + 1024 + 100 + 256
+    assert f"a pair has {sizes.PAIR_TOKENS:,} tokens in the training" in PAGE
+    measured = step_of(SMALL.case, sizes_of(SMALL.case), 1)
+    rate = sizes.SHARED_PREFIX * TOKENS / LENGTH / measured.compute
+    assert sizes.train_rates(SMALL, 1)[1] == pytest.approx(rate * 2457 / 5540, rel=0.1)
 
 
 def test_a_model_of_32b_trains_on_enough_gpus_only() -> None:

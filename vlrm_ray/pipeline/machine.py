@@ -1,12 +1,15 @@
 """Examines this machine for `doctor.py`: versions, GPUs, shared memory, disk space and ports."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -20,8 +23,10 @@ from vlrm_ray.pipeline import resource_plan
 from vlrm_ray.pipeline.cluster import address_of
 from vlrm_ray.pipeline.doctor import Row
 from vlrm_ray.store.filesystem import absolute, is_remote
-from vlrm_ray.store.models import is_hub_name
+from vlrm_ray.store.models import is_hub_name, portable
 from vlrm_ray.store.node_cache import node_cache
+from vlrm_ray.store.patience import impatient
+from vlrm_ray.store.sources import list_source
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 SHOWN = ("ray", "torch", "transformers")
@@ -34,8 +39,10 @@ CONTAINER_BYTES = 64 << 20
 """Size that a container has without `--shm-size`."""
 SPARE_BYTES = 1e9
 """Space that a disk should have besides what is known."""
-UNKNOWN_MODEL_BYTES = 10e9
-"""Size that is assumed of a model that is not on this machine."""
+BYTES_PER_BILLION = 2.2e9
+"""Bytes of a model for each billion parameters in its name, in bfloat16: names leave out the vision tower."""
+_BILLIONS = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
+"""The billions in a model's name: 7B, 2.5b."""
 DASHBOARD_PORT = 8265
 
 
@@ -156,46 +163,68 @@ def shared_memory_row(config: Config) -> Row:
 
 def disk_rows(config: Config) -> Iterator[Row]:
     """Free space where a run writes on this machine: its folder, the caches of models and Ray's temporary folder."""
-    wire = 2 * resource_plan.wire_bytes(config)
-    version = _model_bytes(config.critic.model)
-    models = {config.critic.model, *([config.policy.model] if config.policy.samples else [])}
+    critic = config.critic.model
+    sizes = {
+        model: _model_bytes(model) for model in (critic, *([config.policy.model] if config.policy.samples else []))
+    }
     if not is_remote(config.folder):
         # a version for each round, and checkpoints of the training: weights, gradients' moments in float32
-        yield _disk_row(
-            "the run's folder", absolute(config.folder), config.most_rounds * (wire + version) + 3 * version
-        )
-    remote = [name for name in (*models, config.folder) if is_remote(name)]
-    yield _disk_row("the node's cache (VLRM_CACHE)", node_cache().folder, UNKNOWN_MODEL_BYTES * len(remote))
-    if (hub := [name for name in models if is_hub_name(name)]) and not _only_starts(config):
+        wire, versions = 2 * resource_plan.wire_bytes(config), config.most_rounds + 3
+        folder = absolute(config.folder)
+        yield _disk_row("the run's folder", folder, {critic: versions}, sizes, config.most_rounds * wire)
+    cached = Counter(model for model in sizes if is_remote(model))
+    if is_remote(config.folder):
+        cached[critic] += 2  # versions: the one in use, and the one that is fetched
+    yield _disk_row("the node's cache (VLRM_CACHE)", node_cache().folder, cached, sizes)
+    if (hub := [name for name in sizes if is_hub_name(name)]) and not _only_starts(config):
         from huggingface_hub import constants, try_to_load_from_cache
 
         absent = [name for name in hub if not isinstance(try_to_load_from_cache(name, "config.json"), str)]
-        needed = UNKNOWN_MODEL_BYTES * len(absent)
-        yield _disk_row("the cache of the Hugging Face hub (HF_HOME)", constants.HF_HUB_CACHE, needed)
-    yield _disk_row("Ray's temporary folder (RAY_TMPDIR)", os.environ.get("RAY_TMPDIR", "/tmp"), 0)
+        name = "the cache of the Hugging Face hub (HF_HOME)"
+        yield _disk_row(name, constants.HF_HUB_CACHE, Counter(absent), sizes)
+    yield _disk_row("Ray's temporary folder (RAY_TMPDIR)", os.environ.get("RAY_TMPDIR", "/tmp"), {}, sizes)
 
 
-def _disk_row(name: str, folder: str, needed: float) -> Row:
-    """Whether a disk has room; a folder that does not exist yet is on the disk of its parent."""
+def _disk_row(
+    name: str, folder: str, copies: Mapping[str, int], sizes: Mapping[str, float | None], other: float = 0
+) -> Row:
+    """Whether a disk has room; a folder that does not exist yet is on the disk of its parent.
+
+    Args:
+        name: what the folder is.
+        folder: its path.
+        copies: how many copies of each model it gets.
+        sizes: bytes of each model; None if unknown.
+        other: bytes that it gets besides.
+    """
     place = Path(folder)
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
+    needed = other + sum(count * (sizes[model] or 0) for model, count in copies.items())
     finding = f"{name} ({folder}): {_size(free)} free"
+    remedy = "free space, or choose a folder on another disk"
     if free < SPARE_BYTES:
-        return Row("disk", "fail", finding, "free space, or choose a folder on another disk")
+        return Row("disk", "fail", finding, remedy)
+    if unknown := [f"{count} x {model}" for model, count in copies.items() if sizes[model] is None]:
+        text = f"{finding}, and a run may need {_size(needed)} and room for {', '.join(unknown)} (size unknown; 16 GB for 7B)"
+        return Row("disk", "warn", text, f"compare it with the size of the model; {remedy}")
     if free < needed + SPARE_BYTES:
-        text = f"{finding}, and a run may need {_size(needed)}"
-        return Row("disk", "warn", text, "free space, or choose a folder on another disk")
+        return Row("disk", "warn", f"{finding}, and a run may need {_size(needed)}", remedy)
     return Row("disk", "ok", finding)
 
 
-def _model_bytes(model: str) -> float:
-    """Size of a local model's folder; `UNKNOWN_MODEL_BYTES` for others."""
-    folder = Path(asset_path(model))
-    if not folder.is_dir():
-        return UNKNOWN_MODEL_BYTES
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+def _model_bytes(model: str) -> float | None:
+    """Size of a model's weights in its folder, here or in a storage, or by its name on the hub; None if unknown."""
+    if is_remote(model):
+        with suppress(UserError), impatient():  # what is wrong with the storage is said where the model is checked
+            files = list_source(model).files.items()
+            return sum(file.size or 0 for name, file in files if name.endswith(".safetensors")) or None
+        return None
+    folder = Path(asset_path(portable(model)))
+    if folder.is_dir():
+        return sum(file.stat().st_size for file in folder.glob("*.safetensors")) or None
+    return max((float(billions) * BYTES_PER_BILLION for billions in _BILLIONS.findall(model)), default=None)
 
 
 def port_row(config: Config) -> Row:
