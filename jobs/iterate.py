@@ -124,6 +124,7 @@ def print_plan(config: Config, progress: Progress) -> None:
     progress.table("resource plan", resource_plan.COLUMNS, resource_plan.table(config))
     cpus, gpus = resource_plan.peak(config)
     print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU (placement: {config.cluster.placement})")
+    print("at its largest: {:g} CPU, {:g} GPU".format(*resource_plan.largest(config)))
     print(resource_plan.estimated_size(config))
     print("nothing was checked: jobs/doctor.py, with the same arguments, examines models, prompts and storage")
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -15,8 +16,9 @@ import ray
 
 from vlrm_ray import config as configuration
 from vlrm_ray.errors import Terminated, UserError
-from vlrm_ray.pipeline import cluster
+from vlrm_ray.pipeline import cluster, resource_plan
 
+SHIPPED = Path(__file__).parents[2] / "jobs" / "configs" / "qwen2_5_vl_7b.yaml"
 LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded.\nMore"
 
 
@@ -118,6 +120,23 @@ def test_the_size_that_a_cluster_can_grow_to_is_that_of_the_variable_alone(monke
     monkeypatch.delenv("VLRM_CLUSTER_MAX")
     with pytest.raises(UserError, match="needs 2 GPU at the same time but the cluster has 0"):
         cluster._check_size(needs_gpu, "the cluster", lines.append)
+
+
+def test_a_run_whose_engines_may_outgrow_the_cluster_is_told_so_and_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 8 train workers the 7B configuration needs 13 GPUs; 4 generators, 6 critics and they are 18."""
+    config = configuration.load(
+        SHIPPED, ["policy.engine.max_actors=4", "critic.engine.max_actors=6", "train.workers=8"]
+    )
+    assert resource_plan.peak(config)[1] == 13
+    assert resource_plan.largest(config)[1] == 18
+    counts = {row[0]: row[1] for row in resource_plan.table(config)}
+    assert (counts["policy generator"], counts["critique writer"], counts["train worker"]) == ("2 to 4", "3 to 6", "8")
+    for limit, told in (("CPU=384,GPU=17", ["18 GPU, of 17 in VLRM_CLUSTER_MAX"]), ("CPU=384,GPU=18", [])):
+        monkeypatch.setenv("VLRM_CLUSTER_MAX", limit)
+        lines: list[str] = []
+        cluster._check_size(config, "the cluster", lines.append)
+        assert len(lines) == len(told)
+        assert all(text in line for text, line in zip(told, lines, strict=True))
 
 
 SHARED = ("critic.engine.gpus=1", "policy.engine.gpus=1", "policy.engine.actors=5", "cluster.start_timeout=1800")

@@ -193,5 +193,6 @@ def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(tmp_path: Pa
     assert result.returncode == 0
     assert "per_round: 320" in result.stdout
     assert "critique writer" in result.stdout
+    assert "\nat its largest: " in result.stdout
     assert result.stdout.splitlines()[-1].startswith("nothing was checked: jobs/doctor.py")
     assert list(tmp_path.iterdir()) == []

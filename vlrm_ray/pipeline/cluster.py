@@ -248,10 +248,14 @@ def _check_size(config: Config, where: str, log: Callable[[str], None]) -> None:
     import ray
 
     limit, nodes = _autoscaler_limit(), placement.nodes_of_cluster()
-    resource_plan.check(config, ray.cluster_resources() | limit, where)
+    size = ray.cluster_resources() | limit
+    resource_plan.check(config, size, where)
     if not limit:
         placement.check_nodes(config, nodes, where)
         return
+    most = zip(("CPU", "GPU"), resource_plan.largest(config), strict=True)
+    if more := [f"{n:g} {name}, of {size.get(name, 0.0):g}" for name, n in most if n > size.get(name, 0.0) + 1e-9]:
+        log(f"at its largest the run would take {'; '.join(more)} in VLRM_CLUSTER_MAX: it will not grow so far")
     for line in placement.unlabelled(config, nodes, where):
         log(f"{line}; the autoscaler has to start one, so it needs a type of nodes with this label")
 

@@ -1,7 +1,8 @@
 """The resource plan of a run: what it needs at the same time, compared with what the cluster has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from vlrm_ray.config import Config
 from vlrm_ray.config_sections import Engine, Pool, Role
@@ -158,10 +159,21 @@ def at_once(by_role: Mapping[str, Devices], actors: Mapping[str, int]) -> float:
 
 def peak(config: Config) -> tuple[float, float]:
     """CPUs and GPUs that a run needs at the same time, with pools and engines at their least number: those of the larger phase."""
-    cpus = max(sum(request.count * request.cpus for request in phase) for phase in phases(config).values())
     by_role = devices(config)
     gpus = at_once(by_role, {name: role.actors for name, role in by_role.items()})
-    return round(cpus, 3), round(gpus, 3)
+    return _cpus(config, attrgetter("count")), round(gpus, 3)
+
+
+def largest(config: Config) -> tuple[float, float]:
+    """CPUs and GPUs that a run takes at the same time at most, with pools and engines at their largest number."""
+    by_role = devices(config)
+    gpus = at_once(by_role, {name: role.most for name, role in by_role.items()})
+    return _cpus(config, attrgetter("most")), round(gpus, 3)
+
+
+def _cpus(config: Config, number: Callable[[ResourceRequest], int]) -> float:
+    """CPUs of the larger phase, with so many actors of each role."""
+    return round(max(sum(number(request) * request.cpus for request in phase) for phase in phases(config).values()), 3)
 
 
 def check(config: Config, available: Mapping[str, float], where: str) -> None:
@@ -243,6 +255,10 @@ def table(config: Config) -> list[list[str]]:
     """The plan as rows of text: role, count, CPUs each, GPUs each, and the label selector of its nodes."""
     nodes_of = config.cluster.nodes_of
     return [
-        [r.role, str(r.count), f"{r.cpus:g}", f"{r.gpus:g}", nodes_of(r.placed_as) or "any"]
+        [r.role, _numbers(r), f"{r.cpus:g}", f"{r.gpus:g}", nodes_of(r.placed_as) or "any"]
         for r in resource_requests(config)
     ]
+
+
+def _numbers(request: ResourceRequest) -> str:
+    return f"{request.count} to {request.most}" if request.most > request.count else str(request.count)
