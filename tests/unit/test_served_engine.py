@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -151,6 +152,20 @@ def test_a_busy_server_is_asked_again(server: ChatServer, folder: str, score: Sc
     (found,) = score(RewardModel.connect(server.url, folder), folder, "A star.")
     assert found.reason == ""
     assert len(server.bodies) == 3
+
+
+def test_a_request_that_the_server_always_fails_with_does_not_lose_the_others(
+    server: ChatServer, folder: str, score: Scorer
+) -> None:
+    def fails(body: dict[str, Any]) -> Answer:
+        if "odd" not in str(body["messages"]):
+            return says_yes(body)
+        time.sleep(0.1)
+        return 500, {"message": "bug"}
+
+    server.answer = fails
+    found = score(RewardModel.connect(server.url, folder), folder, "odd", "A star.", "A dog.")
+    assert [item.reason for item in found] == ["refused by the engine: status 500: bug", "", ""]
 
 
 def test_a_server_that_does_not_recover_ends_the_scoring(server: ChatServer, folder: str, score: Scorer) -> None:

@@ -66,7 +66,9 @@ def test_a_query_is_promql(title: str, expression: str, legend: str) -> None:
 
 def test_stages_are_compared_only_where_they_count_the_same() -> None:
     """Others count candidates, pairs or critiques, several or fewer than one for a prompt."""
-    compared = [expression for _, expression, _ in queries() if "by (stage)" in expression and "vlrm_rows" in expression]
+    compared = [
+        expression for _, expression, _ in queries() if "by (stage)" in expression and "vlrm_rows" in expression
+    ]
     assert len(compared) == 1
     assert 'stage=~"prompts|detect|read"' in compared[0]
 

@@ -8,6 +8,7 @@ from the most likely tokens at the judgement; a label that is not among them cou
 import asyncio
 import base64
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -33,6 +34,8 @@ PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each attempt for a request, while the server is busy or does not answer."""
 BUSY = frozenset({429, 500, 502, 503, 504})
 """Status codes after which a request is sent again."""
+FAILED = 500
+"""Status code of a server that is broken, or cannot work on a single request."""
 REFUSED_BODY = frozenset({400, 413, 422})
 """Status codes of a request that the server does not take, though it takes others."""
 
@@ -85,6 +88,7 @@ class ServedEngine:
             timeout=httpx.Timeout(timeout, connect=min(timeout, 20.0)),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
+        self._answered = 0.0  # when a request was last answered, in monotonic time
         self._loop = LoopThread("served-reward")
         self._slots = asyncio.Semaphore(concurrency)  # no image is read, and no connection waited for, before its turn
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="served-reward-work")
@@ -234,27 +238,31 @@ class ServedEngine:
         """Send a request, one with a body again while the server is busy; returns the JSON value of the answer.
 
         Raises:
-            RefusedRequest: the server does not take the request.
+            RefusedRequest: the server does not take the request, or fails with it each time and answers others meanwhile.
             UserError: the server does not answer, or refuses all requests.
         """
-        problem = ""
+        problem, status, since = "", 0, time.monotonic()
         for pause in PAUSES if body else PAUSES[:1]:
             await asyncio.sleep(pause)
             try:
                 answer = await self._client.request(method, f"{self.url}/{path}", json=body)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                problem = first_line(error)
+                problem, status = first_line(error), 0
                 continue
+            status = answer.status_code
             if answer.is_success:
+                self._answered = max(self._answered, time.monotonic() if body else 0.0)
                 return answer.json()
             message = _message(answer)
-            if answer.status_code in REFUSED_BODY:
+            if status in REFUSED_BODY:
                 raise RefusedRequest(message)
-            problem = f"status {answer.status_code}: {message}"
-            if answer.status_code not in BUSY:
+            problem = f"status {status}: {message}"
+            if status not in BUSY:
                 raise UserError(
                     f"the server at {self._name} refuses requests ({problem}); check url, model and api_key"
                 )
+        if status == FAILED and self._answered > since:
+            raise RefusedRequest(problem)
         raise UserError(f"the server at {self._name} does not answer ({problem}); start it, or correct url")
 
 
