@@ -66,9 +66,17 @@ def test_a_query_is_promql(title: str, expression: str, legend: str) -> None:
 
 def test_stages_are_compared_only_where_they_count_the_same() -> None:
     """Others count candidates, pairs or critiques, several or fewer than one for a prompt."""
-    compared = [expression for _, expression, _ in queries() if "by (stage)" in expression and "vlrm_rows" in expression]
+    compared = [
+        expression for _, expression, _ in queries() if "by (stage)" in expression and "vlrm_rows" in expression
+    ]
     assert len(compared) == 1
     assert 'stage=~"prompts|detect|read"' in compared[0]
+
+
+def test_the_share_of_waiting_is_that_of_now() -> None:
+    """Ray keeps the counters of drivers that have ended, which would weigh down the share for as long as their node stays."""
+    (share,) = (expression for _, expression, _ in queries() if "wait_seconds" in expression)
+    assert share.count("rate(ray_vlrm_train_") == 2
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
