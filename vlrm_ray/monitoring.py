@@ -4,7 +4,8 @@ Ray exports the metrics on each node for Prometheus. It puts `ray_` before a nam
 `vlrm_pairs` is `ray_vlrm_pairs_total` there. Everything that records or shows a metric takes it from `CATALOGUE`.
 
 All metrics are recorded by the driver, from what actors report to it anyway: so nothing is counted twice, and no figure is
-lost with a process that ends before Ray has exported it. Counters count from the start of the driver.
+lost with a process that ends before Ray has exported it. Counters are those of all drivers of
+a run's name since their node started: Ray keeps the counters of a driver that has ended, and drops only its gauges.
 """
 
 from bisect import bisect_left

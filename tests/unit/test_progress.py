@@ -19,8 +19,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def meter(total: int) -> Meter:
-    return Meter(Progress(), "gather", total, "prompts", lambda: {"generate": 7})
+def meter(total: int, already: int = 0) -> Meter:
+    return Meter(Progress(), "gather", total, "prompts", lambda: {"generate": 7}, already)
 
 
 def test_before_the_first_part_nothing_is_estimated(clock: list[float]) -> None:
@@ -40,11 +40,15 @@ def test_the_rate_does_not_count_the_time_before_the_first_part(clock: list[floa
 
 
 def test_parts_of_an_earlier_session_do_not_count_for_the_rate(clock: list[float]) -> None:
-    counted = meter(100)
-    counted.add(80)
+    """Neither they, nor the time until the first part of this one."""
+    counted = meter(100, already=60)
+    clock[0] += 90
+    assert counted._line() == "  gather: 90 s, 60 of 100 prompts, generate 7"
+    counted.add(10)
+    assert "left" not in counted._line()
     clock[0] += 10
     counted.add(10)
-    assert "1.0/s, about 10 s left" in counted._line()
+    assert "80 of 100 prompts, 1.0/s, about 20 s left" in counted._line()
 
 
 def test_without_a_total_only_the_time_is_shown(clock: list[float]) -> None:

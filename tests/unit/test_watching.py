@@ -73,6 +73,12 @@ def test_stages_are_compared_only_where_they_count_the_same() -> None:
     assert 'stage=~"prompts|detect|read"' in compared[0]
 
 
+def test_the_share_of_waiting_is_that_of_now() -> None:
+    """Ray keeps the counters of drivers that have ended, which would weigh down the share for as long as their node stays."""
+    (share,) = (expression for _, expression, _ in queries() if "wait_seconds" in expression)
+    assert share.count("rate(ray_vlrm_train_") == 2
+
+
 def test_every_metric_is_on_the_dashboard() -> None:
     shown = {name for _, expression, _ in queries() for name in re.findall(r"\bray_\w+", expression)}
     assert {d.name for d in CATALOGUE.values()} == {EXPORTED[name].name for name in shown}

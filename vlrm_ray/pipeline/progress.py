@@ -41,7 +41,12 @@ class Progress:
 
     @contextmanager
     def stage(
-        self, name: str, total: int = 0, unit: str = "", live_counts: Callable[[], Mapping[str, int]] | None = None
+        self,
+        name: str,
+        total: int = 0,
+        unit: str = "",
+        live_counts: Callable[[], Mapping[str, int]] | None = None,
+        already: int = 0,
     ) -> Iterator["Meter"]:
         """Context manager: report a stage while it runs, and its duration at the end.
 
@@ -50,11 +55,12 @@ class Progress:
             total: number of items to do, for the rate and the time left; 0 if unknown.
             unit: what the items are, such as "prompts".
             live_counts: returns further counts to show in each progress line.
+            already: items that an earlier session has done, which do not count for the rate.
 
         Yields:
             The stage's `Meter`.
         """
-        meter = Meter(self, name, total, unit, live_counts)
+        meter = Meter(self, name, total, unit, live_counts, already)
         stop = threading.Event()
         ticker = threading.Thread(target=meter.tick, args=(stop,), daemon=True)
         self.log(f"{name} ...")
@@ -81,18 +87,24 @@ class Meter:
     """Counts the items that a stage has done. The arguments are those of `Progress.stage`."""
 
     def __init__(
-        self, progress: Progress, name: str, total: int, unit: str, live_counts: Callable[[], Mapping[str, int]] | None
+        self,
+        progress: Progress,
+        name: str,
+        total: int,
+        unit: str,
+        live_counts: Callable[[], Mapping[str, int]] | None,
+        already: int = 0,
     ) -> None:
         self.progress, self.name, self.total, self.unit, self.live_counts = progress, name, total, unit, live_counts
-        self.start, self.done, self.summary, self.state = time.monotonic(), 0, "", ""
-        # when the first items were done, and how many: the rate is measured from then on, without the time of the start
-        self.first = 0.0, 0
+        self.start, self.done, self.summary, self.state = time.monotonic(), already, "", ""
+        # when the first items were done, and how many then: the rate is measured from then on, without the time of the start
+        self.first: tuple[float, int] | None = None
 
     def add(self, count: int) -> None:
         """Add to the number of items done."""
-        if count and not self.done:
-            self.first = time.monotonic(), count
         self.done += count
+        if count and self.first is None:
+            self.first = time.monotonic(), self.done
 
     def set_state(self, state: str) -> None:
         """Set a text that each progress line shows from now on."""
@@ -120,8 +132,8 @@ class Meter:
         if self.total:
             items = f"{self.total} {self.unit}".strip()
             parts.append(f"{self.done} of {items}" if self.done else f"none of {items} finished yet")
-        since, count = self.first
-        if self.total and self.done > count > 0:
+        since, count = self.first or (0.0, self.done)
+        if self.total and self.done > count:
             rate = (self.done - count) / max(1e-3, time.monotonic() - since)
             parts.append(f"{rate:.1f}/s, about {(self.total - self.done) / rate:.0f} s left")
         if self.state:

@@ -127,8 +127,8 @@ class Rounds:
         parts, prompt_count = self.stream.todo(round_)
         if self.ahead.round != round_:  # otherwise they go on
             self.fleet.board.reset_counts(only_times=self.stream.has_begun(round_))
-        with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", self.fleet.board.counts) as meter:
-            meter.add(prompt_count - sum(map(len, parts.values())))
+        already, counts_of = prompt_count - sum(map(len, parts.values())), self.fleet.board.counts
+        with self.progress.stage(f"round {round_}: gather", prompt_count, "prompts", counts_of, already) as meter:
             start, ahead = self.clock.start(), self.stream.made_ahead(round_) if self.ahead.round == round_ else 0
             if parts:
                 self.fleet.load_writers(self.base_version(round_))
