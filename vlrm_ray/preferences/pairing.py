@@ -95,9 +95,8 @@ def _label(candidate: Candidate, rule: Pairing) -> bool | str:
         return INCOMPLETE
     if not decided:
         return NO_CLAIMS
-    if not sure or any(
-        finding.verdict is Verdict.CONTRADICTED for finding in decided
-    ):  # good is what nothing speaks against
+    doubtful = any(finding.verdict is Verdict.CONTRADICTED for finding in decided)  # though not surely contradicted
+    if not sure or doubtful:
         return UNSURE
     counted = sum(c.claim.type in CHECKED_TYPES and not c.claim.hedged for c in candidate.claims)
     enough = len(sure) >= rule.min_verified.number and len(sure) >= rule.min_verified.share * counted
