@@ -256,7 +256,12 @@ def test_differences_are_counted_also_when_a_count_starts_again(recorder: Record
 def test_other_counts_of_a_stage_are_no_stages(recorder: Recorder, shown: Shown, clock: Clock) -> None:
     fleet = Fleet()
     usage = Usage(configuration.load(), fleet, recorder)
-    fleet.board.rows = {"self-label": 4, "generate cut": 3, "critique refused by critic-3 only": 2, "read cache hits": 1}  # fmt: skip
+    fleet.board.rows = {
+        "self-label": 4,
+        "generate cut": 3,
+        "critique refused by critic-3 only": 2,
+        "read cache hits": 1,
+    }
     sampled(usage, clock)
     assert shown.of("vlrm_rows") == {("self-label",): 4}
     assert shown.of("vlrm_cache_hits") == {("read",): 1}
