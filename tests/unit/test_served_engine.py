@@ -266,8 +266,12 @@ def test_a_label_that_is_not_among_the_likely_tokens_gets_the_probability_of_the
     """Without it the log-odds would be infinite, and a temperature above 1 would not bring them back."""
     server.answer = lambda body: (
         200,
-        {"choices": [choice(token("Judgement:"), token(" Yes", **{" Yes": 0.99, " so": 0.001}))]},
+        {
+            "choices": [
+                choice(token("Judgement:"), token(" Yes", **{" Yes": 0.98, **{f" {n}": 0.001 for n in range(19)}}))
+            ]
+        },
     )
     (found,) = score(RewardModel.connect(server.url, folder), folder, "A star.")
-    odds = (0.99 / 0.001) ** 0.5  # temperature 2
+    odds = (0.98 / 0.001) ** 0.5  # temperature 2
     assert found.reward == pytest.approx(odds / (1 + odds), abs=1e-4)

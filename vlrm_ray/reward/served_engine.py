@@ -307,13 +307,15 @@ def _completion(choice: Mapping[str, Any]) -> Completion:
 def _masses(token: Mapping[str, Any], word: str) -> tuple[float, float]:
     """p(Yes) and p(No) at a token, with and without a space before them; of all spellings if `word` is another one.
 
-    A label that is not among the tokens that the server returns has at most the probability of the last of them, and gets that.
+    A label that is not among the `TOP_LOGPROBS` most likely tokens has at most the probability of the last of them, and gets that.
     """
+
+    likely = {str(entry["token"]): exp(entry["logprob"]) for entry in token["top_logprobs"]}
+    least = min(likely.values()) if len(likely) >= TOP_LOGPROBS else 0.0
 
     def mass(label: str) -> float:
         spellings = {label} if word in (YES, NO) else {label, label.lower(), label.upper()}
-        likely = {str(entry["token"]): exp(entry["logprob"]) for entry in token["top_logprobs"]}
         found = [likely[text] for text in likely if text.removeprefix(" ") in spellings]
-        return sum(found) if found else min(likely.values(), default=0.0)
+        return sum(found) if found else least
 
     return mass(YES), mass(NO)
