@@ -2,7 +2,8 @@
 
 The server renders the chat and samples. This module sends what the other engines are given: the same text without control
 tokens, the same pixels, and all sampling settings, so that those of the model folder do not count. It reads p(Yes) and p(No)
-from the most likely tokens at the judgement; a label that is not among them counts as 0.
+from the most likely tokens at the judgement; a label that is not among them gets the
+probability of the last of them.
 """
 
 import asyncio
@@ -309,13 +310,12 @@ def _masses(token: Mapping[str, Any], word: str) -> tuple[float, float]:
 
     A label that is not among the `TOP_LOGPROBS` most likely tokens has at most the probability of the last of them, and gets that.
     """
-
-    likely = {str(entry["token"]): exp(entry["logprob"]) for entry in token["top_logprobs"]}
-    least = min(likely.values()) if len(likely) >= TOP_LOGPROBS else 0.0
+    likely = [(str(entry["token"]).removeprefix(" "), exp(entry["logprob"])) for entry in token["top_logprobs"]]
+    least = min(p for _, p in likely) if len(likely) >= TOP_LOGPROBS else 0.0
 
     def mass(label: str) -> float:
         spellings = {label} if word in (YES, NO) else {label, label.lower(), label.upper()}
-        found = [likely[text] for text in likely if text.removeprefix(" ") in spellings]
+        found = [p for text, p in likely if text in spellings]
         return sum(found) if found else least
 
     return mass(YES), mass(NO)

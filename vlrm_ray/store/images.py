@@ -52,6 +52,7 @@ _TURNING = threading.Lock()
 UNREADABLE = "image_unreadable"
 """Reason of an image that the storage does not give, though it may be there."""
 _OF_PROCESS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors of a process or node that can open no further file."""
 _OF_ONE_FILE = {errno.EIO, errno.ESTALE, errno.EREMOTEIO}
 """Errors of a mounted file system that cannot be reached, or of one damaged file on it."""
 

@@ -35,9 +35,10 @@ RENEW_SECONDS = 20
 """Seconds between two renewals of the lease."""
 RETRY_SECONDS = 5
 """Seconds between two attempts after a failed renewal, and between two looks at the lease of another driver."""
-_TOKEN = secrets.token_hex(4)
 JOIN_SECONDS = 30
 """How long the end of a run waits for a renewal in progress, so that it cannot write the lease again."""
+_TOKEN = secrets.token_hex(4)
+"""Tells this process from an earlier one with the same number."""
 
 
 class Lease:
