@@ -53,7 +53,8 @@ def main() -> None:
         return
     count = config.most_rounds
     rounds = f"{'at most ' if config.rounds == 'auto' else ''}{count} round{'' if count == 1 else 's'}"
-    progress.log(f"vlrm-ray: run {config.name}, {rounds} of {config.prompts.per_round} prompts")
+    numbers = ", ".join(map(str, config.prompts.per_round))
+    progress.log(f"vlrm-ray: run {config.name}, {rounds} of {numbers} prompts")
     fetch_experts(config, progress.log)
     for remark in check_inputs(config):
         progress.log(remark)

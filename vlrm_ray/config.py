@@ -7,9 +7,9 @@ field is the reference for users.
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from vlrm_ray import config_loading
 from vlrm_ray.config_sections import Cluster, CriticEngine, Engine, ExpertPool, Section
@@ -26,8 +26,9 @@ class Prompts(Section):
 
     source: str = "scenes"
     """`scenes` (embedded), or path or URI of a folder of images, or of a file (JSON, Parquet) of prompts or preferences."""
-    per_round: int = Field(320, ge=1)
-    """Prompts per round; a source with fewer prompts than all rounds need in total is repeated in later rounds."""
+    per_round: tuple[Annotated[int, Field(ge=1)], ...] = (320,)
+    """Prompts of each round: one number, or one for each round, such as `[320, 640, 1280]`, whose last holds for all further
+    rounds. A source with fewer prompts than all rounds need in total is repeated in later rounds."""
     question: str = "Describe the image."
     """Question asked about each image if `source` is a folder."""
     max_pixels: int = Field(1_003_520, ge=784)
@@ -36,6 +37,27 @@ class Prompts(Section):
     """Share of the prompts whose image gets all its hues turned by a random angle before anything looks at it."""
     allow_hosts: tuple[str, ...] = ()
     """Hosts from which http(s) images are downloaded, such as `images.example.org` or `host:8080`; empty: none."""
+
+    @field_validator("per_round", mode="before")
+    @classmethod
+    def _as_list(cls, value: object) -> object:
+        if isinstance(value, list | tuple) and value:
+            return value
+        if not isinstance(value, int) or value < 1:
+            raise ValueError("expected an integer of 1 or more, or a list of such")
+        return (value,)
+
+    @field_serializer("per_round")
+    def _as_given(self, value: tuple[int, ...]) -> int | list[int]:
+        return value[0] if len(value) == 1 else list(value)
+
+    def in_round(self, round_: int) -> int:
+        """Number of prompts of a round; 1 is the first."""
+        return self.per_round[min(round_, len(self.per_round)) - 1]
+
+    def until_round(self, round_: int) -> int:
+        """Number of prompts of all rounds up to one, with it."""
+        return sum(self.in_round(number) for number in range(1, round_ + 1))
 
 
 class Policy(Section):

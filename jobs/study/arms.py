@@ -72,7 +72,7 @@ def config_of(base: Config, arm: str, seed: int, folder: str) -> Config:
         folder: folder of the study; runs share the cache in its subfolder `shared`.
     """
     changes = ARMS[arm]
-    rounds, prompts = base.rounds, base.prompts.per_round
+    rounds, prompts = base.most_rounds, base.prompts.per_round
     return with_overrides(
         base,
         [
@@ -81,7 +81,7 @@ def config_of(base: Config, arm: str, seed: int, folder: str) -> Config:
             f"cache={folder}/shared",
             f"seed={seed}",
             f"rounds={1 if changes.single_round else rounds}",
-            f"prompts.per_round={prompts * rounds if changes.single_round else prompts}",
+            f"prompts.per_round={base.prompts.until_round(rounds) if changes.single_round else list(prompts)}",
             *changes.overrides,
         ],
     )

@@ -53,6 +53,9 @@ def test_dotted_overrides_win() -> None:
         ("rounds=${rounds}", "Recursive interpolation"),
         ("rounds=2024-13-45", "valid integer"),
         ("prompts={question: Yes}", "put it in quotes"),
+        ("prompts.per_round=0", "prompts.per_round: expected an integer of 1 or more, or a list of such, got 0"),
+        ("prompts.per_round=[]", "prompts.per_round: expected an integer of 1 or more, or a list of such, got []"),
+        ("prompts.per_round=[8, 0]", "prompts.per_round.1: Input should be greater than or equal to 1, got 0"),
         ("prompts.question.x=1", "valid string"),
         ("a\nb=1", "unknown key"),
         ("=x", "unknown key"),
@@ -194,6 +197,17 @@ def test_interpolations_in_a_file_see_the_overrides(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("name: a\nfolder: runs/${name}\nrounds: 2\ntrain: {epochs: '${rounds}'}\n")
     settings = config.load(tmp_path / "c.yaml", ["name=b-1", "rounds=3"])
     assert (settings.folder, settings.train.epochs) == ("runs/b-1", 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "by_round", "stored"), [("8", [8, 8, 8, 8], 8), ("[8, 16, 4]", [8, 16, 4, 4], [8, 16, 4])]
+)
+def test_rounds_have_one_number_of_prompts_or_each_its_own(value: str, by_round: list[int], stored: object) -> None:
+    settings = config.load(None, [f"prompts.per_round={value}"])
+    assert [settings.prompts.in_round(number) for number in (1, 2, 3, 4)] == by_round
+    assert settings.prompts.until_round(4) == sum(by_round)
+    assert settings.model_dump(mode="json")["prompts"]["per_round"] == stored
+    assert config.with_overrides(settings, []) == settings
 
 
 def test_later_overrides_win() -> None:

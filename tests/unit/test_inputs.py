@@ -141,7 +141,7 @@ def test_a_name_that_may_be_a_mistyped_folder_is_told_unless_the_model_is_in_the
 def test_a_source_with_fewer_prompts_than_a_round_takes_is_told(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text("".join(f'{{"image": "{name}.png", "question": "Why?"}}\n' for name in "ab"))
-    remark = "prompts.source has 2 prompts, fewer than prompts.per_round (320); each round takes all"
+    remark = "prompts.source has 2 prompts, fewer than prompts.per_round (320); such a round takes all"
     assert remark in check_inputs(load(None, [f"prompts.source={data}"]))
     assert remark not in check_inputs(load(None, [f"prompts.source={data}", "prompts.per_round=2"]))
 

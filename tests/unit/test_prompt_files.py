@@ -261,6 +261,15 @@ def test_good_rows_keep_their_place_in_a_round(folder: Path) -> None:
     assert [ref.question for ref in taken] == ["2?", "4?", "0?", "8?"]
 
 
+def test_rounds_of_growing_size_take_each_prompt_once(folder: Path) -> None:
+    rows = [{"image": f"{i}.png", "question": f"{i}?"} for i in range(9)]
+    (folder / "p.jsonl").write_text(lines(rows))
+    config = load(None, [f"prompts.source={folder / 'p.jsonl'}", "prompts.per_round=[1, 2, 6]"])
+    taken = [prompts.prompts_of_round(config, number, Ledger(str(folder / "run"))) for number in (1, 2, 3)]
+    assert [len(refs) for refs in taken] == [1, 2, 6]
+    assert {ref.question for refs in taken for ref in refs} == {row["question"] for row in rows}
+
+
 def test_folders_are_spread_over_a_round_and_the_prompts_of_an_image_are_together(folder: Path) -> None:
     rows = [{"image": f"{name}/{i}.png", "question": q} for name in "ab" for i in range(40) for q in ("Why?", "How?")]
     (folder / "p.jsonl").write_text(lines(rows))

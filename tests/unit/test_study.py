@@ -232,7 +232,7 @@ def test_each_arm_changes_only_the_keys_it_names() -> None:
         changed = {change.partition(":")[0] for change in differences(full, other)} - {"name"}
         named = {override.partition("=")[0] for override in arm.overrides}
         assert changed == (named | {"rounds", "prompts.per_round"} if arm.single_round else named), name
-    assert config_of(base, "one_round", 0, "x").prompts.per_round == base.rounds * base.prompts.per_round
+    assert config_of(base, "one_round", 0, "x").prompts.per_round == (base.prompts.until_round(base.most_rounds),)
 
 
 def test_the_method_depends_on_the_settings_and_the_assets_and_not_on_name_folder_or_seed() -> None:

@@ -62,8 +62,8 @@ T = TypeVar("T")
 def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[PromptRef]:
     """The prompts of a round, sorted so that those about the same image are adjacent.
 
-    The order of a file or folder is shuffled once with the run's seed; each round takes the next
-    `prompts.per_round` prompts and starts over at the end. The prompts of an image come in succession, and the images of a
+    The order of a file or folder is shuffled once with the run's seed; each round takes the next prompts, as many as
+    `prompts.per_round` says, and starts over at the end. The prompts of an image come in succession, and the images of a
     folder are spread over the round, so that any part of it tells what share of all images cannot be used.
 
     Args:
@@ -74,13 +74,13 @@ def prompts_of_round(config: Config, round_: int, ledger: Ledger) -> list[Prompt
     Raises:
         UserError: if the source does not exist or cannot be read.
     """
-    source, count = config.prompts.source, config.prompts.per_round
+    source, count = config.prompts.source, config.prompts.in_round(round_)
     if source == SCENES:
         return list(_scenes(config.seed, round_, count, ledger))
     prompts = source_of(config)
     order = list(range(len(prompts)))
     random.Random(seed_of("prompts", config.seed)).shuffle(order)
-    first, end = (round_ - 1) * count, config.most_rounds * count
+    first, end = config.prompts.until_round(round_ - 1), config.prompts.until_round(config.most_rounds)
     indices = [order[i % len(order)] for i in range(first, first + min(count, len(order)))]
     later = [order[i % len(order)] for i in range(first + len(indices), min(end, first + len(order)))]
     taken = _with_responses(prompts, indices, source)

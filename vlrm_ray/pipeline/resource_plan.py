@@ -230,12 +230,12 @@ def of_this_machine(config: Config) -> dict[str, float]:
 
 
 def wire_bytes(config: Config) -> float:
-    """Bytes that a round sends between stages at most: every response and critique as long as it may be."""
+    """Bytes that the largest round sends between stages at most: every response and critique as long as it may be."""
     policy, critic = config.policy, config.critic
     candidates = policy.samples and policy.samples + policy.image_free + policy.image_degraded
     per_prompt = candidates * (policy.max_tokens * BYTES_PER_TOKEN + BYTES_PER_CANDIDATE)
     per_prompt += config.pairing.per_prompt * 2 * critic.k * critic.max_tokens * BYTES_PER_TOKEN
-    return float(config.prompts.per_round * per_prompt)
+    return float(max(config.prompts.per_round) * per_prompt)
 
 
 def estimated_size(config: Config) -> str:
@@ -243,9 +243,10 @@ def estimated_size(config: Config) -> str:
 
     Images, models, checkpoints and the responses that prompts bring are not counted; of recolored images, the number is given.
     """
-    wire, copies = wire_bytes(config) / 1e6, round(config.prompts.recolor * config.prompts.per_round)
+    prompts = max(config.prompts.per_round)
+    wire, copies = wire_bytes(config) / 1e6, round(config.prompts.recolor * prompts)
     return (
-        f"at most per round of {config.prompts.per_round} prompts: {wire:,.0f} MB between the stages, "
+        f"at most per round of {prompts} prompts: {wire:,.0f} MB between the stages, "
         f"{2 * wire:,.0f} MB in the run's folder before compression"
         + (f"; and about {copies:,} recolored copies of images in its cache" if copies else "")
     )
