@@ -128,6 +128,11 @@ class Claim:
         """What it states: the claim without its span."""
         return self.type, self.subject, self.value, self.object, self.negated, self.hedged
 
+    @property
+    def nouns(self) -> tuple["Noun", ...]:
+        """The nouns that it is about, one or two."""
+        return (self.subject, self.object) if self.object else (self.subject,)
+
 
 @dataclass(frozen=True)
 class Shade:
@@ -235,6 +240,11 @@ class Evidence:
     quality: Quality = Quality()
 
 
+NEVER_SUPPORTED = "never_supported"
+"""Reason of a contradicted claim where no claim like it is ever supported: "there is no dog", and any number of dogs, if the detector
+may miss dogs. Pairing does not use such verdicts: they would always speak against the same words."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Verdict on one claim.
@@ -244,7 +254,8 @@ class Finding:
         confidence: estimated probability that the verdict is right; 0 if unverifiable.
         objects: indices in `Evidence.objects` of the detections that the verdict relies on.
         words: indices in `Evidence.words` of the texts that the verdict relies on.
-        reason: why the claim is unverifiable; "not_detected" if the verdict relies on the absence of objects; else "".
+        reason: why the claim is unverifiable; of a contradicted one `NEVER_SUPPORTED`, or "not_detected" if the verdict relies on the
+            absence of objects; else "".
     """
 
     verdict: Verdict

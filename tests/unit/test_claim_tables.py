@@ -8,13 +8,20 @@ import pytest
 from tests.unit.simulated_objects import CLAIMS, CLASSES, C, S, U, box, finding, seen, simulated
 from vlrm_ray.experts.calibration import DetectorCalibration
 from vlrm_ray.experts.claim_measurement import measure_object_claims
-from vlrm_ray.experts.claim_tables import ClaimTable
+from vlrm_ray.experts.claim_tables import ClaimTable, DetectorClaims
 from vlrm_ray.experts.measured_judge import Answer, MeasuredJudge
 from vlrm_ray.experts.reliability import AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.strengths import MOST_COUNTED, Strengths, classes_of
 from vlrm_ray.experts.verifier import judge
-from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun, Verdict, Word
+from vlrm_ray.types import NEVER_SUPPORTED, Claim, ClaimType, Detection, Evidence, Noun, Verdict, Word
+
+
+def calibrated(claims: DetectorClaims) -> DetectorCalibration:
+    return DetectorCalibration(
+        "", 600, {}, ScoreCalibration(), Proportion(), (0, 1), (0, 1), crowd=3, image_sides=(100, 300), claims=claims
+    )
+
 
 # --- tables -------------------------------------------------------------------------------------
 
@@ -224,6 +231,29 @@ def test_an_object_that_is_seen_too_faintly_is_not_said_to_be_missed() -> None:
     assert finding(claim, seen(("dog", 0.9)), few).reason == "detector_may_miss_it"
 
 
+def test_a_contradicted_claim_that_is_never_supported_is_marked() -> None:
+    """Of such a noun every denial, or every claim, would be contradicted or open."""
+    cats, none = seen(("cat", 0.9), ("dog", 0.9)), seen(("car", 0.9))
+    unknown = replace(CLAIMS, seen={**CLAIMS.seen, "cat": 0})
+
+    def reason(claim: Claim, image: Evidence, claims: DetectorClaims = CLAIMS) -> str:
+        found = judge(claim, AssessedEvidence(image, Calibrations(calibrated(claims))))
+        assert found.verdict is C
+        return found.reason
+
+    no_cat, no_animal = (Claim(ClaimType.OBJECT, Noun(noun), negated=True) for noun in ("cat", "animal"))
+    assert [reason(no_cat, cats), reason(no_cat, cats, unknown), reason(no_animal, cats)] == [
+        "", NEVER_SUPPORTED, NEVER_SUPPORTED,
+    ]  # fmt: skip
+    assert reason(Claim(ClaimType.OBJECT, Noun("cat")), none) == "not_detected"
+    assert reason(Claim(ClaimType.OBJECT, Noun("man")), none) == NEVER_SUPPORTED
+    assert reason(Claim(ClaimType.OBJECT, Noun("cat", ("striped",))), none) == NEVER_SUPPORTED
+    assert reason(Claim(ClaimType.COUNT, Noun("animal"), "1"), cats) == NEVER_SUPPORTED
+    assert reason(Claim(ClaimType.COUNT, Noun("cat"), "3"), cats) == ""
+    left = Claim(ClaimType.RELATION, Noun("cat"), "left_of", Noun("dog"), negated=True)
+    assert reason(left, cats) == ""
+
+
 def test_a_noun_that_was_not_measured_is_left_to_other_rules() -> None:
     assert MeasuredJudge(seen(), CLAIMS, None).judge(Claim(ClaimType.OBJECT, Noun("zebra"))) is None
     assert MeasuredJudge(seen(), None, None).judge(Claim(ClaimType.OBJECT, Noun("cat"))) is None
@@ -241,9 +271,7 @@ def test_in_an_image_unlike_the_calibration_nothing_is_concluded_from_what_is_mi
 
 def test_absence_is_not_concluded_in_a_crowd_nor_beside_text_that_lies_on_no_object() -> None:
     claims = replace(CLAIMS, images=CLAIMS.images | {"stop sign": 600}, seen=CLAIMS.seen | {"stop sign": 600})
-    detector = DetectorCalibration(
-        "", 600, {}, ScoreCalibration(), Proportion(), (0, 1), (0, 1), crowd=3, image_sides=(100, 300), claims=claims
-    )
+    detector = calibrated(claims)
 
     def judged(noun: str, evidence: Evidence) -> tuple[Verdict, str]:
         found = judge(Claim(ClaimType.OBJECT, Noun(noun)), AssessedEvidence(evidence, Calibrations(detector)))

@@ -25,6 +25,7 @@ from vlrm_ray.preferences.selection import (
     select,
 )
 from vlrm_ray.types import (
+    NEVER_SUPPORTED,
     Candidate,
     CheckedClaim,
     Claim,
@@ -115,6 +116,26 @@ def test_verdicts_below_the_minimum_confidence_decide_no_pair() -> None:
     (pair,), unused = pairing.make_pairs(PROMPT, [good, bad, open_, doubtful], rule)
     assert (pair.chosen, pair.rejected) == (good, bad)
     assert unused == {"open": pairing.UNSURE, "doubtful": pairing.UNSURE}
+
+
+def test_contradictions_of_what_is_never_supported_decide_no_pair() -> None:
+    denial = candidate("denial", "there is no dog", Verdict.SUPPORTED, Verdict.CONTRADICTED)
+    one_sided = replace(
+        denial,
+        claims=tuple(
+            replace(c, finding=replace(c.finding, reason=NEVER_SUPPORTED))
+            if c.finding.verdict is Verdict.CONTRADICTED
+            else c
+            for c in denial.claims
+        ),
+    )
+    assert pairing.make_pairs(PROMPT, [GOOD, one_sided], RULE) == (
+        [],
+        {"denial": pairing.ONE_SIDED, "good": pairing.NO_PARTNER},
+    )
+    wrong_besides = replace(one_sided, claims=(*one_sided.claims, *denial.claims))
+    (pair,), _ = pairing.make_pairs(PROMPT, [GOOD, wrong_besides], RULE)
+    assert pair.rejected is wrong_besides
 
 
 def test_enough_claims_of_a_chosen_response_must_be_supported() -> None:

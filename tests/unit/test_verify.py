@@ -8,7 +8,7 @@ import pytest
 from vlrm_ray.claims.rules import RuleExtractor
 from vlrm_ray.experts.reliability import Calibrations
 from vlrm_ray.experts.verifier import Verifier
-from vlrm_ray.types import Claim, ClaimType, Detection, Evidence, Noun, Verdict, Word
+from vlrm_ray.types import NEVER_SUPPORTED, Claim, ClaimType, Detection, Evidence, Noun, Verdict, Word
 
 EXTRACTOR = RuleExtractor()
 VERIFIER = Verifier(Calibrations(exhaustive=frozenset({"circle", "square", "star", "sign"})))
@@ -47,6 +47,29 @@ CASES = {
 def test_verdicts(sentence: str) -> None:
     checked = [VERIFIER.check(claim, EVIDENCE) for claim in EXTRACTOR.claims(sentence)]
     assert [c.finding.verdict for c in checked] == CASES[sentence]
+
+
+@pytest.mark.parametrize(("claim", "reason"), [
+    (Claim(ClaimType.OBJECT, Noun("dog"), negated=True), NEVER_SUPPORTED),
+    (Claim(ClaimType.COUNT, Noun("dog"), "1"), NEVER_SUPPORTED),
+    (Claim(ClaimType.RELATION, Noun("dog"), "left_of", Noun("square"), negated=True), NEVER_SUPPORTED),
+    (Claim(ClaimType.OBJECT, Noun("square"), negated=True), ""),
+    (Claim(ClaimType.COUNT, Noun("square"), "3"), ""),
+    (Claim(ClaimType.ATTRIBUTE, Noun("square"), "red"), ""),
+    (Claim(ClaimType.OBJECT, Noun("star")), "not_detected"),
+    (Claim(ClaimType.OBJECT, Noun("star", ("striped",))), NEVER_SUPPORTED),
+])  # fmt: skip
+def test_a_contradicted_claim_that_is_never_supported_is_marked(claim: Claim, reason: str) -> None:
+    """The detector may miss dogs, so that no denial of a dog and no number of dogs is ever supported."""
+    dogs = tuple(Detection("dog", (x, 30, x + 10, 40), 0.95, "brown") for x in (10, 30))
+    found = VERIFIER.check(claim, Evidence(100, 100, (*dogs, *EVIDENCE.objects[1:3]))).finding
+    assert (found.verdict, found.reason) == (C, reason)
+
+
+def test_no_person_contradicts_a_man_whom_the_detector_would_never_show() -> None:
+    verifier = Verifier(Calibrations(exhaustive=frozenset({"person"})))
+    found = verifier.check(Claim(ClaimType.OBJECT, Noun("man")), Evidence(100, 100)).finding
+    assert (found.verdict, found.reason) == (C, NEVER_SUPPORTED)
 
 
 def test_a_finding_cites_its_evidence() -> None:

@@ -104,7 +104,7 @@ class MeasuredJudge:
         """Verdict on a claim as if it were not negated; None if its nouns were not measured."""
         if claim.type is ClaimType.TEXT:
             return self._text(claim).finding(self.texts.stated) if self.texts else None
-        nouns = [claim.subject, *([claim.object] if claim.object else [])]
+        nouns = claim.nouns
         if self.objects is None or any(self.strengths.classes(noun.name).kind == "unknown" for noun in nouns):
             return None
         rule = {
@@ -122,6 +122,38 @@ class MeasuredJudge:
             support = answer.may_support and not self.too_small and claim.type is not ClaimType.COUNT
             answer = replace(answer, may_support=support, may_contradict=False, reason=problem)
         return answer.finding(self.objects.stated)
+
+    def is_ever_supported(self, claim: Claim) -> bool:
+        """Whether claims like this, as if it were not negated, are supported in any image; its nouns must have been measured.
+
+        They are not if the detector knows only broader classes, such as "person" for a "man".
+        """
+        classes = [self.strengths.classes(noun.name) for noun in claim.nouns]
+        colors = all(self.strengths.may_have_color(n.name, word) for n in claim.nouns for word in n.attributes)
+        if claim.type is ClaimType.ATTRIBUTE:
+            colors = colors and self.strengths.may_have_color(claim.subject.name, claim.value or "")
+        if claim.type is ClaimType.COUNT:
+            return colors and all(c.kind != "narrower" and _is_exhausted(c) for c in classes)
+        return colors and all(c.kind != "narrower" for c in classes)
+
+    def is_ever_contradicted(self, claim: Claim) -> bool:
+        """Whether claims like this, as if it were not negated, are contradicted in any image; its nouns must have been measured.
+
+        They are not where the absence of such objects is never concluded.
+        """
+        if self.objects is None or claim.type is ClaimType.COUNT:
+            return True
+        classes = [self.strengths.classes(noun.name) for noun in claim.nouns]
+        if claim.type is ClaimType.RELATION:
+            return claim.object is not None and all(c.kind == "same" for c in classes)
+        if claim.type is ClaimType.ATTRIBUTE or claim.subject.attributes:
+            return all(_is_exhausted(c) for c in classes)
+        return all(
+            _is_exhausted(c)
+            and _seen(c, self.objects)
+            and _table(c, self.objects).contradicts(0.0, self.objects.stated)
+            for c in classes
+        )
 
     def _doubt(self, nouns: Sequence[Noun]) -> str:
         missed = any(not self.doubtful.isdisjoint(self.strengths.classes(noun.name).names) for noun in nouns)
@@ -142,11 +174,7 @@ class MeasuredJudge:
     def _existence(self, noun: Noun, known: DetectorClaims) -> Answer:
         classes = self.strengths.classes(noun.name)
         strength, rivalled = self.strengths.object(noun.name)
-        if len(classes.names) > 1:
-            own = known.broader.get(broader_group(len(classes.names)))
-        else:
-            own = known.objects.get(next(iter(classes.names)))
-        table = known.rivalled if rivalled else own or known.any_object
+        table = known.rivalled if rivalled else _table(classes, known)
         limited = self._limited(Answer(strength, table, self.strengths.shown(Noun(noun.name))), classes, known)
         reason = "too_weak_evidence" if strength and limited.reason == MAY_MISS else limited.reason
         return replace(limited, weak=self.strengths.strongest(Noun(noun.name)), reason=reason)
@@ -191,7 +219,7 @@ class MeasuredJudge:
     def _limited(self, answer: Answer, classes: ClassesOf, known: DetectorClaims) -> Answer:
         """The answer without the verdicts that a broader, narrower or rarely seen noun does not allow."""
         support = classes.kind != "narrower"
-        contradict = classes.kind != "broader" or classes.covered
+        contradict = _is_exhausted(classes)
         if not answer.objects and not _seen(classes, known):
             contradict = False
         return replace(
@@ -248,7 +276,7 @@ class MeasuredJudge:
 
     def _relation(self, claim: Claim, known: DetectorClaims) -> Answer:
         """A relation of two objects that are supported, or of one to the image."""
-        nouns = [claim.subject, *([claim.object] if claim.object else [])]
+        nouns = claim.nouns
         if claim.value is None or (claim.object is None and claim.value not in SIDES):
             return Answer(reason="no_object")
         if not all(self.strengths.colors_known(noun) for noun in nouns):
@@ -308,6 +336,20 @@ class MeasuredJudge:
             for i, word in enumerate(self.evidence.words)
             if any(intersection_over_smaller(word.box, box) >= ON_CARRIER for box in boxes)
         ]
+
+
+def _table(classes: ClassesOf, known: DetectorClaims) -> ClaimTable:
+    """The table of the existence of an object of a noun."""
+    if len(classes.names) > 1:
+        own = known.broader.get(broader_group(len(classes.names)))
+    else:
+        own = known.objects.get(next(iter(classes.names)))
+    return own or known.any_object
+
+
+def _is_exhausted(classes: ClassesOf) -> bool:
+    """Whether the detector's classes of a noun include all objects that it describes."""
+    return classes.kind != "broader" or classes.covered
 
 
 def _seen(classes: ClassesOf, known: DetectorClaims) -> bool:

@@ -9,6 +9,7 @@
            by bounds (this module) otherwise: the rule for the claim's type decides
          docs/experts.md says why there are both
       3. a negated claim ("there is no dog") gets the opposite verdict
+      4. a contradicted claim of a kind that is never supported, in whatever image, is marked (`NEVER_SUPPORTED`)
 
 A rule by bounds returns `supported` if the claim is true for every count between the bounds, `contradicted` if it is false
 for every such count, and `unverifiable` with a reason otherwise:
@@ -47,6 +48,7 @@ from vlrm_ray.experts.calibration import (
 from vlrm_ray.experts.evidence import PALETTE, contains_word
 from vlrm_ray.experts.fingerprints import detector_fingerprint, reader_fingerprint
 from vlrm_ray.experts.geometry import spatial_relation
+from vlrm_ray.experts.hierarchy import noun_hierarchy
 from vlrm_ray.experts.reliability import (
     DETECTOR_UNCALIBRATED,
     MIN_PROBABILITY,
@@ -57,7 +59,7 @@ from vlrm_ray.experts.reliability import (
 )
 from vlrm_ray.experts.strengths import MOST_COUNTED
 from vlrm_ray.store.filesystem import redacted
-from vlrm_ray.types import CheckedClaim, Claim, ClaimType, Evidence, Finding, Noun, Verdict
+from vlrm_ray.types import NEVER_SUPPORTED, CheckedClaim, Claim, ClaimType, Evidence, Finding, Noun, Verdict
 
 _OPPOSITE = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verdict.SUPPORTED}
 
@@ -137,10 +139,34 @@ def judge(claim: Claim, assessed: AssessedEvidence) -> Finding:
     """Verdict on one claim: by measured tables if there are any for it, else by bounds; inverted if it is negated."""
     if claim.hedged:
         return _unverifiable("hedged")
-    finding = _judge_by_tables(claim, assessed) or _judge_by_bounds(claim, assessed)
-    if not claim.negated:
-        return finding
-    return replace(finding, verdict=_OPPOSITE.get(finding.verdict, finding.verdict))
+    measured = _judge_by_tables(claim, assessed)
+    finding = measured or _judge_by_bounds(claim, assessed)
+    if claim.negated:
+        finding = replace(finding, verdict=_OPPOSITE.get(finding.verdict, finding.verdict))
+    if finding.verdict is Verdict.CONTRADICTED and not _is_ever_supported(claim, assessed, measured is not None):
+        return replace(finding, reason=NEVER_SUPPORTED)
+    return finding
+
+
+def _is_ever_supported(claim: Claim, assessed: AssessedEvidence, by_tables: bool) -> bool:
+    """Whether a contradicted claim would be supported in an image that shows what it says.
+
+    By bounds, an object of the noun must be one that the detector reports, or, for a denial and a number, one that it does not miss.
+    """
+    if claim.type is ClaimType.TEXT:
+        return True
+    if by_tables:
+        measured = assessed.measured
+        return measured.is_ever_contradicted(claim) if claim.negated else measured.is_ever_supported(claim)
+    bounded = all(assessed.calibrations.bounding_classes(noun.name) for noun in claim.nouns)
+    return bounded and (claim.negated or all(_is_reported(noun, assessed.calibrations) for noun in claim.nouns))
+
+
+def _is_reported(noun: Noun, calibrations: Calibrations) -> bool:
+    """Whether a detection may show for certain what a noun describes: not a "man", if the detector knows persons only."""
+    classes = calibrations.exhaustive | frozenset(calibrations.detector.classes if calibrations.detector else ())
+    visible = len(noun.attributes) <= 1 and all(word in PALETTE for word in noun.attributes)
+    return visible and any(noun_hierarchy().includes(noun.name, name) for name in classes)
 
 
 def _judge_by_tables(claim: Claim, assessed: AssessedEvidence) -> Finding | None:
@@ -197,8 +223,7 @@ def _judge_count(claim: Claim, assessed: AssessedEvidence) -> Finding:
     if not is_true and not is_false:
         return _unverifiable(subject.reason or other.reason or "unknown_comparison")
     cited = subject.certain + other.certain
-    nouns = [claim.subject, *([claim.object] if claim.object else [])]
-    confidence = min(_completeness(noun, assessed, cited) for noun in nouns)
+    confidence = min(_completeness(noun, assessed, cited) for noun in claim.nouns)
     return Finding(Verdict.SUPPORTED if is_true else Verdict.CONTRADICTED, confidence, cited)
 
 

@@ -19,6 +19,7 @@ _REMEDIES = {
     "pair": {
         pairing.NO_CLAIMS: "use experts that know what the images show (experts.detector), or other questions",
         pairing.INCOMPLETE: "check experts.extractor and its model, or lower policy.max_tokens",
+        pairing.ONE_SIDED: "calibrate the detector for what such claims name (python jobs/evaluate.py calibrate)",
         pairing.LENGTH: "raise pairing.max_length_ratio or policy.samples",
         pairing.DUPLICATE: "raise policy.temperature or policy.samples",
     },

@@ -3,7 +3,8 @@
 A candidate can be chosen if it was given by the user or saw the whole image, no claim of it is contradicted and enough of them
 are supported (`pairing.min_verified`, by default one). A candidate is rejected if at least one claim of it is contradicted.
 One that the extractor could not read to the end can be rejected, but not chosen: its unread part may be wrong.
-Verdicts with less than `pairing.min_confidence` count as open. The label that a given response has in the user's data, such as
+Verdicts with less than `pairing.min_confidence` count as open, and so do contradictions of claims that are never supported ("there is
+no dog", where the detector may miss dogs): with them, the words of a denial alone would be reason enough to reject. The label that a given response has in the user's data, such as
 "chosen", decides nothing.
 """
 
@@ -11,11 +12,12 @@ from collections.abc import Sequence
 
 from vlrm_ray.config import Pairing
 from vlrm_ray.ids import digest, seed_of
-from vlrm_ray.types import CHECKED_TYPES, Candidate, ImageCondition, Pair, Prompt, Verdict
+from vlrm_ray.types import CHECKED_TYPES, NEVER_SUPPORTED, Candidate, ImageCondition, Pair, Prompt, Verdict
 
 NO_CLAIMS = "no_verifiable_claim"
 UNSURE = "low_confidence"
 FEW_VERIFIED = "too_few_supported_claims"
+ONE_SIDED = "contradicted_where_never_supported"
 INCOMPLETE = "claims_incomplete"
 DUPLICATE = "duplicate_text"
 NOT_FULL = "unsupported_without_full_image"
@@ -88,13 +90,15 @@ def _label(candidate: Candidate, rule: Pairing) -> bool | str:
     if rule.labels == "self":
         return NO_CLAIMS if candidate.reward is None else candidate.reward > 0.5
     decided = [c.finding for c in candidate.claims if c.finding.verdict is not Verdict.UNVERIFIABLE]
-    sure = [finding.verdict for finding in decided if finding.confidence >= rule.min_confidence]
+    sure = [f.verdict for f in decided if f.confidence >= rule.min_confidence and f.reason != NEVER_SUPPORTED]
     if Verdict.CONTRADICTED in sure:
         return False
     if not candidate.fully_read:
         return INCOMPLETE
     if not decided:
         return NO_CLAIMS
+    if any(finding.reason == NEVER_SUPPORTED for finding in decided):
+        return ONE_SIDED
     doubtful = any(finding.verdict is Verdict.CONTRADICTED for finding in decided)  # though not surely contradicted
     if not sure or doubtful:
         return UNSURE
