@@ -200,6 +200,15 @@ def test_a_refused_critique_quarantines_its_pair_only(critique_format: str) -> N
     assert (found["select"]["in"], found["select"]["quarantined"]) == (3, {TOO_LONG: 1})
 
 
+def test_the_writer_of_critiques_is_not_told_of_doubtful_detections() -> None:
+    rows = from_table(paired_rows("It is blue."))
+    circle, star = (Detection(name, (10, 10, 40, 40), 0.9, "red") for name in ("circle", "star"))
+    rows[0].width, rows[0].height = 100, 100
+    rows[0].objects = (Detection("square", (70, 70, 90, 90), 0.9, "blue"), circle, star)
+    (row,) = run(critique_stage(load(None, ["critic.k=1"]), FakeActor(PickyEngine())), to_table(rows))
+    assert row.pairs[0].chosen_critiques[0].text.startswith("Seen: blue square bottom right. ")
+
+
 def test_a_candidate_whose_critique_is_refused_is_in_no_pair() -> None:
     config = load(None, ["pairing.labels=self"])
     (row,) = run(SelfLabel(config, pool(FakeActor(PickyEngine()))), paired_rows("LONG"))

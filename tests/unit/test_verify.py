@@ -94,6 +94,12 @@ RED, DUPLICATE, STAR = (
 )
 
 
+def test_only_what_is_certain_is_told_to_the_writer_of_a_critique() -> None:
+    square, read, misread = EVIDENCE.objects[1], EVIDENCE.words[0], Word("5TOP", (50, 50, 60, 60), 0.6)
+    evidence = Evidence(100, 100, (RED, square, STAR), (read, misread))
+    assert VERIFIER.certain(evidence) == Evidence(100, 100, (square,), (read,))
+
+
 def test_crowds_are_not_counted() -> None:
     crowd = with_objects(*(Detection("circle", (i * 9, 0, i * 9 + 8, 8), 0.9, "red") for i in range(9)))
     assert verdict(crowd, ClaimType.COUNT, "circle", "9") is U

@@ -122,6 +122,13 @@ class Verifier:
             checked.append(CheckedClaim(claim, finding))
         return tuple(checked)
 
+    def certain(self, evidence: Evidence) -> Evidence:
+        """The evidence without detections and words that may be wrong: what the writer of a critique is told."""
+        assessed = self._assess(evidence)
+        objects = tuple(detection for i, detection in enumerate(evidence.objects) if i in assessed.certain)
+        words = tuple(w for w in evidence.words if self.calibrations.word_probability(w) >= MIN_PROBABILITY)
+        return replace(evidence, objects=objects, words=words)
+
     def _assess(self, evidence: Evidence) -> AssessedEvidence:
         """Assess the evidence; the latest result is reused, because the candidates of an image come in succession.
 

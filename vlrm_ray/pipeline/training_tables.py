@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from vlrm_ray.config import Config
 from vlrm_ray.experts.evidence import NOTHING, describe_evidence
+from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline.holdout import is_held_out
 from vlrm_ray.reward.training.training_data import Description, TrainingPair, to_table
 from vlrm_ray.store.rows import Row
@@ -51,14 +52,16 @@ def _text(critique: ScoredCritique | None) -> str:
     return critique.text if critique else ""
 
 
-def descriptions(rows: Sequence[Row], config: Config) -> pa.Table:
-    """Table with a description of each row's image, whether or not it gave a pair; not of images that are held out.
+def descriptions(rows: Sequence[Row], config: Config, verifier: Verifier) -> pa.Table:
+    """Table with a description of each row's image by what is certain of the evidence, whether or not it gave a pair.
+
+    Images that are held out are not described.
 
     Runs whose labels are not the experts' have none.
     """
     found = []
     for row in rows if config.pairing.labels == "experts" else ():
-        evidence = describe_evidence(row.evidence)
+        evidence = describe_evidence(verifier.certain(row.evidence))
         if row.candidates and evidence != NOTHING and not is_held_out(config, row.prompt.sha256):
             prompt = row.prompt
             found.append(Description(prompt.image, prompt.sha256, prompt.question, row.candidates[0].text, evidence))

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from vlrm_ray.config import Config
 from vlrm_ray.engines import REFUSED
+from vlrm_ray.experts.verifier import Verifier
 from vlrm_ray.pipeline import part_statistics, row_accounting, training_tables
 from vlrm_ray.reward.training.training_data import DESCRIPTIONS, PAIRS
 from vlrm_ray.store import garbage_collection
@@ -80,7 +81,8 @@ class Commit:
         }
         tables = {stage: output for stage, (output, _) in outputs.items()} | {"rows": table}
         if self.config.train.description_weight:
-            tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config)
+            verifier = Verifier.from_config(self.config.experts)
+            tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config, verifier)
         marker["sizes"] = {
             name: training_tables.sizes(tables[name], rows, self.config.prompts.max_pixels)
             for name in (PAIRS, DESCRIPTIONS)

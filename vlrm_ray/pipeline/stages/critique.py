@@ -144,7 +144,7 @@ class Critique:
         return [c if isinstance(c, str) else tuple(next(checked) for _ in c) for c in written]
 
     def _request(self, row: Row, pair: Pair, candidate: Candidate) -> Request:
-        evidence = describe_evidence(row.evidence) if self.with_evidence else None
+        evidence = describe_evidence(self.check.verifier.certain(row.evidence)) if self.with_evidence else None
         prefix = self.critique_format.prefix(evidence)
         text = self.critique_format.prompt(row.prompt.question, candidate.text, None if prefix else evidence)
         seed = seed_of("critique", pair.pair_id, candidate.candidate_id)
