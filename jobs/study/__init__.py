@@ -3,7 +3,6 @@
 arms: the configurations that are compared.
 oracle: error-free experts for the upper bound.
 results: the record of each finished run, kept in study.json.
-bag_of_words: a text-only baseline, trained on a run's own pairs.
 summary: estimates with confidence intervals over all runs.
 page, plots: the summary as Markdown tables and SVG figures, for docs/results.md and the README.
 """

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.study.arms import ARMS
-from jobs.study.bag_of_words import bag_of_words
 from vlrm_ray.config import ASSETS, Config, asset_path
 from vlrm_ray.errors import UserError
+from vlrm_ray.evaluation.metrics import share
+from vlrm_ray.evaluation.words import WordModel
 from vlrm_ray.ids import fingerprint
 from vlrm_ray.pipeline.run_config import differences
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
@@ -136,7 +137,7 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
         "reliability": last["reliability"],
         "temperature": last["temperature"],
         "pairs": [(ledger.result(r, "select") or {})["rows"]["kept"] for r in range(1, config.most_rounds + 1)],
-        "bag_of_words": bag_of_words(pairs_of(config, ledger), bench).as_json(),
+        "bag_of_words": share(WordModel.fit(pairs_of(config, ledger)).prefers_chosen(bench)).as_json(),
         "seconds": round(seconds),
         "seconds_by_round": [_seconds(ledger, r) for r in range(1, config.most_rounds + 1)],
         "cpu_seconds_by_round": [_cpu_seconds(ledger, r) for r in range(1, config.most_rounds + 1)],

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 
 from jobs.study import page, summary
 from jobs.study.arms import ARMS, FULL, NOT_RECOLORED, ORACLE, SELF, config_of
-from jobs.study.bag_of_words import bag_of_words
 from jobs.study.results import CARDS, Results, _hits_between, is_method, method_of
 from vlrm_ray.config import Config, load
 from vlrm_ray.engines import Completion, Request, Sampling
@@ -291,11 +289,3 @@ def test_only_the_study_imports_the_oracle() -> None:
         if isinstance(node, ast.ImportFrom) and node.module == "jobs.study.oracle"
     ]
     assert users == ["jobs/evaluations/study.py"]
-
-
-def test_the_bag_of_words_learns_leaky_words_and_nothing_from_balanced_pairs() -> None:
-    rng = random.Random(0)
-    leaky = [("Which?", f"the {w} dog", f"the {w} cat") for w in ("red", "blue", "big", "small") * 5]
-    assert bag_of_words(leaky, leaky).value == 1.0
-    flips = [("Which?", *rng.sample(("a dog", "a cat"), 2)) for _ in range(400)]
-    assert abs(bag_of_words(flips[:200], flips[200:]).value - 0.5) < 0.12

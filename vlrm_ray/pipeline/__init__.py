@@ -28,6 +28,7 @@ refusals.py          whether it is an engine's own fault that it refuses request
 row_accounting.py    a stage's table and row counts of a part
 row_counts.py        rows in, kept, dropped and quarantined of a stage
 training_tables.py   the tables of a part that training reads
+training_words.py    what words alone tell of the pairs of a round
 part_statistics.py   a part's margins, verdicts and pairs as counts
 
 Before anything starts:

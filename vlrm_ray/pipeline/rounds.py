@@ -40,6 +40,7 @@ from vlrm_ray.pipeline.run_metrics import RunMetrics
 from vlrm_ray.pipeline.stage_actors import StageActors
 from vlrm_ray.pipeline.stage_clock import StageClock
 from vlrm_ray.pipeline.stages.critics import critic_versions, waits_for_newest
+from vlrm_ray.pipeline.training_words import words_of_round
 from vlrm_ray.pipeline.usage import Watched
 from vlrm_ray.reward import temperature_scaling
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
@@ -211,6 +212,8 @@ class Rounds:
         of_round = {"spans": self.fleet.board.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
         of_round |= utilization.record(self.config)
         of_round["statistics"] = part_statistics.summed(markers)
+        if words := words_of_round(self.ledger, round_):
+            of_round["words"] = words
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0
             result = {

@@ -90,6 +90,7 @@ def _round(ledger: Ledger, round_: int, results: JsonDict, previous_version: int
         "temperature": evaluated.get("temperature"),
         "training": results.get("train", {}).get("steps"),
         "statistics": statistics,
+        "words": results.get("select", {}).get("words"),
         "overlap": results.get("select", {}).get("overlap"),
         "cpu_seconds": {
             "gather" if stage == "select" else stage: results[stage]["cpu_seconds"]

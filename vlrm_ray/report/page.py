@@ -70,7 +70,7 @@ class BenchSample:
     changed: bool
 
 
-PAIR_TABLES = (tables.pairs_table, tables.difficulty_table, tables.critiques_table)
+PAIR_TABLES = (tables.pairs_table, tables.difficulty_table, tables.critiques_table, tables.words_table)
 """Tables about the pairs of all rounds."""
 
 

@@ -331,6 +331,21 @@ def critiques_table(rounds: Sequence[JsonObject]) -> Table | None:
     return _counts_table(rounds, "critiques", labels, caption, _false_cell)
 
 
+def words_table(rounds: Sequence[JsonObject]) -> Table | None:
+    """How well words alone tell the sides of the selected pairs apart, and which words do; None if it was not measured."""
+    measured = [r for r in rounds if r.get("words")]
+    if not measured:
+        return None
+    rows = [TableRow("accuracy (chance is 50 %)", [_metric_cell(r["words"]["accuracy"]) for r in measured])]
+    for side in ("chosen", "rejected"):
+        cells = [Cell(", ".join(r["words"][side]) or "–", tone="quiet") for r in measured]
+        rows.append(TableRow(f"words of the {side} side", cells, inner=True))
+    caption = (
+        "What words alone tell: a word count, fitted to the pairs of half of the images, on the pairs of the others"
+    )
+    return Table(caption, [round_label(r["round"]) for r in measured], rows)
+
+
 def _counts_table(
     rounds: Sequence[JsonObject],
     name: str,
