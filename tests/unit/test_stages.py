@@ -1,6 +1,7 @@
 """The stages of the graph, called without Ray: what they read, what they write, and how they call engines."""
 
 import asyncio
+import socket
 import types
 from collections.abc import Sequence
 from functools import partial
@@ -163,6 +164,23 @@ def test_an_image_that_ends_the_process_that_decodes_it_is_given_up_after_two_at
         monkeypatch.setattr(ingest, "restarted_actor", lambda actor=actor: actor)
         rows = from_table(Ingest(1, Config(), Board(), store)(table))  # type: ignore[arg-type]
         assert [row.quarantined for row in rows] == ["", "image_ends_the_process", ""]
+
+
+def test_a_node_without_the_folder_of_the_images_ends_the_run_and_names_itself(tmp_path: Path) -> None:
+    """It would quarantine the images that it happens to get, and a run of many nodes would go on without them."""
+    stage = Ingest(1, Config(), Board(), Ledger(str(tmp_path / "run")))  # type: ignore[arg-type]
+
+    def part(*folders: str) -> pa.Table:
+        return prompt_table(0, [PromptRef(str(tmp_path / f / f"{i}.png"), "Why?") for i, f in enumerate(folders)])
+
+    with pytest.raises(UserError, match=rf"node {socket.gethostname()} has no folder {tmp_path}/data with the images"):
+        stage(part(*["data/a", "data/b"] * 5))
+    (tmp_path / "data" / "b").mkdir(parents=True)
+    for folders in (
+        ["data/a", "data/b"] * 5,
+        ["data/a"] * 9,
+    ):  # the images are missing, not the folder; and too few to tell
+        assert {row.quarantined for row in from_table(stage(part(*folders)))} == {"image_missing"}
 
 
 def test_a_refused_prompt_is_quarantined_and_the_others_are_answered() -> None:

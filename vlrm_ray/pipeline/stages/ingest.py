@@ -1,6 +1,8 @@
 """Ingest stage: reads, checks and hashes each image, and turns the hues of some."""
 
+import os
 import random
+import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from vlrm_ray.config import Config
-from vlrm_ray.errors import BadImage
+from vlrm_ray.errors import BadImage, UserError
 from vlrm_ray.experts.attempts import Attempts, restarted_actor
 from vlrm_ray.ids import digest, falls_in, seed_of, sha256_of
 from vlrm_ray.pipeline.holdout import is_held_out
@@ -29,6 +31,8 @@ LEAST_TURN = 20
 """Least angle in degrees between the hues of an image and those of its recolored copy."""
 COPIES = 20
 """Most recolored copies that are made of an image to find one that is not held out; those of a nearly gray image may be all alike."""
+LEAST_MISSING = 10
+"""With fewer missing images in a part, nothing is concluded about the node."""
 ENDS_PROCESS = "image_ends_the_process"
 """Reason of a prompt whose image has ended the process that decoded it, again and again."""
 
@@ -63,7 +67,11 @@ class Ingest:
         self._attempts = Attempts("ingest", store, restarted_actor())
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Turn a table of `prompt_table` into rows."""
+        """Turn a table of `prompt_table` into rows.
+
+        Raises:
+            UserError: this node has no folder with any of the images.
+        """
         start, refs = time.monotonic(), table.to_pylist()
         if self._attempts.careful_calls:
             self._attempts.careful_calls -= 1
@@ -72,6 +80,7 @@ class Ingest:
         else:
             with ThreadPoolExecutor(READERS) as readers:
                 rows = list(readers.map(lambda ref: self._row(ref, self._problem(ref), len(refs)), refs))
+        _check_folders(rows)
         self.board.add("prompts", len(rows), time.monotonic() - start)
         return to_table(rows, (*PROMPT, "given"))
 
@@ -116,6 +125,20 @@ def recolored(image: str, sha256: str, round_: int, config: Config, store: Ledge
     copies = (with_turned_hues(data, angle) for angle in angles)
     copy = next((copy for copy in copies if not is_held_out(config, sha256_of(copy))), None)
     return (image, sha256) if copy in (None, data) else (store_image_bytes(copy, store), sha256_of(copy))
+
+
+def _check_folders(rows: Sequence[Row]) -> None:
+    """Stop a node without the images' folders: else it would quarantine, as missing, each image that it happens to get.
+
+    Prompts are shuffled, so a whole part without images says little about the prompts and much about the node.
+    """
+    missing = [row.prompt.image for row in rows if row.quarantined == "image_missing" and "://" not in row.prompt.image]
+    folders = {os.path.dirname(os.path.abspath(image)) for image in missing}
+    if len(missing) == len(rows) >= LEAST_MISSING and not any(os.path.isdir(folder) for folder in folders):
+        raise UserError(
+            f"node {socket.gethostname()} has no folder {os.path.commonpath(folders)} with the images of prompts.source: mount it there too, keep the stages off "
+            "this node by a label (cluster.labels.cpu), or put the images on object storage; or correct the image paths"
+        )
 
 
 def _key(ref: dict[str, Any]) -> str:
