@@ -33,6 +33,7 @@ def ledger(tmp_path: Path) -> Ledger:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.03)
     monkeypatch.setattr(lease_module, "RETRY_SECONDS", 0.03)
+    monkeypatch.setattr(lease_module, "SETTLE_SECONDS", 0.01)
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -211,6 +212,35 @@ def test_a_second_driver_on_the_same_machine_is_refused_at_once(ledger: Ledger) 
     with pytest.raises(UserError, match="in use by another driver"):
         Lease(ledger, lease_module.driver_name()).claim(lines.append)
     assert lines == []
+
+
+def test_of_drivers_that_claim_at_the_same_time_one_gets_the_lease(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them find it free before the first one writes."""
+    monkeypatch.setattr(lease_module, "SETTLE_SECONDS", 0.3)
+    free, owners, got = threading.Barrier(4), list[str](), list[str]()
+    write = Lease._write
+
+    def write_together(lease: Lease) -> None:
+        free.wait(10)
+        write(lease)
+
+    def claim(owner: str) -> None:
+        try:
+            Lease(ledger, owner).claim()
+            got.append(owner)
+        except UserError as error:
+            owners.append(str(error))
+
+    monkeypatch.setattr(Lease, "_write", write_together)
+    threads = [threading.Thread(target=claim, args=(f"machine-{i}:7",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(got) == 1 and len(owners) == 3
+    assert all(f"is in use by another driver ({got[0]})" in message for message in owners)
 
 
 def test_a_claim_writes_only_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,8 @@ RETRY_SECONDS = 5
 """Seconds between two attempts after a failed renewal, and between two looks at the lease of another driver."""
 JOIN_SECONDS = 30
 """How long the end of a run waits for a renewal in progress, so that it cannot write the lease again."""
+SETTLE_SECONDS = 0.5
+"""How long after a claim the owner looks again: of two drivers that found the lease free at the same time, one has written last."""
 _TOKEN = secrets.token_hex(4)
 """Tells this process from an earlier one with the same number."""
 
@@ -72,6 +74,9 @@ class Lease:
         with impatient():
             now = time.monotonic()
             self._write()
+            time.sleep(SETTLE_SECONDS)
+            if (holder := self._read()[0]) not in ("", self.owner):
+                raise self._in_use(holder)
         return now
 
     def _is_held(self, holder: str, renewed: float) -> bool:
