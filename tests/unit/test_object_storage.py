@@ -24,6 +24,7 @@ from vlrm_ray.ids import fingerprint, sha256_of
 from vlrm_ray.pipeline import prompts
 from vlrm_ray.pipeline.preflight import check_images, check_inputs
 from vlrm_ray.reward.model_folder import check_model
+from vlrm_ray.store.filesystem import open_filesystem, write_atomically
 from vlrm_ray.store.images import load_image, open_image, read_bytes
 from vlrm_ray.store.lease import Lease
 from vlrm_ray.store.ledger import Ledger
@@ -131,6 +132,19 @@ def test_a_version_does_not_exist_while_it_is_written(
     with pytest.raises(KeyboardInterrupt):
         ledger.publish(1, model)
     assert ledger.newest_version() == 0
+
+
+def test_an_upload_that_is_interrupted_leaves_no_piece_of_a_file(ledger: Ledger) -> None:
+    class Interrupted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise KeyboardInterrupt
+            return super().read(3)
+
+    filesystem, path = open_filesystem(ledger.location("half.json"), writes=True)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(filesystem, path, Interrupted(b'{"a": 1}'))
+    assert ledger.get("half.json") is None
 
 
 def test_a_damaged_version_is_named(ledger: Ledger, s3: S3Server, model: Path) -> None:

@@ -256,13 +256,22 @@ def copy_hashed(source: IO[bytes], target: IO[bytes]) -> str:
 def write_atomically(filesystem: pafs.FileSystem, path: str, source: IO[bytes]) -> str:
     """Write a file that appears as a whole, with its folders; returns its sha256.
 
-    A local file gets its name once it is on the disk. An object of an object store appears at the end of its upload.
+    A local file gets its name once it is on the disk. An object of an object store appears at the end of its upload; one whose
+    upload is interrupted (Ctrl-C, SIGTERM) is deleted.
     """
     if not isinstance(filesystem, pafs.LocalFileSystem):
         if filesystem.type_name not in ("s3", "gcs", "abfs"):
             filesystem.create_dir(posixpath.dirname(path), recursive=True)
-        with filesystem.open_output_stream(path) as stream:
-            return copy_hashed(source, stream)
+        sha256 = ""
+        try:
+            with filesystem.open_output_stream(path) as stream:
+                sha256 = copy_hashed(source, stream)
+        except (KeyboardInterrupt, SystemExit):
+            if not sha256:  # the end of the block has made an object of the pieces that were written
+                with suppress(Exception):
+                    filesystem.delete_file(path)
+            raise
+        return sha256
     os.makedirs(posixpath.dirname(path), exist_ok=True)
     partial = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
