@@ -30,7 +30,7 @@ from vlrm_ray.pipeline.cluster import connected, stage_name
 from vlrm_ray.pipeline.preflight import check_images, check_inputs
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.pipeline.run_config import bind_config, bind_models, bind_source
-from vlrm_ray.store.filesystem import joined, redacted
+from vlrm_ray.store.filesystem import joined, redacted, without_passwords
 from vlrm_ray.store.lease import DriverLease
 from vlrm_ray.store.ledger import Ledger
 
@@ -121,7 +121,7 @@ def run_rounds(config: Config, ledger: Ledger, progress: Progress, write_report:
 
 def print_plan(config: Config, progress: Progress) -> None:
     """Print the resolved configuration and the resources that a run with it needs."""
-    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
+    print(yaml.safe_dump(without_passwords(config.model_dump(mode="json")), sort_keys=False), end="")
     progress.table("resource plan", resource_plan.COLUMNS, resource_plan.table(config))
     cpus, gpus = resource_plan.peak(config)
     print(f"needed at the same time: {cpus:g} CPU, {gpus:g} GPU (placement: {config.cluster.placement})")

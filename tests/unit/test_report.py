@@ -148,6 +148,16 @@ def test_time_is_not_counted_twice_when_the_report_is_written_twice(tmp_path: Pa
     assert content["peak_memory_bytes"] == 7 << 40
 
 
+def test_passwords_of_uris_are_not_shown(tmp_path: Path) -> None:
+    ledger = ledger_of_one_round(tmp_path)
+    reporter = Reporter(config().model_copy(update={"cache": "s3://me:secret@photos/cache"}), ledger)
+    reporter.write()
+    reporter.memory.stop()
+    data, page = (ledger.get(name) or b"" for name in ("report.json", "report.html"))
+    assert b"secret" not in data + page
+    assert b"s3://***@photos/cache" in data
+
+
 def test_the_training_of_a_round_is_that_of_its_result(tmp_path: Path) -> None:
     before, after = built(ledger_of_one_round(tmp_path))["rounds"]
     assert after["training"] == TRAINING

@@ -53,6 +53,20 @@ def test_what_determines_its_results_is_refused(override: str, difference: str, 
         bind_config(load(None, [override]), ledger)
 
 
+def test_passwords_of_uris_are_not_stored_and_may_change(tmp_path: Path) -> None:
+    def started_with(password: str, bucket: str = "photos") -> None:
+        bind_config(load(None, [f"prompts.source=s3://me:{password}@{bucket}/coco"]), ledger)
+
+    ledger = Ledger(str(tmp_path / "run"))
+    started_with("secret")
+    assert b"secret" not in (tmp_path / "run" / "config.json").read_bytes()
+    ledger.put_json("models.json", {})
+    ledger.finish(1, "generate", {})
+    started_with("rotated")
+    with pytest.raises(UserError, match=r"prompts\.source: s3://\*\*\*@photos/coco -> s3://\*\*\*@other/coco"):
+        started_with("rotated", "other")
+
+
 def test_keys_that_are_younger_than_the_run_count_as_their_defaults(ledger: Ledger) -> None:
     stored = ledger.get_json("config.json")
     del stored["prompts"]["max_pixels"], stored["quarantine_limit"], stored["policy"]["engine"]["reproducible"]

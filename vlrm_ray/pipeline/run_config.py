@@ -8,7 +8,7 @@ from vlrm_ray.experts.named_models import content_hashes
 from vlrm_ray.ids import canonical_json
 from vlrm_ray.pipeline import prompt_index
 from vlrm_ray.pipeline.prompts import SCENES, source_of
-from vlrm_ray.store.filesystem import redacted
+from vlrm_ray.store.filesystem import redacted, without_passwords
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.prepared_parts import PreparedParts
 
@@ -73,13 +73,13 @@ def bind_config(config: Config, ledger: Ledger) -> None:
 
     `SESSION_KEYS`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a run. Keys that the stored
     configuration lacks, because they are younger than the run, count as `FORMER_BEHAVIOR` or their defaults; keys that only it
-    has, because they are gone, as `REMOVED_OPTIONS`.
+    has, because they are gone, as `REMOVED_OPTIONS`. Passwords in URIs are not stored, and may change.
 
     Raises:
         UserError: if the run was started with another configuration, or with a value that is gone; the message names the keys.
     """
-    current = config.model_dump(mode="json", exclude=set(SESSION_KEYS))
-    stored = ledger.get_json("config.json")
+    current = without_passwords(config.model_dump(mode="json", exclude=set(SESSION_KEYS)))
+    stored = without_passwords(ledger.get_json("config.json"))
     if stored is None:
         ledger.put_json("config.json", current)
         return

@@ -7,6 +7,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import UserError
 from vlrm_ray.report.build import JsonDict, build_report
 from vlrm_ray.report.memory import MemoryWatch
+from vlrm_ray.store.filesystem import redacted, without_passwords
 from vlrm_ray.store.ledger import ROLLOUT_STAGES, Ledger
 from vlrm_ray.store.rows import Row
 
@@ -22,7 +23,7 @@ class Reporter:
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         """Start to measure time and memory of this session."""
-        self.config, self.ledger = config.model_dump(mode="json"), ledger
+        self.config, self.ledger = without_passwords(config.model_dump(mode="json")), ledger
         self.previous: JsonDict = ledger.get_json(REPORT_JSON) or {}
         self.start, self.memory = time.monotonic(), MemoryWatch()
 
@@ -37,17 +38,17 @@ class Reporter:
 
 
 def report_page(ledger: Ledger, report: JsonDict) -> bytes:
-    """`report.html` of a report."""
+    """`report.html` of a report, without passwords of URIs."""
     from vlrm_ray.report.page import render_report  # imports matplotlib
 
-    return render_report(ledger, report).encode()
+    return redacted(render_report(ledger, report)).encode()
 
 
 def prompt_page(ledger: Ledger, row: Row) -> bytes:
     """The page about one prompt."""
     from vlrm_ray.report.page import render_prompt
 
-    return render_prompt(ledger, posixpath.basename(ledger.root.rstrip("/")), row).encode()
+    return redacted(render_prompt(ledger, posixpath.basename(ledger.root.rstrip("/")), row)).encode()
 
 
 def rebuild_report(ledger: Ledger) -> JsonDict:
@@ -57,7 +58,7 @@ def rebuild_report(ledger: Ledger) -> JsonDict:
         UserError: the folder is not that of a run.
     """
     previous = ledger.get_json(REPORT_JSON) or {}
-    config = previous.get("config") or ledger.get_json("config.json")
+    config = without_passwords(previous.get("config") or ledger.get_json("config.json"))
     if config is None:
         raise UserError(f"--run {ledger.uri}: not a run (no config.json); give a folder such as runs/<name>")
     config = Config().model_dump(mode="json") | config  # config.json lacks the keys rounds and cluster

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -139,6 +139,15 @@ def is_remote(uri: str) -> bool:
 def redacted(text: str) -> str:
     """A text without the passwords that its URIs contain ("s3://key:secret@bucket")."""
     return re.sub(r"(://)[^/@\s]*@", r"\1***@", text)
+
+
+def without_passwords(value: Any) -> Any:
+    """A JSON value in whose texts the passwords of URIs are left out: see `redacted`."""
+    if isinstance(value, dict):
+        return {key: without_passwords(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_passwords(item) for item in value]
+    return redacted(value) if isinstance(value, str) else value
 
 
 def open_filesystem(uri: str, *, writes: bool = False) -> tuple[pafs.FileSystem, str]:
