@@ -37,6 +37,12 @@ def test_the_words_that_give_the_sides_away_are_named() -> None:
     assert found.chosen[0] == "dog" and found.rejected[0] == "cat"
 
 
+def test_the_longer_response_is_counted_among_pairs_of_unequal_length() -> None:
+    unequal = [("Which?", "A brown dog.", "A dog."), ("Which?", "A dog.", "A brown dog."), ("Which?", "A dog.", "No.")]
+    found = words_alone([*LEAKY, *unequal], [*IMAGES, "x", "y", "z"])
+    assert found is not None and (found.longer.n, round(found.longer.value, 3)) == (3, 0.667)
+
+
 def test_a_pair_is_judged_by_a_model_that_has_not_seen_its_image() -> None:
     """Each image has a word of its own, which would give the pair away."""
     pairs = [
@@ -76,6 +82,7 @@ def test_a_round_is_measured_by_its_selected_pairs_and_shown_in_the_report(
     assert table is not None and table.columns == ["round 1"]
     assert table.rows[0].cells[0].text == "100.0\xa0%"
     assert table.rows[1].cells[0].text.startswith("dog, ")
+    assert len(table.rows) == 4
     assert words_table([{"round": 0}]) is None
     monkeypatch.setattr(training_words, "MOST_PAIRS", 52)
     assert training_words.words_of_round(ledger, 1)["accuracy"]["n"] == 52  # type: ignore[index]

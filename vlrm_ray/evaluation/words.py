@@ -78,15 +78,18 @@ class WordsAlone:
         accuracy: share of the pairs in which a model of words, fitted to pairs about other images, prefers the chosen response.
         chosen: words that speak for a chosen response, the strongest first.
         rejected: words that speak for a rejected one.
+        longer: share of the pairs of unequal length, in characters, whose chosen response is the longer one.
     """
 
     accuracy: Metric
     chosen: list[str]
     rejected: list[str]
+    longer: Metric
 
     def as_json(self) -> dict[str, object]:
         """As it is stored."""
-        return {"accuracy": self.accuracy.as_json(), "chosen": self.chosen, "rejected": self.rejected}
+        words = {"chosen": self.chosen, "rejected": self.rejected}
+        return {"accuracy": self.accuracy.as_json(), "longer": self.longer.as_json(), **words}
 
 
 def words_alone(pairs: Sequence[TextPair], images: Sequence[str]) -> WordsAlone | None:
@@ -104,7 +107,8 @@ def words_alone(pairs: Sequence[TextPair], images: Sequence[str]) -> WordsAlone 
     if len(pairs) < LEAST_PAIRS or not all(halves):
         return None
     hits = [hit for half in (0, 1) for hit in WordModel.fit(halves[half]).prefers_chosen(halves[1 - half])]
-    return WordsAlone(share(hits), *WordModel.fit(pairs).telling_words(pairs))
+    longer = share([len(chosen) > len(rejected) for _, chosen, rejected in pairs if len(chosen) != len(rejected)])
+    return WordsAlone(share(hits), *WordModel.fit(pairs).telling_words(pairs), longer)
 
 
 def features_of(question: str, response: str) -> set[str]:
