@@ -21,6 +21,7 @@ from vlrm_ray.config import Config
 from vlrm_ray.errors import StorageError, UserError
 from vlrm_ray.pipeline.progress import Progress
 from vlrm_ray.preferences.critique import COMPACT
+from vlrm_ray.reward import score_files
 from vlrm_ray.reward.score_files import ScoreData, ScoreFile, part_size
 from vlrm_ray.reward.scoring import Score, Scoring
 
@@ -91,13 +92,18 @@ def test_rows_keep_their_order_and_columns(name: str, write: Callable[[Path], An
     assert found[0]["reason"] == "image_missing"
 
 
-def test_columns_that_parquet_cannot_store_become_json_text(tmp_path: Path) -> None:
-    rows = [row | {"tags": {} if i else [1], "size": i if i % 2 else 0.5} for i, row in enumerate(ROWS)]
+def test_columns_that_parquet_cannot_store_become_json_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_files, "_BATCH", 1)  # the types of a column's values differ between batches
+    rows = [
+        row | {"tags": {} if i else [1], "size": i if i % 2 else 0.5, "key": 2**60 + 1 if i % 2 else 0.5}
+        for i, row in enumerate(ROWS)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     written(ScoreData.open(str(tmp_path / "rows.jsonl")), str(tmp_path / "o.parquet"))
     table = pq.read_table(tmp_path / "o.parquet")
     assert table.column("tags").to_pylist() == ["[1]", "{}", "{}", "{}", "{}"]
     assert table.column("size").to_pylist() == [0.5, 1, 0.5, 3, 0.5]
+    assert table.column("key").to_pylist()[:2] == ["0.5", "1152921504606846977"]
 
 
 def test_images_inside_rows_are_written_to_json_as_base64(tmp_path: Path) -> None:

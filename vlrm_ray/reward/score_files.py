@@ -55,6 +55,8 @@ OUTPUTS = (".parquet", ".jsonl")
 IDENTITY = "scoring.json"
 _BATCH = 64
 """Rows whose types are found at a time; a row may hold an image."""
+_EXACT = 1 << 53
+"""Larger integers have no exact floating-point number, so a column with both is stored as JSON text."""
 _NEEDED = (("image", "images"), ("question",), ("response",))
 _SEVERAL = ("responses", "chosen", "conversations", "ranking")
 """Columns of prompt files and preference data that hold several responses to a question."""
@@ -99,11 +101,15 @@ class ScoreData:
                 f"--data {source}: file not found; give a file of rows (.jsonl, .json, .csv or .parquet), or a folder of them"
             )
         types: dict[str, pa.DataType | None] = {}
-        count = 0
+        count, no_floats = 0, set[str]()
         for rows in _grouped(_rows(source), _BATCH):
             count += len(rows)
             for name in dict.fromkeys(name for row in rows for name in row):
-                types[name] = _merged(types.get(name, pa.null()), [row.get(name) for row in rows])
+                values = [row.get(name) for row in rows]
+                types[name] = _merged(types.get(name, pa.null()), values)
+                if any(isinstance(value, int) and abs(value) > _EXACT for value in values):
+                    no_floats.add(name)
+        types |= {name: None for name in no_floats if types[name] and pa.types.is_floating(types[name])}
         shown = redacted(source)
         if not count:
             raise UserError(f"--data {shown} has no rows; expected rows with the columns image, question and response")
