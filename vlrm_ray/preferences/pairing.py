@@ -24,6 +24,9 @@ NOT_FULL = "unsupported_without_full_image"
 NO_PARTNER = "no_partner"
 LENGTH = "length_mismatch"
 SURPLUS = "surplus"
+SIMILAR_LENGTH = 1.25
+"""Responses with a smaller ratio of lengths are as good a match as equally long ones. If single letters decided, the same mistakes would
+always be learned and others never: to "two stars", "no stars" is nearer than "one star"."""
 _MAY_BE_CHOSEN = (ImageCondition.FULL, ImageCondition.GIVEN)
 
 
@@ -31,7 +34,8 @@ def make_pairs(prompt: Prompt, candidates: Sequence[Candidate], rule: Pairing) -
     """Match the candidates of one prompt.
 
     Each candidate is used at most once. Rejected candidates that saw the whole image, or were given, come first: they
-    differ from the chosen one in visual truth rather than in style. Among these, pairs of similar length come first.
+    differ from the chosen one in visual truth rather than in style. Among these, pairs of similar length come first; those whose
+    lengths differ by less than `SIMILAR_LENGTH` are in random order.
 
     Returns:
         The pairs, and for each candidate that is in no pair the reason, by candidate id.
@@ -111,7 +115,7 @@ def _rank(prompt: Prompt, chosen: Candidate, rejected: Candidate) -> tuple[int, 
     """Sort key of a possible pair, best first; ties are broken by a hash of the ids."""
     without_full_image = 0 if rejected.condition in _MAY_BE_CHOSEN else 1
     tie = seed_of(prompt.prompt_id, chosen.candidate_id, rejected.candidate_id)
-    return without_full_image, _length_ratio(chosen.text, rejected.text), tie
+    return without_full_image, max(SIMILAR_LENGTH, _length_ratio(chosen.text, rejected.text)), tie
 
 
 def _length_ratio(a: str, b: str) -> float:
