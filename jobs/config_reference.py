@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -109,13 +109,16 @@ def _as_code(value: object) -> str:
 
 def _type(info: FieldInfo) -> str:
     """A field's type in words, with its limits."""
-    limits = [
+    return f"{_name(info.annotation)} {_limits(info.metadata)}".strip()
+
+
+def _limits(metadata: Sequence[object]) -> str:
+    return ", ".join(
         f"{sign} {getattr(item, name)}"
-        for item in info.metadata
+        for item in metadata
         for kind, (sign, name) in BOUNDS.items()
         if isinstance(item, kind)
-    ]
-    return " ".join([_name(info.annotation), ", ".join(limits)]).strip()
+    )
 
 
 def _name(annotation: Any) -> str:
@@ -127,7 +130,8 @@ def _name(annotation: Any) -> str:
         member = get_args(annotation)[0]
         if isinstance(member, type) and issubclass(member, BaseModel):
             return "list of {" + ", ".join(f"{name}: {_type(info)}" for name, info in member.model_fields.items()) + "}"
-        return f"list of {_name(member)}s"
+        limits = _limits(get_args(member)[1:]) if get_origin(member) is Annotated else ""
+        return f"list of {_name(member)}s {limits}".strip()
     if get_origin(annotation) is dict:
         return "mapping"
     if isinstance(annotation, UnionType) or get_origin(annotation) is Union:

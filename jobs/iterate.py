@@ -53,7 +53,7 @@ def main() -> None:
         return
     count = config.most_rounds
     rounds = f"{'at most ' if config.rounds == 'auto' else ''}{count} round{'' if count == 1 else 's'}"
-    numbers = ", ".join(map(str, config.prompts.per_round))
+    numbers = ", ".join(map(str, config.prompts.per_round[: max(1, count)]))
     progress.log(f"vlrm-ray: run {config.name}, {rounds} of {numbers} prompts")
     fetch_experts(config, progress.log)
     for remark in check_inputs(config):

@@ -7,9 +7,18 @@ field is the reference for users.
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_serializer, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from vlrm_ray import config_loading
 from vlrm_ray.config_sections import Cluster, CriticEngine, Engine, ExpertPool, Section
@@ -26,7 +35,7 @@ class Prompts(Section):
 
     source: str = "scenes"
     """`scenes` (embedded), or path or URI of a folder of images, or of a file (JSON, Parquet) of prompts or preferences."""
-    per_round: tuple[Annotated[int, Field(ge=1)], ...] = (320,)
+    per_round: tuple[PositiveInt, ...] = (320,)
     """Prompts of each round: one number, or one for each round, such as `[320, 640, 1280]`, whose last holds for all further
     rounds. A source with fewer prompts than all rounds need in total is repeated in later rounds."""
     question: str = "Describe the image."
@@ -43,9 +52,10 @@ class Prompts(Section):
     def _as_list(cls, value: object) -> object:
         if isinstance(value, list | tuple) and value:
             return value
-        if not isinstance(value, int) or value < 1:
-            raise ValueError("expected an integer of 1 or more, or a list of such")
-        return (value,)
+        try:
+            return (TypeAdapter(PositiveInt).validate_python(value),)
+        except ValidationError:
+            raise ValueError("expected an integer of 1 or more, or a list of such") from None
 
     @field_serializer("per_round")
     def _as_given(self, value: tuple[int, ...]) -> int | list[int]:
@@ -295,6 +305,11 @@ class Config(Section):
     def most_rounds(self) -> int:
         """The number of rounds, or the most with `rounds: auto`."""
         return self.max_rounds if self.rounds == "auto" else self.rounds
+
+    @property
+    def most_prompts(self) -> int:
+        """Prompts of the largest round."""
+        return max(self.prompts.in_round(number) for number in range(1, max(1, self.most_rounds) + 1))
 
     @model_validator(mode="after")
     def _enough_critics(self) -> "Config":

@@ -8,8 +8,8 @@ from typing import Any
 from jobs.study.arms import ARMS
 from vlrm_ray.config import ASSETS, Config, asset_path
 from vlrm_ray.errors import UserError
-from vlrm_ray.evaluation.metrics import share
-from vlrm_ray.evaluation.words import WordModel
+from vlrm_ray.evaluation.metrics import Metric, share
+from vlrm_ray.evaluation.words import TIE, TextPair, WordModel, sides_of
 from vlrm_ray.ids import fingerprint
 from vlrm_ray.pipeline.run_config import differences
 from vlrm_ray.scenes.bench import CALIBRATION_PAIRS
@@ -137,11 +137,16 @@ def run_record(config: Config, ledger: Ledger, seconds: float, bench: Sequence[t
         "reliability": last["reliability"],
         "temperature": last["temperature"],
         "pairs": [(ledger.result(r, "select") or {})["rows"]["kept"] for r in range(1, config.most_rounds + 1)],
-        "bag_of_words": share(WordModel.fit(pairs_of(config, ledger)).prefers_chosen(bench)).as_json(),
+        "bag_of_words": _bag_of_words(pairs_of(config, ledger), bench).as_json(),
         "seconds": round(seconds),
         "seconds_by_round": [_seconds(ledger, r) for r in range(1, config.most_rounds + 1)],
         "cpu_seconds_by_round": [_cpu_seconds(ledger, r) for r in range(1, config.most_rounds + 1)],
     }
+
+
+def _bag_of_words(train: Sequence[TextPair], test: Sequence[TextPair]) -> Metric:
+    """Accuracy on test pairs of a model of words that is fitted to the training pairs; ties count as wrong."""
+    return share([difference > TIE for difference in WordModel.fit(sides_of(train)).differences(sides_of(test))])
 
 
 def _hits_between(rounds: Sequence[RunRecord]) -> dict[str, Any]:

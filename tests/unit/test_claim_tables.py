@@ -13,7 +13,7 @@ from vlrm_ray.experts.measured_judge import Answer, MeasuredJudge
 from vlrm_ray.experts.reliability import AssessedEvidence, Calibrations
 from vlrm_ray.experts.score_calibration import Proportion, ScoreCalibration
 from vlrm_ray.experts.strengths import MOST_COUNTED, Strengths, classes_of
-from vlrm_ray.experts.verifier import judge
+from vlrm_ray.experts.verifier import Verifier, judge
 from vlrm_ray.types import NEVER_SUPPORTED, Claim, ClaimType, Detection, Evidence, Noun, Verdict, Word
 
 
@@ -252,6 +252,23 @@ def test_a_contradicted_claim_that_is_never_supported_is_marked() -> None:
     assert reason(Claim(ClaimType.COUNT, Noun("cat"), "3"), cats) == ""
     left = Claim(ClaimType.RELATION, Noun("cat"), "left_of", Noun("dog"), negated=True)
     assert reason(left, cats) == ""
+    no_colors, no_counts = replace(CLAIMS, colors=ClaimTable()), replace(CLAIMS, counts=ClaimTable())
+    assert reason(Claim(ClaimType.OBJECT, Noun("cat", ("red",))), none, no_colors) == NEVER_SUPPORTED
+    assert reason(Claim(ClaimType.COUNT, Noun("cat"), "3"), cats, no_counts) == NEVER_SUPPORTED
+    hopeless = ClaimTable.of([(0.9, False), (0.9, True)] * 200 + [(0.0, False)] * 400)  # half of the boxes are wrong
+    assert reason(
+        Claim(ClaimType.OBJECT, Noun("cat")), none, replace(CLAIMS, objects={**CLAIMS.objects, "cat": hopeless})
+    ) == (NEVER_SUPPORTED)
+
+
+def test_the_writer_of_a_critique_is_told_what_verdicts_rest_on() -> None:
+    verifier = Verifier(Calibrations(calibrated(CLAIMS)))
+    pair = (Detection("cat", (60, 60, 120, 120), 0.93), Detection("cat", (70, 70, 120, 130), 0.9))
+    unsure = Detection("cat", box(0, 0), 0.93, rival="dog")
+    for image in (Evidence(240, 180, pair), Evidence(240, 180, (unsure,)), seen(("dog", 0.12))):
+        numbers = verifier.check_all([Claim(ClaimType.COUNT, Noun("cat"), str(n)) for n in (1, 2)], image)
+        supported = [int(c.claim.value or 0) for c in numbers if c.finding.verdict is S]
+        assert len(verifier.certain(image).objects) == sum(supported)
 
 
 def test_a_noun_that_was_not_measured_is_left_to_other_rules() -> None:

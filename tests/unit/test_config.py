@@ -55,7 +55,7 @@ def test_dotted_overrides_win() -> None:
         ("prompts={question: Yes}", "put it in quotes"),
         ("prompts.per_round=0", "prompts.per_round: expected an integer of 1 or more, or a list of such, got 0"),
         ("prompts.per_round=[]", "prompts.per_round: expected an integer of 1 or more, or a list of such, got []"),
-        ("prompts.per_round=[8, 0]", "prompts.per_round.1: Input should be greater than or equal to 1, got 0"),
+        ("prompts.per_round=[8, 0]", "prompts.per_round.1: Input should be greater than 0, got 0"),
         ("prompts.question.x=1", "valid string"),
         ("a\nb=1", "unknown key"),
         ("=x", "unknown key"),
@@ -200,7 +200,8 @@ def test_interpolations_in_a_file_see_the_overrides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "by_round", "stored"), [("8", [8, 8, 8, 8], 8), ("[8, 16, 4]", [8, 16, 4, 4], [8, 16, 4])]
+    ("value", "by_round", "stored"),
+    [("8", [8, 8, 8, 8], 8), ("1e3", [1000] * 4, 1000), ("[8, 16, 4]", [8, 16, 4, 4], [8, 16, 4])],
 )
 def test_rounds_have_one_number_of_prompts_or_each_its_own(value: str, by_round: list[int], stored: object) -> None:
     settings = config.load(None, [f"prompts.per_round={value}"])

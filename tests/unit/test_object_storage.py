@@ -134,16 +134,17 @@ def test_a_version_does_not_exist_while_it_is_written(
     assert ledger.newest_version() == 0
 
 
-def test_an_upload_that_is_interrupted_leaves_no_piece_of_a_file(ledger: Ledger) -> None:
-    class Interrupted(io.BytesIO):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(5, "Input/output error")])
+def test_an_upload_that_breaks_off_leaves_no_piece_of_a_file(error: BaseException, ledger: Ledger) -> None:
+    class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell():
-                raise KeyboardInterrupt
+                raise error
             return super().read(3)
 
     filesystem, path = open_filesystem(ledger.location("half.json"), writes=True)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(filesystem, path, Interrupted(b'{"a": 1}'))
+    with pytest.raises(type(error)):
+        write_atomically(filesystem, path, Broken(b'{"a": 1}'))
     assert ledger.get("half.json") is None
 
 

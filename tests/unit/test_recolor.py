@@ -143,4 +143,7 @@ def test_responses_that_users_bring_describe_the_original_which_is_therefore_kep
 def test_the_number_of_copies_is_told_before_a_run() -> None:
     assert "160 recolored copies" in estimated_size(load(None, ["prompts.per_round=320", "prompts.recolor=0.5"]))
     assert "160 recolored copies" in estimated_size(load(None, ["prompts.per_round=[80, 320]", "prompts.recolor=0.5"]))
+    assert "40 recolored" in estimated_size(
+        load(None, ["prompts.per_round=[80, 320]", "rounds=1", "prompts.recolor=0.5"])
+    )
     assert "recolored" not in estimated_size(load(None))

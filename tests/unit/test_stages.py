@@ -166,21 +166,21 @@ def test_an_image_that_ends_the_process_that_decodes_it_is_given_up_after_two_at
         assert [row.quarantined for row in rows] == ["", "image_ends_the_process", ""]
 
 
-def test_a_node_without_the_folder_of_the_images_ends_the_run_and_names_itself(tmp_path: Path) -> None:
+def test_a_node_that_finds_no_image_ends_the_run_and_names_itself(tmp_path: Path) -> None:
     """It would quarantine the images that it happens to get, and a run of many nodes would go on without them."""
     stage = Ingest(1, Config(), Board(), Ledger(str(tmp_path / "run")))  # type: ignore[arg-type]
-
-    def part(*folders: str) -> pa.Table:
-        return prompt_table(0, [PromptRef(str(tmp_path / f / f"{i}.png"), "Why?") for i, f in enumerate(folders)])
-
-    with pytest.raises(UserError, match=rf"node {socket.gethostname()} has no folder {tmp_path}/data with the images"):
-        stage(part(*["data/a", "data/b"] * 5))
-    (tmp_path / "data" / "b").mkdir(parents=True)
-    for folders in (
-        ["data/a", "data/b"] * 5,
-        ["data/a"] * 9,
-    ):  # the images are missing, not the folder; and too few to tell
-        assert {row.quarantined for row in from_table(stage(part(*folders)))} == {"image_missing"}
+    absent = [PromptRef(str(tmp_path / f"{i}.png"), "Why?") for i in range(10)]
+    asked_often = [PromptRef(absent[0].image, f"{i}?") for i in range(40)]
+    odd = PromptRef("", "Why?", "image_path_not_text")
+    message = rf"node {socket.gethostname()} finds none of the 10 images of a part, such as {tmp_path}/0\.png: mount"
+    for refs in (absent, [*absent, odd]):
+        with pytest.raises(UserError, match=message):
+            stage(prompt_table(0, refs))
+    Image.new("RGB", (8, 8)).save(tmp_path / "there.png")
+    for refs in ([*absent, PromptRef(str(tmp_path / "there.png"), "Why?")], absent[:9], asked_often):
+        assert "image_missing" in {row.quarantined for row in from_table(stage(prompt_table(0, refs)))}
+    tolerant = Ingest(1, load(None, ["quarantine_limit=1"]), Board(), Ledger(str(tmp_path / "run")))  # type: ignore[arg-type]
+    assert len(from_table(tolerant(prompt_table(0, absent)))) == 10
 
 
 def test_a_refused_prompt_is_quarantined_and_the_others_are_answered() -> None:

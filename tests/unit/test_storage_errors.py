@@ -163,6 +163,10 @@ def test_names_are_joined_before_the_options_of_a_uri() -> None:
     assert joined("/", "x") == "/x"
     assert joined("s3://b/runs/?region=eu", "x") == "s3://b/runs/x?region=eu"
     assert redacted("s3://k:s@b/x and gs://b/y@z") == "s3://***@b/x and gs://b/y@z"
+    assert redacted("http://token@host/x") == "http://***@host/x"
+    azure = "abfs://container@account.dfs.core.windows.net/x", "ABFSS://container@account/x"
+    assert [redacted(uri) for uri in azure] == list(azure), "what is before the @ is no password"
+    assert redacted("abfs://me:secret@container.account/x") == "abfs://***@container.account/x"
 
 
 class Wrapped(Exception):

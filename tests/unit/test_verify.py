@@ -70,6 +70,9 @@ def test_no_person_contradicts_a_man_whom_the_detector_would_never_show() -> Non
     verifier = Verifier(Calibrations(exhaustive=frozenset({"person"})))
     found = verifier.check(Claim(ClaimType.OBJECT, Noun("man")), Evidence(100, 100)).finding
     assert (found.verdict, found.reason) == (C, NEVER_SUPPORTED)
+    open_vocabulary = Verifier(Calibrations(exhaustive=frozenset({"person"}), classes=frozenset({"person", "man"})))
+    found = open_vocabulary.check(Claim(ClaimType.OBJECT, Noun("man")), Evidence(100, 100)).finding
+    assert (found.verdict, found.reason) == (C, "not_detected")
 
 
 def test_a_finding_cites_its_evidence() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vlrm_ray.evaluation.words import LEAST_PAIRS, TextPair, WordModel, features_of, words_alone
+from vlrm_ray.evaluation.words import LEAST_PAIRS, TextPair, WordModel, features_of, sides_of, words_alone
 from vlrm_ray.pipeline import training_words
 from vlrm_ray.report.tables import words_table
 from vlrm_ray.reward.training.training_data import PAIRS, TrainingPair, to_table
@@ -20,14 +20,31 @@ def flipped(count: int) -> list[TextPair]:
     return [("Which?", *rng.sample(("a dog", "a cat"), 2)) for _ in range(count)]
 
 
+def preferred(train: list[TextPair], test: list[TextPair]) -> list[bool]:
+    return [difference > 0 for difference in WordModel.fit(sides_of(train)).differences(sides_of(test))]
+
+
 def test_leaky_words_are_learned_and_balanced_ones_are_not() -> None:
-    assert all(WordModel.fit(LEAKY).prefers_chosen(LEAKY))
-    right = WordModel.fit(flipped(400)[:200]).prefers_chosen(flipped(400)[200:])
-    assert abs(sum(right) / 200 - 0.5) < 0.12
+    assert all(preferred(LEAKY, LEAKY))
+    assert abs(sum(preferred(flipped(400)[:200], flipped(400)[200:])) / 200 - 0.5) < 0.12
 
 
-def test_a_pair_that_words_cannot_tell_apart_counts_as_wrong() -> None:
-    assert WordModel.fit(LEAKY).prefers_chosen([("Which?", "A bird.", "A fish.")]) == [False]
+def test_half_of_the_pairs_that_words_cannot_tell_apart_count() -> None:
+    new = [("Which?", f"a{i}", f"b{i}") for i in range(60)]  # no word occurs twice
+    found = words_alone([*LEAKY, *new], [*IMAGES, *(f"new {i}" for i in range(60))])
+    assert found is not None and found.accuracy.value == 0.75
+
+
+@pytest.mark.parametrize(("good", "bad", "frame"), [("狗", "猫", "图中第{}只{}。"), ("कुत्ता", "बिल्ली", "यह {} {} है।")])
+def test_words_of_other_scripts_are_told_apart(good: str, bad: str, frame: str) -> None:
+    pairs = [("?", frame.format(i, good), frame.format(i, bad)) for i in range(60)]
+    found = words_alone(pairs, IMAGES)
+    assert found is not None and found.accuracy.value == 1.0
+    assert good in found.chosen and bad in found.rejected
+
+
+def test_long_responses_cost_no_more_than_their_beginning() -> None:
+    assert features_of("?", "dog " * 200 + "cat") == {"dog", "dog dog"}
 
 
 def test_the_words_that_give_the_sides_away_are_named() -> None:
@@ -48,8 +65,11 @@ def test_a_pair_is_judged_by_a_model_that_has_not_seen_its_image() -> None:
     pairs = [
         ("Which?", *(sides if i % 3 else sides[::-1])) for i in range(60) for sides in [(f"a x{i}", f"a y{i}")] * 2
     ]
-    found = words_alone(pairs, [f"{i // 2}.png" for i in range(len(pairs))])
-    assert found is not None and found.accuracy.value == 0
+    found, leaking = (
+        words_alone(pairs, [f"{i // per_image:03}.png" for i in range(len(pairs))]) for per_image in (2, 1)
+    )
+    assert found is not None and found.accuracy.value == 0.5
+    assert leaking is not None and leaking.accuracy.value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -74,9 +94,9 @@ def test_a_round_is_measured_by_its_selected_pairs_and_shown_in_the_report(
         for i, (image, texts) in enumerate(zip(IMAGES, LEAKY, strict=True))
     ]
     ledger.put_part(1, 0, {PAIRS: to_table(pairs[:20], TrainingPair)}, {})
-    assert training_words.words_of_round(ledger, 1) is None
+    assert training_words.words_of_round(ledger, 1, ledger.part_markers(1)) is None
     ledger.put_part(1, 1, {PAIRS: to_table(pairs[20:], TrainingPair)}, {})
-    words = training_words.words_of_round(ledger, 1)
+    words = training_words.words_of_round(ledger, 1, ledger.part_markers(1))
     assert words is not None and words["accuracy"]["n"] == len(LEAKY)
     table = words_table([{"round": 0}, {"round": 1, "words": words}])
     assert table is not None and table.columns == ["round 1"]
@@ -85,4 +105,4 @@ def test_a_round_is_measured_by_its_selected_pairs_and_shown_in_the_report(
     assert len(table.rows) == 4
     assert words_table([{"round": 0}]) is None
     monkeypatch.setattr(training_words, "MOST_PAIRS", 52)
-    assert training_words.words_of_round(ledger, 1)["accuracy"]["n"] == 52  # type: ignore[index]
+    assert training_words.words_of_round(ledger, 1, ledger.part_markers(1))["accuracy"]["n"] == 52  # type: ignore[index]

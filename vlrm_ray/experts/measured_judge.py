@@ -126,34 +126,42 @@ class MeasuredJudge:
     def is_ever_supported(self, claim: Claim) -> bool:
         """Whether claims like this, as if it were not negated, are supported in any image; its nouns must have been measured.
 
-        They are not if the detector knows only broader classes, such as "person" for a "man".
+        They are not if the detector knows only broader classes, such as "person" for a "man", or if not even the strongest
+        evidence is enough by the tables.
         """
+        known = self.objects or DetectorClaims(1.0)
         classes = [self.strengths.classes(noun.name) for noun in claim.nouns]
-        colors = all(self.strengths.may_have_color(n.name, word) for n in claim.nouns for word in n.attributes)
+        words = [(noun.name, word) for noun in claim.nouns for word in noun.attributes]
         if claim.type is ClaimType.ATTRIBUTE:
-            colors = colors and self.strengths.may_have_color(claim.subject.name, claim.value or "")
+            words.append((claim.subject.name, claim.value or ""))
+        tables = [_table(c, known) for c in classes] + [known.colors] * bool(words)
         if claim.type is ClaimType.COUNT:
-            return colors and all(c.kind != "narrower" and _is_exhausted(c) for c in classes)
-        return colors and all(c.kind != "narrower" for c in classes)
+            tables.append(known.comparisons if claim.object else known.counts)
+        elif claim.type is ClaimType.RELATION:
+            tables.append(_relation_table(claim.value, known))
+        exact = claim.type is not ClaimType.COUNT or all(map(_is_exhausted, classes))
+        shown = exact and all(c.kind != "narrower" for c in classes)
+        colors = all(self.strengths.may_have_color(*word) for word in words)
+        return shown and colors and all(table.supports(1.0, known.stated) for table in tables)
 
     def is_ever_contradicted(self, claim: Claim) -> bool:
         """Whether claims like this, as if it were not negated, are contradicted in any image; its nouns must have been measured.
 
         They are not where the absence of such objects is never concluded.
         """
-        if self.objects is None or claim.type is ClaimType.COUNT:
+        known = self.objects or DetectorClaims(1.0)
+        if claim.type is ClaimType.COUNT:
             return True
         classes = [self.strengths.classes(noun.name) for noun in claim.nouns]
         if claim.type is ClaimType.RELATION:
-            return claim.object is not None and all(c.kind == "same" for c in classes)
+            table = _relation_table(claim.value, known)
+            return (
+                bool(claim.object) and all(c.kind == "same" for c in classes) and table.contradicts(0.0, known.stated)
+            )
+        absence = all(_seen(c, known) and _table(c, known).contradicts(0.0, known.stated) for c in classes)
         if claim.type is ClaimType.ATTRIBUTE or claim.subject.attributes:
-            return all(_is_exhausted(c) for c in classes)
-        return all(
-            _is_exhausted(c)
-            and _seen(c, self.objects)
-            and _table(c, self.objects).contradicts(0.0, self.objects.stated)
-            for c in classes
-        )
+            absence = absence or known.colors.contradicts(0.0, known.stated)
+        return absence and all(map(_is_exhausted, classes))
 
     def _doubt(self, nouns: Sequence[Noun]) -> str:
         missed = any(not self.doubtful.isdisjoint(self.strengths.classes(noun.name).names) for noun in nouns)
@@ -293,11 +301,10 @@ class MeasuredJudge:
         )
         if strength is None or highest is None:
             return Answer(reason="not_detected")
-        own = known.relations.get(claim.value)
         kinds = {self.strengths.classes(noun.name).kind for noun in nouns}
         return Answer(
             strength,
-            own if own and own.measured else known.relations.get(""),
+            _relation_table(claim.value, known),
             tuple(i for noun in nouns for i in self.strengths.shown(noun) or self.strengths.strongest(noun)),
             possible=highest,
             given=math.prod(probability for _, probability in certain),
@@ -345,6 +352,12 @@ def _table(classes: ClassesOf, known: DetectorClaims) -> ClaimTable:
     else:
         own = known.objects.get(next(iter(classes.names)))
     return own or known.any_object
+
+
+def _relation_table(name: str | None, known: DetectorClaims) -> ClaimTable:
+    """The table of a relation, or that of all together if it was not measured enough."""
+    own = known.relations.get(name or "")
+    return own if own and own.measured else known.relations.get("", ClaimTable())
 
 
 def _is_exhausted(classes: ClassesOf) -> bool:

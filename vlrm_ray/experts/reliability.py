@@ -14,7 +14,6 @@ calibration, or too many objects.
 A noun that is no class of the detector is related to the classes by `hierarchy.py`. Objects of narrower classes count as
 certain (a car is a vehicle); the upper bound is then finite only if the classes cover all kinds of the noun. Objects of a
 broader class are possible ones (a person may be a man), and the broader class's recall bounds how many were missed.
-
 Detectors scale an image to a fixed size: in a very large one, visible objects may be too small; see `Calibrations.usable_sides`.
 """
 
@@ -71,8 +70,8 @@ class Calibrations:
         reader: calibration of the OCR reader; None if none is stored.
         exhaustive: classes whose recall is assumed to suffice, without a calibration (`experts.detector.exhaustive`).
         input_side: side in pixels that the detector scales an image's longer side to; 0 if it is not known.
-        uncalibrated: whether experts and classes without a calibration count, by their raw scores
-            (`experts.uncalibrated: allow`).
+        uncalibrated: whether experts and classes without a calibration count, by raw scores (`experts.uncalibrated: allow`).
+        classes: classes that an open-vocabulary detector looks for (`experts.detector.classes`).
     """
 
     detector: DetectorCalibration | None = None
@@ -80,6 +79,7 @@ class Calibrations:
     exhaustive: frozenset[str] = frozenset()
     input_side: int = 0
     uncalibrated: bool = True
+    classes: frozenset[str] = frozenset()
 
     @property
     def trusts_detector(self) -> bool:
@@ -259,7 +259,7 @@ class AssessedEvidence:
         return self._bounds[noun]
 
     def recall(self, noun: Noun) -> float:
-        """Lower bound of the detector's recall for the objects that a noun describes; 0 if it is not known."""
+        """Lower bound of the detector's recall for what a noun describes; 0 if it is not known."""
         return min(self.calibrations.recall(name) for name in self._bounding(noun.name) or {noun.name})
 
     def _bounding(self, name: str) -> frozenset[str]:

@@ -102,6 +102,7 @@ class Verifier:
             frozenset(detector.exhaustive),
             input_side,
             experts.uncalibrated == "allow",
+            frozenset(detector.classes),
         )
         return cls(calibrations)
 
@@ -123,9 +124,14 @@ class Verifier:
         return tuple(checked)
 
     def certain(self, evidence: Evidence) -> Evidence:
-        """The evidence without detections and words that may be wrong: what the writer of a critique is told."""
+        """The evidence without detections and words that may be wrong: what the writer of a critique is told.
+
+        A detection is told if the verdict that there is such an object rests on it.
+        """
         assessed = self._assess(evidence)
-        objects = tuple(detection for i, detection in enumerate(evidence.objects) if i in assessed.certain)
+        there_is = [judge(Claim(ClaimType.OBJECT, Noun(name)), assessed) for name in {o.name for o in evidence.objects}]
+        told = {i for finding in there_is if finding.verdict is Verdict.SUPPORTED for i in finding.objects}
+        objects = tuple(detection for i, detection in enumerate(evidence.objects) if i in told)
         words = tuple(w for w in evidence.words if self.calibrations.word_probability(w) >= MIN_PROBABILITY)
         return replace(evidence, objects=objects, words=words)
 
@@ -171,7 +177,8 @@ def _is_ever_supported(claim: Claim, assessed: AssessedEvidence, by_tables: bool
 
 def _is_reported(noun: Noun, calibrations: Calibrations) -> bool:
     """Whether a detection may show for certain what a noun describes: not a "man", if the detector knows persons only."""
-    classes = calibrations.exhaustive | frozenset(calibrations.detector.classes if calibrations.detector else ())
+    calibrated = calibrations.detector.classes if calibrations.detector else ()
+    classes = {*calibrations.exhaustive, *calibrations.classes, *calibrated}
     visible = len(noun.attributes) <= 1 and all(word in PALETTE for word in noun.attributes)
     return visible and any(noun_hierarchy().includes(noun.name, name) for name in classes)
 

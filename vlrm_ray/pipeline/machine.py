@@ -171,7 +171,8 @@ def disk_rows(config: Config) -> Iterator[Row]:
         # a version for each round, and checkpoints of the training: weights, gradients' moments in float32
         wire, versions = 2 * resource_plan.wire_bytes(config), config.most_rounds + 3
         folder = absolute(config.folder)
-        yield _disk_row("the run's folder", folder, {critic: versions}, sizes, config.most_rounds * wire)
+        rounds = config.prompts.until_round(config.most_rounds) / config.most_prompts
+        yield _disk_row("the run's folder", folder, {critic: versions}, sizes, rounds * wire)
     cached = Counter(model for model in sizes if is_remote(model))
     if is_remote(config.folder):
         cached[critic] += 2  # versions: the one in use, and the one that is fetched

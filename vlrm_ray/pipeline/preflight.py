@@ -152,10 +152,10 @@ def _check_prompts(config: Config) -> Remarks:
     if name != prompts.SCENES:
         source = prompts.source_of(config)
         remarks, responses = source.remarks, source.given.num_rows > 0
-        if len(source) < max(config.prompts.per_round):
+        if len(source) < config.most_prompts:
             count = f"{len(source)} prompt{'' if len(source) == 1 else 's'}"
             remarks += (
-                f"prompts.source has {count}, fewer than prompts.per_round ({max(config.prompts.per_round)}); such a round takes all",
+                f"prompts.source has {count}, fewer than prompts.per_round ({config.most_prompts}); such a round takes all",
             )
     if not config.policy.samples and not responses:
         raise UserError(

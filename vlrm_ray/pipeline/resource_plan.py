@@ -235,7 +235,7 @@ def wire_bytes(config: Config) -> float:
     candidates = policy.samples and policy.samples + policy.image_free + policy.image_degraded
     per_prompt = candidates * (policy.max_tokens * BYTES_PER_TOKEN + BYTES_PER_CANDIDATE)
     per_prompt += config.pairing.per_prompt * 2 * critic.k * critic.max_tokens * BYTES_PER_TOKEN
-    return float(max(config.prompts.per_round) * per_prompt)
+    return float(config.most_prompts * per_prompt)
 
 
 def estimated_size(config: Config) -> str:
@@ -243,7 +243,7 @@ def estimated_size(config: Config) -> str:
 
     Images, models, checkpoints and the responses that prompts bring are not counted; of recolored images, the number is given.
     """
-    prompts = max(config.prompts.per_round)
+    prompts = config.most_prompts
     wire, copies = wire_bytes(config) / 1e6, round(config.prompts.recolor * prompts)
     return (
         f"at most per round of {prompts} prompts: {wire:,.0f} MB between the stages, "

@@ -212,7 +212,7 @@ class Rounds:
         of_round = {"spans": self.fleet.board.spans(), "overlap": {"parts_ahead": ahead} | self._staleness(round_)}
         of_round |= utilization.record(self.config)
         of_round["statistics"] = part_statistics.summed(markers)
-        if words := words_of_round(self.ledger, round_):
+        if words := words_of_round(self.ledger, round_, dict(enumerate(markers))):
             of_round["words"] = words
         for stage, total in counts.items():
             expert_seconds = busy.get("detect", 0.0) + busy.get("read", 0.0) if stage == "verify" else 0.0

@@ -73,13 +73,16 @@ def bind_config(config: Config, ledger: Ledger) -> None:
 
     `SESSION_KEYS`, `RESOURCE_KEYS` and `RESOURCE_PATHS` may differ between sessions of a run. Keys that the stored
     configuration lacks, because they are younger than the run, count as `FORMER_BEHAVIOR` or their defaults; keys that only it
-    has, because they are gone, as `REMOVED_OPTIONS`. Passwords in URIs are not stored, and may change.
+    has, because they are gone, as `REMOVED_OPTIONS`. Passwords in URIs are not stored here, and count as equal.
 
     Raises:
         UserError: if the run was started with another configuration, or with a value that is gone; the message names the keys.
     """
     current = without_passwords(config.model_dump(mode="json", exclude=set(SESSION_KEYS)))
-    stored = without_passwords(ledger.get_json("config.json"))
+    found = ledger.get_json("config.json")
+    stored = without_passwords(found)
+    if stored != found:  # of an earlier version
+        ledger.put_json("config.json", stored)
     if stored is None:
         ledger.put_json("config.json", current)
         return

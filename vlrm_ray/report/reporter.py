@@ -23,7 +23,7 @@ class Reporter:
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         """Start to measure time and memory of this session."""
-        self.config, self.ledger = without_passwords(config.model_dump(mode="json")), ledger
+        self.config, self.ledger = config.model_dump(mode="json"), ledger
         self.previous: JsonDict = ledger.get_json(REPORT_JSON) or {}
         self.start, self.memory = time.monotonic(), MemoryWatch()
 
@@ -32,7 +32,7 @@ class Reporter:
         seconds = time.monotonic() - self.start + self.previous.get("wall_seconds", 0.0)
         memory = max(self.memory.peak, self.previous.get("peak_memory_bytes", 0))
         report = build_report(self.config, self.ledger, seconds, memory)
-        self.ledger.put_json(REPORT_JSON, report)
+        self.ledger.put_json(REPORT_JSON, without_passwords(report))
         self.ledger.put(REPORT_PAGE, report_page(self.ledger, report))
         return report
 

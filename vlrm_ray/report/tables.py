@@ -340,7 +340,7 @@ def words_table(rounds: Sequence[JsonObject]) -> Table | None:
     for side in ("chosen", "rejected"):
         cells = [Cell(", ".join(r["words"][side]) or "–", tone="quiet") for r in measured]
         rows.append(TableRow(f"words of the {side} side", cells, inner=True))
-    lengths = [_metric_cell(r["words"]["longer"]) for r in measured]
+    lengths = [_metric_cell(r["words"]["longer"] if r["words"]["longer"]["n"] else None) for r in measured]
     rows.append(TableRow("pairs of unequal length in which the chosen response is the longer one", lengths))
     caption = (
         "What words alone tell: a word count, fitted to the pairs of half of the images, on the pairs of the others"

@@ -137,8 +137,11 @@ def is_remote(uri: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """A text without the passwords that its URIs contain ("s3://key:secret@bucket")."""
-    return re.sub(r"(://)[^/@\s]*@", r"\1***@", text)
+    """A text without the passwords that its URIs contain ("s3://key:secret@bucket").
+
+    What Azure's URIs have before the @ is no password, but the container ("abfs://container@account").
+    """
+    return re.sub(r"(?i)(?<!abfs)(?<!abfss)(://)[^/@\s]*@|(?<=://)[^/@\s:]*:[^/@\s]*@", r"\1***@", text)
 
 
 def without_passwords(value: Any) -> Any:
@@ -266,20 +269,20 @@ def write_atomically(filesystem: pafs.FileSystem, path: str, source: IO[bytes]) 
     """Write a file that appears as a whole, with its folders; returns its sha256.
 
     A local file gets its name once it is on the disk. An object of an object store appears at the end of its upload; one whose
-    upload is interrupted (Ctrl-C, SIGTERM) is deleted.
+    upload breaks off (Ctrl-C, SIGTERM, an error of the source) is deleted.
     """
     if not isinstance(filesystem, pafs.LocalFileSystem):
         if filesystem.type_name not in ("s3", "gcs", "abfs"):
             filesystem.create_dir(posixpath.dirname(path), recursive=True)
-        sha256 = ""
+        stream = filesystem.open_output_stream(path)
         try:
-            with filesystem.open_output_stream(path) as stream:
-                sha256 = copy_hashed(source, stream)
-        except (KeyboardInterrupt, SystemExit):
-            if not sha256:  # the end of the block has made an object of the pieces that were written
-                with suppress(Exception):
-                    filesystem.delete_file(path)
+            sha256 = copy_hashed(source, stream)
+        except BaseException:
+            with suppress(Exception):
+                stream.close()  # makes an object of the pieces that were written, if the storage can be reached
+                filesystem.delete_file(path)
             raise
+        stream.close()
         return sha256
     os.makedirs(posixpath.dirname(path), exist_ok=True)
     partial = f"{path}.{uuid.uuid4().hex}.tmp"

@@ -21,7 +21,7 @@ from typing import Any
 
 from vlrm_ray.errors import LeaseLost, StorageError, UserError
 from vlrm_ray.ids import digest
-from vlrm_ray.store.filesystem import redacted
+from vlrm_ray.store.filesystem import is_remote, redacted
 from vlrm_ray.store.ledger import Ledger
 from vlrm_ray.store.patience import impatient
 
@@ -38,7 +38,8 @@ RETRY_SECONDS = 5
 JOIN_SECONDS = 30
 """How long the end of a run waits for a renewal in progress, so that it cannot write the lease again."""
 SETTLE_SECONDS = 0.5
-"""How long after a claim the owner looks again: of two drivers that found the lease free at the same time, one has written last."""
+"""How long after a claim the owner looks again, on a disk; on object storage four times as long. Of two drivers that found the lease free
+at the same time, one has written last. If its write took longer, the other one learns of it when it renews its lease."""
 _TOKEN = secrets.token_hex(4)
 """Tells this process from an earlier one with the same number."""
 
@@ -74,7 +75,7 @@ class Lease:
         with impatient():
             now = time.monotonic()
             self._write()
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(SETTLE_SECONDS * (4 if is_remote(self.ledger.uri) else 1))
             if (holder := self._read()[0]) not in ("", self.owner):
                 raise self._in_use(holder)
         return now

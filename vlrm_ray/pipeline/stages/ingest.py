@@ -1,6 +1,5 @@
 """Ingest stage: reads, checks and hashes each image, and turns the hues of some."""
 
-import os
 import random
 import socket
 import time
@@ -32,7 +31,7 @@ LEAST_TURN = 20
 COPIES = 20
 """Most recolored copies that are made of an image to find one that is not held out; those of a nearly gray image may be all alike."""
 LEAST_MISSING = 10
-"""With fewer missing images in a part, nothing is concluded about the node."""
+"""With fewer different images in a part, nothing is concluded from their absence."""
 ENDS_PROCESS = "image_ends_the_process"
 """Reason of a prompt whose image has ended the process that decoded it, again and again."""
 
@@ -70,7 +69,7 @@ class Ingest:
         """Turn a table of `prompt_table` into rows.
 
         Raises:
-            UserError: this node has no folder with any of the images.
+            UserError: this node finds none of the part's images.
         """
         start, refs = time.monotonic(), table.to_pylist()
         if self._attempts.careful_calls:
@@ -80,7 +79,8 @@ class Ingest:
         else:
             with ThreadPoolExecutor(READERS) as readers:
                 rows = list(readers.map(lambda ref: self._row(ref, self._problem(ref), len(refs)), refs))
-        _check_folders(rows)
+        if self.config.quarantine_limit < 1:
+            _check_some_are_found(rows)
         self.board.add("prompts", len(rows), time.monotonic() - start)
         return to_table(rows, (*PROMPT, "given"))
 
@@ -127,17 +127,18 @@ def recolored(image: str, sha256: str, round_: int, config: Config, store: Ledge
     return (image, sha256) if copy in (None, data) else (store_image_bytes(copy, store), sha256_of(copy))
 
 
-def _check_folders(rows: Sequence[Row]) -> None:
-    """Stop a node without the images' folders: else it would quarantine, as missing, each image that it happens to get.
+def _check_some_are_found(rows: Sequence[Row]) -> None:
+    """Stop a node that finds no image: else it would quarantine, as missing, each one that it happens to get.
 
-    Prompts are shuffled, so a whole part without images says little about the prompts and much about the node.
+    Prompts are shuffled by image, so a whole part without images says little about the prompts and much about the node.
     """
-    missing = [row.prompt.image for row in rows if row.quarantined == "image_missing" and "://" not in row.prompt.image]
-    folders = {os.path.dirname(os.path.abspath(image)) for image in missing}
-    if len(missing) == len(rows) >= LEAST_MISSING and not any(os.path.isdir(folder) for folder in folders):
+    looked_for = [row for row in rows if row.prompt.sha256 or row.quarantined == "image_missing"]
+    images = {row.prompt.image for row in looked_for if "://" not in row.prompt.image}
+    if len(images) >= LEAST_MISSING and not any(row.prompt.sha256 for row in looked_for):
         raise UserError(
-            f"node {socket.gethostname()} has no folder {os.path.commonpath(folders)} with the images of prompts.source: mount it there too, keep the stages off "
-            "this node by a label (cluster.labels.cpu), or put the images on object storage; or correct the image paths"
+            f"node {socket.gethostname()} finds none of the {len(images)} images of a part, such as {min(images)}: mount their folder there "
+            "too, keep the stages off this node by a label (cluster.labels.cpu), or put the images on object storage; or correct "
+            "the image paths"
         )
 
 

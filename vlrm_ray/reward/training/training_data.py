@@ -5,7 +5,7 @@ A train worker holds only the items that its own batches need; it reads many par
 
 import random
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
@@ -82,11 +82,13 @@ def to_table(items: Sequence[T], kind: type[T]) -> pa.Table:
 class TrainingTable(Generic[T]):
     """The items of one kind that a round has made, numbered in the order of parts and rows."""
 
-    def __init__(self, ledger: Ledger, round_: int, name: str, kind: type[T]) -> None:
-        """Read the number of items of each part, from the parts' markers."""
+    def __init__(
+        self, ledger: Ledger, round_: int, name: str, kind: type[T], markers: Mapping[int, dict[str, Any]] | None = None
+    ) -> None:
+        """Find the number of items of each part in the parts' markers; without `markers` these are read."""
         self.ledger, self.round, self.name = ledger, round_, name
         self.kind: type[T] = kind
-        self.markers = ledger.part_markers(round_)
+        self.markers = ledger.part_markers(round_) if markers is None else markers
         self.parts = sorted(part for part, marker in self.markers.items() if name in marker["tables"])
         self.starts = [0, *accumulate(int(self.markers[part]["tables"][name]["rows"]) for part in self.parts)]
 
@@ -117,13 +119,13 @@ class TrainingTable(Generic[T]):
 class TrainingPairs(TrainingTable[TrainingPair]):
     """The pairs that a round has selected."""
 
-    def __init__(self, ledger: Ledger, round_: int) -> None:
-        """Read the number of pairs of each part.
+    def __init__(self, ledger: Ledger, round_: int, markers: Mapping[int, dict[str, Any]] | None = None) -> None:
+        """Find the number of pairs of each part; `markers` as in `TrainingTable`.
 
         Raises:
             UserError: the parts have other pairs than the round has selected: one was lost after the round was gathered.
         """
-        super().__init__(ledger, round_, PAIRS, TrainingPair)
+        super().__init__(ledger, round_, PAIRS, TrainingPair, markers)
         selected = ledger.result(round_, "select")
         if selected is not None and len(self) != selected["rows"]["kept"]:
             raise UserError(
