@@ -108,6 +108,19 @@ def test_a_run_without_any_result_may_start_again_with_another_configuration(tmp
         bind_config(load(None, ["seed=5"]), ledger)
 
 
+def test_the_size_of_rounds_that_have_not_begun_may_change(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    bind_config(load(None, ["prompts.per_round=[8,16]"]), ledger)
+    ledger.finish(0, "evaluate", {})
+    ledger.finish(1, "generate", {})
+    for size in ("8", "[8, 32, 64]"):
+        bind_config(load(None, [f"prompts.per_round={size}"]), ledger)
+    ledger.finish(2, "generate", {})
+    bind_config(load(None, ["prompts.per_round=[8,32]"]), ledger)
+    with pytest.raises(UserError, match=r"prompts\.per_round: \[8, 32\] -> \[8, 16\]"):
+        bind_config(load(None, ["prompts.per_round=[8,16]"]), ledger)
+
+
 def test_the_page_lists_all_that_may_change() -> None:
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     text = page.partition("When a run\nresumes, these may differ")[2].partition("Shipped files")[0]

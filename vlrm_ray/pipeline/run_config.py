@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vlrm_ray.config import Config
+from vlrm_ray.config import Config, Prompts
 from vlrm_ray.errors import UserError
 from vlrm_ray.experts.named_models import content_hashes
 from vlrm_ray.ids import canonical_json
@@ -75,6 +75,8 @@ def bind_config(config: Config, ledger: Ledger) -> None:
     configuration lacks, because they are younger than the run, count as `FORMER_BEHAVIOR` or their defaults; keys that only it
     has, because they are gone, as `REMOVED_OPTIONS`. Passwords in URIs are not stored here, and count as equal.
 
+    `prompts.per_round` may differ for rounds that have not begun.
+
     Raises:
         UserError: if the run was started with another configuration, or with a value that is gone; the message names the keys.
     """
@@ -86,6 +88,9 @@ def bind_config(config: Config, ledger: Ledger) -> None:
     if stored is None:
         ledger.put_json("config.json", current)
         return
+    if _has_begun_rounds_of_same_size(config, stored, ledger):
+        stored["prompts"]["per_round"] = current["prompts"]["per_round"]
+        ledger.put_json("config.json", stored)
     changed = differences(stored, current)
     if changed and _is_empty(ledger):
         ledger.put_json("config.json", current)
@@ -161,6 +166,14 @@ def _check_no_round_has_begun(config: Config, ledger: Ledger) -> None:
                 f"round {number} of run {config.name} was begun by a version of this program that orders the prompts of a round in "
                 f"another way; finish the round with that version, or delete {ledger.location(f'round-{number:04d}')}"
             )
+
+
+def _has_begun_rounds_of_same_size(config: Config, stored: dict[str, Any], ledger: Ledger) -> bool:
+    """Whether the rounds that have begun take as many prompts by a stored configuration as by today's, which differ otherwise."""
+    then, now = Prompts.model_validate({"per_round": stored["prompts"]["per_round"]}), config.prompts
+    return then.per_round != now.per_round and all(
+        then.in_round(number) == now.in_round(number) for number in ledger.rounds() if number
+    )
 
 
 def _is_empty(ledger: Ledger) -> bool:
