@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -219,28 +220,20 @@ def test_of_drivers_that_claim_at_the_same_time_one_gets_the_lease(
 ) -> None:
     """All of them find it free before the first one writes."""
     monkeypatch.setattr(lease_module, "SETTLE_SECONDS", 0.3)
-    free, owners, got = threading.Barrier(4), list[str](), list[str]()
-    write = Lease._write
+    free, write = threading.Barrier(4), Lease._write
+    monkeypatch.setattr(Lease, "_write", lambda lease: (free.wait(10), write(lease)))
 
-    def write_together(lease: Lease) -> None:
-        free.wait(10)
-        write(lease)
-
-    def claim(owner: str) -> None:
+    def claim(number: int) -> str:
         try:
-            Lease(ledger, owner).claim()
-            got.append(owner)
+            Lease(ledger, f"machine-{number}:7").claim()
+            return ""
         except UserError as error:
-            owners.append(str(error))
+            return str(error)
 
-    monkeypatch.setattr(Lease, "_write", write_together)
-    threads = [threading.Thread(target=claim, args=(f"machine-{i}:7",)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert len(got) == 1 and len(owners) == 3
-    assert all(f"is in use by another driver ({got[0]})" in message for message in owners)
+    with ThreadPoolExecutor(4) as threads:
+        refused = list(threads.map(claim, range(4)))
+    winner = refused.index("")
+    assert sum(f"in use by another driver (machine-{winner}:7)" in message for message in refused) == 3
 
 
 def test_a_claim_writes_only_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
