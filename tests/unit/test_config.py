@@ -20,8 +20,9 @@ def test_shipped_configurations_load(name: str) -> None:
     assert config.load(CONFIGS / name).name == name.removesuffix(".yaml")
 
 
-def test_the_demo_configuration_is_the_default_but_for_two_keys() -> None:
-    changes = ["prompts.recolor=0.5", "selection.checked=true"]
+def test_the_demo_configuration_is_the_default_but_for_five_keys() -> None:
+    changes = ["prompts.recolor=0.5", "selection.checked=true", "prompts.per_round=[80,160,320]"]
+    changes += ["train.initial=base", "train.replay=1000"]
     assert config.load(CONFIGS / "scenes.yaml") == config.load(None, changes)
 
 
