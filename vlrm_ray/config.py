@@ -37,7 +37,8 @@ class Prompts(Section):
     """`scenes` (embedded), or path or URI of a folder of images, or of a file (JSON, Parquet) of prompts or preferences."""
     per_round: tuple[PositiveInt, ...] = (320,)
     """Prompts of each round: one number, or one for each round, such as `[320, 640, 1280]`, whose last holds for all further
-    rounds. When a run resumes, rounds that have not begun may have other numbers. A source with fewer prompts than all rounds need in total is repeated in later rounds."""
+    rounds. When a run resumes, rounds that have not begun may have other numbers. A source with fewer prompts than all rounds
+    need in total is repeated in later rounds."""
     question: str = "Describe the image."
     """Question asked about each image if `source` is a folder."""
     max_pixels: int = Field(1_003_520, ge=784)

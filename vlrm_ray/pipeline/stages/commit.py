@@ -56,6 +56,7 @@ class Commit:
     def __init__(self, config: Config, ledger: Ledger) -> None:
         """Write to a ledger."""
         self.config, self.ledger = config, ledger
+        self.verifier = Verifier.from_config(config.experts) if config.train.description_weight else None
 
     @garbage_collection.paused()
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -80,9 +81,8 @@ class Commit:
             "text_bytes": _text_bytes(rows),
         }
         tables = {stage: output for stage, (output, _) in outputs.items()} | {"rows": table}
-        if self.config.train.description_weight:
-            verifier = Verifier.from_config(self.config.experts)
-            tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config, verifier)
+        if self.verifier:
+            tables[DESCRIPTIONS] = training_tables.descriptions(rows, self.config, self.verifier)
         marker["sizes"] = {
             name: training_tables.sizes(tables[name], rows, self.config.prompts.max_pixels)
             for name in (PAIRS, DESCRIPTIONS)
