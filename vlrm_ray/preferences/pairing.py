@@ -3,9 +3,9 @@
 A candidate can be chosen if it was given by the user or saw the whole image, no claim of it is contradicted and enough of them
 are supported (`pairing.min_verified`, by default one). A candidate is rejected if at least one claim of it is contradicted.
 One that the extractor could not read to the end can be rejected, but not chosen: its unread part may be wrong.
-Verdicts with less than `pairing.min_confidence` count as open, and so do contradictions of claims that are never supported ("there is
-no dog", where the detector may miss dogs): with them, the words of a denial alone would be reason enough to reject. The label that a given response has in the user's data, such as
-"chosen", decides nothing.
+Verdicts with less than `pairing.min_confidence` count as open, and so do contradictions of claims that are never supported
+("there is no dog", where the detector may miss dogs): with them, the words of a denial alone would be reason enough to reject.
+The label that a given response has in the user's data, such as "chosen", decides nothing.
 """
 
 from collections.abc import Sequence
